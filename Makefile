@@ -1,0 +1,52 @@
+# The contributor's verbs. `make demo` and `make test` do all the set-up on a fresh machine.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all lint format bench debian clean
+
+demo: $(VENV)/.installed project/node_modules/.installed
+	$(BIN)/python manage.py migrate --verbosity 0
+	@echo "The demo is at http://127.0.0.1:8000/"
+	$(BIN)/python manage.py runserver 127.0.0.1:8000
+
+test: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
+	$(PYTEST) -q -m "not big"
+
+test-all: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
+	$(PYTEST) -q
+	.ci/other-pythons
+
+lint: $(VENV)/.installed
+	$(BIN)/python -m black --check -q .
+	$(BIN)/python -m isort --check -q .
+	$(BIN)/python -m flake8
+	$(BIN)/python -m mypy
+
+format: $(VENV)/.installed
+	$(BIN)/python -m isort -q .
+	$(BIN)/python -m black -q .
+
+bench: $(VENV)/.installed debian
+	$(BIN)/python -m benchmarks.bench
+
+$(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+%/node_modules/.installed: %/package.json
+	cd $* && npm install --no-audit --no-fund --loglevel=error
+	touch $@
+
+# redis-server and chromium, from Debian, when they are missing
+debian:
+	@command -v redis-server >/dev/null && command -v chromium >/dev/null || \
+		( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq redis-server chromium >/dev/null )
+
+clean:
+	rm -rf $(VENV) project/node_modules tests/node_modules build *.egg-info

@@ -1,0 +1,93 @@
+"""Phoenix Channels for Django: phoenix.js on one side, Django Channels on the other.
+
+Importing this package needs no configured Django; its names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .channel import Channel, Reason, event
+    from .exceptions import (
+        BroadcastError,
+        ConnectionRefused,
+        EncodeError,
+        JoinDenied,
+        PhxError,
+    )
+    from .pubsub import (
+        abroadcast,
+        abroadcast_from,
+        adisconnect,
+        broadcast,
+        broadcast_from,
+        broadcast_on_commit,
+        disconnect,
+        local_broadcast,
+        reply,
+    )
+    from .socket import Socket
+    from .transports.websocket import PhoenixConsumer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "channel": ("Channel", "Reason", "event"),
+    "exceptions": (
+        "BroadcastError",
+        "ConnectionRefused",
+        "EncodeError",
+        "JoinDenied",
+        "PhxError",
+    ),
+    "pubsub": (
+        "abroadcast",
+        "abroadcast_from",
+        "adisconnect",
+        "broadcast",
+        "broadcast_from",
+        "broadcast_on_commit",
+        "disconnect",
+        "local_broadcast",
+        "reply",
+    ),
+    "socket": ("Socket",),
+    "transports.websocket": ("PhoenixConsumer",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BroadcastError",
+    "Channel",
+    "ConnectionRefused",
+    "EncodeError",
+    "JoinDenied",
+    "PhoenixConsumer",
+    "PhxError",
+    "Reason",
+    "Socket",
+    "abroadcast",
+    "abroadcast_from",
+    "adisconnect",
+    "broadcast",
+    "broadcast_from",
+    "broadcast_on_commit",
+    "disconnect",
+    "event",
+    "local_broadcast",
+    "reply",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

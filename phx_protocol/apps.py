@@ -1,0 +1,13 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class PhxProtocolConfig(AppConfig):
+    name = "phx_protocol"
+    verbose_name = "Phoenix Channels"
+
+    def ready(self) -> None:
+        from . import django_json  # noqa: F401 - teaches the wire Django's types

@@ -1,0 +1,69 @@
+"""get_phoenix_application(): Django and the Phoenix sockets in one ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from channels.routing import URLRouter
+from django.core.asgi import get_asgi_application
+from django.urls import re_path
+
+from .transports.websocket import SERVER_SEND, Receive, Send, respond
+
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+def get_phoenix_application(
+    sockets: Mapping[str, Any] | None = None, *, http: Application | None = None
+) -> Application:
+    """The application for ``asgi.py``: the mounts of `sockets`, everything else to Django.
+
+    `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
+    `http` serves what is not ours; default ``get_asgi_application()``.
+    """
+    django = http or get_asgi_application()  # first: it sets Django up
+    from .routing import patterns
+
+    mounts = patterns(sockets)
+    websocket_router = URLRouter([*mounts, re_path(r"", _not_found)])  # type: ignore[arg-type]
+    http_router = URLRouter([*mounts, re_path(r"", _without_route(django))])  # type: ignore[arg-type]
+
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await http_router(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # middleware further in may wrap send; frames take the server's own
+            await websocket_router({**scope, SERVER_SEND: send}, receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            raise ValueError(f"no application for the scope type {scope['type']!r}")
+
+    return application
+
+
+def _without_route(django: Application) -> Any:
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        # Django resolves the URL itself
+        await django(
+            {k: v for k, v in scope.items() if k != "url_route"}, receive, send
+        )
+
+    return application
+
+
+async def _not_found(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await receive()
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await respond(send, "websocket.http", 404, b"Not Found")
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,263 @@
+"""Channel: what users subclass to answer a topic (``Phoenix.Channel``)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import typing
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import msgspec
+
+from .callbacks import AsyncCallable, as_async
+
+if TYPE_CHECKING:
+    from .server import ChannelServer, ReplyRef
+    from .socket import Socket
+
+logger = logging.getLogger("phx_protocol.channel")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: What ``handle_in`` and ``join`` answer: nothing, a status, or a status with a payload.
+Answer = None | str | tuple[str, Any]
+
+
+class Reason(StrEnum):
+    """Why a channel ended: what ``Channel.terminate`` is told."""
+
+    LEFT = "left"  # the client left the topic
+    CLOSED = "closed"  # the connection is gone
+    NORMAL = "normal"  # the channel stopped itself
+    SHUTDOWN = "shutdown"  # the channel stopped itself so, or its join was denied
+    DRAINING = "draining"  # the server goes down
+    DISCONNECTED = "disconnected"  # disconnect() was called for the socket's id
+    DUPLICATE_JOIN = "duplicate_join"  # the client joined the topic again
+    CRASH = "crash"  # a callback raised
+
+
+class EventHandler:
+    """One entry of a channel's table of events: the method and the type of its payload."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.call: AsyncCallable = as_async(function)
+
+    @functools.cached_property
+    def payload_type(self) -> Any:
+        """The msgspec.Struct that the payload is annotated with, or None.
+
+        Looked up when first needed: the annotation may name a class defined further down.
+        """
+        hints = typing.get_type_hints(self.function)
+        names = [name for name in hints if name != "return"]
+        annotation = hints[names[0]] if names else None
+        is_struct = isinstance(annotation, type) and issubclass(
+            annotation, msgspec.Struct
+        )
+        return annotation if is_struct else None
+
+    def decode(self, payload: Any) -> Any:
+        """`payload` as the handler wants it. Raises msgspec.ValidationError."""
+        wanted = self.payload_type
+        return payload if wanted is None else msgspec.convert(payload, wanted)
+
+
+def event(name: str) -> Callable[[Function], Function]:
+    """Mark a method as the handler of the client's event `name`.
+
+    It gets the payload and returns what ``Channel.handle_in`` may return. When the payload is
+    annotated with a ``msgspec.Struct`` it is decoded and checked first; one that does not fit
+    is answered ``("error", {"reason": "invalid payload", "errors": [...]})``.
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"@event takes the event's name, as in @event('new_msg'), not {name!r}"
+        )
+
+    def mark(function: Function) -> Function:
+        function._phx_events = (*getattr(function, "_phx_events", ()), name)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+_CALLBACKS = (
+    "join",
+    "after_join",
+    "handle_in",
+    "handle_out",
+    "handle_info",
+    "terminate",
+)
+
+
+class Channel:
+    """The answer to one topic for one client. Subclass it and register it for a topic pattern.
+
+    One instance is made for every join. Its callbacks run one at a time, in order, each
+    an ``async def`` or a plain ``def`` (run in a thread). An exception in one ends this
+    channel only: the client sees ``phx_error`` and joins again.
+    """
+
+    # ---------------------------------------------------------------- for users
+
+    #: broadcasts of these events pass through ``handle_out`` instead of going straight out
+    intercepts: ClassVar[Iterable[str]] = frozenset()
+    #: levels at which joins and events are logged; None for not at all
+    log_join: ClassVar[int | None] = logging.INFO
+    log_handle_in: ClassVar[int | None] = logging.DEBUG
+
+    #: the socket that joined, and the topic it joined
+    socket: Socket
+    topic: str
+    #: what the ``*`` of the pattern stands for; "" for an exact topic
+    subtopic: str
+    #: state of this channel: a copy of the socket's made at the join, with the route's on top
+    assigns: dict[str, Any]
+    #: the exception that ended the channel, while ``terminate`` runs with ``Reason.CRASH``
+    exception: BaseException | None = None
+
+    async def join(self, payload: Any) -> Answer:
+        """Decide about a join; called once, before anything else. There is no default.
+
+        Return ``"ok"`` or ``"error"``, or either with a reply payload (``("ok", {...})``), or
+        raise JoinDenied. Nothing can be pushed yet: see ``after_join``.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define join(self, payload)"
+        )
+
+    async def after_join(self) -> None:
+        """Called when the join's reply is on its way: the place for first pushes."""
+
+    async def handle_in(self, event: str, payload: Any) -> Answer:
+        """Handle an event of the client that no ``@event`` method takes.
+
+        Return None for no reply, a status (``"ok"``, ``"error"``, any word), or a status with
+        a payload. The default answers an error and logs a warning; Phoenix crashes the channel.
+        """
+        logger.warning("%s: unhandled event %.100r", self.topic, event)
+        return "error", {"reason": "unhandled event"}
+
+    async def handle_out(self, event: str, payload: Any) -> None:
+        """Called for each broadcast of an event in `intercepts`: ``push`` it on, changed or not."""
+        await self.push(event, payload)
+
+    async def handle_info(self, message: Any) -> None:
+        """Called with what ``send_info`` sent and with broadcasts of further topics."""
+        logger.warning("%s: unhandled message %.100r", self.topic, message)
+
+    async def terminate(self, reason: Reason) -> None:
+        """Called once when the channel ends, if ``join`` returned (a denied one included)."""
+
+    async def push(self, event: str, payload: Any) -> None:
+        """Send an event to this client. `payload` is a mapping or ``bytes``.
+
+        Raises EncodeError for what the client cannot be sent, RuntimeError before the join.
+        Mirrors ``Phoenix.Channel.push/3``.
+        """
+        self._server.push(self, event, payload)
+
+    async def broadcast(self, event: str, payload: Any) -> None:
+        """Send an event to all subscribers of the topic, on every process.
+
+        Those of this process have it when this returns. A channel layer that is down is logged
+        and counted, never raised here. Mirrors ``Phoenix.Channel.broadcast/3``.
+        """
+        await self._server.broadcast(self, event, payload)
+
+    async def broadcast_from(self, event: str, payload: Any) -> None:
+        """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
+        await self._server.broadcast(self, event, payload, from_self=True)
+
+    def reply_ref(self) -> ReplyRef:
+        """A value (it can be pickled) to answer the event being handled later.
+
+        Hand it to ``phx_protocol.reply`` anywhere. Raises RuntimeError outside ``handle_in``
+        and for an event that came without a ref. Mirrors ``Phoenix.Channel.socket_ref/1``.
+        """
+        return self._server.reply_ref(self)
+
+    def send_info(self, message: Any) -> None:
+        """Put `message` behind the channel's other mail; ``handle_info`` gets it."""
+        self._server.send_info(self, message)
+
+    async def subscribe(self, topic: str) -> None:
+        """Have broadcasts of a further topic come to ``handle_info``, until the channel ends."""
+        await self._server.subscribe(self, topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """The end of ``subscribe``."""
+        self._server.unsubscribe(self, topic)
+
+    async def stop(self, reason: str = Reason.NORMAL) -> None:
+        """End the channel after the running callback, whose reply goes out first.
+
+        For the reasons "normal" and "shutdown" the client gets ``phx_close``; for any other
+        ``phx_error``. Mirrors ``{:stop, reason, socket}``.
+        """
+        self._stop_reason = str(reason)
+
+    @property
+    def join_ref(self) -> Any:
+        """The ref that ties this channel to the client's join."""
+        return self._server.channel_join_ref
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters the socket connected with, those of the URL route included."""
+        return self.socket.params
+
+    # ------------------------------------------------------- the implementation
+
+    _events: ClassVar[dict[str, EventHandler]] = {}
+    _callbacks: ClassVar[dict[str, AsyncCallable]]
+    _intercepts: ClassVar[frozenset[str]] = frozenset()
+    _server: ChannelServer
+    _stop_reason: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # No method is ever reached by a name that came from the wire: only through this table.
+        cls._events = dict(cls._events)
+        for attribute, value in vars(cls).items():
+            inherited = {
+                n: h for n, h in cls._events.items() if h.function.__name__ == attribute
+            }
+            for name in inherited:  # an override keeps the event of what it overrides
+                cls._events[name] = EventHandler(value)
+            for name in getattr(value, "_phx_events", ()):
+                cls._events[name] = EventHandler(value)
+        cls._callbacks = {name: as_async(getattr(cls, name)) for name in _CALLBACKS}
+        if isinstance(cls.intercepts, str):
+            raise TypeError(
+                f"{cls.__name__}.intercepts is a set of event names, not a string"
+            )
+        cls._intercepts = frozenset(cls.intercepts)
+
+    def __init__(
+        self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
+    ) -> None:
+        self._server = server
+        self.socket = server.socket
+        self.topic = server.topic
+        self.subtopic = subtopic
+        self.assigns = assigns
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.topic!r}>"
+
+
+_WHERE = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
+
+
+def describe_invalid(error: msgspec.ValidationError) -> dict[str, Any]:
+    """The reply to a payload that does not fit: where (``$.body``) and what was expected."""
+    match = _WHERE.fullmatch(str(error))
+    assert match is not None
+    where = {"path": match["path"] or "$", "message": match["message"]}
+    return {"reason": "invalid payload", "errors": [where]}

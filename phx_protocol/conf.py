@@ -1,0 +1,94 @@
+"""The settings: one dict ``PHX_PROTOCOL``, flat keys, seconds and bytes.
+
+The attribute of the same name in lower case on a Socket class wins over the setting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Options:
+    """Every setting with its default; ``options()`` fills in what the project says."""
+
+    #: ordered: topic pattern -> channel class as a dotted path, or (path, assigns)
+    channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: mount -> Socket class as a dotted path
+    sockets: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"/socket": "phx_protocol.Socket"}
+    )
+    #: alias in CHANNEL_LAYERS that carries broadcasts between processes
+    channel_layer: str = "default"
+    #: whether ``<mount>/websocket`` is served
+    websocket: bool = True
+    #: seconds without a frame from the client after which its socket is closed with 1002
+    timeout: float = 60
+    #: bytes of one frame from a client; a larger one closes its socket with 1009
+    max_frame_size: int = 10_000_000
+    #: channels that one socket may have joined
+    max_channels: int = 100
+    #: characters of a topic
+    max_topic_length: int = 8192
+    #: connect parameters, and how deep their brackets may nest
+    max_params: int = 1000
+    max_params_depth: int = 32
+    #: what may wait for one socket: over `bytes` for `seconds`, or over `hard_bytes` at once,
+    #: and it is closed with 1013
+    outbound: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    #: frames of one socket that may wait for its channels; past it 1013
+    inbound: int = 1000
+    #: True, False, "conn", a list of origins, or a callable (or its dotted path)
+    check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
+    #: seconds that running callbacks get when their socket is gone
+    shutdown_timeout: float = 5
+    #: threads for callbacks that are a plain ``def``
+    sync_threads: int = 8
+    #: names of parameters whose values never show in our logs
+    filter_parameters: Sequence[str] = ("password", "token")
+    #: ordered: version requirement -> serializer class as a dotted path; empty for V1 and V2
+    serializers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: level (a name such as "INFO") at which every request of a transport is logged, or None
+    transport_log: str | None = None
+
+
+OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 32 * 1024 * 1024}
+
+
+def project_settings() -> dict[str, Any]:
+    """The dict PHX_PROTOCOL as the project wrote it (empty when it did not)."""
+    value = getattr(django_settings, "PHX_PROTOCOL", {})
+    return value if isinstance(value, dict) else {}
+
+
+def options(socket_class: type | None = None) -> Options:
+    """The settings as they hold for `socket_class`; read anew when a test overrides them."""
+    return _options(socket_class)
+
+
+@functools.cache
+def _options(socket_class: Any) -> Options:
+    project = project_settings()
+    values = {}
+    for field in dataclasses.fields(Options):
+        value = getattr(socket_class, field.name, None) if socket_class else None
+        if value is None:
+            value = project.get(field.name.upper())
+        if value is not None:
+            values[field.name] = value
+    values["outbound"] = {**OUTBOUND, **values.get("outbound", {})}
+    return Options(**values)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "PHX_PROTOCOL":
+        _options.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="phx_protocol.conf")

@@ -1,0 +1,58 @@
+"""ConnectInfo: what the HTTP request of a connection told, computed when asked for."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+class ConnectInfo:
+    """A view of an ASGI scope with the keys of Phoenix's ``connect_info``."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+
+    @functools.cached_property
+    def headers(self) -> list[tuple[str, str]]:
+        """All request headers in order, names in lower case, decoded as Latin-1."""
+        pairs = self.scope.get("headers", ())
+        return [
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in pairs
+        ]
+
+    def header(self, name: str) -> str | None:
+        """The last header called `name` (in lower case), or None."""
+        return next(
+            (value for key, value in reversed(self.headers) if key == name), None
+        )
+
+    @property
+    def uri(self) -> str:
+        """The URL that was asked for, as far as the server knows it."""
+        scheme = self.scope.get("scheme", "ws")
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        url = f"{scheme}://{self.header('host') or ''}{self.scope.get('path', '')}"
+        return f"{url}?{query}" if query else url
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the TCP connection."""
+        client = self.scope.get("client")
+        return (client[0], client[1]) if client else None
+
+    @property
+    def user_agent(self) -> str | None:
+        return self.header("user-agent")
+
+    @property
+    def x_headers(self) -> list[tuple[str, str]]:
+        """The headers that begin with ``x-``."""
+        return [pair for pair in self.headers if pair[0].startswith("x-")]
+
+    @property
+    def trace_headers(self) -> list[tuple[str, str]]:
+        """``traceparent`` and ``tracestate``, for tracing."""
+        return [
+            pair for pair in self.headers if pair[0] in ("traceparent", "tracestate")
+        ]

@@ -1,0 +1,27 @@
+"""Django's own types as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Model, QuerySet
+from django.utils.functional import Promise
+
+from .wire.json import json_default
+
+
+@json_default.register
+def _lazy(value: Promise) -> str:
+    return str(value)  # a translation, in the language that is active now
+
+
+@json_default.register
+def _queryset(value: QuerySet) -> list[Any]:  # type: ignore[type-arg]
+    return list(value)
+
+
+@json_default.register
+def _model(value: Model) -> Any:
+    raise TypeError(
+        f"a {type(value).__name__} has no one JSON form: send the fields that clients may see"
+    )

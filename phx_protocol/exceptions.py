@@ -1,0 +1,67 @@
+"""What can go wrong, drawn as a tree.
+
+::
+
+    PhxError
+    ├── DecodeError           a peer sent what is no frame of the protocol: its fault
+    ├── EncodeError           the application handed out what the wire cannot carry
+    ├── BroadcastError        the channel layer did not take a broadcast
+    ├── InvalidTopicPattern   a pattern in CHANNELS that could never be matched
+    └── JoinDenied            raised by ``join`` to refuse it for good
+    channels.exceptions.DenyConnection
+    └── ConnectionRefused     raised by ``connect`` to refuse the connection
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.exceptions import DenyConnection
+
+
+class PhxError(Exception):
+    """The base of every error that this package raises on its own."""
+
+
+class DecodeError(PhxError, ValueError):
+    """A frame that cannot be decoded. The transport closes with 1011, as Phoenix does."""
+
+
+class EncodeError(PhxError, ValueError):
+    """A payload, topic or event that the client's serializer cannot carry."""
+
+
+class BroadcastError(PhxError):
+    """The channel layer refused a broadcast or could not be reached."""
+
+
+class InvalidTopicPattern(PhxError, ValueError):
+    """A topic pattern that is not a string, is empty, or has a ``*`` before its end."""
+
+
+class JoinDenied(PhxError):
+    """Raise it in ``Channel.join`` to deny the join with `reply` (any JSON value, default ``{}``).
+
+    With ``permanent=True`` the error reply is followed by ``phx_close``, on which
+    phoenix.js drops the channel instead of trying again for ever.
+    """
+
+    def __init__(self, reply: Any = None, *, permanent: bool = False) -> None:
+        super().__init__(reply, permanent)
+        self.reply = {} if reply is None else reply
+        self.permanent = permanent
+
+
+class ConnectionRefused(DenyConnection):  # type: ignore[misc]
+    """Raise it in ``Socket.connect`` to refuse the connection with an HTTP answer.
+
+    `status` is the HTTP status (default 403), `reason` the body as text (default empty,
+    as Phoenix answers). A server without the ASGI extension ``websocket.http.response``
+    (Daphne) answers 403 whatever the status. Mirrors ``:error`` and ``{:error, term}`` of
+    ``c:Phoenix.Socket.connect/3``.
+    """
+
+    def __init__(self, status: int = 403, reason: str = "") -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason

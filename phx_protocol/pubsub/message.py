@@ -1,0 +1,89 @@
+"""The message on the channel layer: a public interface, version 1.
+
+::
+
+    {"type": "phx.broadcast", "v": 1, "node": <node name or None>,
+     "items": [{"topic": str, "event": str, "payload": <JSON text | bytes | dict>,
+                "from": <channel id or None>, "offset": <str or None>}]}
+
+Any code may ``group_send`` it to ``group_name(topic)`` and reach Phoenix clients. A payload
+of ``str`` is JSON already encoded (msgpack refuses datetimes and breaks its receiver on
+integer keys), one of ``bytes`` is binary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import blake2s
+from typing import Any
+
+import msgspec
+
+from ..wire import json
+from ..wire.messages import Broadcast
+
+VERSION = 1
+BROADCAST = "phx.broadcast"
+REPLY = "phx.reply"
+
+
+def group_name(topic: str) -> str:
+    """The layer's group for `topic`: readable, and unique by its hash.
+
+    Always with the hash: ``room:1`` and ``room.1`` must never share a group.
+    """
+    readable = re.sub(r"[^a-zA-Z0-9_-]+", ".", topic[:40])
+    return f"phx.{readable}.{blake2s(topic.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
+
+
+def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
+    payload = broadcast.payload
+    packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
+    return {
+        "topic": broadcast.topic,
+        "event": broadcast.event,
+        "payload": packed,
+        "from": from_id,
+        "offset": None,
+    }
+
+
+def pack(items: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
+    return {"type": BROADCAST, "v": VERSION, "node": node, "items": items}
+
+
+class Unreadable(Exception):
+    """A message on the layer that this version does not understand."""
+
+
+def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
+    """The broadcasts in `message`, each with the id of the channel that must not get it.
+
+    Raises Unreadable.
+    """
+    if message.get("v") != VERSION or not set(message) <= {
+        "type",
+        "v",
+        "node",
+        "items",
+    }:
+        raise Unreadable(
+            f"version {message.get('v')!r} with the keys {sorted(message)}"
+        )
+    for item in message.get("items", ()):
+        try:
+            topic, event, payload = item["topic"], item["event"], item["payload"]
+            if isinstance(payload, str):
+                if message.get("node") is None:
+                    json.decode(payload)  # of foreign making
+                raw: msgspec.Raw | bytes = msgspec.Raw(payload.encode())
+            else:
+                raw = json.encode_payload(payload)
+        except (LookupError, TypeError, ValueError) as error:
+            raise Unreadable(f"the item {item!r:.200}: {error!r}") from error
+        if not isinstance(topic, str) or not isinstance(event, str):
+            raise Unreadable(
+                f"topic and event must be strings, not {topic!r:.100} and {event!r:.100}"
+            )
+        yield Broadcast(topic, event, raw), item.get("from")

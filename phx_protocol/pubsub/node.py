@@ -1,0 +1,267 @@
+"""PubSub: the node of this process (event loop) on the channel layer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import os
+import secrets
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+
+from ..conf import options
+from ..wire import json
+from ..wire.messages import Broadcast
+from . import message as layer_message
+from .groups import LINGER, Groups
+from .publisher import Publisher
+from .registry import Registry, Subscriber
+
+if TYPE_CHECKING:
+    from ..server import ChannelServer, ReplyRef
+
+logger = logging.getLogger("phx_protocol.pubsub")
+
+#: seconds that a join waits for the layer when its topic is new to this process
+READY_TIMEOUT = 2.0
+#: deliveries after which the loop is given a turn
+TURN = 1000
+#: seconds after which every group is added again at the latest (layers forget them)
+REFRESH = 600.0
+
+
+class PubSub:
+    """Subscribers of this process, and the link to the others.
+
+    Local delivery is synchronous and works whatever the layer does. The listener behind it
+    starts with the first subscriber and ends when none has been there for a while.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.name = secrets.token_hex(8)
+        self.registry = Registry()
+        self.layer: Any = get_channel_layer(options().channel_layer)
+        # Own broadcasts never enter an in-memory layer: local delivery has done it all.
+        self.is_alone = self.layer is None or isinstance(
+            self.layer, InMemoryChannelLayer
+        )
+        self.is_failing = False
+        self.groups = Groups(self.layer, self._failed)
+        self.publisher = Publisher(self.layer, self.name, self._failed)
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._refreshed_at = 0.0
+        self._delivered = 0
+        self._ids = itertools.count(1)
+        self._awaiting_reply: weakref.WeakValueDictionary[str, ChannelServer]
+        self._awaiting_reply = weakref.WeakValueDictionary()
+
+    # ------------------------------------------------------------- subscribers
+
+    async def ready(self, topic: str) -> None:
+        """Wait until broadcasts of other processes on `topic` arrive here, two seconds at most.
+
+        With a layer that is down it returns at once: what is local works.
+        """
+        if self.layer is None or topic in self.groups:
+            return
+        self._start()
+        if topic not in self.registry:
+            self.groups.unused(topic, self.loop.time())
+        self.groups.add(topic)
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                while topic not in self.groups and not self.is_failing:
+                    await asyncio.wait(
+                        {self.groups.add(topic) or asyncio.shield(self._connected)}
+                    )
+        except TimeoutError:
+            logger.warning(
+                "%s: the channel layer is slow; broadcasts may be missed", topic
+            )
+
+    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
+        self.registry.add(topic, subscriber)
+        self.groups.used(topic)
+
+    def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
+        self.registry.discard(topic, subscriber)
+        if self.layer is not None and topic not in self.registry:
+            self.groups.unused(topic, self.loop.time())
+
+    # -------------------------------------------------------------- broadcasts
+
+    async def broadcast(
+        self, broadcast: Broadcast, sender: ChannelServer | None = None
+    ) -> None:
+        """What a channel does: deliver here at once, hand to the publisher, never mind the layer.
+
+        Raises EncodeError when a client here cannot be sent it.
+        """
+        self.deliver(broadcast, sender)
+        if not self.is_alone:
+            # no other process has the sender's channel: nobody there is left out
+            published = self.publisher.publish(broadcast, None)
+            if self.publisher.is_full:
+                await asyncio.wait({published})
+        await self.take_turns()
+
+    def deliver(
+        self,
+        broadcast: Broadcast,
+        sender: Subscriber | None = None,
+        from_id: str | None = None,
+        strict: bool = True,
+    ) -> None:
+        """To the subscribers of this process, now."""
+        self._delivered += self.registry.deliver(broadcast, sender, from_id, strict)
+
+    async def take_turns(self) -> None:
+        """Give the loop a turn after every thousand deliveries."""
+        if self._delivered >= TURN:
+            self._delivered = 0
+            await asyncio.sleep(0)
+
+    # ----------------------------------------------------------- later replies
+
+    def new_id(self) -> str:
+        return f"{self.name}.{next(self._ids)}"
+
+    def expect_reply(self, server: ChannelServer) -> str:
+        """Remember `server`; returns the layer channel on which replies to it are taken."""
+        self._awaiting_reply[server.id] = server
+        return self.groups.channel_name or self.name
+
+    def reply(self, ref: ReplyRef, status: str, payload: Any) -> bool:
+        """Answer `ref` if its channel lives here."""
+        server = self._awaiting_reply.get(ref.channel_id)
+        if server is not None:
+            server.reply(ref, status, payload)
+        return server is not None
+
+    # ------------------------------------------------------------ the listener
+
+    def _start(self) -> None:
+        if self._listener is None or self._listener.done():
+            self._connected = self.loop.create_future()
+            # In an empty context: it lives longer than the request that started it.
+            context = contextvars.Context()
+            self._listener = self.loop.create_task(self._listen(), context=context)
+            self._timer = self.loop.call_later(LINGER / 2, self._tick)
+
+    async def _listen(self) -> None:
+        """Take messages for ever; when the layer fails, back off, come back, add every group again.
+
+        ``receive()`` is never cancelled before the end: a layer drops its buffer then.
+        """
+        delay = 0.1
+        while True:
+            try:
+                if self.groups.channel_name is None:
+                    self.groups.channel_name = await self.layer.new_channel()
+                self._refreshed_at = self.loop.time()
+                self.groups.connected(self.groups.channel_name)
+                if not self._connected.done():
+                    self._connected.set_result(None)
+                while True:
+                    message = await self.layer.receive(self.groups.channel_name)
+                    self._recovered()
+                    delay = 0.1
+                    self._take(message)
+                    await self.take_turns()
+            except Exception as error:
+                self._failed(error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """One message of the layer; a bad one costs a line in the log and nothing else."""
+        try:
+            if message.get("type") == layer_message.BROADCAST:
+                if message.get("node") != self.name:
+                    for broadcast, from_id in layer_message.unpack(message):
+                        self.deliver(broadcast, from_id=from_id, strict=False)
+            elif message.get("type") == layer_message.REPLY:
+                self._take_reply(message)
+            else:
+                raise layer_message.Unreadable(f"the type {message.get('type')!r:.100}")
+        except layer_message.Unreadable as error:
+            logger.error("a message on the channel layer was ignored: %s", error)
+        except Exception:
+            logger.exception("a message on the channel layer was ignored")
+
+    def _take_reply(self, message: dict[str, Any]) -> None:
+        server = self._awaiting_reply.get(message["ref"]["channel_id"])
+        if server is not None:
+            from ..server import ReplyRef
+
+            payload = message["payload"]
+            value = payload if isinstance(payload, bytes) else json.decode(payload)
+            server.reply(ReplyRef(**message["ref"]), message["status"], value)
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        self.groups.sweep(now)
+        expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
+        if (
+            now - self._refreshed_at > min(expiry / 2, REFRESH)
+            and self.groups.channel_name
+        ):
+            self._refreshed_at = now
+            self.groups.connected(self.groups.channel_name)
+        if not self.registry and not self.groups:
+            self._timer = None
+            self.loop.create_task(self.close())
+        else:
+            self._timer = self.loop.call_later(LINGER / 2, self._tick)
+
+    async def close(self) -> None:
+        """The end of the listener; the next subscriber starts another."""
+        if self._timer is not None:
+            self._timer.cancel()
+        listener, self._listener = self._listener, None
+        await self.groups.close()
+        if listener is not None:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    def _failed(self, error: BaseException) -> None:
+        """Said once an outage; local delivery goes on."""
+        if not self.is_failing:
+            self.is_failing = True
+            logger.error(
+                "the channel layer fails, broadcasts stay in this process: %r", error
+            )
+
+    def _recovered(self) -> None:
+        if self.is_failing:
+            self.is_failing = False
+            logger.warning("the channel layer works again")
+
+
+_nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]
+_nodes = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=_nodes.clear)
+
+
+def get_pubsub() -> PubSub:
+    """The node of the running event loop."""
+    loop = asyncio.get_running_loop()
+    node = _nodes.get(loop)
+    if node is None:
+        node = _nodes[loop] = PubSub()
+    return node
+
+
+def serving_nodes() -> list[PubSub]:
+    """The nodes of this process that have subscribers, whatever loop they run on."""
+    return [
+        node
+        for loop, node in list(_nodes.items())
+        if node.registry and loop.is_running()
+    ]

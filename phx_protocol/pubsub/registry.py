@@ -1,0 +1,137 @@
+"""The subscribers of this process, and the fan-out to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..exceptions import EncodeError
+from ..wire.messages import Broadcast
+
+logger = logging.getLogger("phx_protocol.pubsub")
+
+
+class Fastlane(Protocol):
+    """How a broadcast becomes what a subscriber's ``write`` takes; see ``socket.Fastlane``."""
+
+    @property
+    def serializer(self) -> Any: ...
+    @property
+    def prepare(self) -> Callable[[Any], Any]: ...
+    @property
+    def intercepts(self) -> frozenset[str]: ...
+
+
+class Subscriber(Protocol):
+    """Who gets the broadcasts of a topic.
+
+    With a `fastlane` the finished frame goes to ``write``; without one, and for events that
+    it intercepts, the broadcast goes to ``deliver_broadcast``. Neither ever waits.
+    """
+
+    @property
+    def fastlane(self) -> Any: ...
+    def deliver_broadcast(self, broadcast: Broadcast) -> None: ...
+
+
+class Registry:
+    """topic -> its subscribers, those with equal fastlanes together."""
+
+    def __init__(self) -> None:
+        self._topics: dict[
+            str, dict[Any, dict[Subscriber, Callable[[Any], None] | None]]
+        ] = {}
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._topics
+
+    def __len__(self) -> int:
+        return len(self._topics)
+
+    def add(self, topic: str, subscriber: Subscriber) -> None:
+        lanes = self._topics.setdefault(topic, {})
+        lanes.setdefault(subscriber.fastlane, {})[subscriber] = getattr(
+            subscriber, "write", None
+        )
+
+    def discard(self, topic: str, subscriber: Subscriber) -> None:
+        lanes = self._topics.get(topic, {})
+        members = lanes.get(subscriber.fastlane, {})
+        members.pop(subscriber, None)
+        if not members:
+            lanes.pop(subscriber.fastlane, None)
+        if not lanes:
+            self._topics.pop(topic, None)
+
+    def count(self, topic: str) -> int:
+        return sum(map(len, self._topics.get(topic, {}).values()))
+
+    def deliver(
+        self,
+        broadcast: Broadcast,
+        sender: Subscriber | None = None,
+        from_id: str | None = None,
+        strict: bool = True,
+    ) -> int:
+        """Hand `broadcast` to every subscriber but `sender`; returns how many those are.
+
+        Every frame is made before the first is written. One that cannot be made raises
+        EncodeError, and nobody gets anything; if not `strict`, it is logged and only those
+        who speak that version get nothing.
+        """
+        lanes = self._topics.get(broadcast.topic)
+        if lanes is None:
+            return 0
+        if from_id is not None:
+            sender = self._find(lanes, from_id)
+        delivered = 0
+        for frame, members in self._frames(lanes, broadcast, strict):
+            excluded = sender is not None and sender in members
+            if frame is None:
+                for subscriber in tuple(members):
+                    if subscriber is not sender:
+                        subscriber.deliver_broadcast(broadcast)
+            elif excluded:
+                for subscriber, write in tuple(members.items()):
+                    if subscriber is not sender:
+                        write(frame)
+            else:
+                for write in tuple(members.values()):
+                    write(frame)
+            delivered += len(members) - excluded
+        return delivered
+
+    def _frames(self, lanes: dict[Any, Any], broadcast: Broadcast, strict: bool) -> Any:
+        """Pairs of a frame (None: the broadcast itself) and those who get it."""
+        made: dict[Any, Any] = {}
+        pairs = []
+        for lane, members in lanes.items():
+            if lane is None or broadcast.event in lane.intercepts:
+                pairs.append((None, members))
+                continue
+            key = (lane.serializer, lane.prepare)
+            if key not in made:
+                try:
+                    made[key] = lane.prepare(lane.serializer.fastlane(broadcast))
+                except EncodeError as error:
+                    if strict:
+                        raise
+                    logger.error(
+                        "%s: %r cannot be sent: %s",
+                        broadcast.topic,
+                        broadcast.event,
+                        error,
+                    )
+                    made[key] = None
+            if made[key] is not None:
+                pairs.append((made[key], members))
+        return pairs
+
+    @staticmethod
+    def _find(lanes: dict[Any, Any], channel_id: str) -> Subscriber | None:
+        for members in lanes.values():
+            for subscriber in members:
+                if getattr(subscriber, "_id", None) == channel_id:
+                    return subscriber  # type: ignore[no-any-return]
+        return None

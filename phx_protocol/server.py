@@ -1,0 +1,533 @@
+"""ChannelServer: the mailbox, the task and the rules around a channel's callbacks.
+
+One stands behind every topic that a socket has joined (``Phoenix.Channel.Server``). Its
+mailbox is the topic's one queue: frames of the client, intercepted broadcasts and messages
+of the application are handled in the order they came, one at a time, in a task that exists
+only while there is mail. A frame is classified when it is taken, not when it is read, so
+join, leave and pushes of a topic keep their order while topics run beside each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from . import callbacks
+from .channel import Answer, Channel, Reason, describe_invalid
+from .exceptions import JoinDenied, PhxError
+from .wire import json, protocol
+from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
+from .wire.protocol import Action
+
+if TYPE_CHECKING:
+    from .socket import Route, Socket
+
+logger = logging.getLogger("phx_protocol.channel")
+
+Mail = tuple[Callable[[Any], Awaitable[None]], Any]
+
+ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payload'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReplyRef:
+    """What answers an event later, from anywhere: made by ``Channel.reply_ref``."""
+
+    node: str
+    channel_id: str
+    topic: str
+    join_ref: Any
+    ref: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Info:
+    """A broadcast of a further topic, as ``Channel.handle_info`` gets it."""
+
+    topic: str
+    event: str
+    payload: Any
+
+
+class ChannelServer:
+    """The server of one topic on one socket; outlives the channels that are joined there."""
+
+    __slots__ = (
+        "socket",
+        "topic",
+        "route",
+        "subtopic",
+        "channel",
+        "join_ref",
+        "channel_join_ref",
+        "fastlane",
+        "write",
+        "_id",
+        "_mailbox",
+        "_task",
+        "_abandoned",
+        "_message",
+        "_asked",
+        "joining",
+        "_further",
+        "__weakref__",
+    )
+
+    def __init__(self, socket: Socket, topic: str, route: Route, subtopic: str) -> None:
+        self.socket = socket
+        self.topic = topic
+        self.route = route
+        self.subtopic = subtopic
+        self.channel: Channel | None = None  # None: not joined
+        self.join_ref: Any = (
+            None  # as the join was sent with: what pushes are compared to
+        )
+        self.channel_join_ref: Any = None  # what replies and pushes carry
+        # what the registry of subscribers reads when a broadcast is delivered
+        self.fastlane = socket.fastlane(route.channel_class)
+        self.write = socket.transport.write
+        self._id: str | None = None
+        self._mailbox: deque[Mail] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._abandoned: asyncio.Task[None] | None = None
+        self._message: Message | None = None  # the frame being handled
+        self._asked: Channel | None = None  # the channel whose ``join`` runs
+        self.joining: asyncio.Future[None] | None = (
+            None  # done when the join is decided
+        )
+        self._further: dict[str, Further] | None = None
+
+    # ------------------------------------------------------------------ mail
+
+    def deliver(self, message: Message) -> None:
+        """Take a frame of the client."""
+        if (
+            message.event == JOIN
+            and self.channel is not None
+            and self._task is not None
+        ):
+            self._abandon()
+        self.socket.waiting += 1
+        self._put(self._handle_message, message)
+
+    def deliver_broadcast(self, broadcast: Broadcast) -> None:
+        """Take a broadcast that the channel intercepts."""
+        self._put(self._handle_out, (self.channel, broadcast))
+
+    def send_info(self, channel: Channel, message: Any) -> None:
+        self._put(self._handle_info, (channel, message))
+
+    def close(self, reason: Reason, exception: BaseException | None = None) -> None:
+        """The socket is gone: the channel ends behind the mail that it already has."""
+        self._put(self._handle_close, (reason, exception))
+
+    def _put(self, handle: Callable[[Any], Awaitable[None]], mail: Any) -> None:
+        self._mailbox.append((handle, mail))
+        if self._task is None:
+            self._task = self.socket.create_task(self._run())
+
+    async def _run(self) -> None:
+        task = self._task
+        if self._abandoned is not None:
+            await asyncio.wait(
+                {self._abandoned}, timeout=self.socket.options.shutdown_timeout
+            )
+            self._abandoned = None
+        try:
+            while self._mailbox and self._task is task:
+                handle, mail = self._mailbox.popleft()
+                await handle(mail)
+        finally:
+            if self._task is task:
+                self._task = None
+                if self.channel is None:
+                    self.socket.forget(self)
+
+    def _abandon(self) -> None:
+        """A second join: what runs is cancelled, what waits is dropped, but for a leave.
+
+        Phoenix kills the channel by an exit signal, even in the middle of an event.
+        """
+        leaves = [
+            mail for mail in self._mailbox if getattr(mail[1], "event", None) == LEAVE
+        ]
+        dropped = sum(isinstance(mail[1], Message) for mail in self._mailbox) - len(
+            leaves
+        )
+        self.socket.waiting -= dropped
+        self._mailbox = deque(leaves)
+        assert self._task is not None
+        self._abandoned, self._task = self._task, None
+        self._abandoned.cancel()
+
+    async def finish(self, timeout: float) -> None:
+        """Wait for the mailbox to drain; after `timeout` seconds cancel what runs.
+
+        A callback that still does not end, or ``terminate`` that takes as long again, is left
+        to itself.
+        """
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
+        if self._task is None:
+            return
+        closing = [mail for mail in self._mailbox if mail[0] == self._handle_close]
+        self._mailbox.clear()
+        abandoned, self._task = self._task, None
+        abandoned.cancel()
+        await asyncio.wait({abandoned}, timeout=1)
+        for handle, mail in closing:
+            self._put(handle, mail)
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
+            if self._task is not None:
+                logger.error(
+                    "%s: terminate did not end in %s seconds", self.topic, timeout
+                )
+                self._task.cancel()
+
+    # --------------------------------------------------------------- the rules
+
+    async def _handle_message(self, message: Message) -> None:
+        self.socket.waiting -= 1
+        action = protocol.classify(message, self.channel is not None, self.join_ref)
+        if action is Action.DELIVER:
+            await self._handle_in(message)
+        elif action is Action.JOIN or action is Action.REJOIN:
+            await self._join(message)
+        elif action is Action.LEAVE:
+            await self._leave(message)
+        else:
+            self.socket.answer(action, message)
+
+    async def _join(self, message: Message) -> None:
+        """``phx_join``. A topic that is joined already: the new reply first, then phx_close."""
+        duplicate, old_join_ref = self.channel is not None, self.join_ref
+        await self._end(Reason.DUPLICATE_JOIN)
+        if not duplicate and not await self.socket.has_room_for(self):
+            logger.warning("%s: too many channels joined (MAX_CHANNELS)", self.topic)
+            refusal = protocol.refusal(
+                message, "too many channels joined", message.join_ref
+            )
+            return self.socket.push(refusal)
+        self._id = None
+        self.channel_join_ref = protocol.channel_join_ref(message)
+        channel = self.route.make(self, self.subtopic)
+        self.joining = asyncio.get_running_loop().create_future()
+        try:
+            status, permanent = await self._admit(channel, message)
+        finally:
+            self.joining.set_result(None)
+            self.joining = None
+        if duplicate:
+            self.socket.push(protocol.closed(self.topic, old_join_ref))
+        if permanent:
+            self.socket.push(protocol.closed(self.topic, message.join_ref))
+        if status == "ok":
+            await self._callback(channel, "after_join")
+        elif status == "error":
+            await self._terminate(channel, Reason.SHUTDOWN)
+
+    async def _admit(self, channel: Channel, message: Message) -> tuple[str, bool]:
+        """Ask ``join``, subscribe if it says so, and reply: "ok", "error" or "crashed"."""
+        started = time.perf_counter()
+        status, reply, permanent = await self._ask_join(channel, message)
+        self._log_join(channel, message, status, time.perf_counter() - started)
+        if status == "ok":
+            # a topic that is new to this process waits until the other processes know
+            await self.socket.pubsub.ready(self.topic)
+            self.channel, self.join_ref = channel, message.join_ref
+            self.socket.pubsub.subscribe(self.topic, self)
+        word = "ok" if status == "ok" else "error"
+        try:
+            self.socket.push(
+                Reply(message.join_ref, message.ref, self.topic, word, reply)
+            )
+        except PhxError as error:
+            logger.exception("%s: the reply of join cannot be sent", self.topic)
+            self.socket.push(
+                protocol.refusal(message, "join crashed", message.join_ref)
+            )
+            await self._end(Reason.CRASH, error)
+            return "crashed", False
+        return status, permanent
+
+    async def _ask_join(
+        self, channel: Channel, message: Message
+    ) -> tuple[str, Any, bool]:
+        """Call ``join``: its status and reply, and whether the refusal is for good."""
+        self._asked = channel
+        try:
+            await self._close_stale_connections()
+            answer = parse_answer(
+                await channel._callbacks["join"](channel, message.payload)
+            )
+            if answer is None or answer[0] not in ("ok", "error"):
+                raise TypeError(
+                    f'join must return "ok" or "error", alone or with a reply, not {answer!r}'
+                )
+            return (*answer, False)
+        except JoinDenied as denied:
+            return "error", denied.reply, denied.permanent
+        except Exception:
+            logger.exception("%s: %s.join crashed", self.topic, type(channel).__name__)
+            return "crashed", {"reason": "join crashed"}, False
+        finally:
+            self._asked = None
+
+    async def _leave(self, message: Message) -> None:
+        """``phx_leave``: the reply, ``phx_close``, then terminate."""
+        join_ref = self.join_ref
+        self.socket.push(protocol.ok(message, self.channel_join_ref))
+        self.socket.push(protocol.closed(self.topic, join_ref))
+        await self._end(Reason.LEFT)
+
+    async def _handle_in(self, message: Message) -> None:
+        """An event of the client."""
+        channel, event = self.channel, message.event
+        assert channel is not None
+        self._message = message
+        handler = channel._events.get(event) if isinstance(event, str) else None
+        level = channel.log_handle_in
+        started = time.perf_counter() if level and logger.isEnabledFor(level) else None
+        try:
+            if handler is None:
+                await self._callback(channel, "handle_in", event, message.payload)
+            else:
+                try:
+                    payload = handler.decode(message.payload)
+                except msgspec.ValidationError as error:
+                    invalid = describe_invalid(error)
+                    self.socket.push(self._reply(message.ref, "error", invalid))
+                    return
+                await self._callback(channel, handler.call, payload)
+        finally:
+            self._message = None
+        if started is not None:
+            assert level is not None
+            self._log_event(level, event, message, time.perf_counter() - started)
+
+    async def _handle_out(self, mail: tuple[Channel, Broadcast]) -> None:
+        channel, broadcast = mail
+        if channel is self.channel:
+            # decoded for each receiver: what one handle_out changes no other one sees
+            payload = decode_payload(broadcast)
+            await self._callback(channel, "handle_out", broadcast.event, payload)
+
+    async def _handle_info(self, mail: tuple[Channel, Any]) -> None:
+        channel, message = mail
+        if channel is self.channel:
+            if isinstance(message, Broadcast):
+                message = Info(message.topic, message.event, decode_payload(message))
+            await self._callback(channel, "handle_info", message)
+
+    async def _handle_close(self, mail: tuple[Reason, BaseException | None]) -> None:
+        reason, exception = mail
+        await self._end(reason, exception)
+
+    async def _callback(self, channel: Channel, callback: Any, *args: Any) -> None:
+        """Call into user code, answer with what it returns, and bear what it raises."""
+        call = channel._callbacks[callback] if isinstance(callback, str) else callback
+        message = self._message
+        task = self._task
+        try:
+            await self._close_stale_connections()
+            answer = await call(channel, *args)
+            if self._task is task and answer is not None and message is not None:
+                status, payload = parse_answer(answer) or ("ok", {})
+                self.socket.push(self._reply(message.ref, status, payload))
+        except asyncio.CancelledError as error:
+            if self._task is not task or _is_cancelled():
+                raise
+            await self._crash(channel, error)  # it awaited something that was cancelled
+        except Exception as error:
+            await self._crash(channel, error)
+        else:
+            if channel._stop_reason is not None and self.channel is channel:
+                await self._stop(channel, channel._stop_reason)
+
+    async def _stop(self, channel: Channel, reason: str) -> None:
+        if reason not in (Reason.NORMAL, Reason.SHUTDOWN):
+            error = RuntimeError(f"stopped with the reason {reason!r}")
+            return await self._crash(channel, error, quiet=True)
+        self.socket.push(protocol.closed(self.topic, self.join_ref))
+        await self._end(Reason(reason))
+
+    async def _crash(
+        self, channel: Channel, error: BaseException, quiet: bool = False
+    ) -> None:
+        """A callback raised: terminate, then ``phx_error``; everybody else is unharmed."""
+        if self.channel is not channel:
+            return
+        event = self._message.event if self._message else None
+        if quiet:
+            logger.error("%s: %s", self.topic, error)
+        else:
+            logger.error(
+                "%s: %s crashed on %.100r", self.topic, channel, event, exc_info=error
+            )
+        join_ref = self.join_ref
+        await self._end(Reason.CRASH, error)
+        self.socket.push(protocol.crashed(self.topic, join_ref))
+        await callbacks.close_stale_connections()  # the crash may have come from a dead one
+
+    async def _end(
+        self, reason: Reason, exception: BaseException | None = None
+    ) -> None:
+        """The channel, if one is joined, is no more: unsubscribed first, then told."""
+        channel = self.channel
+        if channel is None:
+            return
+        self.channel = None
+        self.socket.pubsub.unsubscribe(self.topic, self)
+        for topic in list(self._further or ()):
+            self.unsubscribe(channel, topic)
+        channel.exception = exception
+        await self._terminate(channel, reason)
+
+    async def _terminate(self, channel: Channel, reason: Reason) -> None:
+        try:
+            await channel._callbacks["terminate"](channel, reason)
+        except Exception:
+            logger.exception(
+                "%s: %s.terminate crashed", self.topic, type(channel).__name__
+            )
+
+    @staticmethod
+    async def _close_stale_connections() -> None:
+        if callbacks.stale_connections_are_due():
+            await callbacks.close_stale_connections()
+
+    # ------------------------------------------------- what a channel asks for
+
+    def push(self, channel: Channel, event: str, payload: Any) -> None:
+        self._must_have_joined(channel, "push")
+        self.socket.push(
+            Message(self.channel_join_ref, None, self.topic, event, payload)
+        )
+
+    async def broadcast(
+        self, channel: Channel, event: str, payload: Any, from_self: bool = False
+    ) -> None:
+        self._must_have_joined(channel, "broadcast")
+        broadcast = Broadcast(self.topic, event, json.encode_payload(payload))
+        await self.socket.pubsub.broadcast(broadcast, self if from_self else None)
+
+    def _must_have_joined(self, channel: Channel, what: str) -> None:
+        if channel is self._asked:
+            raise RuntimeError(
+                f"{what} is not possible before the join: do it in after_join"
+            )
+
+    def reply_ref(self, channel: Channel) -> ReplyRef:
+        message = self._message
+        if message is None or self.channel is not channel:
+            raise RuntimeError(
+                "reply_ref() is for a channel that handles an event of its client"
+            )
+        if message.ref is None:
+            raise RuntimeError(
+                f"the event {message.event!r} came without a ref: no reply can reach it"
+            )
+        node = self.socket.pubsub.expect_reply(self)
+        return ReplyRef(node, self.id, self.topic, self.channel_join_ref, message.ref)
+
+    def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
+        """Answer an event later; a reply to a channel that has ended is lost, as in Phoenix."""
+        if self.channel is not None and self._id == ref.channel_id:
+            self.socket.push(Reply(ref.join_ref, ref.ref, self.topic, status, payload))
+
+    async def subscribe(self, channel: Channel, topic: str) -> None:
+        await self.socket.pubsub.ready(topic)
+        if self.channel is channel:
+            self._further = self._further or {}
+            if topic not in self._further:
+                self._further[topic] = Further(self, channel)
+                self.socket.pubsub.subscribe(topic, self._further[topic])
+
+    def unsubscribe(self, channel: Channel, topic: str) -> None:
+        further = (self._further or {}).pop(topic, None)
+        if further is not None:
+            self.socket.pubsub.unsubscribe(topic, further)
+
+    @property
+    def id(self) -> str:
+        """The name of the joined channel, unique over all processes."""
+        if self._id is None:
+            self._id = self.socket.pubsub.new_id()
+        return self._id
+
+    def _reply(self, ref: Any, status: str, payload: Any) -> Reply:
+        return Reply(self.channel_join_ref, ref, self.topic, status, payload)
+
+    # ------------------------------------------------------------------ the log
+
+    def _log_join(
+        self, channel: Channel, message: Message, status: str, seconds: float
+    ) -> None:
+        level = channel.log_join
+        if (
+            level is not None
+            and logger.isEnabledFor(level)
+            and not self.topic.startswith("phoenix")
+        ):
+            word = "JOINED" if status == "ok" else "REFUSED JOIN"
+            took, payload = seconds * 1e6, self.socket.filtered(message.payload)
+            logger.log(
+                level,
+                "%s %s in %.0fus\n  Parameters: %.500r",
+                word,
+                self.topic,
+                took,
+                payload,
+            )
+
+    def _log_event(
+        self, level: int, event: Any, message: Message, seconds: float
+    ) -> None:
+        took, payload = seconds * 1e6, self.socket.filtered(message.payload)
+        name = self.route.channel_class.__name__
+        text = "HANDLED %s INCOMING ON %s (%s) in %.0fus\n  Parameters: %.500r"
+        logger.log(level, text, event, self.topic, name, took, payload)
+
+
+class Further:
+    """The subscription of a channel to one further topic."""
+
+    __slots__ = ("server", "channel")
+
+    fastlane = None
+
+    def __init__(self, server: ChannelServer, channel: Channel) -> None:
+        self.server = server
+        self.channel = channel
+
+    def deliver_broadcast(self, broadcast: Broadcast) -> None:
+        self.server.send_info(self.channel, broadcast)
+
+
+def parse_answer(answer: Answer) -> tuple[str, Any] | None:
+    """A callback's answer as (status, payload), or None. Raises TypeError naming what is accepted."""
+    if answer is None:
+        return None
+    if isinstance(answer, str):
+        return str(answer), {}
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
+        return answer
+    raise TypeError(f"a callback returns {ACCEPTED}, not {answer!r:.100}")
+
+
+def decode_payload(broadcast: Broadcast) -> Any:
+    payload = broadcast.payload
+    return payload if isinstance(payload, bytes) else json.decode(bytes(payload))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

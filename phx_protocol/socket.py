@@ -1,0 +1,344 @@
+"""Socket: one connection, whatever carries it; what users subclass to authenticate it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from django.utils.module_loading import import_string
+
+from .callbacks import AsyncCallable, as_async
+from .channel import Channel, Reason
+from .conf import Options, options
+from .connect_info import ConnectInfo
+from .exceptions import DecodeError
+from .server import ChannelServer
+from .wire import protocol
+from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
+from .wire.protocol import Action
+from .wire.serializers import DEFAULT_SERIALIZERS, Serializer
+from .wire.topics import TopicPatterns
+
+if TYPE_CHECKING:
+    from .pubsub import PubSub
+
+logger = logging.getLogger("phx_protocol.socket")
+
+
+class Transport(Protocol):
+    """What a socket needs of the connection below it. Nothing here ever waits."""
+
+    name: str
+
+    @staticmethod
+    def prepare(frame: Frame) -> Any:
+        """`frame` in the form that ``write`` takes; shared by all who get it."""
+
+    def write(self, prepared: Any) -> None:
+        """Send it, or keep it until the client takes it."""
+
+    def close(self, code: int, reason: Reason) -> None:
+        """End the connection with `code`; its channels end with `reason`."""
+
+
+class Fastlane(NamedTuple):
+    """How a broadcast becomes a frame, and for which events it does not.
+
+    Subscribers with equal ones get the very same frame, made once.
+    """
+
+    serializer: Serializer
+    prepare: Callable[[Frame], Any]
+    intercepts: frozenset[str]
+
+
+class Route(NamedTuple):
+    """Where a topic pattern leads."""
+
+    channel_class: type[Channel]
+    assigns: Mapping[str, Any]
+
+    def make(self, server: ChannelServer, subtopic: str) -> Channel:
+        return self.channel_class(
+            server, subtopic, {**server.socket.assigns, **self.assigns}
+        )
+
+
+class Socket:
+    """One connection of a client. Subclass it for connect rules, an id, or channels of its own.
+
+    The attribute of a setting's name in lower case (``timeout``, ``check_origin``,
+    ``max_channels``, ...) wins over the setting. Mirrors ``Phoenix.Socket``.
+    """
+
+    # ---------------------------------------------------------------- for users
+
+    #: topic pattern -> Channel class (or its dotted path, or a pair of it and assigns); in
+    #: order, the first match wins. None: the setting CHANNELS.
+    channels: ClassVar[Mapping[str, Any] | None] = None
+    #: level at which connects are logged; None for not at all
+    log: ClassVar[int | None] = logging.INFO
+
+    #: the ASGI scope of the connection
+    scope: dict[str, Any]
+    #: query parameters, nested as their brackets say, and those of the URL route (which win)
+    params: dict[str, Any]
+    #: state of the connection, copied into each channel at its join
+    assigns: dict[str, Any]
+    #: the token of phoenix.js's ``authToken`` option, or None
+    auth_token: str | None
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        """Authenticate: raise ConnectionRefused to refuse; the default lets everybody in."""
+
+    def id(self) -> str | None:
+        """A name for the sockets of, say, one user: ``disconnect(name)`` closes them all."""
+        return None
+
+    @property
+    def user(self) -> Any:
+        """The user of the connection: the session's when it can be trusted, else anonymous."""
+        return self.scope.get("user")
+
+    @functools.cached_property
+    def connect_info(self) -> ConnectInfo:
+        """What the request told: ``uri``, ``peer``, ``x_headers``, ``user_agent``, ``trace_headers``."""
+        return ConnectInfo(self.scope)
+
+    async def push_to(self, topic: str, event: str, payload: Any) -> None:
+        """Send an event on any topic, joined or not, to this client."""
+        self.push(Message(None, None, topic, event, payload))
+
+    # ------------------------------------------------------- the implementation
+
+    @classmethod
+    def routes(cls) -> TopicPatterns[Route]:
+        """The topics of this socket and where they lead. Raises InvalidTopicPattern, ImportError."""
+        return _routes(options(cls))
+
+    @classmethod
+    def versions(cls) -> tuple[tuple[str, Serializer], ...]:
+        """The versions of the wire that this socket speaks."""
+        return _serializers(options(cls))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._connect = as_async(cls.connect)
+
+    _connect: ClassVar[AsyncCallable] = as_async(connect)
+
+    async def authorize(self, params: dict[str, Any]) -> None:
+        """Call ``connect``, be it async or not."""
+        await self._connect(params)
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.params = {}
+        self.assigns = {}
+        self.auth_token = None
+        self.options: Options = options(type(self))
+        self.waiting = 0  # frames that the channels have not taken yet
+        self._servers: dict[str, ChannelServer] = {}
+        self._fastlanes: dict[type[Channel], Fastlane] = {}
+        self._id: SocketId | None = None
+
+    def open(
+        self, serializer: Serializer, transport: Transport, pubsub: PubSub
+    ) -> None:
+        """The connection is accepted: from here on frames may come."""
+        self.serializer = serializer
+        self.transport = transport
+        self.pubsub = pubsub
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+
+    def handle_in(self, frame: Frame) -> None:
+        """One frame of the client, answered here or handed to its topic. Never waits.
+
+        Raises DecodeError for what is no frame of this version.
+        """
+        message = self.serializer.decode(frame)
+        topic = message.topic
+        if message.event == HEARTBEAT and topic == HEARTBEAT_TOPIC:
+            # past everything that waits: phoenix.js reconnects when it is not answered
+            return self.answer(Action.HEARTBEAT, message)
+        server = self._servers.get(topic) if isinstance(topic, str) else None
+        if server is None:
+            action = protocol.classify(message, False, None)
+            if action is not Action.JOIN:
+                return self.answer(action, message)
+            server = self._serve(message)
+        if server is not None:
+            server.deliver(message)
+
+    def answer(self, action: Action, message: Message) -> None:
+        """Answer what needs no channel; silence for what is stale."""
+        if action is Action.HEARTBEAT:
+            self.push(protocol.ok(message))
+        elif action is Action.LEFT:
+            self.push(protocol.ok(message, message.join_ref))
+        elif action is Action.UNMATCHED:
+            self.push(protocol.unmatched(message))
+
+    def _serve(self, join: Message) -> ChannelServer | None:
+        """The server for a topic that is joined for the first time, or None: it was refused."""
+        topic = join.topic
+        if isinstance(topic, str) and len(topic) > self.options.max_topic_length:
+            self.push(protocol.refusal(join, "topic too long"))
+            return None
+        match = self.routes().match(topic) if isinstance(topic, str) else None
+        if match is None:
+            logger.warning(
+                "unmatched topic %.100r: no pattern of %s", topic, type(self).__name__
+            )
+            self.push(protocol.unmatched(join))
+            return None
+        route, subtopic = match
+        server = self._servers[topic] = ChannelServer(self, topic, route, subtopic)
+        return server
+
+    async def has_room_for(self, server: ChannelServer) -> bool:
+        """Whether `server` may join a channel too. Joins that came before it decide first."""
+        if len(self._servers) <= self.options.max_channels:
+            return True
+        while True:
+            servers = list(self._servers.values())
+            undecided = [
+                s.joining for s in servers[: servers.index(server)] if s.joining
+            ]
+            joined = sum(s.channel is not None for s in servers)
+            if joined + len(undecided) < self.options.max_channels:
+                return True
+            if not undecided:
+                return False
+            await asyncio.wait(undecided, return_when=asyncio.FIRST_COMPLETED)
+
+    def forget(self, server: ChannelServer) -> None:
+        """`server` has neither channel nor mail."""
+        if self._servers.get(server.topic) is server:
+            del self._servers[server.topic]
+
+    def push(self, message: Message | Reply) -> None:
+        """Encode and send. Raises EncodeError."""
+        self.transport.write(self.transport.prepare(self.serializer.encode(message)))
+
+    def fastlane(self, channel_class: type[Channel]) -> Fastlane:
+        return Fastlane(
+            self.serializer, self.transport.prepare, channel_class._intercepts
+        )
+
+    def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # in the socket's own context: a broadcaster's must not leak into its receivers
+        return self._loop.create_task(run, context=self._context.copy())
+
+    async def subscribe_id(self) -> None:
+        """Listen for ``disconnect(id)``. Raises TypeError for an id that is no string."""
+        name = self.id()
+        if name is None:
+            return
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{type(self).__name__}.id() must return a string or None, not {name!r}"
+            )
+        await self.pubsub.ready(name)
+        self._id = SocketId(self, name)
+        self.pubsub.subscribe(name, self._id)
+
+    async def terminate(
+        self, reason: Reason, exception: BaseException | None = None
+    ) -> None:
+        """The connection is gone: every channel ends behind the mail that it has."""
+        if self._id is not None:
+            self.pubsub.unsubscribe(self._id.name, self._id)
+        servers = list(self._servers.values())
+        for server in servers:
+            server.close(reason, exception)
+        timeout = self.options.shutdown_timeout
+        if servers:
+            await asyncio.gather(*(server.finish(timeout) for server in servers))
+
+    def filtered(self, payload: Any) -> Any:
+        """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""
+        return filter_parameters(payload, self.options.filter_parameters)
+
+
+class SocketId:
+    """The subscription of a socket to its own id: a broadcast "disconnect" there closes it."""
+
+    __slots__ = ("socket", "name")
+
+    fastlane = None
+
+    def __init__(self, socket: Socket, name: str) -> None:
+        self.socket = socket
+        self.name = name
+
+    def deliver_broadcast(self, broadcast: Broadcast) -> None:
+        if broadcast.event == "disconnect":
+            self.socket.transport.close(1001, Reason.DISCONNECTED)
+
+
+def filter_parameters(value: Any, names: Any) -> Any:
+    """`value` with every parameter whose name contains one of `names` masked."""
+    if isinstance(value, dict):
+        return {
+            key: (
+                "[FILTERED]"
+                if any(name in str(key) for name in names)
+                else filter_parameters(v, names)
+            )
+            for key, v in value.items()
+        }
+    if isinstance(value, list):
+        return [filter_parameters(item, names) for item in value]
+    return value
+
+
+@functools.cache
+def _routes(options: Options) -> TopicPatterns[Route]:
+    return TopicPatterns(
+        (pattern, _route(target)) for pattern, target in options.channels.items()
+    )
+
+
+@functools.cache
+def _serializers(options: Options) -> tuple[tuple[str, Serializer], ...]:
+    custom = options.serializers.items()
+    return (
+        tuple((vsn, _load(target)()) for vsn, target in custom) or DEFAULT_SERIALIZERS
+    )
+
+
+def load_socket(target: Any) -> type[Socket]:
+    """A Socket class, given as itself or as its dotted path. Raises TypeError, ImportError."""
+    socket_class = _load(target)
+    if not (isinstance(socket_class, type) and issubclass(socket_class, Socket)):
+        raise TypeError(f"{target!r} is not a subclass of phx_protocol.Socket")
+    return socket_class
+
+
+def _load(target: Any) -> Any:
+    return import_string(target) if isinstance(target, str) else target
+
+
+def _route(target: Any) -> Route:
+    """A value of CHANNELS: a class, its dotted path, or a pair of either and assigns."""
+    target, assigns = target if isinstance(target, (tuple, list)) else (target, {})
+    channel_class = _load(target)
+    if not (isinstance(channel_class, type) and issubclass(channel_class, Channel)):
+        raise TypeError(f"{target!r} is not a subclass of phx_protocol.Channel")
+    return Route(channel_class, assigns)
+
+
+__all__ = [
+    "DecodeError",
+    "Fastlane",
+    "Route",
+    "Socket",
+    "Transport",
+    "filter_parameters",
+]

@@ -1,0 +1,1 @@
+"""The ASGI edge: how frames come in and go out."""

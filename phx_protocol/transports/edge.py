@@ -1,0 +1,114 @@
+"""What each ASGI server can really do: close codes, back-pressure, buffered bytes.
+
+The ASGI messages are all that an application should need. They are not: Daphne raises for
+the close codes of the protocol (1001, 1002, 1009, 1011, 1012, 1013) and never waits for a
+slow client, and a stalled connection must be aborted, which no message says. So where
+``send`` lets us see the server's own object we use it, and where it does not we say what
+is missing. Nothing outside this module knows a server.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def unwrap(send: Any) -> Any:
+    """The server's own ``send`` below the wrapper of Channels' session middleware."""
+    while (
+        real := getattr(getattr(send, "__self__", None), "real_send", None)
+    ) is not None:
+        send = real
+    return send
+
+
+class Edge:
+    """A server of which nothing is known but ASGI: hypercorn, granian, a test."""
+
+    #: what a user can be told that this server lacks
+    lacks = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+
+    async def close(self, code: int, reason: str) -> None:
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def buffered_bytes(self) -> int:
+        """Bytes that the server keeps for the client, as far as that can be known."""
+        return 0
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for what is buffered, where that is possible."""
+
+
+class UvicornEdge(Edge):
+    """uvicorn: ``send`` is a method of the protocol object, which has the transport."""
+
+    lacks = ""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__(send)
+        self.transport = send.__self__.transport  # type: ignore[attr-defined]
+
+    def buffered_bytes(self) -> int:
+        return int(self.transport.get_write_buffer_size())
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+class DaphneEdge(Edge):
+    """Daphne: ``send`` is a partial with the autobahn protocol as its first argument."""
+
+    lacks = ""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__(send)
+        self.protocol = send.args[0]  # type: ignore[attr-defined]
+
+    async def close(self, code: int, reason: str) -> None:
+        # websocket.close reaches autobahn's sendClose, which takes 1000 and 3000-4999 only
+        if self.protocol.state == self.protocol.STATE_OPEN:
+            self.protocol.sendCloseFrame(
+                code=code, reasonUtf8=reason.encode() or None, isReply=False
+            )
+
+    def buffered_bytes(self) -> int:
+        transport = self.protocol.transport
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
+
+    def abort(self) -> None:
+        self.protocol.transport.abortConnection()
+
+
+class CodedEdge(Edge):
+    """Daphne behind a wrapper of ``send``: the close code goes as 3000 + code, which it takes."""
+
+    async def close(self, code: int, reason: str) -> None:
+        await super().close(3000 + code, reason)
+
+
+def edge_for(scope: dict[str, Any], send: Send) -> Edge:
+    """The edge of the server that made `scope`; `send` is its own, unwrapped where possible."""
+    send = unwrap(send)
+    owner = getattr(send, "__self__", None)
+    if owner is not None and type(owner).__module__.startswith(
+        ("uvicorn.", "phx_protocol.contrib.")
+    ):
+        if hasattr(getattr(owner, "transport", None), "get_write_buffer_size"):
+            return UvicornEdge(send)
+    if isinstance(send, functools.partial) and send.args:
+        if _is_daphne(send.args[0]):
+            return DaphneEdge(send)
+    return Edge(send)
+
+
+def _is_daphne(protocol: Any) -> bool:
+    parts = ("sendCloseFrame", "STATE_OPEN", "transport", "state")
+    return all(hasattr(protocol, part) for part in parts) and hasattr(
+        protocol.transport, "dataBuffer"
+    )

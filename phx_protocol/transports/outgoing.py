@@ -1,0 +1,153 @@
+"""Outgoing: the way of frames to one client, bounded, without a task unless the client is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import types
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from .edge import Edge
+
+
+@types.coroutine
+def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
+    """Go on with an awaitable that was stepped once by hand and `yielded` something."""
+    while True:
+        try:
+            sent = yield yielded
+        except BaseException as error:
+            if not hasattr(steps, "throw"):
+                raise
+            step = functools.partial(steps.throw, error)
+        else:
+            step = (
+                functools.partial(steps.send, sent)
+                if hasattr(steps, "send")
+                else steps.__next__
+            )
+        try:
+            yielded = step()
+        except StopIteration:
+            return
+
+
+class Outgoing:
+    """Steps the server's ``send`` in place; only where it waits does a task finish it.
+
+    What waits for the client meanwhile is bounded in bytes and time: over `bytes` for
+    `seconds`, or over `hard_bytes` at once, and `overflowed` is called.
+    """
+
+    __slots__ = (
+        "edge",
+        "limits",
+        "is_closed",
+        "_send",
+        "_overflowed",
+        "_waiting",
+        "_waiting_bytes",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(
+        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+    ) -> None:
+        self.edge = edge
+        self.limits = limits
+        self.is_closed = False
+        self._send = edge.send
+        self._overflowed = overflowed
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, message: dict[str, Any]) -> None:
+        """Send an ASGI message, at once if the client is not slow."""
+        if self.is_closed:
+            return
+        if self._task is not None:
+            self._wait(message)
+            return
+        try:
+            steps = self._send(message).__await__()
+            yielded = next(steps)
+        except StopIteration:
+            pass
+        except Exception:
+            # The connection is gone; the server says so with websocket.disconnect.
+            self.is_closed = True
+            return
+        else:
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(_finish(steps, yielded))
+            )
+        if self.edge.buffered_bytes() > self.limits["bytes"]:
+            self._check()
+
+    def _wait(self, message: dict[str, Any]) -> None:
+        self._waiting.append(message)
+        self._waiting_bytes += _size(message)
+        if self._waiting_bytes > self.limits["bytes"]:
+            self._check()
+
+    async def _drain(self, first: Any) -> None:
+        try:
+            await first
+            while self._waiting and not self.is_closed:
+                message = self._waiting.popleft()
+                self._waiting_bytes -= _size(message)
+                await self._send(message)
+        except Exception:
+            self.is_closed = True
+        finally:
+            self._task = None
+
+    def pending_bytes(self) -> int:
+        """Bytes that wait for this client, here and in the server."""
+        return self._waiting_bytes + self.edge.buffered_bytes()
+
+    def _check(self) -> None:
+        """The client is behind: by too much, or for how long?"""
+        if self.pending_bytes() > self.limits["hard_bytes"]:
+            self._overflowed()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.limits["seconds"], self._check_again)
+
+    def _check_again(self) -> None:
+        self._timer = None
+        if not self.is_closed and self.pending_bytes() > self.limits["bytes"]:
+            self._overflowed()
+
+    def stop(self) -> None:
+        """Nothing goes out any more; what waits is dropped."""
+        self.is_closed = True
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def close(self, code: int, reason: str, timeout: float) -> None:
+        """The close frame, behind what the server has; after `timeout` seconds an abort."""
+        self.stop()
+        try:
+            async with asyncio.timeout(timeout):
+                if self._task is not None:
+                    await asyncio.wait({self._task})
+                await self.edge.close(code, reason)
+        except TimeoutError:
+            self.edge.abort()
+        except Exception:
+            pass  # the connection went first
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+
+
+def _size(message: dict[str, Any]) -> int:
+    return len(message.get("text") or message.get("bytes") or "")

@@ -1,0 +1,1 @@
+"""The Phoenix wire protocol, pure: no Django, no asyncio, no I/O."""

@@ -1,0 +1,75 @@
+"""JSON as the wire speaks it: msgspec, since its answers are Phoenix's.
+
+Integers of any size are exact, ``-0.0`` stays, duplicate keys count last, ``1e400``,
+``NaN`` and a lone surrogate are refused.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+import msgspec
+
+from ..exceptions import DecodeError, EncodeError
+
+# What decoding really raises, beside msgspec's own errors (a ValueError): deep nesting
+# ends in RecursionError, text that is not UTF-8 in UnicodeError (a ValueError).
+DECODE_ERRORS = (ValueError, RecursionError)
+ENCODE_ERRORS = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+)
+
+
+@singledispatch
+def json_default(value: object) -> Any:
+    """Turn a value that msgspec does not know into one that it does.
+
+    A ``functools.singledispatch`` function: ``@json_default.register`` teaches the wire
+    another type. Django's own types are registered when the app is loaded.
+    """
+    raise TypeError(
+        f"{type(value).__module__}.{type(value).__qualname__} is not JSON serializable"
+    )
+
+
+@json_default.register
+def _int(value: int) -> int:
+    return int(value)
+
+
+@json_default.register
+def _float(value: float) -> float:
+    return float(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=json_default).encode
+
+
+def encode(value: Any) -> bytes:
+    """`value` as compact JSON in UTF-8. Raises EncodeError."""
+    try:
+        return _encode(value)
+    except ENCODE_ERRORS as error:
+        raise EncodeError(f"this cannot be encoded as JSON: {error}") from error
+
+
+def decode(text: str | bytes) -> Any:
+    """The value that `text` spells. Raises DecodeError."""
+    try:
+        return msgspec.json.decode(text)
+    except DECODE_ERRORS as error:
+        raise DecodeError(f"not JSON: {error}") from error
+
+
+def encode_payload(payload: Any) -> msgspec.Raw | bytes:
+    """`payload` of a broadcast, encoded once for all who will get it; ``bytes`` stay binary."""
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload)
+    if isinstance(payload, msgspec.Raw):
+        return payload
+    return msgspec.Raw(encode(payload))

@@ -1,0 +1,59 @@
+"""Query strings as phoenix.js writes them and Plug reads them: ``a[b]=1``, ``a[]=1``, ``a[0]=x``."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from ..exceptions import DecodeError
+
+
+def decode_query(
+    query: bytes, *, max_keys: int = 1000, max_depth: int = 32
+) -> dict[str, Any]:
+    """The parameters in `query` (``scope["query_string"]``), nested as their brackets say.
+
+    Of two values for one key the last counts; a bad percent escape is kept as it is.
+    Raises DecodeError on text that is not UTF-8, on more than `max_keys` pairs and on
+    brackets nested deeper than `max_depth`. Mirrors ``Plug.Conn.Query.decode/1``.
+    """
+    pairs = [pair for pair in query.split(b"&") if pair]
+    if len(pairs) > max_keys:
+        raise DecodeError(f"more than {max_keys} parameters")
+    params: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition(b"=")
+        path = _path(_text(key))
+        if len(path) > max_depth:
+            raise DecodeError(f"parameters nested deeper than {max_depth}")
+        _assign(params, path, _text(value))
+    return params
+
+
+def _text(quoted: bytes) -> str:
+    try:
+        return unquote_to_bytes(quoted.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError("a query string that is not UTF-8") from error
+
+
+def _path(key: str) -> list[str]:
+    """``a[b][]`` is ``["a", "b", ""]``; brackets that do not pair up belong to the name."""
+    head, bracket, rest = key.partition("[")
+    if not bracket or not head or not rest.endswith("]"):
+        return [key]
+    return [head, *rest[:-1].split("][")]
+
+
+def _assign(params: dict[str, Any], path: list[str], value: str) -> None:
+    """Put `value` where `path` leads, making what is missing and replacing what is in the way."""
+    here: Any = params
+    for name, following in zip(path, [*path[1:], None], strict=True):
+        new: Any = value if following is None else [] if following == "" else {}
+        if isinstance(here, list):
+            here.append(new)
+        elif following is None or type(here.get(name)) is not type(new):
+            here[name] = new
+        else:
+            new = here[name]
+        here = new

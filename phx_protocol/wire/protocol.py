@@ -1,0 +1,94 @@
+"""What a message asks of the socket, decided as a table; and the messages a server originates."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from .json import encode
+from .messages import (
+    CLOSE,
+    ERROR,
+    HEARTBEAT,
+    HEARTBEAT_TOPIC,
+    JOIN,
+    LEAVE,
+    Message,
+    Reply,
+)
+
+
+class Action(Enum):
+    """What a message asks for: the rows of ``classify``."""
+
+    HEARTBEAT = auto()  # answered at once, whatever else waits
+    JOIN = auto()
+    REJOIN = auto()  # the topic is joined: the old channel ends, a new one is joined
+    LEAVE = auto()
+    LEFT = (
+        auto()
+    )  # a leave of what is not joined: ok, so that a client can always leave
+    DELIVER = auto()
+    STALE = auto()  # meant for a channel that is gone: silence
+    UNMATCHED = auto()
+
+
+def classify(message: Message, joined: bool, join_ref: Any) -> Action:
+    """What `message` asks for, when its topic is `joined` with `join_ref` or is not.
+
+    Mirrors ``Phoenix.Socket.__in__/2`` of 1.8.12, clause by clause.
+    """
+    event = message.event
+    if event == HEARTBEAT and message.topic == HEARTBEAT_TOPIC:
+        return Action.HEARTBEAT
+    if event == JOIN:
+        return Action.REJOIN if joined else Action.JOIN
+    if not joined:
+        return Action.LEFT if event == LEAVE else Action.UNMATCHED
+    if message.join_ref is not None and not same_ref(message.join_ref, join_ref):
+        return Action.STALE
+    return Action.LEAVE if event == LEAVE else Action.DELIVER
+
+
+def same_ref(one: Any, other: Any) -> bool:
+    """Whether two refs are the same JSON: 1, 1.0, true and "1" are four different refs."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (dict, list)):
+        return encode(one) == encode(other)
+    return bool(one == other)
+
+
+def channel_join_ref(join: Message) -> Any:
+    """The join_ref of a channel's replies and pushes.
+
+    A client that joins without one has the ref of its join instead
+    (``join_ref || ref`` in Phoenix, where false counts as missing too).
+    """
+    return (
+        join.ref if join.join_ref is None or join.join_ref is False else join.join_ref
+    )
+
+
+def ok(message: Message, join_ref: Any = None) -> Reply:
+    return Reply(join_ref, message.ref, message.topic, "ok", {})
+
+
+def refusal(message: Message, reason: str, join_ref: Any = None) -> Reply:
+    """An error reply that a client can read: ``{"reason": reason}``."""
+    return Reply(join_ref, message.ref, message.topic, "error", {"reason": reason})
+
+
+def unmatched(message: Message) -> Reply:
+    """No channel is joined there, or none could be: the join_ref is null whatever was sent."""
+    return refusal(message, "unmatched topic")
+
+
+def closed(topic: str, join_ref: Any) -> Message:
+    """``phx_close``: the channel ended as it should. Its ref is the join's, and so is its join_ref."""
+    return Message(join_ref, join_ref, topic, CLOSE, {})
+
+
+def crashed(topic: str, join_ref: Any) -> Message:
+    """``phx_error``: the channel crashed; clients join again."""
+    return Message(join_ref, join_ref, topic, ERROR, {"reason": "channel_crash"})

@@ -1,0 +1,210 @@
+"""V1 and V2: frames to messages and back (``Phoenix.Socket.V1.JSONSerializer``, ``V2``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..exceptions import DecodeError, EncodeError
+from .json import DECODE_ERRORS, decode, encode
+from .messages import REPLY, Broadcast, Frame, Message, Reply
+
+
+class Serializer(Protocol):
+    """One version of the wire. Stateless: an instance serves every socket of a process."""
+
+    def decode(self, frame: Frame) -> Message:
+        """The message in `frame`. Raises DecodeError, and nothing else, on whatever came."""
+
+    def encode(self, message: Message | Reply) -> Frame:
+        """`message` as a frame. Raises EncodeError on what this version cannot carry."""
+
+    def fastlane(self, broadcast: Broadcast) -> Frame:
+        """`broadcast` as the one frame that all its receivers get. Raises EncodeError."""
+
+
+def _map(payload: Any, event: Any) -> msgspec.Raw:
+    # Phoenix's V2 matches %{} in pushes and broadcasts: phoenix.js's handlers expect an object.
+    raw = payload if isinstance(payload, msgspec.Raw) else msgspec.Raw(encode(payload))
+    if bytes(memoryview(raw)[:1]) != b"{":
+        raise EncodeError(
+            f"the payload of {event!r} must be a mapping or bytes, not JSON that begins with "
+            f"{bytes(memoryview(raw)[:20])!r}"
+        )
+    return raw
+
+
+class V2JSONSerializer:
+    """``[join_ref, ref, topic, event, payload]``, and four binary forms."""
+
+    _decode = msgspec.json.Decoder(Message).decode
+
+    def decode(self, frame: Frame) -> Message:
+        try:
+            if isinstance(frame, str):
+                return self._decode(frame)
+            return self._decode_binary(frame)
+        except DECODE_ERRORS as error:
+            raise DecodeError(f"no V2 frame: {error}") from error
+
+    def encode(self, message: Message | Reply) -> Frame:
+        payload = message.payload
+        if isinstance(message, Reply):
+            if isinstance(payload, bytes):
+                meta = (message.join_ref, message.ref, message.topic, message.status)
+                return _pack(1, meta, payload)
+            body = {"response": payload, "status": message.status}
+            return encode(
+                (message.join_ref, message.ref, message.topic, REPLY, body)
+            ).decode()
+        if isinstance(payload, bytes):
+            return _pack(0, (message.join_ref, message.topic, message.event), payload)
+        fields = (message.join_ref, message.ref, message.topic, message.event)
+        return encode((*fields, _map(payload, message.event))).decode()
+
+    def fastlane(self, broadcast: Broadcast) -> Frame:
+        topic, event, payload = broadcast.topic, broadcast.event, broadcast.payload
+        if isinstance(payload, bytes):
+            return _pack(2, (topic, event), payload)
+        return encode((None, None, topic, event, _map(payload, event))).decode()
+
+    def _decode_binary(self, frame: bytes) -> Message:
+        # <<0, four sizes, join_ref, ref, topic, event, data>>; other kinds go to clients only
+        if len(frame) < 5 or frame[0] != 0:
+            raise ValueError("a binary frame is kind 0 with four sizes")
+        at = 5
+        meta = []
+        for size in frame[1:5]:
+            meta.append(str(frame[at : at + size], "utf-8"))
+            at += size
+        if at > len(frame):
+            raise ValueError("the sizes of a binary frame exceed it")
+        join_ref, ref, topic, event = meta
+        return Message(join_ref, ref, topic, event, frame[at:])
+
+
+class V1JSONSerializer:
+    """``{"topic", "event", "payload", "ref"}``; a join_ref is read and never written."""
+
+    class _Frame(msgspec.Struct, gc=False):
+        topic: Any
+        event: Any
+        payload: Any
+        ref: Any
+        join_ref: Any = None
+
+    _decode = msgspec.json.Decoder(_Frame).decode
+
+    def decode(self, frame: Frame) -> Message:
+        try:
+            v1 = self._decode(frame)  # JSON in a binary frame is read as well
+        except DECODE_ERRORS as error:
+            raise DecodeError(f"no V1 frame: {error}") from error
+        return Message(v1.join_ref, v1.ref, v1.topic, v1.event, v1.payload)
+
+    def encode(self, message: Message | Reply) -> Frame:
+        if isinstance(message, Reply):
+            payload = {"response": _text(message.payload), "status": message.status}
+            return self._encode(message.topic, REPLY, payload, message.ref)
+        return self._encode(
+            message.topic, message.event, _text(message.payload), message.ref
+        )
+
+    def fastlane(self, broadcast: Broadcast) -> Frame:
+        return self._encode(
+            broadcast.topic, broadcast.event, _text(broadcast.payload), None
+        )
+
+    def _encode(self, topic: Any, event: Any, payload: Any, ref: Any) -> str:
+        return encode(
+            {"event": event, "payload": payload, "ref": ref, "topic": topic}
+        ).decode()
+
+
+def _text(payload: Any) -> Any:
+    if isinstance(payload, bytes):
+        raise EncodeError("a V1 client cannot be sent a binary payload")
+    return payload
+
+
+def _pack(kind: int, meta: tuple[Any, ...], data: bytes) -> bytes:
+    fields = [_meta(value) for value in meta]
+    return bytes((kind, *map(len, fields))) + b"".join(fields) + data
+
+
+def _meta(value: Any) -> bytes:
+    # to_string/1 of Elixir: null is nothing, a number its digits
+    text = (
+        value
+        if isinstance(value, str)
+        else "" if value is None else encode(value).decode()
+    )
+    field = text.encode()
+    if len(field) > 255:
+        raise EncodeError(
+            f"{text[:20]!r}... is {len(field)} bytes long; a binary frame takes 255"
+        )
+    return field
+
+
+# -------------------------------------------------------------------- vsn
+
+_NUMBER = r"(0|[1-9][0-9]*)"
+_IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+_SEMVER = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+    rf"(-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
+)
+
+#: What Phoenix speaks: ``~> X.Y.Z`` takes X.Y.Z and its later patches.
+DEFAULT_SERIALIZERS: tuple[tuple[str, Serializer], ...] = (
+    ("~> 1.0.0", V1JSONSerializer()),
+    ("~> 2.0.0", V2JSONSerializer()),
+)
+
+
+def for_version(
+    vsn: Any, serializers: Iterable[tuple[str, Serializer]] = DEFAULT_SERIALIZERS
+) -> Serializer | None:
+    """The first serializer whose requirement (``"~> X.Y.Z"``) takes `vsn`, or None.
+
+    `vsn` is the connect parameter as decoded: anything but the string of a full semantic
+    version has no serializer.
+    """
+    version = (
+        _SEMVER.fullmatch(vsn) if isinstance(vsn, str) and len(vsn) < 100 else None
+    )
+    if version is None:
+        return None
+    major, minor, patch = map(int, version.group(1, 2, 3))
+    for requirement, serializer in serializers:
+        wanted = parse_requirement(requirement)
+        # a pre-release comes before its release: 2.0.0-rc.1 < 2.0.0 < 2.0.1-rc.1
+        early = patch == wanted[2] and version.group(4) is not None
+        if (major, minor) == wanted[:2] and patch >= wanted[2] and not early:
+            return serializer
+    return None
+
+
+def parse_requirement(requirement: str) -> tuple[int, int, int]:
+    """The three numbers of ``"~> X.Y.Z"``. Raises ValueError naming what is accepted."""
+    match = re.fullmatch(rf"~>\s*{_NUMBER}\.{_NUMBER}\.{_NUMBER}", requirement)
+    if match is None:
+        raise ValueError(f'a version requirement reads "~> X.Y.Z", not {requirement!r}')
+    major, minor, patch = map(int, match.groups())
+    return major, minor, patch
+
+
+__all__ = [
+    "DEFAULT_SERIALIZERS",
+    "Serializer",
+    "V1JSONSerializer",
+    "V2JSONSerializer",
+    "decode",
+    "for_version",
+    "parse_requirement",
+]

@@ -1,0 +1,48 @@
+"""Topic patterns: ``"room:lobby"`` is that topic, ``"room:*"`` every topic that begins so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+from ..exceptions import InvalidTopicPattern
+
+Target = TypeVar("Target")
+
+
+def check_pattern(pattern: object) -> str:
+    """Return `pattern`, or raise InvalidTopicPattern: a ``*`` may only be its last character."""
+    if not isinstance(pattern, str) or not pattern:
+        raise InvalidTopicPattern(
+            f"a topic pattern is a string that is not empty, not {pattern!r}"
+        )
+    if "*" in pattern[:-1]:
+        raise InvalidTopicPattern(
+            f"{pattern!r}: a * may only stand at the end of a topic pattern"
+        )
+    return pattern
+
+
+class TopicPatterns(Generic[Target]):
+    """Patterns in order, each with what it leads to; the first that matches wins.
+
+    Mirrors ``Phoenix.Socket.channel/3``.
+    """
+
+    def __init__(self, patterns: Iterable[tuple[str, Target]]) -> None:
+        self._patterns = [
+            (check_pattern(pattern), target) for pattern, target in patterns
+        ]
+
+    def __iter__(self) -> Iterator[tuple[str, Target]]:
+        return iter(self._patterns)
+
+    def match(self, topic: str) -> tuple[Target, str] | None:
+        """What `topic` leads to and its subtopic (what the ``*`` stands for), or None."""
+        for pattern, target in self._patterns:
+            if pattern[-1] == "*":
+                if topic.startswith(pattern[:-1]):
+                    return target, topic[len(pattern) - 1 :]
+            elif topic == pattern:
+                return target, ""
+        return None

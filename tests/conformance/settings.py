@@ -1,0 +1,36 @@
+"""Django settings of the conformance application, and of the package's own tests."""
+
+from __future__ import annotations
+
+import os
+
+_redis = os.environ.get("PHX_REDIS_URL")
+_layers = {
+    "pubsub": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [_redis]},
+    },
+    "core": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [_redis], "capacity": 100_000},
+    },
+    "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+}
+
+SECRET_KEY = "conformance"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = ["daphne", "channels", "phx_protocol"]
+ROOT_URLCONF = "tests.conformance.urls"
+ASGI_APPLICATION = "tests.conformance.asgi.application"
+USE_TZ = True
+DATABASES: dict[str, object] = {}
+CHANNEL_LAYERS = {
+    "default": _layers[os.environ.get("PHX_LAYER", "pubsub") if _redis else "memory"],
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"phx_protocol": {"handlers": ["console"], "level": "ERROR"}},
+}

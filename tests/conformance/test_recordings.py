@@ -1,0 +1,105 @@
+"""Every recorded exchange of a real Phoenix 1.8.12, replayed against live servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import servers
+from tests.conformance import replay
+
+HERE = Path(__file__).parent
+VECTORS = {f"{v['group']}/{v['name']}": v for v in replay.load(HERE / "vectors")}
+DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
+    (HERE / "divergences.json").read_text()
+)
+LATER: dict[str, str] = json.loads((HERE / "later.json").read_text())
+
+# server, and what the application's environment adds
+SERVERS = {
+    "uvicorn": {},
+    "daphne": {},
+    "uvicorn-pubsub": {"PHX_LAYER": "pubsub"},
+    "uvicorn-core": {"PHX_LAYER": "core"},
+}
+
+Results = dict[str, list[str]]
+
+
+def diverges(case: str, server: str) -> bool:
+    return any(
+        fnmatch(case, name) and server in entry["on"]
+        for name, entry in DIVERGENCES.items()
+    )
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def replayed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Results]]:
+    """All cases replayed, several at a time as the replayer does it: case -> problems."""
+    name, env = request.param, dict(SERVERS[request.param])
+    if env:
+        env["PHX_REDIS_URL"] = request.getfixturevalue("redis_url")
+    server = name.partition("-")[0]
+    log = tmp_path_factory.mktemp(name) / "server.log"
+    with servers.serve(server, log, **env) as running:
+        yield server, asyncio.run(replay_all(running.url))
+
+
+async def replay_all(base: str) -> Results:
+    wanted = [
+        v
+        for case, v in VECTORS.items()
+        if not any(fnmatch(case, name) for name in LATER)
+    ]
+    timed = [v for v in wanted if any("max_s" in step for step in v["steps"])]
+    results: Results = {}
+    for batch in (timed, [v for v in wanted if v not in timed]):
+        limit = asyncio.Semaphore(4)
+        for case, problems, *_ in await asyncio.gather(
+            *(replay.run_one(base, v, 2.0, limit) for v in batch)
+        ):
+            results[case] = problems
+    return results
+
+
+@pytest.mark.parametrize("group", sorted({v["group"] for v in VECTORS.values()}))
+def test_the_server_answers_as_phoenix_did(
+    group: str, replayed: tuple[str, Results]
+) -> None:
+    server, results = replayed
+    problems = {
+        case: found
+        for case, found in results.items()
+        if case.startswith(f"{group}/") and found and not diverges(case, server)
+    }
+    assert not problems
+
+
+def test_every_divergence_is_real(replayed: tuple[str, Results]) -> None:
+    """An entry that no case needs any more is taken out of the file."""
+    server, results = replayed
+    needless = [
+        name
+        for name, entry in DIVERGENCES.items()
+        if server in entry["on"]
+        and not any(
+            problems for case, problems in results.items() if fnmatch(case, name)
+        )
+    ]
+    assert not needless
+
+
+def test_the_divergences_are_few_and_explained() -> None:
+    assert len(DIVERGENCES) <= 40
+    for name, entry in DIVERGENCES.items():
+        assert set(entry) == {"kind", "why", "on"}, name
+        assert entry["kind"] in ("server", "better", "beam") and entry["why"], name
+        assert any(fnmatch(case, name) for case in VECTORS), name

@@ -1,0 +1,143 @@
+"""Real servers for the tests: Redis, Daphne, uvicorn, hypercorn, granian, each as users start it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CONFORMANCE = "tests.conformance.asgi:application"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for_port(
+    port: int, process: subprocess.Popen[bytes], seconds: float = 60
+) -> None:
+    """Wait until `process` takes connections on `port`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        time.sleep(0.05)
+    raise TimeoutError(f"{process.args!r} does not listen on {port}")
+
+
+def command(server: str, port: int, application: str = CONFORMANCE) -> list[str]:
+    """The command line of `server`, run by this Python."""
+    address = f"127.0.0.1:{port}"
+    options = {
+        "uvicorn": [
+            "uvicorn",
+            application,
+            "--port",
+            str(port),
+            "--log-level",
+            "warning",
+        ],
+        "daphne": ["daphne", "-b", "127.0.0.1", "-p", str(port), application],
+        "hypercorn": ["hypercorn", application, "--bind", address],
+        "granian": [
+            "granian",
+            "--interface",
+            "asgi",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            application,
+        ],
+    }[server]
+    return [sys.executable, "-m", *options]
+
+
+class Server:
+    """A running process and where it listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def logged(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, how)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def run(args: list[str], port: int, log: Path, **env: str) -> Iterator[Server]:
+    """Start `args` from the project's root and stop it at the end."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            args,
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(process, port, log)
+    try:
+        wait_for_port(port, process)
+        yield server
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}: {server.logged()[-2000:]}") from error
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def serve(
+    server: str, log: Path, application: str = CONFORMANCE, **env: str
+) -> Iterator[Server]:
+    """`server` with `application` on a free port."""
+    port = free_port()
+    with run(command(server, port, application), port, log, **env) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def redis(directory: Path, port: int | None = None) -> Iterator[Server]:
+    """A redis-server that keeps nothing, on a free port."""
+    port = port or free_port()
+    args = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    with run(
+        [*args, "--dir", str(directory)], port, directory / f"redis-{port}.log"
+    ) as running:
+        yield running
