@@ -34,8 +34,13 @@ class Edge:
     def __init__(self, send: Send) -> None:
         self.send = send
 
-    async def close(self, code: int, reason: str) -> None:
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
+    async def close(self, code: int) -> None:
+        message = {"type": "websocket.close", "code": code}
+        try:
+            await self.send(message)
+        except Exception:
+            # Daphne behind an unknown wrapper: an application's own code it does take
+            await self.send({**message, "code": 3000 + code})
 
     def buffered_bytes(self) -> int:
         """Bytes that the server keeps for the client, as far as that can be known."""
@@ -70,12 +75,10 @@ class DaphneEdge(Edge):
         super().__init__(send)
         self.protocol = send.args[0]  # type: ignore[attr-defined]
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, code: int) -> None:
         # websocket.close reaches autobahn's sendClose, which takes 1000 and 3000-4999 only
         if self.protocol.state == self.protocol.STATE_OPEN:
-            self.protocol.sendCloseFrame(
-                code=code, reasonUtf8=reason.encode() or None, isReply=False
-            )
+            self.protocol.sendCloseFrame(code=code, isReply=False)
 
     def buffered_bytes(self) -> int:
         transport = self.protocol.transport
@@ -83,13 +86,6 @@ class DaphneEdge(Edge):
 
     def abort(self) -> None:
         self.protocol.transport.abortConnection()
-
-
-class CodedEdge(Edge):
-    """Daphne behind a wrapper of ``send``: the close code goes as 3000 + code, which it takes."""
-
-    async def close(self, code: int, reason: str) -> None:
-        await super().close(3000 + code, reason)
 
 
 def edge_for(scope: dict[str, Any], send: Send) -> Edge:

@@ -132,14 +132,14 @@ class Outgoing:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def close(self, code: int, reason: str, timeout: float) -> None:
+    async def close(self, code: int, timeout: float) -> None:
         """The close frame, behind what the server has; after `timeout` seconds an abort."""
         self.stop()
         try:
             async with asyncio.timeout(timeout):
                 if self._task is not None:
                     await asyncio.wait({self._task})
-                await self.edge.close(code, reason)
+                await self.edge.close(code)
         except TimeoutError:
             self.edge.abort()
         except Exception:

@@ -101,10 +101,13 @@ class PhoenixConsumer:
             reason = self._closing[1]
         finally:
             self._stop_idle_timer()
-        if self._closing is not None:
-            await self._outgoing.close(self._closing[0], "", CLOSE_TIMEOUT)
         self._outgoing.stop()
-        await self.socket.terminate(reason, exception)
+        await asyncio.gather(self._close(), self.socket.terminate(reason, exception))
+
+    async def _close(self) -> None:
+        """Our close frame, unless it was the client who ended the connection."""
+        if self._closing is not None:
+            await self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
 
     # ------------------------------------------------------------- the way in
 

@@ -32,5 +32,5 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"phx_protocol": {"handlers": ["console"], "level": "ERROR"}},
+    "loggers": {"phx_protocol": {"handlers": ["console"], "level": "WARNING"}},
 }

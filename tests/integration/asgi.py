@@ -1,0 +1,11 @@
+"""The conformance application with limits that a test can reach."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.conformance.settings")
+
+from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+
+application = get_phoenix_application({"/socket": "tests.integration.sockets.SmallSocket"})
