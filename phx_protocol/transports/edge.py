@@ -34,7 +34,7 @@ class Edge:
     def __init__(self, send: Send) -> None:
         self.send = send
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int, timeout: float) -> None:
         message = {"type": "websocket.close", "code": code}
         try:
             await self.send(message)
@@ -75,9 +75,11 @@ class DaphneEdge(Edge):
         super().__init__(send)
         self.protocol = send.args[0]  # type: ignore[attr-defined]
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int, timeout: float) -> None:
         # websocket.close reaches autobahn's sendClose, which takes 1000 and 3000-4999 only
         if self.protocol.state == self.protocol.STATE_OPEN:
+            # autobahn's own second is too short for a client that has a lot to read first
+            self.protocol.closeHandshakeTimeout = timeout
             self.protocol.sendCloseFrame(code=code, isReply=False)
 
     def buffered_bytes(self) -> int:

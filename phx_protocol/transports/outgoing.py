@@ -139,7 +139,7 @@ class Outgoing:
             async with asyncio.timeout(timeout):
                 if self._task is not None:
                     await asyncio.wait({self._task})
-                await self.edge.close(code)
+                await self.edge.close(code, timeout)
         except TimeoutError:
             self.edge.abort()
         except Exception:

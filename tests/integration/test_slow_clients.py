@@ -45,11 +45,6 @@ class Stalled:
         return data
 
 
-async def shout(client: Client, topic: str, times: int) -> None:
-    for i in range(times):
-        await client.push(topic, "shout", {"i": i, "x": PAYLOAD})
-
-
 @pytest.mark.parametrize("server", ["uvicorn", "daphne", "hypercorn"])
 async def test_a_stalled_client_is_closed_and_the_others_get_everything(
     server: str, tmp_path: Path
@@ -65,11 +60,9 @@ async def test_a_stalled_client_is_closed_and_the_others_get_everything(
                 return await asyncio.to_thread(stalled.read_all)
 
             closing = asyncio.create_task(read_once_it_was_closed())
-            shouting = asyncio.create_task(shout(good, "room:slow", 300))
-            for i in range(300):
-                payload = await good.until("shout")
-                assert payload["i"] == i
-            await shouting
+            for i in range(200):
+                await good.push("room:slow", "shout", {"i": i, "x": PAYLOAD})
+                assert (await good.until("shout"))["i"] == i
             # the close frame is the last thing that it reads, when it reads before the abort
             assert (await closing)[-4:] == b"\x88\x02" + (1013).to_bytes(2, "big")
             assert await good.ask("room:slow", "echo") == ("ok", {})
