@@ -10,4 +10,4 @@ class PhxProtocolConfig(AppConfig):
     verbose_name = "Phoenix Channels"
 
     def ready(self) -> None:
-        from . import django_json  # noqa: F401 - teaches the wire Django's types
+        from . import checks, django_json  # noqa: F401 - registers both

@@ -301,7 +301,7 @@ def filter_parameters(value: Any, names: Any) -> Any:
 @functools.cache
 def _routes(options: Options) -> TopicPatterns[Route]:
     return TopicPatterns(
-        (pattern, _route(target)) for pattern, target in options.channels.items()
+        (pattern, load_channel(target)) for pattern, target in options.channels.items()
     )
 
 
@@ -325,7 +325,7 @@ def _load(target: Any) -> Any:
     return import_string(target) if isinstance(target, str) else target
 
 
-def _route(target: Any) -> Route:
+def load_channel(target: Any) -> Route:
     """A value of CHANNELS: a class, its dotted path, or a pair of either and assigns."""
     target, assigns = target if isinstance(target, (tuple, list)) else (target, {})
     channel_class = _load(target)

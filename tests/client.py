@@ -37,7 +37,9 @@ class Client:
     ) -> None:
         await self.ws.close()
 
-    async def send(self, topic: str, event: str, payload: Any, join_ref: Any = None) -> str:
+    async def send(
+        self, topic: str, event: str, payload: Any, join_ref: Any = None
+    ) -> str:
         ref = str(next(self.refs))
         await self.ws.send(json.dumps([join_ref, ref, topic, event, payload]))
         return ref

@@ -8,4 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.conformance.settings")
 
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 
-application = get_phoenix_application({"/socket": "tests.integration.sockets.SmallSocket"})
+application = get_phoenix_application(
+    {"/socket": "tests.integration.sockets.SmallSocket"}
+)

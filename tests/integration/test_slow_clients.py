@@ -49,7 +49,9 @@ class Stalled:
 async def test_a_stalled_client_is_closed_and_the_others_get_everything(
     server: str, tmp_path: Path
 ) -> None:
-    with servers.serve(server, tmp_path / "log", "tests.integration.asgi:application") as running:
+    with servers.serve(
+        server, tmp_path / "log", "tests.integration.asgi:application"
+    ) as running:
         async with Client(running.url) as log, Client(running.url) as good:
             await log.join("audit:log")
             await good.join("room:slow")

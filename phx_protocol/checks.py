@@ -1,0 +1,231 @@
+"""System checks: every misconfiguration has an id and a hint."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer, channel_layers
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
+
+from .channel import Channel
+from .conf import OUTBOUND, Options, options
+from .socket import Socket, load_channel, load_socket
+from .wire.serializers import parse_requirement
+from .wire.topics import check_pattern
+
+#: setting -> the types that it may have
+TYPES: dict[str, tuple[type, ...]] = {
+    "CHANNELS": (Mapping,),
+    "SOCKETS": (Mapping,),
+    "CHANNEL_LAYER": (str,),
+    "WEBSOCKET": (bool,),
+    "TIMEOUT": (int, float),
+    "MAX_FRAME_SIZE": (int,),
+    "MAX_CHANNELS": (int,),
+    "MAX_TOPIC_LENGTH": (int,),
+    "MAX_PARAMS": (int,),
+    "MAX_PARAMS_DEPTH": (int,),
+    "OUTBOUND": (Mapping,),
+    "INBOUND": (int,),
+    "SHUTDOWN_TIMEOUT": (int, float),
+    "SYNC_THREADS": (int,),
+    "FILTER_PARAMETERS": (list, tuple, set, frozenset),
+    "SERIALIZERS": (Mapping,),
+    "TRANSPORT_LOG": (str, type(None)),
+}
+KEYS = [name.upper() for name in Options.__dataclass_fields__]
+
+
+@register("phx_protocol")
+def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    project = getattr(settings, "PHX_PROTOCOL", {})
+    if not isinstance(project, dict):
+        return [Error("PHX_PROTOCOL must be a dict.", id="phx_protocol.E001")]
+    errors = [*_keys(project), *_types(project)]
+    if errors:
+        return errors  # what follows would only trip over them
+    return [
+        *_channels(options().channels, "CHANNELS"),
+        *_sockets(),
+        *_values(Socket),
+        *_layer(),
+    ]
+
+
+def _keys(project: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key in project:
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, 1)
+            hint = (
+                f"Did you mean {close[0]}?"
+                if close
+                else f"The keys are {', '.join(KEYS)}."
+            )
+            yield Error(
+                f"PHX_PROTOCOL has no key {key!r}.", hint=hint, id="phx_protocol.E002"
+            )
+
+
+def _types(project: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key, types in TYPES.items():
+        value = project.get(key, None)
+        if value is None:
+            continue
+        wrong = not isinstance(value, types) or (
+            isinstance(value, bool) and bool not in types
+        )
+        if wrong or (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and value <= 0
+        ):
+            names = " or ".join(t.__name__ for t in types)
+            yield Error(
+                f"PHX_PROTOCOL[{key!r}] must be a {names} (above 0 for a number), not {value!r}.",
+                hint="Times are in seconds, sizes in bytes.",
+                id="phx_protocol.E003",
+            )
+
+
+def _channels(channels: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
+    """The patterns in order, and what each leads to."""
+    before: list[str] = []
+    for pattern, target in channels.items():
+        try:
+            check_pattern(pattern)
+            channel_class = load_channel(target).channel_class
+        except Exception as error:
+            hint = 'Map a pattern ("room:lobby", "room:*") to the dotted path of a Channel subclass.'
+            yield Error(
+                f"{where}[{pattern!r}]: {error}", hint=hint, id="phx_protocol.E004"
+            )
+            continue
+        covering = [b for b in before if b[-1] == "*" and pattern.startswith(b[:-1])]
+        if covering:
+            yield Warning(
+                f"{where}[{pattern!r}] is never reached: {covering[0]!r} takes its topics.",
+                hint="The first pattern that matches wins: put the narrower one first.",
+                id="phx_protocol.W004",
+            )
+        before.append(pattern)
+        yield from _channel(channel_class)
+
+
+def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
+    name = channel_class.__name__
+    if channel_class.join is Channel.join:
+        yield Error(
+            f"{name} does not define join().",
+            hint='Whoever may join is decided there: return "ok" or "error".',
+            id="phx_protocol.E005",
+        )
+    if (
+        channel_class.handle_out is not Channel.handle_out
+        and not channel_class._intercepts
+    ):
+        yield Warning(
+            f"{name} defines handle_out() but intercepts no event: it is never called.",
+            hint='Name the events: intercepts = {"new_msg"}.',
+            id="phx_protocol.W005",
+        )
+
+
+def _sockets() -> Iterator[CheckMessage]:
+    for mount, target in options().sockets.items():
+        try:
+            if not str(mount).startswith("/"):
+                raise ValueError("a mount begins with /")
+            socket_class = load_socket(target)
+        except Exception as error:
+            hint = 'Map a mount ("/socket") to the dotted path of a Socket subclass.'
+            yield Error(
+                f"SOCKETS[{mount!r}]: {error}", hint=hint, id="phx_protocol.E006"
+            )
+            continue
+        if socket_class.channels is not None:
+            yield from _channels(
+                socket_class.channels, f"{socket_class.__name__}.channels"
+            )
+        if socket_class is not Socket:
+            yield from _values(socket_class)
+
+
+def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
+    """Settings whose type alone does not make them right."""
+    chosen = options(socket_class)
+    outbound = chosen.outbound
+    if set(outbound) != set(OUTBOUND) or outbound["hard_bytes"] < outbound["bytes"]:
+        yield Error(
+            f"OUTBOUND must have the keys {', '.join(OUTBOUND)}, hard_bytes not below bytes.",
+            hint=f"The default is {OUTBOUND}.",
+            id="phx_protocol.E007",
+        )
+    if not _check_origin_is_valid(chosen.check_origin):
+        yield Error(
+            f"CHECK_ORIGIN cannot be {chosen.check_origin!r}.",
+            hint='Use True, False, "conn", a list such as ["https://a.com", "//*.b.com"], or a callable.',
+            id="phx_protocol.E008",
+        )
+    for requirement, target in chosen.serializers.items():
+        try:
+            parse_requirement(requirement)
+            import_string(target) if isinstance(target, str) else target
+        except (ValueError, ImportError) as error:
+            hint = 'Map "~> 2.0.0" to the dotted path of a serializer class.'
+            yield Error(
+                f"SERIALIZERS[{requirement!r}]: {error}",
+                hint=hint,
+                id="phx_protocol.E009",
+            )
+
+
+def _check_origin_is_valid(value: Any) -> bool:
+    if isinstance(value, bool) or value == "conn" or callable(value):
+        return True
+    if isinstance(value, str):
+        try:
+            return callable(import_string(value))
+        except ImportError:
+            return False
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(entry, str) and "//" in entry for entry in value
+    )
+
+
+def _layer() -> Iterator[CheckMessage]:
+    alias = options().channel_layer
+    configured = getattr(settings, "CHANNEL_LAYERS", {})
+    if alias not in configured:
+        if alias != "default":
+            hint = f"CHANNEL_LAYERS has {', '.join(configured) or 'nothing'}."
+            yield Error(
+                f"CHANNEL_LAYERS has no {alias!r}.", hint=hint, id="phx_protocol.E010"
+            )
+        elif not settings.DEBUG:
+            yield Warning(
+                "There is no channel layer: broadcasts stay in the process that makes them.",
+                hint="Configure channels_redis.pubsub.RedisPubSubChannelLayer as CHANNEL_LAYERS['default'].",
+                id="phx_protocol.W001",
+            )
+        return
+    try:
+        layer = channel_layers[alias]
+    except Exception as error:
+        yield Error(f"CHANNEL_LAYERS[{alias!r}]: {error!r}", id="phx_protocol.E011")
+        return
+    if isinstance(layer, InMemoryChannelLayer) and not settings.DEBUG:
+        yield Warning(
+            "The channel layer is in-memory: broadcasts stay in the process that makes them.",
+            hint="Use channels_redis.pubsub.RedisPubSubChannelLayer when there is more than one process.",
+            id="phx_protocol.W002",
+        )
+    if type(layer).__name__ == "RedisChannelLayer" and layer.capacity < 1000:
+        yield Warning(
+            f"RedisChannelLayer drops messages in silence beyond its capacity of {layer.capacity}.",
+            hint="Set CONFIG['capacity'] to 1000 or more, or use RedisPubSubChannelLayer.",
+            id="phx_protocol.W003",
+        )

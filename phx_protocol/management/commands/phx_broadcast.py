@@ -1,0 +1,53 @@
+"""manage.py phx_broadcast: an event to every client of a topic, from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from phx_protocol.conf import options
+from phx_protocol.exceptions import DecodeError, PhxError
+from phx_protocol.pubsub import broadcast
+from phx_protocol.wire import json
+
+
+class Command(BaseCommand):
+    help = "Broadcasts an event to every client that has joined a topic."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("topic", help='as in "room:lobby"')
+        parser.add_argument("event", help='as in "new_msg"')
+        parser.add_argument(
+            "payload",
+            nargs="?",
+            default="{}",
+            help="a JSON object (default {}), or - to read it from stdin",
+        )
+
+    def handle(
+        self, *args: Any, topic: str, event: str, payload: str, **kwargs: Any
+    ) -> None:
+        text = sys.stdin.read() if payload == "-" else payload
+        try:
+            value = json.decode(text)
+        except DecodeError as error:
+            raise CommandError(f"the payload is {error}") from error
+        if not isinstance(value, dict):
+            raise CommandError(
+                f"the payload must be a JSON object, not {text.strip()[:100]}"
+            )
+        layer = get_channel_layer(options().channel_layer)
+        if layer is None or isinstance(layer, InMemoryChannelLayer):
+            raise CommandError(
+                "the channel layer is in-memory: no message of this process reaches the server's. "
+                "Configure a Redis layer in CHANNEL_LAYERS."
+            )
+        try:
+            broadcast(topic, event, value)
+        except PhxError as error:
+            raise CommandError(str(error)) from error
+        if kwargs["verbosity"] > 0:
+            self.stdout.write(self.style.SUCCESS(f"{event} was broadcast on {topic}."))
