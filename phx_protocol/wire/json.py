@@ -38,6 +38,11 @@ def json_default(value: object) -> Any:
 
 
 @json_default.register
+def _str(value: str) -> str:
+    return str.__str__(value)  # str() of a SafeString is a SafeString again
+
+
+@json_default.register
 def _int(value: int) -> int:
     return int(value)
 

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+
+
+class Room(models.Model):
+    name = models.SlugField(max_length=40, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("room", args=[self.name])
+
+    @property
+    def topic(self) -> str:
+        return f"room:{self.name}"
+
+
+class Message(models.Model):
+    room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    #: made by the sender, so that a message sent again is not stored again
+    key = models.UUIDField(default=uuid.uuid4, editable=False)
+    body = models.TextField(max_length=2000)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["author", "key"], name="message_sent_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.author}: {self.body:.50}"
+
+    def as_payload(self) -> dict[str, Any]:
+        """What clients see of it."""
+        return {
+            "id": self.pk,
+            "author": self.author.get_username(),
+            "body": self.body,
+            "created": self.created,
+        }

@@ -1,0 +1,150 @@
+import { Socket } from "../phoenix/phoenix.mjs";
+
+const $ = (id) => document.getElementById(id);
+const { topic, user } = $("chat").dataset;
+const log = $("log");
+const messages = $("messages");
+
+// --- the socket and its channel
+
+const socket = new Socket("/socket");
+const channel = socket.channel(topic);
+
+channel.on("new_msg", show);
+channel.on("typing", ({ name }) => showTyping(name));
+channel.onError(reconnecting);
+
+// phoenix.js joins again after every reconnect, and comes here again
+channel
+  .join()
+  .receive("ok", ({ messages: history }) => {
+    history.forEach(show);
+    $("empty").hidden = history.length > 0;
+    log.ariaBusy = "false";
+    showStatus("connected", "Connected");
+  })
+  .receive("error", ({ reason }) => refused(reason))
+  .receive("timeout", reconnecting);
+
+socket.connect();
+
+function refused(reason) {
+  if (reason === "join crashed") return reconnecting(); // it may pass: phoenix.js tries again
+  socket.disconnect();
+  showStatus("refused", "Not connected");
+  const anonymous = reason === "unauthorized";
+  $("reason").textContent = anonymous
+    ? "This room is for people who have signed in (unauthorized)."
+    : `You cannot enter: ${reason}.`;
+  $("sign-in").hidden = !anonymous;
+  $("notice").hidden = false;
+  $("compose")?.remove();
+}
+
+function reconnecting() {
+  showStatus("reconnecting", "Reconnecting…");
+}
+
+function showStatus(state, text) {
+  $("status").dataset.state = state;
+  $("status").textContent = text;
+}
+
+// --- messages
+
+function show({ id, author, body, created }) {
+  if (messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
+  const item = clone("message-template");
+  item.dataset.id = id;
+  item.classList.toggle("mine", author === user);
+  const letters = [...author];
+  const avatar = item.querySelector(".avatar");
+  avatar.textContent = letters[0].toUpperCase();
+  avatar.dataset.color = letters.reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 6;
+  item.querySelector(".author").textContent = author;
+  item.querySelector(".body").textContent = body;
+  const time = item.querySelector("time");
+  const date = new Date(created);
+  time.dateTime = created;
+  time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  time.title = date.toLocaleString();
+
+  const later = [...messages.children].find((other) => Number(other.dataset.id) > id);
+  messages.insertBefore(item, later ?? null);
+  $("empty").hidden = true;
+  follow();
+  showTyping(null, author);
+}
+
+function clone(template) {
+  return $(template).content.firstElementChild.cloneNode(true);
+}
+
+// follow the conversation, unless somebody has scrolled up to read
+let atEnd = true;
+log.addEventListener("scroll", () => {
+  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+});
+new ResizeObserver(follow).observe(log);
+
+function follow() {
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+// --- sending: an item waits in the outbox until the server has acknowledged it
+
+$("message-form")?.addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  const body = $("message-input").value.trim();
+  $("message-input").value = "";
+  $("message-input").focus();
+  told = 0;
+  if (!body) return;
+  const item = clone("outgoing-template");
+  const payload = { key: crypto.randomUUID(), body }; // sent again, it is stored once
+  item.querySelector(".body").textContent = body;
+  item.querySelector(".retry").addEventListener("click", () => send(payload, item));
+  $("outbox").append(item);
+  atEnd = true;
+  send(payload, item);
+});
+
+function send(payload, item) {
+  const state = (failed, text) => {
+    item.classList.toggle("failed", failed);
+    item.querySelector(".state").textContent = text;
+    item.querySelector(".retry").hidden = !failed;
+    follow();
+  };
+  state(false, "Sending…");
+  channel
+    .push("new_msg", payload, 5000)
+    .receive("ok", () => item.remove())
+    .receive("error", ({ reason }) => state(true, `Not sent: ${reason}`))
+    .receive("timeout", () => state(true, "Not sent: no answer"));
+}
+
+// --- who is typing
+
+const typists = new Map(); // name -> the timer that forgets it
+let told = 0;
+
+$("message-input")?.addEventListener("input", () => {
+  if (Date.now() - told < 2000 || channel.state !== "joined") return;
+  told = Date.now();
+  channel.push("typing", {});
+});
+
+/** `name` types, `done` does not any more. */
+function showTyping(name, done = name) {
+  clearTimeout(typists.get(done));
+  typists.delete(done);
+  if (name) typists.set(name, setTimeout(() => showTyping(null, name), 4000));
+  const names = [...typists.keys()];
+  $("typing").textContent = [
+    "",
+    `${names[0]} is typing…`,
+    `${names[0]} and ${names[1]} are typing…`,
+    "Several people are typing…",
+  ][Math.min(names.length, 3)];
+}

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
+
+from phx_protocol import broadcast_on_commit
+
+from .forms import RoomForm
+from .models import Room
+
+
+@login_required
+def rooms(request: HttpRequest) -> HttpResponse:
+    form = RoomForm(request.POST or None)
+    if form.is_valid():
+        return redirect(form.get_room())
+    listed = Room.objects.annotate(total=Count("messages")).order_by("name")
+    return render(request, "chat/rooms.html", {"rooms": listed, "form": form})
+
+
+def room(request: HttpRequest, name: str) -> HttpResponse:
+    """Open to all: it is the channel's join that turns visitors away."""
+    context = {
+        "room": get_object_or_404(Room, name=name),
+        "rooms": Room.objects.all(),
+        "form": RoomForm(),
+    }
+    return render(request, "chat/room.html", context)
+
+
+@require_POST
+@login_required
+def hello(request: HttpRequest, name: str) -> HttpResponse:
+    """An ordinary view that reaches everybody in the room."""
+    room = get_object_or_404(Room, name=name)
+    message = room.messages.create(
+        author=request.user, body="Hello from a Django view!"
+    )
+    broadcast_on_commit(room.topic, "new_msg", message.as_payload())
+    return HttpResponse(status=204)  # No Content: the browser stays on its page
