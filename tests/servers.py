@@ -93,11 +93,13 @@ class Server:
 @contextlib.contextmanager
 def run(args: list[str], port: int, log: Path, **env: str) -> Iterator[Server]:
     """Start `args` from the project's root and stop it at the end."""
+    # a server has its own settings, not those that pytest-django put into the environment
+    inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     with open(log, "ab") as output:
         process = subprocess.Popen(
             args,
             cwd=ROOT,
-            env={**os.environ, **env},
+            env={**inherited, **env},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

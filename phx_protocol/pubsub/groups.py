@@ -15,10 +15,12 @@ LINGER = 5.0
 class Groups:
     """One reconcile step at a time for each topic; what fails is tried again until it holds."""
 
-    def __init__(self, layer: Any, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, layer: Any, report: Callable[[BaseException | None], None]
+    ) -> None:
         self.layer = layer
         self.channel_name: str | None = None  # while None, nothing can be added
-        self._failed = failed
+        self._report = report
         self._wanted: set[str] = set()
         self._actual: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -78,8 +80,9 @@ class Groups:
                             group_name(topic), self.channel_name
                         )
                         self._actual.discard(topic)
+                    self._report(None)
                 except Exception as error:
-                    self._failed(error)
+                    self._report(error)
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, 5)
         finally:

@@ -51,8 +51,8 @@ class PubSub:
             self.layer, InMemoryChannelLayer
         )
         self.is_failing = False
-        self.groups = Groups(self.layer, self._failed)
-        self.publisher = Publisher(self.layer, self.name, self._failed)
+        self.groups = Groups(self.layer, self._report)
+        self.publisher = Publisher(self.layer, self.name, self._report)
         self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed_at = 0.0
@@ -170,12 +170,12 @@ class PubSub:
                     self._connected.set_result(None)
                 while True:
                     message = await self.layer.receive(self.groups.channel_name)
-                    self._recovered()
+                    self._report(None)
                     delay = 0.1
                     self._take(message)
                     await self.take_turns()
             except Exception as error:
-                self._failed(error)
+                self._report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
 
@@ -230,17 +230,16 @@ class PubSub:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
 
-    def _failed(self, error: BaseException) -> None:
-        """Said once an outage; local delivery goes on."""
-        if not self.is_failing:
-            self.is_failing = True
+    def _report(self, error: BaseException | None) -> None:
+        """How the layer took the last call: said once an outage; local delivery goes on."""
+        if (error is not None) == self.is_failing:
+            return
+        self.is_failing = error is not None
+        if error is not None:
             logger.error(
                 "the channel layer fails, broadcasts stay in this process: %r", error
             )
-
-    def _recovered(self) -> None:
-        if self.is_failing:
-            self.is_failing = False
+        else:
             logger.warning("the channel layer works again")
 
 

@@ -25,12 +25,12 @@ class Publisher:
     """Sends broadcasts in the order they came; what waits for one group travels together."""
 
     def __init__(
-        self, layer: Any, node: str, failed: Callable[[BaseException], None]
+        self, layer: Any, node: str, report: Callable[[BaseException | None], None]
     ) -> None:
         self.layer = layer
         self.node = node
         self.dropped = 0  # broadcasts that the layer did not take
-        self._failed = failed
+        self._report = report
         self._outbox: deque[Entry] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -87,13 +87,14 @@ class Publisher:
             )
         except Exception as error:
             self.dropped += len(batch)
-            self._failed(error)
+            self._report(error)
             for *_, done in batch:
                 if not done.done():
                     done.set_exception(
                         BroadcastError(f"the channel layer did not take it: {error!r}")
                     )
         else:
+            self._report(None)
             for *_, done in batch:
                 if not done.done():
                     done.set_result(None)

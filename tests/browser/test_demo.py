@@ -1,0 +1,285 @@
+"""The demo in real browsers: Chromium, phoenix.js from npm, Daphne and Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+
+from tests import servers
+
+PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
+CHROMIUM = "/usr/bin/chromium"
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
+HELLO = "Hello from a Django view!"
+
+expect.set_options(timeout=PATIENCE)
+
+
+@dataclass
+class Demo:
+    """The demo with a database of its own, to be started and stopped at will."""
+
+    directory: Path
+    port: int
+    env: dict[str, str]
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "demo.log"
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def manage(self, *args: str) -> str:
+        """The output of a manage.py command, which runs as a process of its own."""
+        ran = subprocess.run(
+            [sys.executable, "manage.py", *args],
+            cwd=servers.ROOT,
+            env={**os.environ, **self.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=30,
+        )
+        assert ran.returncode == 0, ran.stdout
+        return ran.stdout
+
+    def running(self) -> contextlib.AbstractContextManager[servers.Server]:
+        address = f"127.0.0.1:{self.port}"
+        command = [sys.executable, "manage.py", "runserver", "--noreload", address]
+        return servers.run(command, self.port, self.log, **self.env)
+
+
+def prepare(directory: Path, redis_url: str) -> Demo:
+    if not PHOENIX.is_file():
+        pytest.fail(
+            f"{PHOENIX} is missing, so that the demo's pages cannot load "
+            "/static/phoenix/phoenix.mjs: run `npm install` in project/ (or `make test`).",
+            pytrace=False,
+        )
+    env = {
+        # pytest-django has put the tests' settings into the environment
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "PHX_DEMO_DB": str(directory / "db.sqlite3"),
+        "PHX_REDIS_URL": redis_url,
+    }
+    demo = Demo(directory, servers.free_port(), env)
+    demo.manage("migrate", "--verbosity", "0")
+    return demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Demo]:
+    """The demo, served by Daphne for all tests of this module."""
+    demo = prepare(tmp_path_factory.mktemp("demo"), redis_url)
+    with demo.running():
+        yield demo
+
+
+@pytest.fixture
+def console() -> Iterator[list[str]]:
+    """The errors in the consoles of all pages; one that is left fails the test."""
+    errors: list[str] = []
+    yield errors
+    assert errors == []
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=OPTIONS
+        )
+        yield browser
+        await browser.close()
+
+
+Visit = Callable[[], Awaitable[Page]]
+
+
+@pytest.fixture
+async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
+    """Makes the page of a new visitor, who shares no cookies with the others."""
+    pages: list[Page] = []
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            console.append(said.text)
+
+    async def new_page() -> Page:
+        page = await (await browser.new_context()).new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: console.append(str(error)))
+        pages.append(page)
+        return page
+
+    yield new_page
+    for page in pages:
+        if not page.is_closed():
+            await heard_out(page)
+
+
+async def heard_out(page: Page) -> None:
+    """What the page has logged so far has arrived here: messages come in order."""
+    await page.evaluate("0")
+
+
+async def sign_in(page: Page, name: str) -> None:
+    await page.get_by_label("Your name").fill(name)
+    await page.get_by_role("button", name="Enter").click()
+
+
+async def enter(visit: Visit, demo: Demo, name: str, room: str = "lobby") -> Page:
+    """The page of somebody who has come in by the front door and joined the room."""
+    page = await visit()
+    await page.goto(demo.url())
+    await sign_in(page, name)
+    await page.locator("#rooms").get_by_role("link", name=room).click()
+    await expect_status(page, "connected")
+    return page
+
+
+async def expect_status(page: Page, state: str) -> None:
+    await expect(page.locator("#status")).to_have_attribute("data-state", state)
+
+
+async def say(page: Page, body: str) -> None:
+    await page.get_by_label("Message to").fill(body)
+    await page.get_by_role("button", name="Send").click()
+
+
+async def expect_message(page: Page, author: str, body: str) -> None:
+    """The page shows what `author` said, once."""
+    message = page.locator("#messages .message").filter(
+        has=page.locator(".body").get_by_text(body, exact=True)
+    )
+    await expect(message.locator(".author")).to_have_text([author])
+
+
+async def expect_chat(one: Page, name: str, two: Page, other: str, about: str) -> None:
+    """Each says something, both see both, and nothing waits to be sent."""
+    await say(one, f"{about}, says {name}")
+    await expect_message(two, name, f"{about}, says {name}")
+    await say(two, f"{about}, says {other}")
+    for page in (one, two):
+        await expect_message(page, name, f"{about}, says {name}")
+        await expect_message(page, other, f"{about}, says {other}")
+        await expect(page.locator("#outbox > *")).to_have_count(0)
+
+
+async def test_two_people_sign_in_by_name_and_chat(demo: Demo, visit: Visit) -> None:
+    ada = await enter(visit, demo, "ada")
+    bob = await enter(visit, demo, "bob")
+    await expect(ada.locator(".me")).to_have_text("ada")
+    await expect(bob.locator(".me")).to_have_text("bob")
+    await expect_chat(ada, "ada", bob, "bob", "Nice weather")
+
+
+async def test_a_broadcast_from_the_command_line_arrives_in_the_page(
+    demo: Demo, visit: Visit
+) -> None:
+    page = await enter(visit, demo, "carol")
+    payload = {
+        "id": 1_000_000,
+        "author": "operator",
+        "body": "Lunch is ready <b>now</b>",
+        "created": "2025-01-02T03:04:05.678Z",
+    }
+    said = demo.manage("phx_broadcast", "room:lobby", "new_msg", json.dumps(payload))
+    assert "new_msg was broadcast on room:lobby." in said
+    await expect_message(page, "operator", "Lunch is ready <b>now</b>")
+    time = page.locator('[data-id="1000000"] time')
+    await expect(time).to_have_attribute("datetime", "2025-01-02T03:04:05.678Z")
+
+
+async def test_a_django_view_says_hello_to_everybody_in_the_room(
+    demo: Demo, visit: Visit
+) -> None:
+    dora = await enter(visit, demo, "dora")
+    emil = await enter(visit, demo, "emil")
+    await dora.get_by_role("button", name="Say hello from a Django view").click()
+    for page in (dora, emil):
+        await expect_message(page, "dora", HELLO)
+        await expect_status(page, "connected")
+
+
+async def test_pages_join_again_by_themselves_when_the_server_is_back(
+    tmp_path: Path, redis_url: str, visit: Visit, console: list[str]
+) -> None:
+    demo = prepare(tmp_path, redis_url)
+    with demo.running():
+        ada = await enter(visit, demo, "ada")
+        bob = await enter(visit, demo, "bob")
+        await expect_chat(ada, "ada", bob, "bob", "Before")
+        for page in (ada, bob):
+            await page.evaluate("window.neverReloaded = true")
+    for page in (ada, bob):
+        await expect_status(page, "reconnecting")
+    with demo.running():
+        for page in (ada, bob):
+            await expect_status(page, "connected")
+        await expect_chat(ada, "ada", bob, "bob", "After")
+        for page, name in [(ada, "ada"), (bob, "bob")]:
+            await expect_message(page, name, f"Before, says {name}")
+            assert await page.evaluate("window.neverReloaded") is True
+            await heard_out(page)
+            await page.close()  # before the server stops again
+    down = re.compile(r"WebSocket connection to '\S+' failed")
+    console[:] = [error for error in console if not down.match(error)]
+
+
+async def test_an_anonymous_visitor_is_told_to_sign_in_and_comes_back_to_the_room(
+    demo: Demo, visit: Visit
+) -> None:
+    page = await visit()
+    await page.goto(demo.url("/rooms/lobby/"))
+    notice = page.get_by_role("alert")
+    await expect(notice).to_contain_text("for people who have signed in (unauthorized)")
+    await expect_status(page, "refused")
+    await expect(page.get_by_label("Message to")).to_have_count(0)
+    await expect(page.locator("#messages > *")).to_have_count(0)
+    await notice.get_by_role("link", name="Sign in").click()
+    await sign_in(page, "fred")
+    await expect(page).to_have_url(demo.url("/rooms/lobby/"))
+    await expect_status(page, "connected")
+    await expect(notice).to_be_hidden()
+
+
+async def test_a_whole_visit_leaves_the_console_without_errors(
+    demo: Demo, visit: Visit, console: list[str]
+) -> None:
+    page = await enter(visit, demo, "gina")
+    await say(page, "Anybody here?")
+    await expect_message(page, "gina", "Anybody here?")
+    await page.get_by_label("Open a room").fill("Book Club")
+    await page.get_by_role("button", name="Open").click()
+    await expect(page).to_have_url(demo.url("/rooms/book-club/"))
+    await expect_status(page, "connected")
+    await page.get_by_role("button", name="Say hello from a Django view").click()
+    await expect_message(page, "gina", HELLO)
+    await page.reload()
+    await expect_message(page, "gina", HELLO)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_label("Your name")).to_be_visible()
+    await heard_out(page)
+    assert console == []

@@ -1,0 +1,175 @@
+"""Several processes on one Redis, on both layers of channels_redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.client import Client
+
+LAYERS = ["pubsub", "core"]
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request: pytest.FixtureRequest, redis_url: str) -> dict[str, str]:
+    # a database for each layer keeps the tests apart
+    url = redis_url.replace("/0", f"/{1 + LAYERS.index(request.param)}")
+    return {"PHX_LAYER": request.param, "PHX_REDIS_URL": url}
+
+
+@pytest.fixture
+def two(
+    layer: dict[str, str], tmp_path: Path
+) -> Iterator[tuple[servers.Server, servers.Server]]:
+    with (
+        servers.serve("uvicorn", tmp_path / "one", **layer) as one,
+        servers.serve("uvicorn", tmp_path / "two", **layer) as two,
+    ):
+        yield one, two
+
+
+@contextlib.asynccontextmanager
+async def joined(topic: str, *running: servers.Server) -> AsyncIterator[list[Client]]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(Client(server.url)) for server in running
+        ]
+        for client in clients:
+            assert await client.join(topic) == ("ok", {})
+        yield clients
+
+
+Two = tuple[servers.Server, servers.Server]
+
+
+async def test_a_broadcast_reaches_the_other_process_once_and_in_order(
+    two: Two,
+) -> None:
+    async with joined("room:order", *two) as (sender, receiver):
+        for i in range(200):
+            await sender.push("room:order", "shout", {"i": i})
+        await sender.push("room:order", "whisper", {"i": 200})
+        await sender.push("room:order", "shout", {"i": "end"})
+        for client, wanted in (
+            (sender, [*range(200), "end"]),
+            (receiver, [*range(201), "end"]),
+        ):
+            assert [(await client.until("shout"))["i"] for _ in wanted] == wanted
+        # and nothing twice: the next frame is the answer to this
+        assert await receiver.ask("room:order", "ok") == ("ok", {})
+
+
+async def test_an_intercepted_broadcast_passes_through_handle_out_over_there(
+    two: Two,
+) -> None:
+    async with joined("room:secret", *two) as (sender, receiver):
+        await sender.push("room:secret", "secret", {"a": 1})
+        assert await receiver.until("secret") == {"a": 1, "for": "anonymous"}
+
+
+async def test_disconnect_closes_sockets_on_every_process(two: Two) -> None:
+    one, other = two
+    async with Client(one.url) as admin, Client(other.url, user_id="far") as user:
+        await admin.join("room:1")
+        assert (await admin.ask("room:1", "disconnect_user", {"user_id": "far"}))[
+            0
+        ] == "ok"
+        assert await user.closed() == 1001
+
+
+async def test_a_killed_process_leaves_nothing_that_hurts_the_rest(two: Two) -> None:
+    one, other = two
+    async with joined("room:killed", one, other) as (sender, victim):
+        other.stop(signal.SIGKILL)
+        assert await victim.closed() == 1006
+        for i in range(20):
+            await sender.push("room:killed", "shout", {"i": i})
+            assert (await sender.until("shout"))["i"] == i
+
+
+async def test_a_command_and_a_shell_reach_the_sockets(
+    two: Two, layer: dict[str, str]
+) -> None:
+    env = {
+        **os.environ,
+        **layer,
+        "DJANGO_SETTINGS_MODULE": "tests.conformance.settings",
+    }
+
+    def run(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "django", *args]
+        return subprocess.run(
+            command,
+            env=env,
+            cwd=servers.ROOT,
+            input=stdin,
+            capture_output=True,
+            text=True,
+        )
+
+    async with joined("room:cli", *two) as clients:
+        done = await asyncio.to_thread(
+            run, "phx_broadcast", "room:cli", "news", '{"a": 1}'
+        )
+        assert (done.returncode, done.stdout) == (
+            0,
+            "news was broadcast on room:cli.\n",
+        ), done.stderr
+        done = await asyncio.to_thread(
+            run, "phx_broadcast", "room:cli", "news", "-", stdin=json.dumps({"a": 2})
+        )
+        assert done.returncode == 0, done.stderr
+        code = "from phx_protocol import broadcast; broadcast('room:cli', 'news', {'a': 3})"
+        done = await asyncio.to_thread(run, "shell", "-c", code)
+        assert done.returncode == 0, done.stderr
+        for client in clients:
+            assert [await client.until("news") for _ in range(3)] == [
+                {"a": 1},
+                {"a": 2},
+                {"a": 3},
+            ]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
+    """Sockets stay, local delivery goes on, and what is between processes comes back by itself."""
+    port = servers.free_port()
+    env = {"PHX_LAYER": name, "PHX_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(servers.redis(tmp_path, port))
+        one = stack.enter_context(servers.serve("uvicorn", tmp_path / "one", **env))
+        two = stack.enter_context(servers.serve("uvicorn", tmp_path / "two", **env))
+        async with joined("room:redis", one, two) as (sender, receiver):
+            await sender.push("room:redis", "shout", {"i": 0})
+            assert await receiver.until("shout") == {"i": 0}
+
+            redis.stop(signal.SIGKILL)
+            for i in range(1, 4):  # a socket of the same process gets it all the same
+                await sender.push("room:redis", "shout", {"i": i})
+                assert await sender.until("shout") is not None
+            assert (await sender.join("room:new while down"))[0] == "ok"
+
+            stack.enter_context(servers.redis(tmp_path, port))
+            arriving = asyncio.create_task(receiver.until("back"))
+            while not arriving.done():  # until the link is up again
+                tell = {"topic": "room:redis", "event": "back", "payload": {}}
+                await sender.push("room:redis", "tell", tell)
+                await asyncio.wait({arriving}, timeout=0.2)
+            # what was joined meanwhile is connected as well
+            await receiver.join("room:new while down")
+            arriving = asyncio.create_task(sender.until("shout", "room:new while down"))
+            while not arriving.done():
+                await receiver.push("room:new while down", "shout", {"late": True})
+                await asyncio.wait({arriving}, timeout=0.2)
+        assert one.logged().count("the channel layer fails") == 1
+        assert one.logged().count("the channel layer works again") == 1

@@ -1,0 +1,408 @@
+"""The rules around a channel's callbacks, driven through a whole connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from phx_protocol import Channel, JoinDenied, Reason, Socket, abroadcast, event, reply
+from phx_protocol.server import parse_answer
+from phx_protocol.testing import TestChannel as Joined
+from phx_protocol.testing import TestSocket as Connected
+from phx_protocol.testing import connect
+
+
+class Recorder(Channel):
+    """Writes down what happens to it; its handlers wait for gates of the test."""
+
+    log: list[Any] = []
+    gates: dict[str, asyncio.Event] = {}
+
+    async def join(self, payload: Any) -> Any:
+        if payload.get("gate"):
+            await self.gate(payload["gate"])
+        if payload.get("deny"):
+            return "error", {"reason": "denied"}
+        if payload.get("denied for good"):
+            raise JoinDenied({"reason": "banned"}, permanent=True)
+        if "return" in payload:
+            return payload["return"]
+        return "ok"
+
+    async def gate(self, name: str) -> None:
+        await self.gates.setdefault(name, asyncio.Event()).wait()
+
+    @event("wait")
+    async def wait(self, payload: Any) -> Any:
+        self.log.append(f"wait {payload['gate']}")
+        try:
+            await self.gate(payload["gate"])
+        finally:
+            self.log.append(f"done {payload['gate']}")
+        return "ok", payload
+
+    @event("echo")
+    async def echo(self, payload: Any) -> Any:
+        self.log.append("echo")
+        return "ok", payload
+
+    @event("crash")
+    async def crash(self, payload: Any) -> Any:
+        raise RuntimeError("crash")
+
+    @event("timeout")
+    async def timeout(self, payload: Any) -> Any:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "ok", {"timed_out": True}
+
+    @event("cancelled")
+    async def cancelled(self, payload: Any) -> Any:
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    @event("stop")
+    async def stop_now(self, payload: Any) -> Any:
+        await self.stop()
+        return "ok", payload
+
+    @event("answer")
+    async def answer(self, payload: Any) -> Any:
+        return 5
+
+    async def terminate(self, reason: Reason) -> None:
+        self.log.append((reason, type(self.exception).__name__))
+
+
+class RecorderSocket(Socket):
+    channels = {"room:*": Recorder}
+
+
+@pytest.fixture
+async def socket() -> Any:
+    Recorder.log, Recorder.gates = [], {}
+    socket = await connect(RecorderSocket)
+    yield socket
+    if socket.close_code is None:
+        await socket.close()
+
+
+@pytest.fixture
+async def room(socket: Connected) -> Joined:
+    return await socket.join("room:1")
+
+
+def open_gate(name: str) -> None:
+    Recorder.gates.setdefault(name, asyncio.Event()).set()
+
+
+async def test_events_of_a_channel_are_handled_one_at_a_time_in_order(
+    room: Joined,
+) -> None:
+    first = await room.push("wait", {"gate": "a"})
+    second = await room.push("echo")
+    open_gate("a")
+    await room.assert_reply(first, "ok")
+    await room.assert_reply(second, "ok")
+    assert Recorder.log == ["wait a", "done a", "echo"]
+
+
+async def test_a_channel_that_waits_delays_nobody(
+    socket: Connected, room: Joined
+) -> None:
+    waiting = await room.push("wait", {"gate": "a"})
+    await socket.send([None, "hb", "phoenix", "heartbeat", {}])
+    await socket._take(lambda frame: frame[1] == "hb")
+    other = await socket.join("room:2")
+    await other.assert_reply(await other.push("echo"), "ok")
+    open_gate("a")
+    await room.assert_reply(waiting, "ok")
+
+
+async def test_a_join_that_waits_delays_nobody(socket: Connected) -> None:
+    joining = asyncio.create_task(socket.join("room:slow", {"gate": "join"}))
+    await asyncio.sleep(0)
+    await socket.send(["7", "7", "room:2", "phx_join", {}])
+    while len(socket._arrived) < 1:
+        await asyncio.sleep(0)
+    assert socket._arrived[0][1] == "7"
+    open_gate("join")
+    await joining
+
+
+async def test_pushes_behind_a_join_that_waits_are_handled_after_it(
+    socket: Connected,
+) -> None:
+    await socket.send(["1", "1", "room:1", "phx_join", {"gate": "join"}])
+    await socket.send(["1", "2", "room:1", "echo", {}])
+    await socket.send(["1", "3", "room:1", "phx_leave", {}])
+    open_gate("join")
+    await socket._take(lambda frame: frame[3] == "phx_close")
+    refs = [frame[1] for frame in socket._arrived if frame[3] == "phx_reply"]
+    assert refs == ["1", "2", "3"]
+
+
+async def test_a_second_join_cancels_what_runs_and_its_reply_comes_first(
+    socket: Connected, room: Joined
+) -> None:
+    await room.push("wait", {"gate": "never"})
+    await room.push("echo")
+    again = await socket.join("room:1")
+    await room.assert_ended()
+    assert Recorder.log == [
+        "wait never",
+        "done never",
+        (Reason.DUPLICATE_JOIN, "NoneType"),
+    ]
+    await again.assert_reply(await again.push("echo"), "ok")
+
+
+async def test_a_leave_waits_for_what_runs(room: Joined) -> None:
+    waiting = await room.push("wait", {"gate": "a"})
+    await room.close()
+    open_gate("a")
+    await room.assert_reply(waiting, "ok")
+    await room.assert_ended()
+    assert Recorder.log[-1] == (Reason.LEFT, "NoneType")
+
+
+async def test_a_crash_costs_only_its_channel(
+    socket: Connected, room: Joined, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await socket.join("room:2")
+    await room.push("crash")
+    await room.assert_ended(crashed=True)
+    assert Recorder.log == [(Reason.CRASH, "RuntimeError")]
+    await other.assert_reply(await other.push("echo"), "ok")
+    assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
+
+
+async def test_awaiting_something_cancelled_is_a_crash_like_any_other(
+    room: Joined,
+) -> None:
+    await room.push("cancelled")
+    await room.assert_ended(crashed=True)
+
+
+async def test_a_timeout_in_a_handler_is_its_own(
+    socket: Connected, room: Joined
+) -> None:
+    await room.assert_reply(await room.push("timeout"), "ok", {"timed_out": True})
+    await room.assert_reply(await room.push("echo"), "ok")
+
+
+async def test_stop_sends_the_reply_first(room: Joined) -> None:
+    await room.assert_reply(await room.push("stop", {"a": 1}), "ok", {"a": 1})
+    await room.assert_ended()
+    assert Recorder.log == [(Reason.NORMAL, "NoneType")]
+
+
+async def test_a_wrong_answer_crashes_and_names_what_is_accepted(
+    room: Joined, caplog: pytest.LogCaptureFixture
+) -> None:
+    await room.push("answer")
+    await room.assert_ended(crashed=True)
+    assert "a callback returns None, a status" in caplog.text
+
+
+async def test_a_join_without_an_answer_fails_closed(
+    socket: Connected, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(JoinDenied) as denied:
+        await socket.join("room:1", {"return": None})
+    assert denied.value.reply == {"reason": "join crashed"}
+    assert 'join must return "ok" or "error"' in caplog.text
+
+
+async def test_a_denied_join_is_terminated_too(socket: Connected) -> None:
+    with pytest.raises(JoinDenied):
+        await socket.join("room:1", {"deny": True})
+    await socket.close()
+    assert Recorder.log == [(Reason.SHUTDOWN, "NoneType")]
+
+
+async def test_a_join_denied_for_good_is_closed(socket: Connected) -> None:
+    with pytest.raises(JoinDenied) as denied:
+        await socket.join("room:1", {"denied for good": True})
+    assert denied.value.reply == {"reason": "banned"}
+    await socket._take(lambda frame: frame[2:4] == ["room:1", "phx_close"])
+
+
+async def test_when_the_connection_ends_what_waits_is_handled_first(
+    socket: Connected, room: Joined
+) -> None:
+    await room.push("wait", {"gate": "a"})
+    await room.push("echo")
+    closing = asyncio.create_task(socket.close())
+    await asyncio.sleep(0)
+    open_gate("a")
+    await closing
+    assert Recorder.log == ["wait a", "done a", "echo", (Reason.CLOSED, "NoneType")]
+
+
+class Impatient(RecorderSocket):
+    shutdown_timeout = 0.05
+
+
+async def test_what_does_not_end_in_time_is_cancelled_then_terminated() -> None:
+    Recorder.log, Recorder.gates = [], {}
+    socket = await connect(Impatient)
+    room = await socket.join("room:1")
+    await room.push("wait", {"gate": "never"})
+    await socket.close()
+    assert Recorder.log == ["wait never", "done never", (Reason.CLOSED, "NoneType")]
+
+
+async def test_a_frame_that_is_none_closes_with_1011(
+    socket: Connected, room: Joined, caplog: pytest.LogCaptureFixture
+) -> None:
+    await socket._communicator.send_to("nope")
+    await socket.assert_closed(1011)
+    await socket.close()
+    assert Recorder.log == [(Reason.CRASH, "DecodeError")]
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+@pytest.mark.parametrize(
+    "answer", [5, ("ok",), ("ok", 1, 2), (1, {}), {"status": "ok"}]
+)
+def test_answers_that_are_none(answer: Any) -> None:
+    with pytest.raises(TypeError, match="a callback returns"):
+        parse_answer(answer)
+
+
+class NewMessage(msgspec.Struct):
+    body: str
+
+
+context: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "context", default="clean"
+)
+
+
+class Room(Channel):
+    intercepts = {"secret"}
+
+    async def join(self, payload: Any) -> Any:
+        if payload.get("push"):
+            await self.push("too early", {})
+        self.assigns["joined"] = True
+        return "ok", {"assigns": self.assigns, "subtopic": self.subtopic}
+
+    async def after_join(self) -> None:
+        await self.push("welcome", {"to": self.subtopic})
+
+    @event("new_msg")
+    async def new_msg(self, payload: NewMessage) -> Any:
+        await self.broadcast("new_msg", {"body": payload.body})
+        return "ok"
+
+    @event("plain")
+    def plain(self, payload: Any) -> Any:
+        import threading
+
+        return "ok", {
+            "thread": threading.current_thread() is not threading.main_thread()
+        }
+
+    @event("later")
+    async def later(self, payload: Any) -> Any:
+        await reply(self.reply_ref(), "ok", {"late": True})
+
+    @event("subscribe")
+    async def further(self, payload: Any) -> Any:
+        await self.subscribe("news")
+        return "ok"
+
+    @event("secret")
+    async def secret(self, payload: Any) -> Any:
+        context.set("of the sender")
+        await self.broadcast("secret", {"items": []})
+
+    async def handle_out(self, event: str, payload: Any) -> None:
+        payload["items"].append(self.subtopic)  # no other receiver must see it
+        await self.push(event, {**payload, "context": context.get()})
+
+    async def handle_info(self, message: Any) -> None:
+        await self.push("info", {"topic": message.topic, "payload": message.payload})
+
+
+class RoomSocket(Socket):
+    channels = {"room:*": (Room, {"from_route": 1})}
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        self.assigns["from_socket"] = params.get("name")
+
+
+async def test_assigns_are_copied_into_the_channel_with_the_routes_on_top() -> None:
+    socket = await connect(RoomSocket, {"name": "ada"})
+    for name in ("a", "b"):
+        room = await socket.join(f"room:{name}")
+        wanted = {"from_socket": "ada", "from_route": 1, "joined": True}
+        assert room.reply == {"assigns": wanted, "subtopic": name}
+        await room.assert_push("welcome", {"to": name})
+    await socket.close()
+
+
+async def test_pushing_in_join_says_where_to_push(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    socket = await connect(RoomSocket)
+    with pytest.raises(JoinDenied):
+        await socket.join("room:1", {"push": True})
+    assert "do it in after_join" in caplog.text
+    await socket.close()
+
+
+async def test_a_payload_is_checked_before_the_handler() -> None:
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    wrong = await room.assert_reply(await room.push("new_msg", {"body": 5}), "error")
+    assert wrong == {
+        "reason": "invalid payload",
+        "errors": [{"path": "$.body", "message": "Expected `str`, got `int`"}],
+    }
+    await room.assert_reply(await room.push("new_msg", {"body": "hi"}), "ok")
+    await room.assert_broadcast("new_msg", {"body": "hi"})
+    await socket.close()
+
+
+async def test_later_replies_further_topics_and_unknown_events() -> None:
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(await room.push("later"), "ok", {"late": True})
+    await room.assert_reply(await room.push("subscribe"), "ok")
+    await abroadcast("news", "headline", {"a": 1})
+    await room.assert_push("info", {"topic": "news", "payload": {"a": 1}})
+    await room.assert_reply(
+        await room.push("nope"), "error", {"reason": "unhandled event"}
+    )
+    await room.leave()
+    await abroadcast("news", "headline", {"a": 2})
+    await socket.close()
+    assert not [frame for frame in socket._arrived if frame[3] == "info"]
+
+
+async def test_each_receiver_has_its_own_copy_and_its_own_context() -> None:
+    one, two = await connect(RoomSocket), await connect(RoomSocket)
+    a, b = await one.join("room:1"), await two.join("room:1")
+    await a.push("secret")
+    await a.assert_push("secret", {"items": ["1"]})
+    await b.assert_push("secret", {"items": ["1"], "context": "clean"})
+    await one.close()
+    await two.close()
+
+
+async def test_a_plain_def_runs_in_a_thread() -> None:
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(await room.push("plain"), "ok", {"thread": True})
+    await socket.close()
