@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from phx_protocol import Channel, Socket
+
+
+class Plain(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
+class Joinless(Channel):
+    pass
+
+
+class Deaf(Plain):
+    async def handle_out(self, event: str, payload: Any) -> None: ...
+
+
+class BadSocket(Socket):
+    channels = {"a*b": Plain}
+    check_origin = "no.such.function"
+
+
+HERE = __name__
+ROOM = {"room:*": f"{HERE}.Plain"}
+
+
+def layer(backend: str, **config: Any) -> dict[str, Any]:
+    return {"CHANNEL_LAYERS": {"default": {"BACKEND": backend, "CONFIG": config}}}
+
+
+@pytest.mark.parametrize(
+    "phx, django, found",
+    [
+        ({"CHANNELS": ROOM}, {}, set()),
+        ([], {}, {"E001"}),
+        ({"CHANELS": {}}, {}, {"E002"}),
+        ({"TIMEOUT": "60"}, {}, {"E003"}),
+        ({"TIMEOUT": 0}, {}, {"E003"}),
+        ({"MAX_CHANNELS": True}, {}, {"E003"}),
+        ({"CHANNELS": {"a*b": f"{HERE}.Plain"}}, {}, {"E004"}),
+        ({"CHANNELS": {"a": "no.such.Class"}}, {}, {"E004"}),
+        ({"CHANNELS": {"a": f"{HERE}.layer"}}, {}, {"E004"}),
+        ({"CHANNELS": {"a": f"{HERE}.Joinless"}}, {}, {"E005"}),
+        ({"SOCKETS": {"socket": "phx_protocol.Socket"}}, {}, {"E006"}),
+        ({"SOCKETS": {"/socket": f"{HERE}.Plain"}}, {}, {"E006"}),
+        ({"SOCKETS": {"/socket": f"{HERE}.BadSocket"}}, {}, {"E004", "E008"}),
+        ({"OUTBOUND": {"bytes": 10, "hard_bytes": 5}}, {}, {"E007"}),
+        ({"OUTBOUND": {"messages": 10}}, {}, {"E007"}),
+        ({"CHECK_ORIGIN": ["example.com"]}, {}, {"E008"}),
+        ({"SERIALIZERS": {">= 2": "x.Y"}}, {}, {"E009"}),
+        ({"CHANNEL_LAYER": "other"}, {}, {"E010"}),
+        ({}, layer("no.such.Layer"), {"E011"}),
+        ({}, {"CHANNEL_LAYERS": {}}, {"W001"}),
+        ({}, layer("channels.layers.InMemoryChannelLayer"), {"W002"}),
+        ({}, layer("channels_redis.core.RedisChannelLayer", capacity=100), {"W003"}),
+        ({}, layer("channels_redis.core.RedisChannelLayer", capacity=1000), set()),
+        (
+            {"CHANNELS": {"room:*": f"{HERE}.Plain", "room:a": f"{HERE}.Plain"}},
+            {},
+            {"W004"},
+        ),
+        ({"CHANNELS": {"a": f"{HERE}.Deaf"}}, {}, {"W005"}),
+    ],
+)
+def test_each_misconfiguration_is_found(
+    phx: Any, django: dict[str, Any], found: set[str]
+) -> None:
+    quiet = layer("channels_redis.pubsub.RedisPubSubChannelLayer")
+    with override_settings(PHX_PROTOCOL=phx, **{**quiet, **django}):
+        messages = run_checks(tags=["phx_protocol"])
+    assert {str(message.id) for message in messages} == {
+        f"phx_protocol.{name}" for name in found
+    }
+    assert all(
+        message.hint
+        for message in messages
+        if message.id not in ("phx_protocol.E001", "phx_protocol.E011")
+    )
