@@ -1,0 +1,213 @@
+"""broadcast() from every kind of code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+from phx_protocol import (
+    Channel,
+    EncodeError,
+    Socket,
+    abroadcast,
+    abroadcast_from,
+    broadcast,
+    broadcast_on_commit,
+    disconnect,
+    event,
+    local_broadcast,
+)
+from phx_protocol.pubsub import get_pubsub, group_name
+from phx_protocol.testing import connect
+from tests import servers
+
+
+class RoomChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("whisper")
+    async def whisper(self, payload: Any) -> Any:
+        await abroadcast_from(self.reply_ref(), self.topic, "whisper", payload)
+        return "ok"
+
+    @event("plain")
+    def plain(self, payload: Any) -> Any:
+        broadcast(self.topic, "plain", payload)
+        return "ok"
+
+
+class RoomSocket(Socket):
+    channels = {"room:*": RoomChannel}
+
+    def id(self) -> str | None:
+        return "users:1"
+
+
+@pytest.fixture
+async def room() -> Any:
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    yield room
+    await socket.close()
+
+
+async def test_abroadcast_reaches_the_clients_of_this_process(room: Any) -> None:
+    await abroadcast("room:1", "news", {"a": 1})
+    await room.assert_push("news", {"a": 1})
+    await local_broadcast("room:1", "news", {"a": 2})
+    await room.assert_push("news", {"a": 2})
+
+
+async def test_a_thread_of_the_serving_process_reaches_them_too(room: Any) -> None:
+    await asyncio.to_thread(broadcast, "room:1", "news", {"a": 1})
+    await room.assert_push("news", {"a": 1})
+    thread = threading.Thread(target=broadcast, args=("room:1", "news", {"a": 2}))
+    thread.start()
+    await room.assert_push("news", {"a": 2})
+    await asyncio.to_thread(thread.join)
+
+
+async def test_a_plain_def_handler_may_broadcast(room: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("phx_protocol.callbacks.thread_sensitive", False)
+    await room.assert_reply(await room.push("plain", {"a": 1}), "ok")
+    await room.assert_push("plain", {"a": 1})
+
+
+async def test_the_sender_is_left_out(room: Any) -> None:
+    other = await (await connect(RoomSocket)).join("room:1")
+    await room.assert_reply(await room.push("whisper", {"a": 1}), "ok")
+    await other.assert_push("whisper", {"a": 1})
+    assert not [frame for frame in room.socket._arrived if frame[3] == "whisper"]
+    await other.socket.close()
+
+
+async def test_broadcast_on_a_running_loop_says_what_to_call(room: Any) -> None:
+    with pytest.raises(RuntimeError, match="await abroadcast"):
+        broadcast("room:1", "news", {})
+
+
+async def test_what_no_client_can_be_sent_is_an_error_for_the_caller(room: Any) -> None:
+    with pytest.raises(EncodeError):
+        await abroadcast("room:1", "news", [1])
+    with pytest.raises(EncodeError):
+        await abroadcast("room:1", "news", {"a": object()})
+    with pytest.raises(TypeError):
+        await abroadcast(5, "news", {})  # type: ignore[arg-type]
+
+
+async def test_disconnect_closes_the_sockets_of_an_id(room: Any) -> None:
+    await asyncio.to_thread(disconnect, "users:1")
+    await room.socket.assert_closed(1001)
+
+
+async def test_foreign_code_reaches_clients_through_the_layer(room: Any) -> None:
+    item = {"topic": "room:1", "event": "news", "payload": {"a": 1}}
+    message = {"type": "phx.broadcast", "v": 1, "node": None, "items": [item]}
+    await get_channel_layer().group_send(group_name("room:1"), message)
+    await room.assert_push("news", {"a": 1})
+
+
+async def test_a_bad_message_on_the_layer_is_one_line_in_the_log(
+    room: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = get_channel_layer()
+    await layer.group_send(group_name("room:1"), {"type": "phx.broadcast", "v": 9})
+    await layer.group_send(group_name("room:1"), {"type": "else"})
+    await test_foreign_code_reaches_clients_through_the_layer(room)
+    assert [record.exc_info for record in caplog.records] == [None, None]
+
+
+async def test_the_node_ends_when_nobody_is_there_and_starts_again(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr("phx_protocol.pubsub.groups.LINGER", 0)
+    socket = await connect(RoomSocket)
+    await (await socket.join("room:1")).leave()
+    await socket.close()
+    node = get_pubsub()
+    node._tick()
+    async with asyncio.timeout(5):
+        while node._listener is not None or len(node.groups):
+            await asyncio.sleep(0)
+            node.groups.sweep(node.loop.time())
+            if not len(node.groups) and node._listener is not None:
+                node._tick()
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    await test_foreign_code_reaches_clients_through_the_layer(room)
+    await socket.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_on_commit_sends_after_the_commit_and_not_after_a_rollback(
+    monkeypatch: Any,
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        "phx_protocol.pubsub.api._broadcast", lambda m: sent.append(bytes(m.payload))
+    )
+    payload = {"a": 1}
+    with transaction.atomic():
+        broadcast_on_commit("room:1", "news", payload)
+        payload["a"] = 2  # too late: it was encoded
+        assert not sent
+    assert sent == [b'{"a":1}']
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        broadcast_on_commit("room:1", "news", payload)
+        raise ZeroDivisionError
+    assert len(sent) == 1
+
+
+MANY = """
+import os, django, redis
+django.setup()
+from phx_protocol import broadcast
+client = redis.Redis.from_url(os.environ["PHX_REDIS_URL"])
+def connections():
+    return client.info("stats")["total_connections_received"]
+broadcast("room:1", "first", {})
+before = connections()
+for i in range(COUNT):
+    broadcast("room:1", "m", {"i": i})
+assert connections() - before <= 1, connections() - before
+child = os.fork()
+if child == 0:
+    for i in range(100):
+        broadcast("room:1", "m", {"i": i})
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+broadcast("room:1", "m", {})
+assert connections() - before <= 6, connections() - before
+"""
+
+
+@pytest.mark.parametrize("layer", ["pubsub", "core"])
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.big)])
+def test_many_broadcasts_of_a_worker_share_one_loop_and_its_connections(
+    layer: str, count: int, redis_url: str
+) -> None:
+    env = {
+        **os.environ,
+        "PHX_LAYER": layer,
+        "PHX_REDIS_URL": redis_url,
+        "DJANGO_SETTINGS_MODULE": "tests.conformance.settings",
+    }
+    code = MANY.replace("COUNT", str(count))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
