@@ -31,6 +31,9 @@ class Edge:
     #: what a user can be told that this server lacks
     lacks = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
 
+    #: whether ``send`` waits while the client does not read
+    has_back_pressure = True
+
     def __init__(self, send: Send) -> None:
         self.send = send
 
@@ -70,6 +73,7 @@ class DaphneEdge(Edge):
     """Daphne: ``send`` is a partial with the autobahn protocol as its first argument."""
 
     lacks = ""
+    has_back_pressure = False
 
     def __init__(self, send: Send) -> None:
         super().__init__(send)

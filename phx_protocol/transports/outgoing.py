@@ -46,6 +46,7 @@ class Outgoing:
         "limits",
         "is_closed",
         "_send",
+        "_has_back_pressure",
         "_overflowed",
         "_waiting",
         "_waiting_bytes",
@@ -60,6 +61,7 @@ class Outgoing:
         self.limits = limits
         self.is_closed = False
         self._send = edge.send
+        self._has_back_pressure = edge.has_back_pressure
         self._overflowed = overflowed
         self._waiting: deque[dict[str, Any]] = deque()
         self._waiting_bytes = 0
@@ -86,7 +88,10 @@ class Outgoing:
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(_finish(steps, yielded))
             )
-        if self.edge.buffered_bytes() > self.limits["bytes"]:
+        if (
+            not self._has_back_pressure
+            and self.edge.buffered_bytes() > self.limits["bytes"]
+        ):
             self._check()
 
     def _wait(self, message: dict[str, Any]) -> None:

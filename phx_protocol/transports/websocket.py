@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -84,11 +85,9 @@ class PhoenixConsumer:
         if serializer is None:
             return
         self._task = asyncio.current_task()
-        exception: BaseException | None = None
+        exception: Exception | None = None
         try:
-            self.socket.open(serializer, self, get_pubsub())
-            await self.socket.subscribe_id()
-            await self._accept()
+            await self._open(serializer)
             reason = await self._read(receive)
         except DecodeError as error:
             logger.warning("closing a connection with 1011: %.300s", error)
@@ -99,6 +98,10 @@ class PhoenixConsumer:
                 await self.socket.terminate(Reason.DRAINING)
                 raise
             reason = self._closing[1]
+        except Exception as error:
+            logger.exception("closing a connection with 1011")
+            reason, exception = Reason.CRASH, error
+            self._closing = (1011, reason)
         finally:
             self._stop_idle_timer()
         self._outgoing.stop()
@@ -231,12 +234,17 @@ class PhoenixConsumer:
         await socket.authorize(socket.params)
         return serializer
 
-    async def _accept(self) -> None:
+    async def _open(self, serializer: Serializer) -> None:
+        self.socket.open(serializer, self, get_pubsub())
+        await self.socket.subscribe_id()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if self.socket.auth_token is not None:
             # browsers fail the handshake when none of what they offered comes back
             accept["subprotocol"] = "phoenix"
-        await self._outgoing.edge.send(accept)
+        with contextlib.suppress(
+            OSError
+        ):  # a client that is gone already; receive() says so
+            await self._outgoing.edge.send(accept)
         level = self.socket.log
         if level is not None and logger.isEnabledFor(level):
             kind, params = type(self.socket).__name__, self.socket.filtered(
