@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from channels.db import aclose_old_connections, database_sync_to_async
 
 from .conf import options
 
 AsyncCallable = Callable[..., Awaitable[Any]]
 
-# Tests switch this on, so that callbacks see the test's own database connection.
+# Tests switch this on: callbacks then run where the test's own database connection is, and
+# nobody closes it but the test.
 thread_sensitive = False
 
 # How often connections that the database has dropped are looked for, in seconds.
@@ -40,7 +42,7 @@ def as_async(function: Callable[..., Any]) -> AsyncCallable:
     @functools.wraps(function)
     async def in_thread(*args: Any) -> Any:
         if thread_sensitive:
-            return await database_sync_to_async(function, thread_sensitive=True)(*args)
+            return await sync_to_async(function, thread_sensitive=True)(*args)
         pool = _pool(options().sync_threads)
         call = database_sync_to_async(function, thread_sensitive=False, executor=pool)
         return await call(*args)
@@ -56,11 +58,12 @@ def stale_connections_are_due() -> bool:
     """
     global _looked_at
     now = time.monotonic()
-    if now - _looked_at < STALE_AFTER:
+    if now - _looked_at < STALE_AFTER or thread_sensitive:
         return False
     _looked_at = now
     return True
 
 
 async def close_stale_connections() -> None:
-    await aclose_old_connections()
+    if not thread_sensitive:
+        await aclose_old_connections()

@@ -76,6 +76,7 @@ async def test_a_thread_of_the_serving_process_reaches_them_too(room: Any) -> No
     await asyncio.to_thread(thread.join)
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_plain_def_handler_may_broadcast(room: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("phx_protocol.callbacks.thread_sensitive", False)
     await room.assert_reply(await room.push("plain", {"a": 1}), "ok")
