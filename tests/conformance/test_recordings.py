@@ -21,13 +21,15 @@ DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
 )
 LATER: dict[str, str] = json.loads((HERE / "later.json").read_text())
 
-# server, and what the application's environment adds
-SERVERS = {
-    "uvicorn": {},
-    "daphne": {},
-    "uvicorn-pubsub": {"PHX_LAYER": "pubsub"},
-    "uvicorn-core": {"PHX_LAYER": "core"},
-}
+# the server, and the layer on Redis if there is one
+SERVERS = [
+    "uvicorn",
+    "daphne",
+    "uvicorn-pubsub",
+    "uvicorn-core",
+    pytest.param("hypercorn", marks=pytest.mark.big),
+    pytest.param("granian", marks=pytest.mark.big),
+]
 
 Results = dict[str, list[str]]
 
@@ -44,11 +46,14 @@ def replayed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Results]]:
     """All cases replayed, several at a time as the replayer does it: case -> problems."""
-    name, env = request.param, dict(SERVERS[request.param])
-    if env:
-        env["PHX_REDIS_URL"] = request.getfixturevalue("redis_url")
-    server = name.partition("-")[0]
-    log = tmp_path_factory.mktemp(name) / "server.log"
+    server, _, layer = request.param.partition("-")
+    env = {}
+    if layer:
+        env = {
+            "PHX_LAYER": layer,
+            "PHX_REDIS_URL": request.getfixturevalue("redis_url"),
+        }
+    log = tmp_path_factory.mktemp(request.param) / "server.log"
     with servers.serve(server, log, **env) as running:
         yield server, asyncio.run(replay_all(running.url))
 
