@@ -13,18 +13,21 @@ LINGER = 5.0
 
 
 class Groups:
-    """One reconcile step at a time for each topic; what fails is tried again until it holds."""
+    """One step at a time, in the order they were asked for; what fails is tried again."""
 
     def __init__(
         self, layer: Any, report: Callable[[BaseException | None], None]
     ) -> None:
         self.layer = layer
-        self.channel_name: str | None = None  # while None, nothing can be added
+        self.channel_name: str | None = None  # while None, nothing can be done
         self._report = report
         self._wanted: set[str] = set()
         self._actual: set[str] = set()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._idle: dict[str, float] = {}  # topic -> since when it has no subscriber
+        self._steps: dict[str, asyncio.Future[None]] = (
+            {}
+        )  # topic -> done when it is as wanted
+        self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._actual
@@ -32,10 +35,10 @@ class Groups:
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, topic: str) -> asyncio.Task[None] | None:
-        """Want `topic`. The task that makes it so, or None when it is so or cannot be yet."""
+    def add(self, topic: str) -> asyncio.Future[None]:
+        """Want `topic`; the future is done when broadcasts on it arrive here."""
         self._wanted.add(topic)
-        return self._reconcile(topic)
+        return self._step(topic)
 
     def used(self, topic: str) -> None:
         self._idle.pop(topic, None)
@@ -48,52 +51,60 @@ class Groups:
         for topic in [t for t, since in self._idle.items() if now - since >= LINGER]:
             del self._idle[topic]
             self._wanted.discard(topic)
-            self._reconcile(topic)
+            self._step(topic)
 
     def connected(self, channel_name: str) -> None:
         """The layer may have forgotten everything: add all that is wanted (again)."""
         self.channel_name = channel_name
         self._actual.clear()
-        for topic in list(self._wanted):
-            self._reconcile(topic)
+        for topic in self._wanted:
+            self._step(topic)
+        self._start()
 
-    def _reconcile(self, topic: str) -> asyncio.Task[None] | None:
-        if (topic in self._wanted) == (
-            topic in self._actual
-        ) or self.channel_name is None:
-            return None
-        task = self._tasks.get(topic)
-        if task is None:
-            task = self._tasks[topic] = asyncio.create_task(self._run(topic))
-        return task
+    def _step(self, topic: str) -> asyncio.Future[None]:
+        future = self._steps.get(topic)
+        if future is None:
+            future = self._steps[topic] = asyncio.get_running_loop().create_future()
+            self._start()
+        return future
 
-    async def _run(self, topic: str) -> None:
+    def _start(self) -> None:
+        if self._task is None and self._steps and self.channel_name is not None:
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
         delay = 0.1
         try:
-            while (wanted := topic in self._wanted) != (topic in self._actual):
+            while self._steps:
+                topic = next(iter(self._steps))
                 try:
-                    if wanted:
-                        await self.layer.group_add(group_name(topic), self.channel_name)
-                        self._actual.add(topic)
-                    else:
-                        await self.layer.group_discard(
-                            group_name(topic), self.channel_name
-                        )
-                        self._actual.discard(topic)
-                    self._report(None)
+                    await self._reconcile(topic)
                 except Exception as error:
                     self._report(error)
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, 5)
+                else:
+                    delay = 0.1
+                    self._steps.pop(topic).set_result(None)
         finally:
-            self._tasks.pop(topic, None)
+            self._task = None
+
+    async def _reconcile(self, topic: str) -> None:
+        while (wanted := topic in self._wanted) != (topic in self._actual):
+            if wanted:
+                await self.layer.group_add(group_name(topic), self.channel_name)
+                self._actual.add(topic)
+            else:
+                await self.layer.group_discard(group_name(topic), self.channel_name)
+                self._actual.discard(topic)
+            self._report(None)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._actual.clear()
-        self._wanted.clear()
-        self._idle.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for future in self._steps.values():
+            future.cancel()
+        for collection in (self._steps, self._actual, self._wanted, self._idle):
+            collection.clear()
         self.channel_name = None

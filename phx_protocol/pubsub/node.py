@@ -73,17 +73,14 @@ class PubSub:
         self._start()
         if topic not in self.registry:
             self.groups.unused(topic, self.loop.time())
-        self.groups.add(topic)
+        added = self.groups.add(topic)
+        if self.is_failing:
+            return
         try:
             async with asyncio.timeout(READY_TIMEOUT):
-                while topic not in self.groups and not self.is_failing:
-                    await asyncio.wait(
-                        {self.groups.add(topic) or asyncio.shield(self._connected)}
-                    )
-        except TimeoutError:
-            logger.warning(
-                "%s: the channel layer is slow; broadcasts may be missed", topic
-            )
+                await asyncio.shield(added)
+        except TimeoutError as error:
+            self._report(error)
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.add(topic, subscriber)
@@ -148,7 +145,6 @@ class PubSub:
 
     def _start(self) -> None:
         if self._listener is None or self._listener.done():
-            self._connected = self.loop.create_future()
             # In an empty context: it lives longer than the request that started it.
             context = contextvars.Context()
             self._listener = self.loop.create_task(self._listen(), context=context)
@@ -166,8 +162,6 @@ class PubSub:
                     self.groups.channel_name = await self.layer.new_channel()
                 self._refreshed_at = self.loop.time()
                 self.groups.connected(self.groups.channel_name)
-                if not self._connected.done():
-                    self._connected.set_result(None)
                 while True:
                     message = await self.layer.receive(self.groups.channel_name)
                     self._report(None)
