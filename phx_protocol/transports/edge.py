@@ -10,8 +10,11 @@ is missing. Nothing outside this module knows a server.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+logger = logging.getLogger("phx_protocol.transport")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -94,9 +97,20 @@ class DaphneEdge(Edge):
         self.protocol.transport.abortConnection()
 
 
-def edge_for(scope: dict[str, Any], send: Send) -> Edge:
-    """The edge of the server that made `scope`; `send` is its own, unwrapped where possible."""
-    send = unwrap(send)
+def edge_for(send: Send) -> Edge:
+    """The edge of the server behind `send`; what it lacks is said once."""
+    edge = _edge(unwrap(send))
+    if edge.lacks:
+        _say_once(edge.lacks)
+    return edge
+
+
+@functools.cache
+def _say_once(lacks: str) -> None:
+    logger.info("of this ASGI server nothing is known but ASGI: %s", lacks)
+
+
+def _edge(send: Any) -> Edge:
     owner = getattr(send, "__self__", None)
     if owner is not None and type(owner).__module__.startswith(
         ("uvicorn.", "phx_protocol.contrib.")

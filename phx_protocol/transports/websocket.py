@@ -66,7 +66,7 @@ class PhoenixConsumer:
         self.socket = socket_class(scope)
         self._send = send
         self._outgoing = Outgoing(
-            edge_for(scope, scope.get(SERVER_SEND, send)),
+            edge_for(scope.get(SERVER_SEND, send)),
             self.options.outbound,
             self._overflowed,
         )

@@ -1,0 +1,257 @@
+"""Connecting, and the limits of one connection."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+from django.urls import path
+
+from phx_protocol import (
+    Channel,
+    ConnectionRefused,
+    JoinDenied,
+    PhoenixConsumer,
+    Socket,
+    event,
+)
+from phx_protocol.socket import filter_parameters
+from phx_protocol.testing import connect
+from phx_protocol.wire.serializers import V2JSONSerializer
+
+
+class EchoChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok", {"params": self.params, "peer": self.socket.connect_info.peer}
+
+    @event("echo")
+    async def echo(self, payload: Any) -> Any:
+        return "ok", payload
+
+
+class EchoSocket(Socket):
+    channels = {"room:*": EchoChannel}
+    max_frame_size = 1000
+    max_topic_length = 20
+    max_channels = 3
+    max_params = 5
+    inbound = 10
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        if "status" in params:
+            raise ConnectionRefused(int(params["status"]), "go away")
+        if "crash" in params:
+            raise RuntimeError("crash")
+
+
+async def test_a_refusal_is_an_http_answer() -> None:
+    with pytest.raises(ConnectionRefused) as refused:
+        await connect(EchoSocket, {"status": "429"})
+    assert (refused.value.status, refused.value.reason) == (429, "go away")
+
+
+async def test_a_crash_in_connect_is_a_500_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(ConnectionRefused) as refused:
+        await connect(EchoSocket, {"crash": "1"})
+    assert refused.value.status == 500
+    assert "EchoSocket.connect crashed" in caplog.text
+
+
+@pytest.mark.parametrize("vsn", ["2", "2.1.0", "3.0.0"])
+async def test_a_version_nobody_speaks_is_refused(vsn: str) -> None:
+    with pytest.raises(ConnectionRefused) as refused:
+        await connect(EchoSocket, {"vsn": vsn})
+    assert refused.value.status == 403
+
+
+async def test_too_many_parameters_are_refused() -> None:
+    with pytest.raises(ConnectionRefused) as refused:
+        await connect(EchoSocket, {f"a{i}": "1" for i in range(6)})
+    assert (refused.value.status, refused.value.reason) == (
+        400,
+        "more than 5 parameters",
+    )
+
+
+async def test_a_frame_that_is_too_large_closes_with_1009() -> None:
+    socket = await connect(EchoSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(await room.push("echo", {"a": "x" * 900}), "ok")
+    await room.push("echo", {"a": "é" * 500})
+    await socket.assert_closed(1009)
+    await socket.close()
+
+
+async def test_too_many_frames_that_wait_close_with_1013() -> None:
+    class SlowChannel(EchoChannel):
+        @event("slow")
+        async def slow(self, payload: Any) -> Any:
+            import asyncio
+
+            await asyncio.Event().wait()
+
+    class SlowSocket(EchoSocket):
+        channels = {"room:*": SlowChannel}
+        shutdown_timeout = 0.05
+
+    socket = await connect(SlowSocket)
+    room = await socket.join("room:1")
+    for _ in range(13):
+        await room.push("slow")
+    await socket.assert_closed(1013)
+    await socket.close()
+
+
+async def test_a_topic_that_is_too_long_is_refused() -> None:
+    socket = await connect(EchoSocket)
+    with pytest.raises(JoinDenied) as denied:
+        await socket.join("room:" + "x" * 20)
+    assert denied.value.reply == {"reason": "topic too long"}
+    await socket.close()
+
+
+async def test_a_socket_may_join_so_many_channels_and_not_one_more() -> None:
+    socket = await connect(EchoSocket)
+    rooms = [await socket.join(f"room:{i}") for i in range(3)]
+    with pytest.raises(JoinDenied) as denied:
+        await socket.join("room:4")
+    assert denied.value.reply == {"reason": "too many channels joined"}
+    await rooms[0].leave()
+    await socket.join("room:4")
+    await socket.close()
+
+
+async def test_an_idle_socket_is_closed_with_1002() -> None:
+    class IdleSocket(EchoSocket):
+        timeout = 0.1
+
+    socket = await connect(IdleSocket)
+    await socket.assert_closed(1002)
+    await socket.close()
+
+
+async def test_path_converters_are_merged_into_the_params_and_win() -> None:
+    router = URLRouter(
+        [path("shops/<int:shop>/websocket", PhoenixConsumer.as_asgi(socket=EchoSocket))]
+    )
+    communicator = WebsocketCommunicator(router, "/shops/5/websocket?shop=9&a[b]=c")
+    assert (await communicator.connect())[0]
+    await communicator.send_json_to(
+        {"topic": "room:1", "event": "phx_join", "payload": {}, "ref": 1}
+    )
+    reply = (await communicator.receive_json_from())["payload"]["response"]
+    assert reply["params"] == {"shop": 5, "a": {"b": "c"}}
+    await communicator.disconnect()
+
+
+def encoded(token: str) -> str:
+    return "base64url.bearer.phx." + base64.b64encode(token.encode()).decode().rstrip(
+        "="
+    )
+
+
+@pytest.mark.parametrize(
+    "subprotocols, token, answer",
+    [
+        (["phoenix"], None, None),
+        (["phoenix", encoded("a:token-of.mine")], "a:token-of.mine", "phoenix"),
+        (
+            ["phoenix", encoded("a?>~").replace("/", "_").replace("+", "-")],
+            "a?>~",
+            "phoenix",
+        ),
+        (["phoenix", encoded("a"), encoded("b")], None, None),
+    ],
+)
+async def test_the_auth_token_comes_as_a_subprotocol(
+    subprotocols: list[str], token: str | None, answer: str | None
+) -> None:
+    tokens: list[str | None] = []
+
+    class TokenSocket(EchoSocket):
+        async def connect(self, params: dict[str, Any]) -> None:
+            tokens.append(self.auth_token)
+
+    application = PhoenixConsumer.as_asgi(socket=TokenSocket)
+    communicator = WebsocketCommunicator(
+        application, "/socket/websocket", subprotocols=subprotocols
+    )
+    assert await communicator.connect() == (True, answer)
+    assert tokens == [token]
+    await communicator.disconnect()
+
+
+async def test_a_serializer_of_ones_own() -> None:
+    class Shouting(V2JSONSerializer):
+        def encode(self, message: Any) -> Any:
+            frame = super().encode(message)
+            return (
+                frame.replace("echo me", "ECHO ME") if isinstance(frame, str) else frame
+            )
+
+    class ShoutingSocket(EchoSocket):
+        serializers = {"~> 2.0.0": Shouting}
+
+    socket = await connect(ShoutingSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(
+        await room.push("echo", {"a": "echo me"}), "ok", {"a": "ECHO ME"}
+    )
+    await socket.close()
+
+
+async def test_an_id_that_is_no_string_is_the_programmers_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class NumberSocket(EchoSocket):
+        def id(self) -> Any:
+            return 5
+
+    with pytest.raises(ConnectionRefused):
+        await connect(NumberSocket)
+    assert "must return a string or None" in caplog.text
+
+
+async def test_a_push_on_any_topic() -> None:
+    class NewsSocket(EchoSocket):
+        pass
+
+    seen: list[Socket] = []
+
+    class NewsChannel(EchoChannel):
+        async def after_join(self) -> None:
+            seen.append(self.socket)
+
+    NewsSocket.channels = {"room:*": NewsChannel}
+    socket = await connect(NewsSocket)
+    await socket.join("room:1")
+    await seen[0].push_to("news", "headline", {"a": 1})
+    assert await socket._take(lambda f: f == [None, None, "news", "headline", {"a": 1}])
+    await socket.close()
+
+
+def test_secrets_never_show_in_our_logs() -> None:
+    params = {"user": "ada", "user_token": "x", "nested": [{"password": "y", "a": 1}]}
+    assert filter_parameters(params, ["password", "token"]) == {
+        "user": "ada",
+        "user_token": "[FILTERED]",
+        "nested": [{"password": "[FILTERED]", "a": 1}],
+    }
+
+
+async def test_the_transport_log_and_the_connect_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class LoggedSocket(EchoSocket):
+        transport_log = "WARNING"
+
+    caplog.set_level("INFO")
+    socket = await connect(LoggedSocket, {"token": "secret"})
+    await socket.close()
+    assert "websocket /socket/websocket from" in caplog.text
+    assert "CONNECTED TO LoggedSocket" in caplog.text and "secret" not in caplog.text
