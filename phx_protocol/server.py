@@ -86,10 +86,10 @@ class ChannelServer:
         self.route = route
         self.subtopic = subtopic
         self.channel: Channel | None = None  # None: not joined
-        self.join_ref: Any = (
-            None  # as the join was sent with: what pushes are compared to
-        )
-        self.channel_join_ref: Any = None  # what replies and pushes carry
+        # as the join was sent with: what pushes are compared to
+        self.join_ref: Any = None
+        # what replies and pushes carry
+        self.channel_join_ref: Any = None
         # what the registry of subscribers reads when a broadcast is delivered
         self.fastlane = socket.fastlane(route.channel_class)
         self.write = socket.transport.write
@@ -98,10 +98,9 @@ class ChannelServer:
         self._task: asyncio.Task[None] | None = None
         self._abandoned: asyncio.Task[None] | None = None
         self._message: Message | None = None  # the frame being handled
-        self._asked: Channel | None = None  # the channel whose ``join`` runs
-        self.joining: asyncio.Future[None] | None = (
-            None  # done when the join is decided
-        )
+        # the channel whose ``join`` runs, and what is done when it is decided
+        self._asked: Channel | None = None
+        self.joining: asyncio.Future[None] | None = None
         self._further: dict[str, Further] | None = None
 
     # ------------------------------------------------------------------ mail
@@ -151,18 +150,18 @@ class ChannelServer:
                     self.socket.forget(self)
 
     def _abandon(self) -> None:
-        """A second join: what runs is cancelled, what waits is dropped, but for a leave.
+        """A second join: what runs is cancelled, the events that wait are dropped.
 
         Phoenix kills the channel by an exit signal, even in the middle of an event.
         """
-        leaves = [
-            mail for mail in self._mailbox if getattr(mail[1], "event", None) == LEAVE
-        ]
-        dropped = sum(isinstance(mail[1], Message) for mail in self._mailbox) - len(
-            leaves
-        )
-        self.socket.waiting -= dropped
-        self._mailbox = deque(leaves)
+        kept: deque[Mail] = deque()
+        for handle, mail in self._mailbox:
+            if isinstance(mail, Message):
+                if mail.event in (JOIN, LEAVE):
+                    kept.append((handle, mail))
+                else:
+                    self.socket.waiting -= 1
+        self._mailbox = kept
         assert self._task is not None
         self._abandoned, self._task = self._task, None
         self._abandoned.cancel()

@@ -165,6 +165,18 @@ async def test_a_second_join_cancels_what_runs_and_its_reply_comes_first(
     await again.assert_reply(await again.push("echo"), "ok")
 
 
+async def test_joins_sent_at_once_are_all_answered_in_order(
+    socket: Connected, room: Joined
+) -> None:
+    await room.push("wait", {"gate": "never"})
+    for ref in ("7", "8", "9"):
+        await socket.send([ref, ref, "room:1", "phx_join", {}])
+    await socket._take(lambda frame: frame[0] == "8" and frame[3] == "phx_close")
+    refs = [frame[1] for frame in socket._arrived if frame[3] == "phx_reply"]
+    assert refs == ["7", "8", "9"]
+    await socket._take(lambda frame: frame[0] == "7" and frame[3] == "phx_close")
+
+
 async def test_a_leave_waits_for_what_runs(room: Joined) -> None:
     waiting = await room.push("wait", {"gate": "a"})
     await room.close()
