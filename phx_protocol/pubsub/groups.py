@@ -30,7 +30,8 @@ class Groups:
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, topic: str) -> bool:
-        return topic in self._actual
+        # not one that is being discarded right now
+        return topic in self._actual and topic in self._wanted
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -45,7 +46,7 @@ class Groups:
 
     def unused(self, topic: str, now: float) -> None:
         """Nobody is subscribed to `topic` now; after LINGER seconds it is wanted no more."""
-        self._idle.setdefault(topic, now)
+        self._idle[topic] = now
 
     def sweep(self, now: float) -> None:
         for topic in [t for t, since in self._idle.items() if now - since >= LINGER]:

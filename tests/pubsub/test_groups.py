@@ -1,0 +1,95 @@
+"""Membership of groups: what is wanted becomes so, in the order it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from phx_protocol.pubsub.groups import LINGER, Groups
+from phx_protocol.pubsub.message import group_name
+
+
+class Layer:
+    """Takes notes; each call waits for the test where it says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures = 0
+
+    async def call(self, what: str, group: str) -> None:
+        await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError
+        self.calls.append((what, group))
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await self.call("add", group)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        await self.call("discard", group)
+
+
+def make() -> tuple[Groups, Layer, list[Any]]:
+    layer, reports = Layer(), []
+    groups = Groups(layer, reports.append)
+    groups.connected("specific.1")
+    return groups, layer, reports
+
+
+async def test_groups_are_added_in_the_order_they_were_asked_for() -> None:
+    groups, layer, _ = make()
+    await asyncio.gather(*(groups.add(topic) for topic in "dcba"))
+    assert layer.calls == [("add", group_name(topic)) for topic in "dcba"]
+
+
+async def test_what_fails_is_tried_again_and_reported() -> None:
+    groups, layer, reports = make()
+    layer.failures = 2
+    await groups.add("a")
+    assert "a" in groups
+    assert [type(report) for report in reports] == [
+        ConnectionError,
+        ConnectionError,
+        type(None),
+    ]
+
+
+async def test_a_topic_is_discarded_after_a_while_without_subscribers() -> None:
+    groups, layer, _ = make()
+    await groups.add("a")
+    groups.unused("a", 100)
+    groups.sweep(100 + LINGER - 1)
+    assert "a" in groups
+    groups.sweep(100 + LINGER)
+    await groups.add("b")  # behind the discard
+    assert layer.calls[1] == ("discard", group_name("a"))
+
+
+async def test_a_topic_wanted_again_while_it_is_discarded_is_added_again() -> None:
+    groups, layer, _ = make()
+    await groups.add("a")
+    groups.unused("a", 100)
+    layer.gate.clear()
+    groups.sweep(100 + LINGER)
+    await asyncio.sleep(0)
+    assert "a" not in groups
+    again = groups.add("a")
+    layer.gate.set()
+    await again
+    assert "a" in groups
+    assert [what for what, _ in layer.calls] == ["add", "discard", "add"]
+
+
+async def test_a_layer_that_forgot_everything_gets_it_all_again() -> None:
+    groups, layer, _ = make()
+    await asyncio.gather(groups.add("a"), groups.add("b"))
+    groups.connected("specific.2")
+    await groups.add("c")
+    assert sorted(layer.calls[2:]) == sorted(
+        ("add", group_name(topic)) for topic in "abc"
+    )
+    await groups.close()
+    assert not len(groups)
