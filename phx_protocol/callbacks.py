@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from channels.db import aclose_old_connections, database_sync_to_async
+from django.conf import settings
 
 from .conf import options
 
@@ -58,12 +59,12 @@ def stale_connections_are_due() -> bool:
     """
     global _looked_at
     now = time.monotonic()
-    if now - _looked_at < STALE_AFTER or thread_sensitive:
+    if now - _looked_at < STALE_AFTER or thread_sensitive or not settings.DATABASES:
         return False
     _looked_at = now
     return True
 
 
 async def close_stale_connections() -> None:
-    if not thread_sensitive:
+    if settings.DATABASES and not thread_sensitive:
         await aclose_old_connections()

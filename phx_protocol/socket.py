@@ -144,6 +144,7 @@ class Socket:
         self.waiting = 0  # frames that the channels have not taken yet
         self._servers: dict[str, ChannelServer] = {}
         self._fastlanes: dict[type[Channel], Fastlane] = {}
+        self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
 
     def open(
@@ -188,18 +189,31 @@ class Socket:
         """The server for a topic that is joined for the first time, or None: it was refused."""
         topic = join.topic
         if isinstance(topic, str) and len(topic) > self.options.max_topic_length:
-            self.push(protocol.refusal(join, "topic too long"))
+            self._refuse(protocol.refusal(join, "topic too long"))
             return None
         match = self.routes().match(topic) if isinstance(topic, str) else None
         if match is None:
             logger.warning(
                 "unmatched topic %.100r: no pattern of %s", topic, type(self).__name__
             )
-            self.push(protocol.unmatched(join))
+            self._refuse(protocol.unmatched(join))
             return None
         route, subtopic = match
         server = self._servers[topic] = ChannelServer(self, topic, route, subtopic)
         return server
+
+    def _refuse(self, refusal: Reply) -> None:
+        """Answer a join that needs no channel, behind those that wait for the layer only."""
+        if self.pubsub.is_settled:
+            self.push(refusal)
+        else:
+            task = self.create_task(self._refuse_when_settled(refusal))
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
+
+    async def _refuse_when_settled(self, refusal: Reply) -> None:
+        await self.pubsub.settled()
+        self.push(refusal)
 
     async def has_room_for(self, server: ChannelServer) -> bool:
         """Whether `server` may join a channel too. Joins that came before it decide first."""

@@ -41,6 +41,10 @@ class Groups:
         self._wanted.add(topic)
         return self._step(topic)
 
+    def last(self) -> asyncio.Future[None] | None:
+        """What is done when all that was asked for so far is done, or None when it is."""
+        return next(reversed(self._steps.values()), None)
+
     def used(self, topic: str) -> None:
         self._idle.pop(topic, None)
 

@@ -73,12 +73,25 @@ class PubSub:
         self._start()
         if topic not in self.registry:
             self.groups.unused(topic, self.loop.time())
-        added = self.groups.add(topic)
+        await self._done(self.groups.add(topic))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no topic waits for the layer."""
+        return self.groups.last() is None or self.is_failing
+
+    async def settled(self) -> None:
+        """Wait for the topics that wait for the layer now, two seconds at most."""
+        last = self.groups.last()
+        if last is not None:
+            await self._done(last)
+
+    async def _done(self, step: asyncio.Future[None]) -> None:
         if self.is_failing:
             return
         try:
             async with asyncio.timeout(READY_TIMEOUT):
-                await asyncio.shield(added)
+                await asyncio.shield(step)
         except TimeoutError as error:
             self._report(error)
 
