@@ -15,7 +15,6 @@ from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
-from .exceptions import DecodeError
 from .server import ChannelServer
 from .wire import protocol
 from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
@@ -346,13 +345,3 @@ def load_channel(target: Any) -> Route:
     if not (isinstance(channel_class, type) and issubclass(channel_class, Channel)):
         raise TypeError(f"{target!r} is not a subclass of phx_protocol.Channel")
     return Route(channel_class, assigns)
-
-
-__all__ = [
-    "DecodeError",
-    "Fastlane",
-    "Route",
-    "Socket",
-    "Transport",
-    "filter_parameters",
-]

@@ -24,9 +24,8 @@ class Groups:
         self._wanted: set[str] = set()
         self._actual: set[str] = set()
         self._idle: dict[str, float] = {}  # topic -> since when it has no subscriber
-        self._steps: dict[str, asyncio.Future[None]] = (
-            {}
-        )  # topic -> done when it is as wanted
+        # topic -> done when it is as wanted
+        self._steps: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, topic: str) -> bool:

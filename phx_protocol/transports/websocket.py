@@ -241,9 +241,8 @@ class PhoenixConsumer:
         if self.socket.auth_token is not None:
             # browsers fail the handshake when none of what they offered comes back
             accept["subprotocol"] = "phoenix"
-        with contextlib.suppress(
-            OSError
-        ):  # a client that is gone already; receive() says so
+        # of a client that is gone already receive() says so
+        with contextlib.suppress(OSError):
             await self._outgoing.edge.send(accept)
         level = self.socket.log
         if level is not None and logger.isEnabledFor(level):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
-from .json import DECODE_ERRORS, decode, encode
+from .json import DECODE_ERRORS, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 
 
@@ -197,14 +197,3 @@ def parse_requirement(requirement: str) -> tuple[int, int, int]:
         raise ValueError(f'a version requirement reads "~> X.Y.Z", not {requirement!r}')
     major, minor, patch = map(int, match.groups())
     return major, minor, patch
-
-
-__all__ = [
-    "DEFAULT_SERIALIZERS",
-    "Serializer",
-    "V1JSONSerializer",
-    "V2JSONSerializer",
-    "decode",
-    "for_version",
-    "parse_requirement",
-]
