@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         reply,
     )
     from .socket import Socket
+    from .transports.longpoll import LongPollConsumer
     from .transports.websocket import PhoenixConsumer
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ _HOMES = {
         "reply",
     ),
     "socket": ("Socket",),
+    "transports.longpoll": ("LongPollConsumer",),
     "transports.websocket": ("PhoenixConsumer",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -64,6 +66,7 @@ __all__ = [
     "ConnectionRefused",
     "EncodeError",
     "JoinDenied",
+    "LongPollConsumer",
     "PhoenixConsumer",
     "PhxError",
     "Reason",

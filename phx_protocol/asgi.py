@@ -9,7 +9,10 @@ from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
-from .transports.websocket import SERVER_SEND, Receive, Send, respond
+from .pubsub import get_pubsub
+from .transports.http import Receive, Send, respond
+from .transports.session import sessions_of
+from .transports.websocket import SERVER_SEND
 
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -56,7 +59,7 @@ def _without_route(django: Application) -> Any:
 async def _not_found(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await receive()
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        await respond(send, "websocket.http", 404, b"Not Found")
+        await respond(send, 404, b"Not Found", kind="websocket.http")
     else:
         await send({"type": "websocket.close", "code": 1008})
 
@@ -64,6 +67,8 @@ async def _not_found(scope: dict[str, Any], receive: Receive, send: Send) -> Non
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         event = await receive()
+        if event["type"] == "lifespan.shutdown":
+            await sessions_of(get_pubsub()).drain()
         await send({"type": f"{event['type']}.complete"})
         if event["type"] == "lifespan.shutdown":
             return

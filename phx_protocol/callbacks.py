@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import time
@@ -24,6 +25,7 @@ thread_sensitive = False
 # How often connections that the database has dropped are looked for, in seconds.
 STALE_AFTER = 1.0
 _looked_at = time.monotonic()
+_looking: asyncio.Task[None] | None = None
 
 
 @functools.cache
@@ -58,6 +60,8 @@ def stale_connections_are_due() -> bool:
     hand-written consumer costs.
     """
     global _looked_at
+    if _looking is not None:
+        return True
     now = time.monotonic()
     if now - _looked_at < STALE_AFTER or thread_sensitive or not settings.DATABASES:
         return False
@@ -66,5 +70,19 @@ def stale_connections_are_due() -> bool:
 
 
 async def close_stale_connections() -> None:
-    if settings.DATABASES and not thread_sensitive:
+    """Close them. Who comes while that runs waits for the same, so that nobody overtakes."""
+    global _looking
+    if not settings.DATABASES or thread_sensitive:
+        return
+    loop = asyncio.get_running_loop()
+    if _looking is None or _looking.get_loop() is not loop:
+        _looking = loop.create_task(_look())
+    await asyncio.shield(_looking)
+
+
+async def _look() -> None:
+    global _looking
+    try:
         await aclose_old_connections()
+    finally:
+        _looking = None

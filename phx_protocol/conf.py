@@ -28,6 +28,8 @@ class Options:
     channel_layer: str = "default"
     #: whether ``<mount>/websocket`` is served
     websocket: bool = True
+    #: whether ``<mount>/longpoll`` is served: True, or a dict that changes some of LONGPOLL
+    longpoll: Any = False
     #: seconds without a frame from the client after which its socket is closed with 1002
     timeout: float = 60
     #: bytes of one frame from a client; a larger one closes its socket with 1009
@@ -58,6 +60,16 @@ class Options:
     transport_log: str | None = None
 
 
+#: seconds that a poll waits (a session ends when it is not polled for 1.5 of them); seconds for
+#: which its token counts; seconds in which the process of a session must answer another one;
+#: messages in one POST; bytes of one POST
+LONGPOLL = {
+    "WINDOW": 10.0,
+    "TOKEN_MAX_AGE": 1_209_600,
+    "SESSION_TIMEOUT": 2.0,
+    "MAX_LINES": 1000,
+    "MAX_BODY_SIZE": 8_000_000,
+}
 OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 32 * 1024 * 1024}
 
 
@@ -83,6 +95,8 @@ def _options(socket_class: Any) -> Options:
         if value is not None:
             values[field.name] = value
     values["outbound"] = {**OUTBOUND, **values.get("outbound", {})}
+    if longpoll := values.get("longpoll"):
+        values["longpoll"] = {**LONGPOLL, **({} if longpoll is True else longpoll)}
     return Options(**values)
 
 

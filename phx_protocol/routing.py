@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.urls import URLPattern, path
 
 from .conf import options
 from .socket import Socket, load_socket
+from .transports.longpoll import LongPollConsumer
 from .transports.websocket import PhoenixConsumer
 
 
 def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
-    """``<mount>/websocket`` for every mount, for a URLRouter of Channels.
+    """``<mount>/websocket`` and ``<mount>/longpoll`` of every mount, for a URLRouter of Channels.
 
     `sockets` maps mounts (``"/socket"``, converters allowed: ``"/ws/<int:shop>"``) to Socket
     classes or their dotted paths; default: the setting SOCKETS.
@@ -26,13 +27,16 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
     ]
 
 
-def _mount(mount: str, socket: type[Socket]) -> list[URLPattern]:
-    if not options(socket).websocket:
-        return []
-    route = mount.strip("/") + "/websocket"
-    application: Any = PhoenixConsumer.as_asgi(socket=socket)
-    # Plug ignores a slash at the end, and so do clients of all kinds
-    return [
-        path(route.lstrip("/"), application),
-        path(route.lstrip("/") + "/", application),
-    ]
+def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
+    chosen = options(socket)
+    consumers = {
+        "websocket": PhoenixConsumer if chosen.websocket else None,
+        "longpoll": LongPollConsumer if chosen.longpoll else None,
+    }
+    for name, consumer in consumers.items():
+        if consumer is not None:
+            route = f"{mount.strip('/')}/{name}".lstrip("/")
+            application: Any = consumer.as_asgi(socket=socket)
+            # Plug ignores a slash at the end, and so do clients of all kinds
+            yield path(route, application)
+            yield path(f"{route}/", application)

@@ -91,7 +91,8 @@ class Groups:
                     delay = 0.1
                     self._steps.pop(topic).set_result(None)
         finally:
-            self._task = None
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _reconcile(self, topic: str) -> None:
         while (wanted := topic in self._wanted) != (topic in self._actual):
@@ -103,10 +104,11 @@ class Groups:
                 self._actual.discard(topic)
             self._report(None)
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Nothing is wanted any more; of the layer's channel others get rid."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
         for future in self._steps.values():
             future.cancel()
         for collection in (self._steps, self._actual, self._wanted, self._idle):

@@ -26,6 +26,7 @@ from ..wire.messages import Broadcast
 VERSION = 1
 BROADCAST = "phx.broadcast"
 REPLY = "phx.reply"
+RELAY = "phx.relay"
 
 
 def group_name(topic: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
 import os
 import secrets
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -20,6 +22,7 @@ from . import message as layer_message
 from .groups import LINGER, Groups
 from .publisher import Publisher
 from .registry import Registry, Subscriber
+from .relay import Relay
 
 if TYPE_CHECKING:
     from ..server import ChannelServer, ReplyRef
@@ -51,15 +54,19 @@ class PubSub:
             self.layer, InMemoryChannelLayer
         )
         self.is_failing = False
-        self.groups = Groups(self.layer, self._report)
-        self.publisher = Publisher(self.layer, self.name, self._report)
+        self.groups = Groups(self.layer, self.report)
+        self.publisher = Publisher(self.layer, self.name, self.report)
         self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed_at = 0.0
+        self._named = asyncio.Event()
         self._delivered = 0
         self._ids = itertools.count(1)
         self._awaiting_reply: weakref.WeakValueDictionary[str, ChannelServer]
         self._awaiting_reply = weakref.WeakValueDictionary()
+        self.relay = Relay(self)
+        # what keeps the listener alive beside subscribers: a session, a request
+        self._holders: set[Any] = set()
 
     # ------------------------------------------------------------- subscribers
 
@@ -93,7 +100,7 @@ class PubSub:
             async with asyncio.timeout(READY_TIMEOUT):
                 await asyncio.shield(step)
         except TimeoutError as error:
-            self._report(error)
+            self.report(error)
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.add(topic, subscriber)
@@ -156,6 +163,33 @@ class PubSub:
 
     # ------------------------------------------------------------ the listener
 
+    async def address(self) -> str | None:
+        """The layer channel on which other nodes reach this one, or None: there is none, or the
+        layer fails."""
+        if self.is_alone:
+            return None
+        self._start()
+        if self.groups.channel_name is None and not self.is_failing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READY_TIMEOUT):
+                    await self._named.wait()
+        return self.groups.channel_name
+
+    @contextlib.contextmanager
+    def held_by(self, holder: Any) -> Iterator[None]:
+        """Keep the listener, and with it the address, while this lasts."""
+        self.hold(holder)
+        try:
+            yield
+        finally:
+            self.release(holder)
+
+    def hold(self, holder: Any) -> None:
+        self._holders.add(holder)
+
+    def release(self, holder: Any) -> None:
+        self._holders.discard(holder)
+
     def _start(self) -> None:
         if self._listener is None or self._listener.done():
             # In an empty context: it lives longer than the request that started it.
@@ -173,16 +207,17 @@ class PubSub:
             try:
                 if self.groups.channel_name is None:
                     self.groups.channel_name = await self.layer.new_channel()
+                    self._named.set()
                 self._refreshed_at = self.loop.time()
                 self.groups.connected(self.groups.channel_name)
                 while True:
                     message = await self.layer.receive(self.groups.channel_name)
-                    self._report(None)
+                    self.report(None)
                     delay = 0.1
                     self._take(message)
                     await self.take_turns()
             except Exception as error:
-                self._report(error)
+                self.report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
 
@@ -195,6 +230,8 @@ class PubSub:
                         self.deliver(broadcast, from_id=from_id, strict=False)
             elif message.get("type") == layer_message.REPLY:
                 self._take_reply(message)
+            elif message.get("type") == layer_message.RELAY:
+                self.relay.take(message)
             else:
                 raise layer_message.Unreadable(f"the type {message.get('type')!r:.100}")
         except layer_message.Unreadable as error:
@@ -221,23 +258,29 @@ class PubSub:
         ):
             self._refreshed_at = now
             self.groups.connected(self.groups.channel_name)
-        if not self.registry and not self.groups:
-            self._timer = None
-            self.loop.create_task(self.close())
-        else:
+        if self.registry or self.groups or self._holders:
             self._timer = self.loop.call_later(LINGER / 2, self._tick)
+        else:
+            self._stop()
 
-    async def close(self) -> None:
-        """The end of the listener; the next subscriber starts another."""
+    def _stop(self) -> asyncio.Task[None] | None:
+        """The end of the listener; who needs one starts another. Returns what it was."""
         if self._timer is not None:
             self._timer.cancel()
         listener, self._listener = self._listener, None
-        await self.groups.close()
+        self._named.clear()
+        self.groups.close()
         if listener is not None:
             listener.cancel()
+        return listener
+
+    async def close(self) -> None:
+        """Stop, and wait until nothing runs any more."""
+        listener = self._stop()
+        if listener is not None:
             await asyncio.gather(listener, return_exceptions=True)
 
-    def _report(self, error: BaseException | None) -> None:
+    def report(self, error: BaseException | None) -> None:
         """How the layer took the last call: said once an outage; local delivery goes on."""
         if (error is not None) == self.is_failing:
             return

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+from .bound import Bound
 from .edge import Edge
 
 
@@ -37,36 +38,31 @@ def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
 class Outgoing:
     """Steps the server's ``send`` in place; only where it waits does a task finish it.
 
-    What waits for the client meanwhile is bounded in bytes and time: over `bytes` for
-    `seconds`, or over `hard_bytes` at once, and `overflowed` is called.
+    What waits for the client meanwhile is bounded by `limits`: see Bound.
     """
 
     __slots__ = (
         "edge",
-        "limits",
         "is_closed",
         "_send",
         "_has_back_pressure",
-        "_overflowed",
+        "_bound",
         "_waiting",
         "_waiting_bytes",
         "_task",
-        "_timer",
     )
 
     def __init__(
         self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
     ) -> None:
         self.edge = edge
-        self.limits = limits
         self.is_closed = False
         self._send = edge.send
         self._has_back_pressure = edge.has_back_pressure
-        self._overflowed = overflowed
+        self._bound = Bound(limits, self.pending_bytes, overflowed)
         self._waiting: deque[dict[str, Any]] = deque()
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def write(self, message: dict[str, Any]) -> None:
         """Send an ASGI message, at once if the client is not slow."""
@@ -90,15 +86,15 @@ class Outgoing:
             )
         if (
             not self._has_back_pressure
-            and self.edge.buffered_bytes() > self.limits["bytes"]
+            and self.edge.buffered_bytes() > self._bound.limit
         ):
-            self._check()
+            self._bound.check()
 
     def _wait(self, message: dict[str, Any]) -> None:
         self._waiting.append(message)
         self._waiting_bytes += _size(message)
-        if self._waiting_bytes > self.limits["bytes"]:
-            self._check()
+        if self._waiting_bytes > self._bound.limit:
+            self._bound.check()
 
     async def _drain(self, first: Any) -> None:
         try:
@@ -116,26 +112,12 @@ class Outgoing:
         """Bytes that wait for this client, here and in the server."""
         return self._waiting_bytes + self.edge.buffered_bytes()
 
-    def _check(self) -> None:
-        """The client is behind: by too much, or for how long?"""
-        if self.pending_bytes() > self.limits["hard_bytes"]:
-            self._overflowed()
-        elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.limits["seconds"], self._check_again)
-
-    def _check_again(self) -> None:
-        self._timer = None
-        if not self.is_closed and self.pending_bytes() > self.limits["bytes"]:
-            self._overflowed()
-
     def stop(self) -> None:
         """Nothing goes out any more; what waits is dropped."""
         self.is_closed = True
         self._waiting.clear()
         self._waiting_bytes = 0
-        if self._timer is not None:
-            self._timer.cancel()
+        self._bound.stop()
 
     async def close(self, code: int, timeout: float) -> None:
         """The close frame, behind what the server has; after `timeout` seconds an abort."""

@@ -8,25 +8,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from channels.exceptions import DenyConnection
-
 from ..channel import Reason
 from ..conf import options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.messages import Frame
-from ..wire.params import decode_query
-from ..wire.serializers import Serializer, for_version
+from ..wire.serializers import Serializer
 from .edge import edge_for
-from .origin import origin_is_allowed
+from .handshake import Handshake, log_connected
+from .http import Receive, Send, respond
+from .inbound import refused
 from .outgoing import Outgoing
-from .trust import authenticate, bearer_token, headers_of
+from .trust import bearer_token
 
 logger = logging.getLogger("phx_protocol.transport")
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: the key in the scope under which the outermost application keeps the server's own ``send``
 SERVER_SEND = "phx_protocol.send"
@@ -118,7 +114,7 @@ class PhoenixConsumer:
         """Frames until the connection ends. Raises DecodeError."""
         loop = asyncio.get_running_loop()
         self._start_idle_timer(loop)
-        handle_in, limit = self.socket.handle_in, self.options.max_frame_size
+        handle_in = self.socket.handle_in
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
@@ -129,19 +125,13 @@ class PhoenixConsumer:
             frame = event.get("text")
             if frame is None:
                 frame = event.get("bytes") or b""
-            if len(frame) > limit or (4 * len(frame) > limit and _size(frame) > limit):
-                logger.warning(
-                    "closing a connection with 1009: a frame of %d bytes", _size(frame)
-                )
-                self.close(1009, Reason.CRASH)
-            elif self.socket.waiting >= self.options.inbound:
-                logger.warning(
-                    "closing a connection with 1013: %d frames wait",
-                    self.socket.waiting,
-                )
-                self.close(1013, Reason.CLOSED)
-            elif self._closing is None:
+            if self._closing is not None:
+                continue
+            code = refused(self.socket, frame)
+            if code is None:
                 handle_in(frame)
+            else:
+                self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
 
     def _start_idle_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         self._seen_at = loop.time()
@@ -188,51 +178,15 @@ class PhoenixConsumer:
 
     async def _handshake(self) -> Serializer | None:
         """Let the connection in, or answer why not and return None."""
+        handshake = Handshake(self.socket)
         try:
-            return await self._connect()
+            handshake.log_request()
+            handshake.read_params()
+            await handshake.check_origin()
+            return await handshake.admit(bearer_token(self.scope))
         except ConnectionRefused as refused:
             await self._refuse(refused.status, refused.reason)
-        except DenyConnection:
-            await self._refuse(403, "")
-        except Exception:
-            logger.exception("%s.connect crashed", type(self.socket).__name__)
-            await self._refuse(500, "")
-        return None
-
-    async def _connect(self) -> Serializer:
-        """Raises ConnectionRefused (or DenyConnection) when somebody says no."""
-        scope, socket = self.scope, self.socket
-        self._log_request()
-        limits = {
-            "max_keys": self.options.max_params,
-            "max_depth": self.options.max_params_depth,
-        }
-        try:
-            params = decode_query(scope.get("query_string", b""), **limits)
-        except DecodeError as error:
-            logger.warning("%s: refused with 400: %s", scope["path"], error)
-            raise ConnectionRefused(400, str(error)) from error
-        headers = headers_of(scope)
-        origin, check = headers.get("origin"), self.options.check_origin
-        if not await origin_is_allowed(origin, check, scope):
-            logger.error(
-                "%s: the Origin %.200r is not allowed (CHECK_ORIGIN)",
-                scope["path"],
-                origin,
-            )
-            raise ConnectionRefused(403)
-        serializer = for_version(params.get("vsn", "1.0.0"), socket.versions())
-        if serializer is None:
-            logger.warning(
-                "%s: no serializer for vsn %.100r", scope["path"], params.get("vsn")
-            )
-            raise ConnectionRefused(403)
-        socket.auth_token = bearer_token(scope)
-        trusted = origin is not None and check is not False
-        await authenticate(scope, headers, params, trusted)
-        socket.params = {**params, **scope.get("url_route", {}).get("kwargs", {})}
-        await socket.authorize(socket.params)
-        return serializer
+            return None
 
     async def _open(self, serializer: Serializer) -> None:
         self.socket.open(serializer, self, get_pubsub())
@@ -244,23 +198,18 @@ class PhoenixConsumer:
         # of a client that is gone already receive() says so
         with contextlib.suppress(OSError):
             await self._outgoing.edge.send(accept)
-        level = self.socket.log
-        if level is not None and logger.isEnabledFor(level):
-            kind, params = type(self.socket).__name__, self.socket.filtered(
-                self.socket.params
-            )
-            logger.log(level, "CONNECTED TO %s\n  Parameters: %.500r", kind, params)
+        log_connected(self.socket)
 
     async def _refuse(self, status: int, reason: str) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""
         send, body = self._send, reason.encode()
         if self.scope["type"] == "http":
-            return await respond(send, "http", status, body)
+            return await respond(send, status, body)
         plain = (status, body) == (403, b"")  # what every server answers to a close
         if not plain and "websocket.http.response" in (
             self.scope.get("extensions") or {}
         ):
-            return await respond(send, "websocket.http", status, body)
+            return await respond(send, status, body, kind="websocket.http")
         await send({"type": "websocket.close", "code": 1008})
 
     async def _answer_http(self) -> None:
@@ -271,25 +220,3 @@ class PhoenixConsumer:
             await self._refuse(
                 400, "this is a WebSocket endpoint: an upgrade is expected"
             )
-
-    def _log_request(self) -> None:
-        if self.options.transport_log is not None:
-            level = logging.getLevelName(self.options.transport_log)
-            client = self.scope.get("client")
-            logger.log(
-                level, "%s %s from %s", self.scope["type"], self.scope["path"], client
-            )
-
-
-async def respond(send: Send, kind: str, status: int, body: bytes) -> None:
-    """A whole HTTP answer; `kind` is "http" or "websocket.http"."""
-    headers = [
-        (b"content-length", b"%d" % len(body)),
-        (b"content-type", b"text/plain; charset=utf-8"),
-    ]
-    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
-    await send({"type": f"{kind}.response.body", "body": body})
-
-
-def _size(frame: Frame) -> int:
-    return len(frame.encode()) if isinstance(frame, str) else len(frame)

@@ -207,6 +207,7 @@ class ConformanceSocket(Socket):
         "bench:*": BenchChannel,
     }
     check_origin = False
+    longpoll = True
 
     async def connect(self, params: dict[str, Any]) -> None:
         if params.get("deny") == "1":
@@ -223,3 +224,4 @@ class StrictSocket(ConformanceSocket):
 
 class BriefSocket(ConformanceSocket):
     timeout = 2
+    longpoll = False

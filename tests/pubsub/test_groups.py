@@ -91,5 +91,5 @@ async def test_a_layer_that_forgot_everything_gets_it_all_again() -> None:
     assert sorted(layer.calls[2:]) == sorted(
         ("add", group_name(topic)) for topic in "abc"
     )
-    await groups.close()
+    groups.close()
     assert not len(groups)

@@ -1,0 +1,163 @@
+"""Relay: a node asks another one, over the channel layer, and has its answer.
+
+What lets any process answer for a long-poll session that lives in another. A request is
+acknowledged at once, so that a dead node is told from a slow answer; an answer may take as
+long as a poll waits.
+
+::
+
+    {"type": "phx.relay", "v": 1, "do": "ask", "id": str, "from": channel, "name": str, "body": dict}
+    {"type": "phx.relay", "v": 1, "do": "taken" | "answer" | "cancel", "id": str, "body": dict}
+    {"type": "phx.relay", "v": 1, "do": "note", "name": str, "body": dict}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from channels.exceptions import ChannelFull
+
+from ..exceptions import PhxError
+from . import message as layer_message
+
+if TYPE_CHECKING:
+    from .node import PubSub
+
+logger = logging.getLogger("phx_protocol.pubsub")
+
+#: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
+RETRY = 0.05
+#: seconds for which that is tried when nobody waits for an answer
+TELL_TIMEOUT = 2.0
+#: seconds in which an answer saves the acknowledgement
+SOON = 0.005
+
+Body = dict[str, Any]
+Handler = Callable[[Body], Awaitable[Body]]
+
+
+class NoAnswer(PhxError):
+    """The other node is gone, or did not answer in time."""
+
+
+class Call:
+    """What is asked of another node and not answered yet."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.taken: asyncio.Future[None] = loop.create_future()
+        self.answer: asyncio.Future[Body] = loop.create_future()
+
+
+class Relay:
+    """The requests of one node, to others and from them."""
+
+    def __init__(self, node: PubSub) -> None:
+        self._node = node
+        self._handlers: dict[str, Handler] = {}
+        self._listeners: dict[str, Callable[[Body], None]] = {}
+        self._calls: dict[str, Call] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._ids = itertools.count(1)
+
+    def serve(self, name: str, handler: Handler) -> None:
+        """Have `handler` answer what other nodes ask for by `name`. It is cancelled when they
+        do not want to know any more."""
+        self._handlers[name] = handler
+
+    def listen(self, name: str, listener: Callable[[Body], None]) -> None:
+        """Have `listener` told what other nodes note by `name`, for which there is no answer."""
+        self._listeners[name] = listener
+
+    async def ask(
+        self, channel: str, name: str, body: Body, *, patience: float, timeout: float
+    ) -> Body:
+        """The answer of the node that reads `channel`. Raises NoAnswer when it has not taken
+        the request after `patience` seconds, or not answered after `timeout`."""
+        node, call = self._node, Call()
+        id = f"{node.name}.{next(self._ids)}"
+        self._calls[id] = call
+        with node.held_by(call):
+            try:
+                async with asyncio.timeout(patience):
+                    address = await node.address()
+                    if address is None:
+                        raise NoAnswer("the channel layer cannot be reached")
+                    request = {"id": id, "from": address, "name": name, "body": body}
+                    await self._send(channel, "ask", **request)
+                    await call.taken
+                async with asyncio.timeout(timeout):
+                    return await call.answer
+            except (TimeoutError, asyncio.CancelledError) as error:
+                await self.tell(channel, "cancel", id=id)
+                if isinstance(error, TimeoutError):
+                    raise NoAnswer(f"no answer to {name!r} in time") from error
+                raise
+            finally:
+                del self._calls[id]
+
+    async def tell(self, channel: str, do: str, **fields: Any) -> None:
+        """Send what needs no answer; it is lost when the layer does not take it for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await self._send(channel, do, **fields)
+
+    async def _send(self, channel: str, do: str, **fields: Any) -> None:
+        """Send until the layer takes it; who calls sets the limit."""
+        message = {
+            "type": layer_message.RELAY,
+            "v": layer_message.VERSION,
+            "do": do,
+            **fields,
+        }
+        while True:
+            try:
+                return await self._node.layer.send(channel, message)  # type: ignore[no-any-return]
+            except ChannelFull:
+                pass
+            except Exception as error:
+                self._node.report(error)
+            await asyncio.sleep(RETRY)
+
+    # --------------------------------------------------- what the listener hands on
+
+    def take(self, message: Body) -> None:
+        """One message of another node. Raises Unreadable."""
+        if message.get("v") != layer_message.VERSION:
+            raise layer_message.Unreadable(f"version {message.get('v')!r:.100}")
+        do, id = message["do"], message.get("id", "")
+        if do == "ask":
+            task = self._running[id] = self._node.loop.create_task(
+                self._answer(message)
+            )
+            task.add_done_callback(lambda task: self._running.pop(id, None))
+        elif do == "note":
+            self._listeners[message["name"]](message["body"])
+        elif do == "cancel":
+            if id in self._running:
+                self._running[id].cancel()
+        elif id in self._calls:  # not one that has given up
+            call = self._calls[id]
+            if not call.taken.done():
+                call.taken.set_result(None)
+            if do == "answer" and not call.answer.done():
+                call.answer.set_result(message["body"])
+
+    async def _answer(self, request: Body) -> None:
+        channel, id = request["from"], request["id"]
+        run = asyncio.ensure_future(self._handlers[request["name"]](request["body"]))
+        try:
+            await asyncio.wait({run}, timeout=SOON)
+            if not run.done():  # an answer tells as much as "taken" does
+                await self.tell(channel, "taken", id=id)
+            await self.tell(channel, "answer", id=id, body=await run)
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+        except Exception:
+            logger.exception("a request of another node failed: %.300r", request)

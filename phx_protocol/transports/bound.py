@@ -1,0 +1,44 @@
+"""Bound: how much may wait for one client, and for how long (setting OUTBOUND)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+
+class Bound:
+    """Calls `overflowed` when over `bytes` have waited for `seconds`, or over `hard_bytes` at once.
+
+    A plain limit closes healthy sockets in a burst.
+    """
+
+    __slots__ = ("limit", "_limits", "_pending_bytes", "_overflowed", "_timer")
+
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        pending_bytes: Callable[[], int],
+        overflowed: Callable[[], None],
+    ) -> None:
+        self.limit = limits["bytes"]  # up to which nothing need be checked
+        self._limits = limits
+        self._pending_bytes = pending_bytes
+        self._overflowed = overflowed
+        self._timer: asyncio.TimerHandle | None = None
+
+    def check(self) -> None:
+        """The client is behind: by too much, or for how long?"""
+        if self._pending_bytes() > self._limits["hard_bytes"]:
+            self._overflowed()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._limits["seconds"], self._check_again)
+
+    def _check_again(self) -> None:
+        self._timer = None
+        if self._pending_bytes() > self.limit:
+            self._overflowed()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

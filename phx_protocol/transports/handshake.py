@@ -1,0 +1,99 @@
+"""What every transport asks of a request before it is let in."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from channels.exceptions import DenyConnection
+
+from ..exceptions import ConnectionRefused, DecodeError
+from ..socket import Socket
+from ..wire.params import decode_query
+from ..wire.serializers import Serializer, for_version
+from .origin import origin_is_allowed
+from .trust import authenticate, headers_of
+
+logger = logging.getLogger("phx_protocol.transport")
+
+
+class Handshake:
+    """One request for a socket: its parts checked in Phoenix's order, each once.
+
+    Every method raises ConnectionRefused when it says no.
+    """
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self.scope = socket.scope
+        self.options = socket.options
+        self.headers = headers_of(self.scope)
+        self.params: dict[str, Any] = {}
+
+    def log_request(self) -> None:
+        if self.options.transport_log is not None:
+            scope, level = self.scope, logging.getLevelName(self.options.transport_log)
+            logger.log(
+                level,
+                "%s %s from %s",
+                scope.get("method", scope["type"]),
+                scope["path"],
+                scope.get("client"),
+            )
+
+    def read_params(self) -> None:
+        """Decode the query string."""
+        try:
+            self.params = decode_query(
+                self.scope.get("query_string", b""),
+                max_keys=self.options.max_params,
+                max_depth=self.options.max_params_depth,
+            )
+        except DecodeError as error:
+            logger.warning("%s: refused with 400: %s", self.scope["path"], error)
+            raise ConnectionRefused(400, str(error)) from error
+
+    async def check_origin(self) -> None:
+        origin, check = self.headers.get("origin"), self.options.check_origin
+        try:
+            is_allowed = await origin_is_allowed(origin, check, self.scope)
+        except Exception as error:
+            logger.exception("CHECK_ORIGIN crashed on %.200r", origin)
+            raise ConnectionRefused(500) from error
+        if not is_allowed:
+            logger.error(
+                "%s: the Origin %.200r is not allowed (CHECK_ORIGIN)",
+                self.scope["path"],
+                origin,
+            )
+            raise ConnectionRefused(403)
+
+    async def admit(self, auth_token: str | None) -> Serializer:
+        """Negotiate the version and ask the socket's ``connect``; the Origin was checked before."""
+        socket, params = self.socket, self.params
+        serializer = for_version(params.get("vsn", "1.0.0"), socket.versions())
+        if serializer is None:
+            vsn = params.get("vsn")
+            logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
+            raise ConnectionRefused(403)
+        socket.auth_token = auth_token
+        socket.params = {**params, **self.scope.get("url_route", {}).get("kwargs", {})}
+        checked = "origin" in self.headers and self.options.check_origin is not False
+        try:
+            await authenticate(self.scope, self.headers, params, checked)
+            await socket.authorize(socket.params)
+        except ConnectionRefused:
+            raise
+        except DenyConnection as error:
+            raise ConnectionRefused(403) from error
+        except Exception as error:
+            logger.exception("%s.connect crashed", type(socket).__name__)
+            raise ConnectionRefused(500) from error
+        return serializer
+
+
+def log_connected(socket: Socket) -> None:
+    if socket.log is not None and logger.isEnabledFor(socket.log):
+        kind, params = type(socket).__name__, socket.filtered(socket.params)
+        text = "CONNECTED TO %s over %s\n  Parameters: %.500r"
+        logger.log(socket.log, text, kind, socket.transport.name, params)

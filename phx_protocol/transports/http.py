@@ -1,0 +1,51 @@
+"""The little of HTTP that the transports need, over the messages of ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
+
+
+class BodyTooLarge(Exception):
+    """A request body beyond the limit; what is left of it was not read."""
+
+
+class Disconnected(Exception):
+    """The client went before its request was complete."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body of a request. Raises BodyTooLarge beyond `limit` bytes, Disconnected."""
+    parts, size = [], 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Disconnected
+        part = event.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge
+        parts.append(part)
+        if not event.get("more_body"):
+            return b"".join(parts)
+
+
+async def respond(
+    send: Send, status: int, body: bytes, headers: Headers = TEXT, kind: str = "http"
+) -> None:
+    """A whole answer; `kind` is "http", or "websocket.http" for one to a handshake."""
+    length = (b"content-length", b"%d" % len(body))
+    await send(
+        {
+            "type": f"{kind}.response.start",
+            "status": status,
+            "headers": [length, *headers],
+        }
+    )
+    await send({"type": f"{kind}.response.body", "body": body})

@@ -1,0 +1,28 @@
+"""How much a client may send at once, whatever carries it."""
+
+from __future__ import annotations
+
+import logging
+
+from ..socket import Socket
+from ..wire.messages import Frame
+
+logger = logging.getLogger("phx_protocol.transport")
+
+
+def refused(socket: Socket, frame: Frame) -> int | None:
+    """The close code for a `frame` that is too much, or None: it can be taken."""
+    limit = socket.options.max_frame_size
+    if len(frame) > limit or (4 * len(frame) > limit and _size(frame) > limit):
+        logger.warning(
+            "closing a connection with 1009: a frame of %d bytes", _size(frame)
+        )
+        return 1009
+    if socket.waiting >= socket.options.inbound:
+        logger.warning("closing a connection with 1013: %d frames wait", socket.waiting)
+        return 1013
+    return None
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.encode()) if isinstance(frame, str) else len(frame)

@@ -1,0 +1,409 @@
+"""LongPollSession: a Socket between the requests of a client that polls.
+
+It lives in the process where it was opened. Frames wait in it until a poll has taken them
+*and* their answer was written: what a poll carries is a numbered batch, and its frames go
+only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import logging
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from ..channel import Reason
+from ..exceptions import DecodeError
+from ..pubsub import PubSub
+from ..pubsub.relay import NoAnswer
+from ..socket import Socket
+from ..wire.messages import Frame
+from ..wire.serializers import Serializer
+from .bound import Bound
+from .inbound import refused
+
+logger = logging.getLogger("phx_protocol.transport")
+
+_as_json_string = msgspec.json.Encoder().encode
+
+
+class Batch(NamedTuple):
+    """What a poll is answered with.
+
+    `status` is 200, 204 for nothing within the window, 410 for a session that ended.
+    `messages` are JSON strings with a comma between them.
+    """
+
+    status: int
+    number: int = 0
+    messages: bytes = b""
+
+
+GONE = Batch(410)
+NOTHING = Batch(204)
+
+#: bytes of one message that a channel layer carries safely: Redis cuts a subscriber that has
+#: 32 MiB of them waiting
+RELAY_BYTES = 4 * 1024 * 1024
+
+#: the close code of a frame that is refused, as a status
+REFUSED = {1009: 413, 1013: 429}
+
+
+class LongPollSession:
+    """The transport of one Socket; nothing of it is bound to a request."""
+
+    name = "longpoll"
+
+    def __init__(self, socket: Socket, pubsub: PubSub, sessions: Sessions) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.socket = socket
+        self.options = socket.options
+        self._pubsub = pubsub
+        self._sessions = sessions
+        self._loop = asyncio.get_running_loop()
+        self._window: float = self.options.longpoll["WINDOW"]
+        self._is_closed = False
+        self._frames: deque[bytes] = deque()
+        self._frames_bytes = 0
+        self._bound = Bound(
+            self.options.outbound, self._pending_bytes, self._overflowed
+        )
+        # the polls that wait, the newest last: it gets what comes, the others end empty
+        self._polls: list[asyncio.Event] = []
+        self._numbers = 0
+        self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
+        self._turn = asyncio.Lock()  # of the POSTs: one after the other
+        self._polled_at = self._loop.time()
+        self._idle = self._loop.call_later(1.5 * self._window, self._check_idle)
+
+    async def open(self, serializer: Serializer) -> None:
+        self.socket.open(serializer, self, self._pubsub)
+        await self.socket.subscribe_id()
+        self._pubsub.hold(self)
+
+    # ------------------------------------------------------------- the way in
+
+    async def post(self, body: str | None, is_ndjson: bool) -> int:
+        """Take the body of one POST (None: it is not UTF-8); the status that it is answered with."""
+        try:
+            frames = split_lines(body) if is_ndjson and body is not None else [body]
+        except BadLine as error:
+            logger.warning("a POST is answered with 500: %.300s", error)
+            return 500
+        if len(frames) > self.options.longpoll["MAX_LINES"]:
+            logger.warning("a POST is answered with 413: it has %d lines", len(frames))
+            return 413
+        async with self._turn:
+            for frame in frames:
+                if self._is_closed:
+                    return 410
+                if self.socket.waiting:
+                    await asyncio.sleep(0)  # what came before it has its turn first
+                if status := self._take(frame):
+                    return status
+        return 200
+
+    def _take(self, frame: Frame | None) -> int | None:
+        """One frame; the status if the session ends of it."""
+        try:
+            if frame is None:
+                raise DecodeError("text that is not UTF-8")
+            code = refused(self.socket, frame)
+            if code is None:
+                self.socket.handle_in(frame)
+                return None
+            self.close(code, Reason.CLOSED)
+            return REFUSED[code]
+        except DecodeError as error:
+            logger.warning("ending a session: %.300s", error)
+            self._end(Reason.CRASH, error)
+            return 408  # as Phoenix, which takes ten seconds to say so
+        except Exception as error:
+            logger.exception("ending a session")
+            self._end(Reason.CRASH, error)
+            return 500
+
+    # ------------------------------------------------------------ the way out
+
+    @staticmethod
+    def prepare(frame: Frame) -> bytes:
+        """A frame travels as a JSON string; a binary one cannot, and is empty."""
+        return _as_json_string(frame) if isinstance(frame, str) else b""
+
+    def write(self, prepared: bytes) -> None:
+        if self._is_closed:
+            return
+        if not prepared:
+            return self._drop("binary messages")
+        if len(prepared) > RELAY_BYTES and not self._pubsub.is_alone:
+            return self._drop("messages so large")
+        self._frames.append(prepared)
+        self._frames_bytes += len(prepared)
+        self._wake()
+        if self._frames_bytes > self._bound.limit:
+            self._bound.check()
+
+    def _drop(self, what: str) -> None:
+        _cannot_be_sent(type(self.socket).__name__, what)
+
+    def _wake(self) -> None:
+        if self._polls:
+            self._polls[-1].set()
+
+    async def poll(self, max_bytes: float = float("inf")) -> Batch:
+        """What waits for the client, or what comes within the window.
+
+        The batch stays here until ``confirm``. Of `max_bytes` no more than one frame is over.
+        """
+        if self._is_closed:
+            return GONE
+        self._polled_at = self._loop.time()
+        poll = asyncio.Event()
+        self._polls.append(poll)
+        try:
+            async with asyncio.timeout(self._window):
+                while not self._is_closed:
+                    await self._settled()
+                    if self._frames and self._polls[-1] is poll and not self._in_flight:
+                        return self._batch(max_bytes)
+                    await poll.wait()
+                    poll.clear()
+            return GONE
+        except TimeoutError:
+            return NOTHING
+        finally:
+            self._polls.remove(poll)
+            self._polled_at = self._loop.time()
+            if self._frames:
+                self._wake()  # one that was here before takes over
+
+    def _batch(self, max_bytes: float) -> Batch:
+        self._numbers += 1
+        size = count = 0
+        for frame in self._frames:
+            if count and size + len(frame) > max_bytes:
+                break
+            size, count = size + len(frame), count + 1
+        frames = [self._frames[i] for i in range(count)]
+        self._in_flight = (self._numbers, count, self._loop.create_future())
+        return Batch(200, self._numbers, b",".join(frames))
+
+    async def _settled(self) -> None:
+        """Wait for what became of the batch in flight; unknown counts as not written."""
+        if self._in_flight is None:
+            return
+        in_flight = self._in_flight
+        timeout = self.options.longpoll["SESSION_TIMEOUT"]
+        await asyncio.wait({in_flight[2]}, timeout=timeout)
+        if self._in_flight is in_flight:
+            self.confirm_now(in_flight[0], False)
+
+    async def confirm(self, number: int, written: bool) -> None:
+        """As `confirm_now`; another node's session has to be told so."""
+        self.confirm_now(number, written)
+
+    def confirm_now(self, number: int, written: bool) -> None:
+        """The batch `number` was `written` to its client, or is to be sent again."""
+        if self._in_flight is None or self._in_flight[0] != number:
+            return
+        _, count, settled = self._in_flight
+        self._in_flight = None
+        if written:
+            for _ in range(count):
+                self._frames_bytes -= len(self._frames.popleft())
+        settled.set_result(None)
+        if self._frames:
+            self._wake()
+
+    # ----------------------------------------------------------------- the end
+
+    def _check_idle(self) -> None:
+        """A session that is not polled for one and a half windows ends; POSTs do not count."""
+        last = self._loop.time() if self._polls else self._polled_at
+        left = last + 1.5 * self._window - self._loop.time()
+        if left > 0:
+            self._idle = self._loop.call_later(left, self._check_idle)
+        else:
+            self.close(1001, Reason.CLOSED)
+
+    def _pending_bytes(self) -> int:
+        return self._frames_bytes
+
+    def _overflowed(self) -> None:
+        logger.warning(
+            "ending a session: the client does not take what it is sent, %d bytes wait",
+            self._frames_bytes,
+        )
+        self.close(1013, Reason.CLOSED)
+
+    def close(self, code: int, reason: Reason) -> None:
+        """End it: what waits is dropped, a poll is answered 410. The code is a WebSocket's."""
+        self._end(reason)
+
+    def _end(self, reason: Reason, exception: BaseException | None = None) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._idle.cancel()
+        self._bound.stop()
+        self._frames.clear()
+        if self._in_flight is not None:
+            self._in_flight[2].set_result(None)
+            self._in_flight = None
+        for poll in self._polls:
+            poll.set()
+        self._pubsub.release(self)
+        self._sessions.ended(self, self.socket.terminate(reason, exception))
+
+
+class Sessions:
+    """The long-poll sessions of one node, by id."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self._sessions: dict[str, LongPollSession] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        pubsub.relay.serve("longpoll.poll", self._poll)
+        pubsub.relay.serve("longpoll.post", self._post)
+        pubsub.relay.listen("longpoll.confirm", self._confirm)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, id: str) -> LongPollSession | None:
+        return self._sessions.get(id)
+
+    async def open(self, socket: Socket, serializer: Serializer) -> LongPollSession:
+        session = LongPollSession(socket, self._pubsub, self)
+        self._sessions[session.id] = session
+        try:
+            await session.open(serializer)
+        except BaseException:
+            session.close(1011, Reason.CLOSED)
+            raise
+        return session
+
+    def ended(self, session: LongPollSession, terminate: Any) -> None:
+        self._sessions.pop(session.id, None)
+        task = self._pubsub.loop.create_task(terminate)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def drain(self) -> None:
+        """End them all: their clients come back to another process."""
+        for session in list(self._sessions.values()):
+            session.close(1012, Reason.DRAINING)
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    # ------------------------------------------------ asked for by other nodes
+
+    async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
+        session = self.get(body["session"])
+        batch = GONE if session is None else await session.poll(RELAY_BYTES)
+        return {**batch._asdict(), "messages": batch.messages.decode()}
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        session = self.get(body["session"])
+        if session is None:
+            return {"status": 410}
+        return {"status": await session.post(body["body"], body["is_ndjson"])}
+
+    def _confirm(self, body: dict[str, Any]) -> None:
+        session = self.get(body["session"])
+        if session is not None:
+            session.confirm_now(body["number"], body["written"])
+
+
+class RemoteSession:
+    """A session that lives in the process behind `channel`; the calls of LongPollSession."""
+
+    def __init__(
+        self, id: str, channel: str, pubsub: PubSub, longpoll: Mapping[str, Any]
+    ) -> None:
+        self.id = id
+        self._channel = channel
+        self._relay = pubsub.relay
+        self._patience: float = longpoll["SESSION_TIMEOUT"]
+        self._window: float = longpoll["WINDOW"]
+
+    async def poll(self) -> Batch:
+        try:
+            answer = await self._ask("poll", self._window + self._patience)
+        except NoAnswer:
+            return GONE
+        return Batch(answer["status"], answer["number"], answer["messages"].encode())
+
+    async def post(self, body: str | None, is_ndjson: bool) -> int:
+        if body is not None and len(body) > RELAY_BYTES:
+            logger.warning("a POST is answered with 413: %d bytes to relay", len(body))
+            return 413
+        try:
+            answer = await self._ask(
+                "post", self._patience, body=body, is_ndjson=is_ndjson
+            )
+        except NoAnswer:
+            return 410
+        return int(answer["status"])
+
+    async def confirm(self, number: int, written: bool) -> None:
+        body = {"session": self.id, "number": number, "written": written}
+        await self._relay.tell(
+            self._channel, "note", name="longpoll.confirm", body=body
+        )
+
+    async def _ask(self, what: str, timeout: float, **body: Any) -> dict[str, Any]:
+        return await self._relay.ask(
+            self._channel,
+            f"longpoll.{what}",
+            {"session": self.id, **body},
+            patience=self._patience,
+            timeout=timeout,
+        )
+
+
+_sessions: WeakKeyDictionary[PubSub, Sessions] = WeakKeyDictionary()
+
+
+def sessions_of(pubsub: PubSub) -> Sessions:
+    """The sessions of a node."""
+    found = _sessions.get(pubsub)
+    if found is None:
+        found = _sessions[pubsub] = Sessions(pubsub)
+    return found
+
+
+@functools.cache
+def _cannot_be_sent(socket: str, what: str) -> None:
+    # said once: what a client cannot be sent is dropped, and the session goes on
+    logger.error("%s: over long-poll %s cannot be sent, they are dropped", socket, what)
+
+
+class BadLine(ValueError):
+    """A line of an ndjson body that is neither a text frame nor base64."""
+
+
+def split_lines(body: str) -> list[Frame]:
+    """The frames of an ndjson body: ``[...`` is a text one, anything else base64 of a binary one.
+
+    Raises BadLine.
+    """
+    return [_line(line.removesuffix("\r")) for line in body.split("\n")]
+
+
+def _line(line: str) -> Frame:
+    if line.startswith("["):
+        return line
+    try:
+        return base64.b64decode(line, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadLine(f"neither a text frame nor base64: {error}") from error
