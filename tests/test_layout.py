@@ -21,12 +21,22 @@ ORDER = [
     "channel",
     "server",
     "socket",
+    "tokens",
     "pubsub",
     "transports",
     "routing",
     "asgi",
 ]
-RIM = ["__init__", "apps", "checks", "django_json", "management", "testing"]
+RIM = [
+    "__init__",
+    "apps",
+    "checks",
+    "contrib",
+    "django_json",
+    "management",
+    "templatetags",
+    "testing",
+]
 
 
 def room(path: Path) -> str:
@@ -67,6 +77,11 @@ def test_imports_point_one_way() -> None:
 def test_the_socket_is_handed_its_pubsub() -> None:
     for module in ("channel", "server", "socket"):
         assert not imports(PACKAGE / f"{module}.py") & {"pubsub", "transports"}
+
+
+def test_nothing_needs_contrib() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert room(path) == "contrib" or "contrib" not in imports(path), path
 
 
 def test_the_wire_knows_neither_django_nor_asyncio() -> None:

@@ -1,0 +1,1 @@
+"""What a project may want besides; nothing of the package itself imports it."""

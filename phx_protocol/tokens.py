@@ -1,0 +1,146 @@
+"""Signed tokens that say who connects, for clients without a session (``Phoenix.Token``).
+
+::
+
+    class UserSocket(TokenSocket):
+        channels = {"room:*": "chat.channels.RoomChannel"}
+
+    <script>const token = "{% load phx_protocol %}{% phx_token %}"</script>
+    new Socket("/socket", {authToken: token})
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from channels.db import database_sync_to_async
+from django.core import signing
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.signing import BadSignature, SignatureExpired
+
+from .exceptions import ConnectionRefused
+from .socket import Socket
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+logger = logging.getLogger("phx_protocol.socket")
+
+DAY = 86400
+SALT = "phx_protocol.token"
+USER_SALT = "phx_protocol.user_token"
+
+
+def sign(data: Any, *, salt: str = SALT) -> str:
+    """`data` (any JSON value) as a token: all can read what is in it, nobody can change it.
+
+    Its characters are those of ``A-Za-z0-9_.:=-``. Only ``verify`` with the same `salt` takes
+    it. Raises TypeError for what JSON cannot carry. Mirrors ``Phoenix.Token.sign/4``.
+    """
+    return signing.dumps(data, salt=salt)
+
+
+def verify(token: Any, *, salt: str = SALT, max_age: int | None = DAY) -> Any:
+    """What was signed as `token` with `salt`, at most `max_age` seconds ago (None: whenever).
+
+    A day by default. Keys in SECRET_KEY_FALLBACKS count too. Raises SignatureExpired for a
+    token that is too old, else BadSignature, of which it is a subclass; neither has the
+    token in its text. Mirrors ``Phoenix.Token.verify/4``.
+    """
+    if not isinstance(token, str):
+        raise BadSignature(f"a token is a string, not {type(token).__name__}")
+    if not token.isascii():
+        raise BadSignature("a token has ASCII characters only")
+    try:
+        return signing.loads(token, salt=salt, max_age=max_age)
+    except SignatureExpired:
+        raise
+    except BadSignature:
+        # Django's own text quotes a part of the token, which would end up in logs
+        raise BadSignature(
+            "the token was not signed with this key and salt, or was changed"
+        ) from None
+
+
+def user_token(user: AbstractBaseUser) -> str:
+    """A token for `user`, who must be saved; it ends with the password it was made under.
+
+    Raises ValueError for an anonymous visitor. ``user_of`` is the way back.
+    """
+    if user.pk is None:
+        raise ValueError(f"no token for {user!r}, who has no primary key")
+    key = user._meta.pk.value_to_string(user)
+    return sign([key, _digest(user.get_session_auth_hash())], salt=USER_SALT)
+
+
+async def user_of(token: Any, max_age: int | None = DAY) -> AbstractBaseUser:
+    """The user whose ``user_token`` this is, made at most `max_age` seconds ago (None: whenever).
+
+    Raises SignatureExpired, or BadSignature also when the user is gone, is inactive or has
+    changed the password since.
+    """
+    key, digest = verify(token, salt=USER_SALT, max_age=max_age)
+    user: AbstractBaseUser = await database_sync_to_async(_load)(key, digest)
+    return user
+
+
+def _load(key: str, digest: str) -> AbstractBaseUser:
+    from django.contrib.auth import get_user_model
+
+    try:
+        user: AbstractBaseUser = get_user_model()._default_manager.get(pk=key)
+    except (ObjectDoesNotExist, ValueError, ValidationError):
+        raise BadSignature("the token's user does not exist") from None
+    if not user.is_active:
+        raise BadSignature("the token's user is not active")
+    if digest not in _digests(user):
+        raise BadSignature("the token's user has changed the password")
+    return user
+
+
+def _digests(user: AbstractBaseUser) -> Iterator[str]:
+    """What may stand in a token of `user`: under SECRET_KEY, and under those it rotated out."""
+    yield _digest(user.get_session_auth_hash())
+    yield from map(_digest, user.get_session_auth_fallback_hash())
+
+
+def _digest(session_auth_hash: str) -> str:
+    # the hash itself is what a session proves itself with: it must not stand in a token, which
+    # everybody can read
+    return hashlib.sha256(session_auth_hash.encode()).hexdigest()[:16]
+
+
+class TokenSocket(Socket):
+    """A socket whose ``user`` is the one that its token names, whatever the session says.
+
+    The token is phoenix.js's ``authToken``, made by ``user_token`` or ``{% phx_token %}``. It
+    is checked ahead of ``connect``, once: ``disconnect(id)`` ends the sockets of a user who is
+    to go before that. A token that is missing, forged, too old, or not of an active user is
+    refused with 403 and a line in the log.
+    """
+
+    #: seconds for which a token is good; None for ever
+    token_max_age: ClassVar[int | None] = DAY
+    #: whether there must be one; without one the user is otherwise the session's, or anonymous
+    token_required: ClassVar[bool] = True
+    #: name of the connect parameter that is read, and taken out of ``params``, when there is no
+    #: ``authToken`` (phoenix.js before 1.8); None for none. URLs end up in logs: prefer the other.
+    token_param: ClassVar[str | None] = None
+
+    async def authorize(self, params: dict[str, Any]) -> None:
+        # not in connect: a subclass that forgets super(), or does not await it, would be open
+        name = self.token_param
+        given = None if name is None else params.pop(name, None)
+        token = self.auth_token or given
+        try:
+            if token:
+                self.scope["user"] = await user_of(token, self.token_max_age)
+            elif self.token_required:
+                raise BadSignature("there is no token")
+        except BadSignature as error:
+            logger.warning("%s: refused with 403: %s", type(self).__name__, error)
+            raise ConnectionRefused(403) from error
+        await super().authorize(params)

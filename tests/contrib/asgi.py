@@ -1,0 +1,11 @@
+"""``uvicorn tests.contrib.asgi:application``, or any other server."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.contrib.settings")
+
+from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+
+application = get_phoenix_application()
