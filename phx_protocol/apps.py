@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class PhxProtocolConfig(AppConfig):
@@ -11,3 +11,10 @@ class PhxProtocolConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, django_json  # noqa: F401 - registers both
+
+        if apps.is_installed("django.contrib.auth"):
+            from django.contrib.auth.signals import user_logged_out
+
+            from .receivers import close_sockets_of
+
+            user_logged_out.connect(close_sockets_of, dispatch_uid="phx_protocol")

@@ -6,19 +6,23 @@ import functools
 import logging
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
 from .callbacks import AsyncCallable, as_async
+from .limits import Rate, Rates, parse_rate, parse_rates, refusals
+from .logs import get_logger
+from .permissions import Requirement
+from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
     from .server import ChannelServer, ReplyRef
     from .socket import Socket
 
-logger = logging.getLogger("phx_protocol.channel")
+logger = get_logger("phx_protocol.channel")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,9 +46,25 @@ class Reason(StrEnum):
 class EventHandler:
     """One entry of a channel's table of events: the method and the type of its payload."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        requirement: Requirement | None = None,
+        rate: Rate | None = None,
+    ) -> None:
         self.function = function
-        self.call: AsyncCallable = as_async(function)
+        self._call: AsyncCallable = as_async(function)
+        self.call = self._call if requirement is None else self._call_if_allowed
+        self.requirement = requirement
+        self.rate = rate
+
+    async def _call_if_allowed(self, channel: Channel, payload: Any) -> Answer:
+        assert self.requirement is not None
+        if not await self.requirement.is_met_by(channel.socket.user):
+            refusals[Refusal.UNAUTHORIZED] += 1
+            return "error", {"reason": Refusal.UNAUTHORIZED}
+        answer: Answer = await self._call(channel, payload)
+        return answer
 
     @functools.cached_property
     def payload_type(self) -> Any:
@@ -66,26 +86,38 @@ class EventHandler:
         return payload if wanted is None else msgspec.convert(payload, wanted)
 
 
-def event(name: str) -> Callable[[Function], Function]:
+def event(
+    name: str,
+    *,
+    permission_required: str | Iterable[str] | None = None,
+    throttle: str | None = None,
+) -> Callable[[Function], Function]:
     """Mark a method as the handler of the client's event `name`.
 
     It gets the payload and returns what ``Channel.handle_in`` may return. When the payload is
     annotated with a ``msgspec.Struct`` it is decoded and checked first; one that does not fit
     is answered ``("error", {"reason": "invalid payload", "errors": [...]})``.
+
+    Who lacks a permission of `permission_required` is answered ``{"reason": "unauthorized"}``.
+    `throttle` ("5/s") holds each client to a rate, as ``Channel.throttle`` does.
     """
     if not isinstance(name, str):
         raise TypeError(
             f"@event takes the event's name, as in @event('new_msg'), not {name!r}"
         )
+    requirement = Requirement.of(False, permission_required)
+    rate = None if throttle is None else parse_rate(throttle)
 
     def mark(function: Function) -> Function:
-        function._phx_events = (*getattr(function, "_phx_events", ()), name)  # type: ignore[attr-defined]
+        marks = (*getattr(function, "_phx_events", ()), (name, requirement, rate))
+        function._phx_events = marks  # type: ignore[attr-defined]
         return function
 
     return mark
 
 
 _CALLBACKS = (
+    "authorize",
     "join",
     "after_join",
     "handle_in",
@@ -111,6 +143,17 @@ class Channel:
     log_join: ClassVar[int | None] = logging.INFO
     log_handle_in: ClassVar[int | None] = logging.DEBUG
 
+    #: who may join: whoever is signed in; who has these permissions ("app_label.codename", one
+    #: or several). Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
+    login_required: ClassVar[bool] = False
+    permission_required: ClassVar[str | Iterable[str] | None] = None
+    #: how often one client may push to channels of this class: "20/s" (or m, h, d), or event ->
+    #: rate, with "*" for all events together and "phx_join" for joins. What is beyond it is
+    #: answered ``{"reason": "rate limited", "retry_after": seconds}``.
+    throttle: ClassVar[str | Mapping[str, str] | None] = None
+    #: seconds that a running callback gets when the socket is gone; None: SHUTDOWN_TIMEOUT
+    shutdown_timeout: ClassVar[float | None] = None
+
     #: the socket that joined, and the topic it joined
     socket: Socket
     topic: str
@@ -120,6 +163,13 @@ class Channel:
     assigns: dict[str, Any]
     #: the exception that ended the channel, while ``terminate`` runs with ``Reason.CRASH``
     exception: BaseException | None = None
+
+    async def authorize(self) -> bool:
+        """Whether this client may be here: asked before ``join``, and by ``reauthorize`` again.
+
+        Return True or False. The default asks nothing beyond the two attributes above.
+        """
+        return True
 
     async def join(self, payload: Any) -> Answer:
         """Decide about a join; called once, before anything else. There is no default.
@@ -141,7 +191,7 @@ class Channel:
         a payload. The default answers an error and logs a warning; Phoenix crashes the channel.
         """
         logger.warning("%s: unhandled event %.100r", self.topic, event)
-        return "error", {"reason": "unhandled event"}
+        return "error", {"reason": Refusal.UNHANDLED_EVENT}
 
     async def handle_out(self, event: str, payload: Any) -> None:
         """Called for each broadcast of an event in `intercepts`: ``push`` it on, changed or not."""
@@ -202,6 +252,15 @@ class Channel:
         """
         self._stop_reason = str(reason)
 
+    async def reauthorize(self) -> bool:
+        """Ask again whether the client may be here, with its user as the database has it now.
+
+        If not, the channel ends after the running callback with ``phx_close`` (on which
+        phoenix.js stays away), and this returns False. From elsewhere:
+        ``phx_protocol.reauthorize``.
+        """
+        return await self._server.reauthorize(self)
+
     @property
     def join_ref(self) -> Any:
         """The ref that ties this channel to the client's join."""
@@ -217,6 +276,8 @@ class Channel:
     _events: ClassVar[dict[str, EventHandler]] = {}
     _callbacks: ClassVar[dict[str, AsyncCallable]]
     _intercepts: ClassVar[frozenset[str]] = frozenset()
+    _requirement: ClassVar[Requirement | None] = None
+    _rates: ClassVar[Rates] = {}
     _server: ChannelServer
     _stop_reason: str | None = None
 
@@ -228,16 +289,23 @@ class Channel:
             inherited = {
                 n: h for n, h in cls._events.items() if h.function.__name__ == attribute
             }
-            for name in inherited:  # an override keeps the event of what it overrides
-                cls._events[name] = EventHandler(value)
-            for name in getattr(value, "_phx_events", ()):
-                cls._events[name] = EventHandler(value)
+            # an override keeps what it does not change
+            for name, old in inherited.items():
+                cls._events[name] = EventHandler(value, old.requirement, old.rate)
+            for name, requirement, rate in getattr(value, "_phx_events", ()):
+                if name in inherited:
+                    old = inherited[name]
+                    requirement, rate = requirement or old.requirement, rate or old.rate
+                cls._events[name] = EventHandler(value, requirement, rate)
         cls._callbacks = {name: as_async(getattr(cls, name)) for name in _CALLBACKS}
         if isinstance(cls.intercepts, str):
             raise TypeError(
                 f"{cls.__name__}.intercepts is a set of event names, not a string"
             )
         cls._intercepts = frozenset(cls.intercepts)
+        cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
+        of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
+        cls._rates = {**parse_rates(cls.throttle), **of_events}
 
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
@@ -255,9 +323,8 @@ class Channel:
 _WHERE = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
 
 
-def describe_invalid(error: msgspec.ValidationError) -> dict[str, Any]:
-    """The reply to a payload that does not fit: where (``$.body``) and what was expected."""
+def describe_invalid(error: msgspec.ValidationError) -> list[dict[str, str]]:
+    """What does not fit in a payload: where (``$.body``) and what was expected."""
     match = _WHERE.fullmatch(str(error))
     assert match is not None
-    where = {"path": match["path"] or "$", "message": match["message"]}
-    return {"reason": "invalid payload", "errors": [where]}
+    return [{"path": match["path"] or "$", "message": match["message"]}]

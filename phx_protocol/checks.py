@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
-from .conf import OUTBOUND, Options, options
+from .conf import LONGPOLL, OUTBOUND, Options, options
+from .limits import parse_rates
 from .socket import Socket, load_channel, load_socket
 from .wire.serializers import parse_requirement
 from .wire.topics import check_pattern
@@ -23,17 +24,23 @@ TYPES: dict[str, tuple[type, ...]] = {
     "SOCKETS": (Mapping,),
     "CHANNEL_LAYER": (str,),
     "WEBSOCKET": (bool,),
+    "LONGPOLL": (bool, Mapping),
     "TIMEOUT": (int, float),
     "MAX_FRAME_SIZE": (int,),
     "MAX_CHANNELS": (int,),
+    "MAX_CONNECTIONS": (int, type(None)),
+    "MAX_CONNECTION_AGE": (int, float, type(None)),
+    "THROTTLE": (str, Mapping, type(None)),
     "MAX_TOPIC_LENGTH": (int,),
+    "MAX_EVENT_LENGTH": (int,),
+    "MAX_REF_LENGTH": (int,),
     "MAX_PARAMS": (int,),
     "MAX_PARAMS_DEPTH": (int,),
     "OUTBOUND": (Mapping,),
     "INBOUND": (int,),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
-    "FILTER_PARAMETERS": (list, tuple, set, frozenset),
+    "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
     "TRANSPORT_LOG": (str, type(None)),
 }
@@ -164,6 +171,15 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             hint=f"The default is {OUTBOUND}.",
             id="phx_protocol.E007",
         )
+    yield from _longpoll(chosen.longpoll)
+    try:
+        parse_rates(chosen.throttle)
+    except (ValueError, AttributeError) as error:
+        yield Error(
+            f"THROTTLE: {error}",
+            hint='Write "200/s" or {"phx_join": "10/s", "*": "200/s"}.',
+            id="phx_protocol.E013",
+        )
     if not _check_origin_is_valid(chosen.check_origin):
         yield Error(
             f"CHECK_ORIGIN cannot be {chosen.check_origin!r}.",
@@ -181,6 +197,28 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
                 hint=hint,
                 id="phx_protocol.E009",
             )
+
+
+def _longpoll(longpoll: Any) -> Iterator[CheckMessage]:
+    if not longpoll:
+        return
+    wrong = {
+        key: value
+        for key, value in longpoll.items()
+        if key not in LONGPOLL or not isinstance(value, (int, float)) or value <= 0
+    }
+    if wrong:
+        yield Error(
+            f"LONGPOLL must have the keys {', '.join(LONGPOLL)} with numbers above 0, not {wrong!r}.",
+            hint=f"True stands for {LONGPOLL}.",
+            id="phx_protocol.E012",
+        )
+    elif longpoll["WINDOW"] >= 20:
+        yield Error(
+            f"LONGPOLL['WINDOW'] is {longpoll['WINDOW']} seconds; phoenix.js gives up after 20.",
+            hint="Stay well below 20, or set longpollerTimeout (milliseconds) in every client.",
+            id="phx_protocol.E012",
+        )
 
 
 def _check_origin_is_valid(value: Any) -> bool:

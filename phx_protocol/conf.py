@@ -36,8 +36,18 @@ class Options:
     max_frame_size: int = 10_000_000
     #: channels that one socket may have joined
     max_channels: int = 100
-    #: characters of a topic
+    #: sockets that one process serves, whatever carries them; None for as many as come
+    max_connections: int | None = None
+    #: seconds after which a socket is closed with 1012, so that it connects anew (up to a tenth
+    #: earlier, so that not all do at once); None for never
+    max_connection_age: float | None = None
+    #: how often clients may join and push: "200/s", or {"phx_join": "10/s", "*": "200/s"};
+    #: of each socket, over all its channels
+    throttle: Any = None
+    #: characters of a topic, of an event, and of a ref
     max_topic_length: int = 8192
+    max_event_length: int = 1024
+    max_ref_length: int = 1024
     #: connect parameters, and how deep their brackets may nest
     max_params: int = 1000
     max_params_depth: int = 32
@@ -52,8 +62,11 @@ class Options:
     shutdown_timeout: float = 5
     #: threads for callbacks that are a plain ``def``
     sync_threads: int = 8
-    #: names of parameters whose values never show in our logs
-    filter_parameters: Sequence[str] = ("password", "token")
+    #: names of parameters whose values never show in our logs, or {"keep": names of all that do}
+    filter_parameters: Sequence[str] | Mapping[str, Sequence[str]] = (
+        "password",
+        "token",
+    )
     #: ordered: version requirement -> serializer class as a dotted path; empty for V1 and V2
     serializers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: level (a name such as "INFO") at which every request of a transport is logged, or None

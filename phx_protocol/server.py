@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -22,14 +21,18 @@ import msgspec
 from . import callbacks
 from .channel import Answer, Channel, Reason, describe_invalid
 from .exceptions import JoinDenied, PhxError
+from .limits import refusals, retry_after
+from .logs import get_logger
+from .permissions import reloaded
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
+from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
     from .socket import Route, Socket
 
-logger = logging.getLogger("phx_protocol.channel")
+logger = get_logger("phx_protocol.channel")
 
 Mail = tuple[Callable[[Any], Awaitable[None]], Any]
 
@@ -69,6 +72,7 @@ class ChannelServer:
         "channel_join_ref",
         "fastlane",
         "write",
+        "_throttles",
         "_id",
         "_mailbox",
         "_task",
@@ -93,6 +97,7 @@ class ChannelServer:
         # what the registry of subscribers reads when a broadcast is delivered
         self.fastlane = socket.fastlane(route.channel_class)
         self.write = socket.transport.write
+        self._throttles = socket.throttles(route.channel_class)
         self._id: str | None = None
         self._mailbox: deque[Mail] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +111,9 @@ class ChannelServer:
     # ------------------------------------------------------------------ mail
 
     def deliver(self, message: Message) -> None:
-        """Take a frame of the client."""
+        """Take a frame of the client, unless it sends more than it may."""
+        if self._throttles and (wait := self._wait(message)):
+            return self._refuse_for(wait, message)
         if (
             message.event == JOIN
             and self.channel is not None
@@ -115,6 +122,26 @@ class ChannelServer:
             self._abandon()
         self.socket.waiting += 1
         self._put(self._handle_message, message)
+
+    def _wait(self, message: Message) -> float:
+        """Seconds that the client has to wait before it may send `message`; 0 for now."""
+        if message.event == LEAVE or not isinstance(message.event, str):
+            return 0.0
+        throttles = [t for rates in self._throttles for t in rates.of(message.event)]
+        return retry_after(throttles, time.monotonic())
+
+    def _refuse_for(self, seconds: float, message: Message) -> None:
+        logger.warning("%s: %.100r is rate limited", self.topic, message.event)
+        join_ref = message.join_ref if message.event == JOIN else self.channel_join_ref
+        self.socket.refuse(
+            message, Refusal.RATE_LIMITED, join_ref, retry_after=round(seconds, 3)
+        )
+        if self.channel is None and self._task is None:
+            self.socket.forget(self)
+
+    def put_reauthorize(self) -> None:
+        """Ask again whether the client may be here, behind what waits."""
+        self._put(self._handle_reauthorize, self.channel)
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
@@ -135,9 +162,7 @@ class ChannelServer:
     async def _run(self) -> None:
         task = self._task
         if self._abandoned is not None:
-            await asyncio.wait(
-                {self._abandoned}, timeout=self.socket.options.shutdown_timeout
-            )
+            await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
             self._abandoned = None
         try:
             while self._mailbox and self._task is task:
@@ -166,12 +191,18 @@ class ChannelServer:
         self._abandoned, self._task = self._task, None
         self._abandoned.cancel()
 
-    async def finish(self, timeout: float) -> None:
-        """Wait for the mailbox to drain; after `timeout` seconds cancel what runs.
+    @property
+    def _shutdown_timeout(self) -> float:
+        own = self.route.channel_class.shutdown_timeout
+        return self.socket.options.shutdown_timeout if own is None else own
+
+    async def finish(self) -> None:
+        """Wait for the mailbox to drain; after SHUTDOWN_TIMEOUT cancel what runs.
 
         A callback that still does not end, or ``terminate`` that takes as long again, is left
         to itself.
         """
+        timeout = self._shutdown_timeout
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is None:
@@ -211,10 +242,9 @@ class ChannelServer:
         await self._end(Reason.DUPLICATE_JOIN)
         if not duplicate and not await self.socket.has_room_for(self):
             logger.warning("%s: too many channels joined (MAX_CHANNELS)", self.topic)
-            refusal = protocol.refusal(
-                message, "too many channels joined", message.join_ref
+            return self.socket.refuse(
+                message, Refusal.TOO_MANY_CHANNELS, message.join_ref
             )
-            return self.socket.push(refusal)
         self._id = None
         self.channel_join_ref = protocol.channel_join_ref(message)
         channel = self.route.make(self, self.subtopic)
@@ -250,9 +280,7 @@ class ChannelServer:
             )
         except PhxError as error:
             logger.exception("%s: the reply of join cannot be sent", self.topic)
-            self.socket.push(
-                protocol.refusal(message, "join crashed", message.join_ref)
-            )
+            self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
             return "crashed", False
         return status, permanent
@@ -260,10 +288,13 @@ class ChannelServer:
     async def _ask_join(
         self, channel: Channel, message: Message
     ) -> tuple[str, Any, bool]:
-        """Call ``join``: its status and reply, and whether the refusal is for good."""
+        """Ask ``authorize`` and ``join``: status, reply, and whether a refusal is for good."""
         self._asked = channel
         try:
             await self._close_stale_connections()
+            if not await self._may_be_here(channel):
+                refusals[Refusal.UNAUTHORIZED] += 1
+                return "refused", {"reason": Refusal.UNAUTHORIZED}, False
             answer = parse_answer(
                 await channel._callbacks["join"](channel, message.payload)
             )
@@ -275,10 +306,26 @@ class ChannelServer:
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
         except Exception:
-            logger.exception("%s: %s.join crashed", self.topic, type(channel).__name__)
-            return "crashed", {"reason": "join crashed"}, False
+            logger.exception(
+                "%s: %s.join crashed",
+                self.topic,
+                type(channel).__name__,
+                extra={"cause": type(channel)},
+            )
+            refusals[Refusal.JOIN_CRASHED] += 1
+            return "crashed", {"reason": Refusal.JOIN_CRASHED}, False
         finally:
             self._asked = None
+
+    async def _may_be_here(self, channel: Channel) -> bool:
+        """What the class asks of the user, and then what ``authorize`` says."""
+        requirement = channel._requirement
+        if requirement and not await requirement.is_met_by(self.socket.user):
+            return False
+        answer = await channel._callbacks["authorize"](channel)
+        if not isinstance(answer, bool):
+            raise TypeError(f"authorize must return True or False, not {answer!r:.100}")
+        return answer
 
     async def _leave(self, message: Message) -> None:
         """``phx_leave``: the reply, ``phx_close``, then terminate."""
@@ -302,15 +349,34 @@ class ChannelServer:
                 try:
                     payload = handler.decode(message.payload)
                 except msgspec.ValidationError as error:
-                    invalid = describe_invalid(error)
-                    self.socket.push(self._reply(message.ref, "error", invalid))
-                    return
+                    return self.socket.refuse(
+                        message,
+                        Refusal.INVALID_PAYLOAD,
+                        self.channel_join_ref,
+                        errors=describe_invalid(error),
+                    )
                 await self._callback(channel, handler.call, payload)
         finally:
             self._message = None
         if started is not None:
             assert level is not None
             self._log_event(level, event, message, time.perf_counter() - started)
+
+    async def _handle_reauthorize(self, channel: Channel | None) -> None:
+        if channel is not None and channel is self.channel:
+            await self._callback(channel, _reauthorize)
+
+    async def reauthorize(self, channel: Channel) -> bool:
+        """Ask again, for the user as the database has it now; who may not ends its channel."""
+        user = self.socket.user
+        if user is not None:
+            self.socket.scope["user"] = await reloaded(user)
+        allowed = await self._may_be_here(channel)
+        if not allowed:
+            refusals[Refusal.UNAUTHORIZED] += 1
+            logger.warning("%s: closed, its client may not be there", self.topic)
+            await channel.stop(Reason.SHUTDOWN)
+        return allowed
 
     async def _handle_out(self, mail: tuple[Channel, Broadcast]) -> None:
         channel, broadcast = mail
@@ -369,7 +435,12 @@ class ChannelServer:
             logger.error("%s: %s", self.topic, error)
         else:
             logger.error(
-                "%s: %s crashed on %.100r", self.topic, channel, event, exc_info=error
+                "%s: %s crashed on %.100r",
+                self.topic,
+                type(channel).__name__,
+                event,
+                exc_info=error,
+                extra={"cause": type(channel)},
             )
         join_ref = self.join_ref
         await self._end(Reason.CRASH, error)
@@ -494,6 +565,10 @@ class ChannelServer:
         name = self.route.channel_class.__name__
         text = "HANDLED %s INCOMING ON %s (%s) in %.0fus\n  Parameters: %.500r"
         logger.log(level, text, event, self.topic, name, took, payload)
+
+
+async def _reauthorize(channel: Channel) -> None:
+    await channel.reauthorize()
 
 
 class Further:

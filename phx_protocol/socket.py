@@ -15,17 +15,24 @@ from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
+from .limits import Rates, Throttles, parse_rates, refusals
+from .logs import get_logger
 from .server import ChannelServer
 from .wire import protocol
+from .wire.json import encode
 from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
 from .wire.protocol import Action
+from .wire.reasons import CloseCode, Refusal
 from .wire.serializers import DEFAULT_SERIALIZERS, Serializer
 from .wire.topics import TopicPatterns
 
 if TYPE_CHECKING:
     from .pubsub import PubSub
 
-logger = logging.getLogger("phx_protocol.socket")
+logger = get_logger("phx_protocol.socket")
+
+
+FILTERED = "[FILTERED]"
 
 
 class Transport(Protocol):
@@ -140,8 +147,14 @@ class Socket:
         self.assigns = {}
         self.auth_token = None
         self.options: Options = options(type(self))
+        self._short = min(
+            self.options.max_topic_length,
+            self.options.max_event_length,
+            self.options.max_ref_length,
+        )
         self.waiting = 0  # frames that the channels have not taken yet
         self._servers: dict[str, ChannelServer] = {}
+        self._throttles: dict[type[Channel], list[Throttles]] = {}
         self._fastlanes: dict[type[Channel], Fastlane] = {}
         self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
@@ -155,6 +168,7 @@ class Socket:
         self.pubsub = pubsub
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
+        pubsub.add_socket(self)
 
     def handle_in(self, frame: Frame) -> None:
         """One frame of the client, answered here or handed to its topic. Never waits.
@@ -163,6 +177,9 @@ class Socket:
         """
         message = self.serializer.decode(frame)
         topic = message.topic
+        # what is short as a whole has no long parts
+        if len(frame) > self._short and (excess := self._excess(message)):
+            return self.refuse(message, excess)
         if message.event == HEARTBEAT and topic == HEARTBEAT_TOPIC:
             # past everything that waits: phoenix.js reconnects when it is not answered
             return self.answer(Action.HEARTBEAT, message)
@@ -182,37 +199,50 @@ class Socket:
         elif action is Action.LEFT:
             self.push(protocol.ok(message, message.join_ref))
         elif action is Action.UNMATCHED:
-            self.push(protocol.unmatched(message))
+            self.refuse(message, Refusal.UNMATCHED_TOPIC)
+
+    def refuse(
+        self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
+    ) -> None:
+        """Answer with an error that says why, and count it."""
+        refusals[reason] += 1
+        self.push(protocol.refusal(message, reason, join_ref, **details))
+
+    def _excess(self, message: Message) -> Refusal | None:
+        """What of `message` is longer than it may be."""
+        if _length(message.topic) > self.options.max_topic_length:
+            return Refusal.TOPIC_TOO_LONG
+        if _length(message.event) > self.options.max_event_length:
+            return Refusal.EVENT_TOO_LONG
+        longest = max(_length(message.ref), _length(message.join_ref))
+        return Refusal.REF_TOO_LONG if longest > self.options.max_ref_length else None
 
     def _serve(self, join: Message) -> ChannelServer | None:
         """The server for a topic that is joined for the first time, or None: it was refused."""
         topic = join.topic
-        if isinstance(topic, str) and len(topic) > self.options.max_topic_length:
-            self._refuse(protocol.refusal(join, "topic too long"))
-            return None
         match = self.routes().match(topic) if isinstance(topic, str) else None
         if match is None:
             logger.warning(
                 "unmatched topic %.100r: no pattern of %s", topic, type(self).__name__
             )
-            self._refuse(protocol.unmatched(join))
+            self._refuse_join(join)
             return None
         route, subtopic = match
         server = self._servers[topic] = ChannelServer(self, topic, route, subtopic)
         return server
 
-    def _refuse(self, refusal: Reply) -> None:
-        """Answer a join that needs no channel, behind those that wait for the layer only."""
+    def _refuse_join(self, join: Message) -> None:
+        """Answer a join that no channel takes, behind those that wait for the layer only."""
         if self.pubsub.is_settled:
-            self.push(refusal)
+            self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
-            task = self.create_task(self._refuse_when_settled(refusal))
+            task = self.create_task(self._refuse_when_settled(join))
             self._refusals.add(task)
             task.add_done_callback(self._refusals.discard)
 
-    async def _refuse_when_settled(self, refusal: Reply) -> None:
+    async def _refuse_when_settled(self, join: Message) -> None:
         await self.pubsub.settled()
-        self.push(refusal)
+        self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     async def has_room_for(self, server: ChannelServer) -> bool:
         """Whether `server` may join a channel too. Joins that came before it decide first."""
@@ -244,12 +274,28 @@ class Socket:
             self.serializer, self.transport.prepare, channel_class._intercepts
         )
 
+    def throttles(self, channel_class: type[Channel]) -> list[Throttles]:
+        """The rates that this client's messages for `channel_class` are held to."""
+        found = self._throttles.get(channel_class)
+        if found is None:
+            # those of the setting are kept once, under what all channels have in common
+            own = channel_class._rates
+            shared = self.throttles(Channel) if channel_class is not Channel else []
+            rates = own if channel_class is not Channel else _rates(self.options)
+            found = [*shared, Throttles(rates)] if rates else shared
+            self._throttles[channel_class] = found
+        return found
+
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # in the socket's own context: a broadcaster's must not leak into its receivers
         return self._loop.create_task(run, context=self._context.copy())
 
-    async def subscribe_id(self) -> None:
-        """Listen for ``disconnect(id)``. Raises TypeError for an id that is no string."""
+    async def announce(self) -> None:
+        """Be within reach of other processes: of ``disconnect(id)``, and of what concerns all.
+
+        Raises TypeError for an id that is no string.
+        """
+        await self.pubsub.reachable()
         name = self.id()
         if name is None:
             return
@@ -265,14 +311,20 @@ class Socket:
         self, reason: Reason, exception: BaseException | None = None
     ) -> None:
         """The connection is gone: every channel ends behind the mail that it has."""
+        self.pubsub.discard_socket(self)
         if self._id is not None:
             self.pubsub.unsubscribe(self._id.name, self._id)
         servers = list(self._servers.values())
         for server in servers:
             server.close(reason, exception)
-        timeout = self.options.shutdown_timeout
         if servers:
-            await asyncio.gather(*(server.finish(timeout) for server in servers))
+            await asyncio.gather(*(server.finish() for server in servers))
+
+    def reauthorize(self, topic: str | None = None) -> None:
+        """Have the channels (of `topic`) ask again whether the client may be there."""
+        for server in list(self._servers.values()):
+            if topic is None or server.topic == topic:
+                server.put_reauthorize()
 
     def filtered(self, payload: Any) -> Any:
         """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""
@@ -292,23 +344,54 @@ class SocketId:
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         if broadcast.event == "disconnect":
-            self.socket.transport.close(1001, Reason.DISCONNECTED)
+            self.socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
 
 
 def filter_parameters(value: Any, names: Any) -> Any:
-    """`value` with every parameter whose name contains one of `names` masked."""
+    """`value` as it may be logged (``Phoenix.Logger``'s ``filter_parameters``).
+
+    With a list of names every parameter whose name contains one of them, in any case, is
+    masked, and every text with a ``name=`` in it. With ``{"keep": [...]}`` every value is
+    masked but those of parameters with just these names.
+    """
+    if isinstance(names, Mapping):
+        return _keep(value, frozenset(names["keep"]))
+    return _discard(value, tuple(name.lower() for name in names))
+
+
+def _discard(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {
-            key: (
-                "[FILTERED]"
-                if any(name in str(key) for name in names)
-                else filter_parameters(v, names)
-            )
+            key: FILTERED if _contains(str(key), names) else _discard(v, names)
             for key, v in value.items()
         }
     if isinstance(value, list):
-        return [filter_parameters(item, names) for item in value]
+        return [_discard(item, names) for item in value]
+    if isinstance(value, str) and _contains(value, tuple(f"{n}=" for n in names)):
+        return FILTERED
     return value
+
+
+def _contains(text: str, names: tuple[str, ...]) -> bool:
+    lower = text.lower()
+    return any(name in lower for name in names)
+
+
+def _keep(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: v if k in names else _keep(v, names) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_keep(item, names) for item in value]
+    return FILTERED
+
+
+def _length(value: Any) -> int:
+    return len(value if isinstance(value, str) else encode(value))
+
+
+@functools.cache
+def _rates(options: Options) -> Rates:
+    return parse_rates(options.throttle)
 
 
 @functools.cache

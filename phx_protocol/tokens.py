@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,12 +21,13 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 
 from .exceptions import ConnectionRefused
+from .logs import get_logger
 from .socket import Socket
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
-logger = logging.getLogger("phx_protocol.socket")
+logger = get_logger("phx_protocol.socket")
 
 DAY = 86400
 SALT = "phx_protocol.token"

@@ -14,8 +14,11 @@ PACKAGE = Path(phx_protocol.__file__).parent
 # In this order; a module may import only what stands before it (TYPE_CHECKING apart).
 ORDER = [
     "exceptions",
+    "logs",
     "conf",
     "wire",
+    "limits",
+    "permissions",
     "callbacks",
     "connect_info",
     "channel",
@@ -23,6 +26,7 @@ ORDER = [
     "socket",
     "tokens",
     "pubsub",
+    "receivers",
     "transports",
     "routing",
     "asgi",

@@ -89,6 +89,51 @@ def disconnect(socket_id: str) -> None:
     broadcast(socket_id, "disconnect", {})
 
 
+async def adisconnect_user(user: Any) -> None:
+    """Close every socket of `user`, on every process, with 1001; clients connect again.
+
+    Called when a user logs out. Raises BroadcastError when the layer did not take it.
+    """
+    await _order("disconnect_user", {"user": str(user.pk)})
+
+
+def disconnect_user(user: Any) -> None:
+    """``adisconnect_user`` for synchronous code."""
+    _run(_order("disconnect_user", {"user": str(user.pk)}), "adisconnect_user")
+
+
+async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
+    """Have channels ask again whether their client may be there: those of `user`, those of
+    `topic`, or all, on every process. See ``Channel.reauthorize``.
+
+    Raises BroadcastError when the layer did not take it.
+    """
+    await _order("reauthorize", _chosen(user, topic))
+
+
+def reauthorize(*, user: Any = None, topic: str | None = None) -> None:
+    """``areauthorize`` for synchronous code."""
+    _run(_order("reauthorize", _chosen(user, topic)), "areauthorize")
+
+
+def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
+    return {"user": None if user is None else str(user.pk), "topic": topic}
+
+
+async def _order(name: str, body: dict[str, Any]) -> None:
+    """To the sockets of all nodes, and of all loops of this process."""
+    node = get_pubsub()
+    if node.is_alone:
+        for other in serving_nodes():
+            if other is not node:
+                order = other.sockets.orders[name]
+                other.loop.call_soon_threadsafe(order, body)
+    try:
+        await node.relay.tell_all(name, body)
+    except Exception as error:
+        raise BroadcastError(f"the channel layer did not take it: {error!r}") from error
+
+
 async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     """Answer the event that ``Channel.reply_ref()`` stands for, from any process.
 
@@ -154,17 +199,23 @@ def _deliver_elsewhere(
 
 
 def _broadcast(message: Broadcast, from_id: str | None = None) -> None:
+    _run(_abroadcast(message, from_id), "abroadcast")
+
+
+def _run(coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    """Run `coroutine` where this process does such things, and wait for it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         pass
     else:
+        coroutine.close()
         raise RuntimeError(
-            "broadcast() blocks: on an event loop it is `await abroadcast(...)`"
+            f"{name[1:]}() blocks: on an event loop it is `await {name}(...)`"
         )
     serving = serving_nodes()
     loop = serving[0].loop if serving else _publisher_loop()
-    _wait(loop, _abroadcast(message, from_id))
+    _wait(loop, coroutine)
 
 
 def _wait(

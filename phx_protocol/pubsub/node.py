@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-import logging
 import os
 import secrets
 import weakref
@@ -16,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import options
+from ..logs import get_logger
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
 from .groups import LINGER, Groups
 from .publisher import Publisher
 from .registry import Registry, Subscriber
-from .relay import Relay
+from .relay import NODES, Relay
+from .sockets import Sockets
 
 if TYPE_CHECKING:
     from ..server import ChannelServer, ReplyRef
+    from ..socket import Socket
 
-logger = logging.getLogger("phx_protocol.pubsub")
+logger = get_logger("phx_protocol.pubsub")
 
 #: seconds that a join waits for the layer when its topic is new to this process
 READY_TIMEOUT = 2.0
@@ -64,9 +66,29 @@ class PubSub:
         self._ids = itertools.count(1)
         self._awaiting_reply: weakref.WeakValueDictionary[str, ChannelServer]
         self._awaiting_reply = weakref.WeakValueDictionary()
+        self.sockets = Sockets()
         self.relay = Relay(self)
+        for name, order in self.sockets.orders.items():
+            self.relay.listen(name, order)
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
+
+    # ----------------------------------------------------------------- sockets
+
+    def add_socket(self, socket: Socket) -> None:
+        self.sockets.add(socket)
+        self.groups.used(NODES)
+
+    def discard_socket(self, socket: Socket) -> None:
+        self.sockets.discard(socket)
+        if self.layer is not None and not self.sockets:
+            self.groups.unused(NODES, self.loop.time())
+
+    async def reachable(self) -> None:
+        """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
+        if self.layer is not None and NODES not in self.groups:
+            self._start()
+            await self._done(self.groups.add(NODES))
 
     # ------------------------------------------------------------- subscribers
 
@@ -258,7 +280,7 @@ class PubSub:
         ):
             self._refreshed_at = now
             self.groups.connected(self.groups.channel_name)
-        if self.registry or self.groups or self._holders:
+        if self.registry or self.sockets or self.groups or self._holders:
             self._timer = self.loop.call_later(LINGER / 2, self._tick)
         else:
             self._stop()
@@ -308,9 +330,9 @@ def get_pubsub() -> PubSub:
 
 
 def serving_nodes() -> list[PubSub]:
-    """The nodes of this process that have subscribers, whatever loop they run on."""
+    """The nodes of this process that have subscribers or sockets, whatever loop they run on."""
     return [
         node
         for loop, node in list(_nodes.items())
-        if node.registry and loop.is_running()
+        if (node.registry or node.sockets) and loop.is_running()
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..exceptions import EncodeError
+from ..logs import get_logger
 from ..wire.messages import Broadcast
 
-logger = logging.getLogger("phx_protocol.pubsub")
+logger = get_logger("phx_protocol.pubsub")
 
 
 class Fastlane(Protocol):

@@ -8,7 +8,7 @@ long as a poll waits.
 
     {"type": "phx.relay", "v": 1, "do": "ask", "id": str, "from": channel, "name": str, "body": dict}
     {"type": "phx.relay", "v": 1, "do": "taken" | "answer" | "cancel", "id": str, "body": dict}
-    {"type": "phx.relay", "v": 1, "do": "note", "name": str, "body": dict}
+    {"type": "phx.relay", "v": 1, "do": "note", "name": str, "body": dict, "node": name or None}
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
 
 from ..exceptions import PhxError
+from ..logs import get_logger
 from . import message as layer_message
+from .message import group_name
 
 if TYPE_CHECKING:
     from .node import PubSub
 
-logger = logging.getLogger("phx_protocol.pubsub")
+logger = get_logger("phx_protocol.pubsub")
+
+#: the topic whose group every node with sockets is in; no client can join it, it has no subscribers
+NODES = "phx:nodes"
 
 #: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
 RETRY = 0.05
@@ -107,14 +111,16 @@ class Relay:
             async with asyncio.timeout(TELL_TIMEOUT):
                 await self._send(channel, do, **fields)
 
+    async def tell_all(self, name: str, body: Body) -> None:
+        """Tell every node with sockets, this one included. Raises what the layer raises."""
+        self._listeners[name](body)
+        if not self._node.is_alone:
+            note = {"do": "note", "name": name, "body": body, "node": self._node.name}
+            await self._node.layer.group_send(group_name(NODES), _message(**note))
+
     async def _send(self, channel: str, do: str, **fields: Any) -> None:
         """Send until the layer takes it; who calls sets the limit."""
-        message = {
-            "type": layer_message.RELAY,
-            "v": layer_message.VERSION,
-            "do": do,
-            **fields,
-        }
+        message = _message(do=do, **fields)
         while True:
             try:
                 return await self._node.layer.send(channel, message)  # type: ignore[no-any-return]
@@ -137,7 +143,8 @@ class Relay:
             )
             task.add_done_callback(lambda task: self._running.pop(id, None))
         elif do == "note":
-            self._listeners[message["name"]](message["body"])
+            if message.get("node") != self._node.name:  # it has told itself
+                self._listeners[message["name"]](message["body"])
         elif do == "cancel":
             if id in self._running:
                 self._running[id].cancel()
@@ -161,3 +168,7 @@ class Relay:
             raise
         except Exception:
             logger.exception("a request of another node failed: %.300r", request)
+
+
+def _message(**fields: Any) -> Body:
+    return {"type": layer_message.RELAY, "v": layer_message.VERSION, **fields}

@@ -10,11 +10,12 @@ is missing. Nothing outside this module knows a server.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-logger = logging.getLogger("phx_protocol.transport")
+from ..logs import get_logger
+
+logger = get_logger("phx_protocol.transport")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 

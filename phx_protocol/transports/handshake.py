@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from channels.exceptions import DenyConnection
 
 from ..exceptions import ConnectionRefused, DecodeError
+from ..limits import refusals
+from ..logs import get_logger
+from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.params import decode_query
+from ..wire.reasons import Refusal
 from ..wire.serializers import Serializer, for_version
 from .origin import origin_is_allowed
 from .trust import authenticate, headers_of
 
-logger = logging.getLogger("phx_protocol.transport")
+logger = get_logger("phx_protocol.transport")
 
 
 class Handshake:
@@ -29,6 +34,8 @@ class Handshake:
         self.options = socket.options
         self.headers = headers_of(self.scope)
         self.params: dict[str, Any] = {}
+        self._started = time.perf_counter()
+        self.took = 0.0  # seconds until the request was let in
 
     def log_request(self) -> None:
         if self.options.transport_log is not None:
@@ -76,6 +83,7 @@ class Handshake:
             vsn = params.get("vsn")
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
+        self._check_room()
         socket.auth_token = auth_token
         socket.params = {**params, **self.scope.get("url_route", {}).get("kwargs", {})}
         checked = "origin" in self.headers and self.options.check_origin is not False
@@ -89,11 +97,28 @@ class Handshake:
         except Exception as error:
             logger.exception("%s.connect crashed", type(socket).__name__)
             raise ConnectionRefused(500) from error
+        self._check_room()  # others may have come meanwhile
+        self.took = time.perf_counter() - self._started
         return serializer
 
+    def _check_room(self) -> None:
+        limit = self.options.max_connections
+        if limit is not None and len(get_pubsub().sockets) >= limit:
+            logger.warning("%s: refused, %d connections", self.scope["path"], limit)
+            refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
+            raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
 
-def log_connected(socket: Socket) -> None:
+
+def log_connected(handshake: Handshake, serializer: Serializer) -> None:
+    """``CONNECTED TO``, as ``Phoenix.Logger`` has it."""
+    socket = handshake.socket
     if socket.log is not None and logger.isEnabledFor(socket.log):
-        kind, params = type(socket).__name__, socket.filtered(socket.params)
-        text = "CONNECTED TO %s over %s\n  Parameters: %.500r"
-        logger.log(socket.log, text, kind, socket.transport.name, params)
+        logger.log(
+            socket.log,
+            "CONNECTED TO %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
+            type(socket).__name__,
+            handshake.took * 1000,
+            socket.transport.name,
+            type(serializer).__name__,
+            socket.filtered(socket.params),
+        )

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-
+from ..logs import get_logger
 from ..socket import Socket
 from ..wire.messages import Frame
+from ..wire.reasons import CloseCode
 
-logger = logging.getLogger("phx_protocol.transport")
+logger = get_logger("phx_protocol.transport")
 
 
-def refused(socket: Socket, frame: Frame) -> int | None:
+def refused(socket: Socket, frame: Frame) -> CloseCode | None:
     """The close code for a `frame` that is too much, or None: it can be taken."""
     limit = socket.options.max_frame_size
     if len(frame) > limit or (4 * len(frame) > limit and _size(frame) > limit):
         logger.warning(
             "closing a connection with 1009: a frame of %d bytes", _size(frame)
         )
-        return 1009
+        return CloseCode.TOO_LARGE
     if socket.waiting >= socket.options.inbound:
         logger.warning("closing a connection with 1013: %d frames wait", socket.waiting)
-        return 1013
+        return CloseCode.OVERLOADED
     return None
 
 

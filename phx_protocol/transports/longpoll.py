@@ -8,7 +8,6 @@ that opened it; a request that reaches another process is relayed over the chann
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,14 +15,17 @@ from django.core import signing
 
 from ..conf import options
 from ..exceptions import ConnectionRefused
+from ..limits import refusals
+from ..logs import get_logger
 from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.json import encode
+from ..wire.reasons import Refusal
 from .handshake import Handshake, log_connected
 from .http import BodyTooLarge, Disconnected, Receive, Send, read_body, respond
 from .session import Batch, LongPollSession, RemoteSession, sessions_of
 
-logger = logging.getLogger("phx_protocol.transport")
+logger = get_logger("phx_protocol.transport")
 
 SALT = "phx_protocol.longpoll"
 CORS = (b"access-control-allow-origin", b"*")
@@ -34,9 +36,9 @@ JSON = [
 ]
 #: what a status means that Phoenix does not have
 REASONS = {
-    413: "the request is too large",
-    429: "too many messages wait",
-    500: "a line is neither a text frame nor base64",
+    413: Refusal.REQUEST_TOO_LARGE,
+    429: Refusal.TOO_MANY_FRAMES_WAIT,
+    500: Refusal.BAD_LINE,
 }
 
 
@@ -119,7 +121,7 @@ class LongPollConsumer:
         )
         session = await sessions_of(self.pubsub).open(socket, serializer)
         address = await self.pubsub.address()
-        log_connected(socket)
+        log_connected(self.handshake, serializer)
         token = signing.dumps([session.id, address], salt=SALT)
         await self._answer({"status": 410, "token": token, "messages": []})
 
@@ -189,6 +191,7 @@ class LongPollConsumer:
         status = await session.post(text, is_ndjson)
         answer: dict[str, Any] = {"status": status}
         if status in REASONS:
+            refusals[REASONS[status]] += 1
             answer["reason"] = REASONS[status]
         await self._answer(answer, 500 if status == 500 else 200)
 

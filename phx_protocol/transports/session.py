@@ -11,10 +11,10 @@ import asyncio
 import base64
 import binascii
 import functools
-import logging
 import secrets
 from collections import deque
 from collections.abc import Mapping
+from math import inf
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,15 +22,19 @@ import msgspec
 
 from ..channel import Reason
 from ..exceptions import DecodeError
+from ..limits import refusals
+from ..logs import get_logger
 from ..pubsub import PubSub
 from ..pubsub.relay import NoAnswer
 from ..socket import Socket
 from ..wire.messages import Frame
+from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .bound import Bound
 from .inbound import refused
+from .lifetime import Lifetime
 
-logger = logging.getLogger("phx_protocol.transport")
+logger = get_logger("phx_protocol.transport")
 
 _as_json_string = msgspec.json.Encoder().encode
 
@@ -55,7 +59,7 @@ NOTHING = Batch(204)
 RELAY_BYTES = 4 * 1024 * 1024
 
 #: the close code of a frame that is refused, as a status
-REFUSED = {1009: 413, 1013: 429}
+REFUSED = {CloseCode.TOO_LARGE: 413, CloseCode.OVERLOADED: 429}
 
 
 class LongPollSession:
@@ -82,12 +86,17 @@ class LongPollSession:
         self._numbers = 0
         self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
         self._turn = asyncio.Lock()  # of the POSTs: one after the other
-        self._polled_at = self._loop.time()
-        self._idle = self._loop.call_later(1.5 * self._window, self._check_idle)
+        # a session that is not polled for one and a half windows ends; POSTs do not count
+        self._lifetime = Lifetime(
+            1.5 * self._window,
+            self.options.max_connection_age,
+            lambda: self.close(CloseCode.IDLE, Reason.CLOSED),
+            lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
+        )
 
     async def open(self, serializer: Serializer) -> None:
         self.socket.open(serializer, self, self._pubsub)
-        await self.socket.subscribe_id()
+        await self.socket.announce()
         self._pubsub.hold(self)
 
     # ------------------------------------------------------------- the way in
@@ -159,14 +168,14 @@ class LongPollSession:
         if self._polls:
             self._polls[-1].set()
 
-    async def poll(self, max_bytes: float = float("inf")) -> Batch:
+    async def poll(self, max_bytes: float = inf) -> Batch:
         """What waits for the client, or what comes within the window.
 
         The batch stays here until ``confirm``. Of `max_bytes` no more than one frame is over.
         """
         if self._is_closed:
             return GONE
-        self._polled_at = self._loop.time()
+        self._lifetime.seen_at = inf
         poll = asyncio.Event()
         self._polls.append(poll)
         try:
@@ -182,7 +191,8 @@ class LongPollSession:
             return NOTHING
         finally:
             self._polls.remove(poll)
-            self._polled_at = self._loop.time()
+            if not self._polls:
+                self._lifetime.seen_at = self._loop.time()
             if self._frames:
                 self._wake()  # one that was here before takes over
 
@@ -226,15 +236,6 @@ class LongPollSession:
 
     # ----------------------------------------------------------------- the end
 
-    def _check_idle(self) -> None:
-        """A session that is not polled for one and a half windows ends; POSTs do not count."""
-        last = self._loop.time() if self._polls else self._polled_at
-        left = last + 1.5 * self._window - self._loop.time()
-        if left > 0:
-            self._idle = self._loop.call_later(left, self._check_idle)
-        else:
-            self.close(1001, Reason.CLOSED)
-
     def _pending_bytes(self) -> int:
         return self._frames_bytes
 
@@ -243,17 +244,19 @@ class LongPollSession:
             "ending a session: the client does not take what it is sent, %d bytes wait",
             self._frames_bytes,
         )
-        self.close(1013, Reason.CLOSED)
+        self.close(CloseCode.OVERLOADED, Reason.CLOSED)
 
     def close(self, code: int, reason: Reason) -> None:
         """End it: what waits is dropped, a poll is answered 410. The code is a WebSocket's."""
+        if not self._is_closed:
+            refusals[code] += 1
         self._end(reason)
 
     def _end(self, reason: Reason, exception: BaseException | None = None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
-        self._idle.cancel()
+        self._lifetime.stop()
         self._bound.stop()
         self._frames.clear()
         if self._in_flight is not None:
@@ -288,7 +291,7 @@ class Sessions:
         try:
             await session.open(serializer)
         except BaseException:
-            session.close(1011, Reason.CLOSED)
+            session.close(CloseCode.CRASH, Reason.CLOSED)
             raise
         return session
 
@@ -301,7 +304,7 @@ class Sessions:
     async def drain(self) -> None:
         """End them all: their clients come back to another process."""
         for session in list(self._sessions.values()):
-            session.close(1012, Reason.DRAINING)
+            session.close(CloseCode.COME_BACK, Reason.DRAINING)
         if self._ending:
             await asyncio.wait(self._ending)
 

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..channel import Reason
 from ..conf import options
 from ..exceptions import ConnectionRefused, DecodeError
+from ..limits import refusals
+from ..logs import get_logger
 from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.messages import Frame
+from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .edge import edge_for
 from .handshake import Handshake, log_connected
 from .http import Receive, Send, respond
 from .inbound import refused
+from .lifetime import Lifetime
 from .outgoing import Outgoing
 from .trust import bearer_token
 
-logger = logging.getLogger("phx_protocol.transport")
+logger = get_logger("phx_protocol.transport")
 
 #: the key in the scope under which the outermost application keeps the server's own ``send``
 SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
+#: frames that one socket is read before the others have a turn
+FRAMES_IN_A_TURN = 16
 #: close codes in which a connection ended because of what the client sent
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
 
@@ -69,8 +74,7 @@ class PhoenixConsumer:
         self.write = self._outgoing.write
         self._closing: tuple[int, Reason] | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._seen_at = 0.0
-        self._idle: asyncio.TimerHandle | None = None
+        self._lifetime: Lifetime | None = None
 
     async def __call__(self, receive: Receive) -> None:
         """The life of one connection."""
@@ -88,7 +92,7 @@ class PhoenixConsumer:
         except DecodeError as error:
             logger.warning("closing a connection with 1011: %.300s", error)
             reason, exception = Reason.CRASH, error
-            self._closing = (1011, reason)
+            self._closing = (CloseCode.CRASH, reason)
         except asyncio.CancelledError:
             if self._closing is None:  # the server goes down
                 await self.socket.terminate(Reason.DRAINING)
@@ -97,31 +101,40 @@ class PhoenixConsumer:
         except Exception as error:
             logger.exception("closing a connection with 1011")
             reason, exception = Reason.CRASH, error
-            self._closing = (1011, reason)
+            self._closing = (CloseCode.CRASH, reason)
         finally:
-            self._stop_idle_timer()
+            if self._lifetime is not None:
+                self._lifetime.stop()
         self._outgoing.stop()
         await asyncio.gather(self._close(), self.socket.terminate(reason, exception))
 
     async def _close(self) -> None:
         """Our close frame, unless it was the client who ended the connection."""
         if self._closing is not None:
+            refusals[self._closing[0]] += 1
             await self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
 
     # ------------------------------------------------------------- the way in
 
     async def _read(self, receive: Receive) -> Reason:
         """Frames until the connection ends. Raises DecodeError."""
-        loop = asyncio.get_running_loop()
-        self._start_idle_timer(loop)
-        handle_in = self.socket.handle_in
+        lifetime = self._lifetime = Lifetime(
+            self.options.timeout,
+            self.options.max_connection_age,
+            lambda: self.close(CloseCode.IDLE, Reason.CLOSED),
+            lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
+        )
+        handle_in, now = self.socket.handle_in, asyncio.get_running_loop().time
+        turn = 0
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 return Reason.CRASH if event.get("code") in ABNORMAL else Reason.CLOSED
-            self._seen_at = loop.time()
-            if self.socket.waiting:
-                await asyncio.sleep(0)  # what came before it has its turn first
+            lifetime.seen_at = now()
+            turn += 1
+            if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+                # what came before has its turn first, and so have the other sockets
+                await asyncio.sleep(0)
             frame = event.get("text")
             if frame is None:
                 frame = event.get("bytes") or b""
@@ -132,22 +145,6 @@ class PhoenixConsumer:
                 handle_in(frame)
             else:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
-
-    def _start_idle_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._seen_at = loop.time()
-        self._idle = loop.call_later(self.options.timeout, self._check_idle, loop)
-
-    def _check_idle(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One timer a connection, which looks again when it was too early: none per frame."""
-        left = self._seen_at + self.options.timeout - loop.time()
-        if left > 0:
-            self._idle = loop.call_later(left, self._check_idle, loop)
-        else:
-            self.close(1002, Reason.CLOSED)
-
-    def _stop_idle_timer(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
 
     # ------------------------------------------------------------ the way out
 
@@ -172,13 +169,13 @@ class PhoenixConsumer:
             "closing a connection with 1013: the client does not take what it is sent, %d bytes wait",
             self._outgoing.pending_bytes(),
         )
-        self.close(1013, Reason.CLOSED)
+        self.close(CloseCode.OVERLOADED, Reason.CLOSED)
 
     # ----------------------------------------------------------- the handshake
 
     async def _handshake(self) -> Serializer | None:
         """Let the connection in, or answer why not and return None."""
-        handshake = Handshake(self.socket)
+        handshake = self._request = Handshake(self.socket)
         try:
             handshake.log_request()
             handshake.read_params()
@@ -190,7 +187,7 @@ class PhoenixConsumer:
 
     async def _open(self, serializer: Serializer) -> None:
         self.socket.open(serializer, self, get_pubsub())
-        await self.socket.subscribe_id()
+        await self.socket.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if self.socket.auth_token is not None:
             # browsers fail the handshake when none of what they offered comes back
@@ -198,7 +195,7 @@ class PhoenixConsumer:
         # of a client that is gone already receive() says so
         with contextlib.suppress(OSError):
             await self._outgoing.edge.send(accept)
-        log_connected(self.socket)
+        log_connected(self._request, serializer)
 
     async def _refuse(self, status: int, reason: str) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""

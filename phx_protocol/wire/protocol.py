@@ -16,6 +16,7 @@ from .messages import (
     Message,
     Reply,
 )
+from .reasons import Refusal
 
 
 class Action(Enum):
@@ -74,14 +75,15 @@ def ok(message: Message, join_ref: Any = None) -> Reply:
     return Reply(join_ref, message.ref, message.topic, "ok", {})
 
 
-def refusal(message: Message, reason: str, join_ref: Any = None) -> Reply:
-    """An error reply that a client can read: ``{"reason": reason}``."""
-    return Reply(join_ref, message.ref, message.topic, "error", {"reason": reason})
+def refusal(
+    message: Message, reason: Refusal, join_ref: Any = None, **details: Any
+) -> Reply:
+    """An error reply that a client can read: ``{"reason": reason}`` and `details`.
 
-
-def unmatched(message: Message) -> Reply:
-    """No channel is joined there, or none could be: the join_ref is null whatever was sent."""
-    return refusal(message, "unmatched topic")
+    Where no channel is joined, or none could be, the join_ref is null whatever was sent.
+    """
+    payload = {"reason": reason, **details}
+    return Reply(join_ref, message.ref, message.topic, "error", payload)
 
 
 def closed(topic: str, join_ref: Any) -> Message:
@@ -91,4 +93,4 @@ def closed(topic: str, join_ref: Any) -> Message:
 
 def crashed(topic: str, join_ref: Any) -> Message:
     """``phx_error``: the channel crashed; clients join again."""
-    return Message(join_ref, join_ref, topic, ERROR, {"reason": "channel_crash"})
+    return Message(join_ref, join_ref, topic, ERROR, {"reason": Refusal.CHANNEL_CRASH})

@@ -212,7 +212,7 @@ async def test_more_than_a_hundred_lines_are_all_handled() -> None:
 async def test_too_many_lines_are_refused_as_a_whole() -> None:
     client = await opened()
     answer = await client.post(*[HEARTBEAT] * 1001)
-    assert answer == {"status": 413, "reason": "the request is too large"}
+    assert answer == {"status": 413, "reason": "request too large"}
     assert (await client.poll())["status"] == 204
 
 

@@ -1,0 +1,80 @@
+"""Loggers that stay readable: what repeats is counted instead of written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+#: seconds after which a line that was held back may be written again
+PERIOD = 10.0
+#: how many lines of one kind, and tracebacks of one cause, are written in that time
+LINES = 20
+TRACEBACKS = 1
+
+
+class Repeats(logging.Filter):
+    """Holds back warnings and errors that repeat; how many they were is said afterwards.
+
+    Lines are of one kind when their text before formatting is the same. Tracebacks have one
+    cause when the exception's class is the same and so is ``extra={"cause": ...}``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[Any, tuple[float, int]] = {}  # kind -> since when, how many
+        self._held: dict[tuple[str, int, str], int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None  # that will say so
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        if record.exc_info and record.exc_info[0] is not None:
+            cause = (record.msg, record.exc_info[0], getattr(record, "cause", None))
+            if not self._may(cause, TRACEBACKS):
+                record.msg = f"{record.msg} ({record.exc_info[0].__name__}, as before)"
+                record.exc_info = None
+        if self._may(record.msg, LINES):
+            return True
+        self._hold(record)
+        return False
+
+    def _may(self, kind: Any, limit: int) -> bool:
+        now = time.monotonic()
+        since, count = self._written.get(kind, (now, 0))
+        if now - since >= PERIOD:
+            since, count = now, 0
+        if (
+            len(self._written) > 10_000
+        ):  # kinds are few, unless somebody's texts are not
+            self._written.clear()
+        self._written[kind] = since, count + 1
+        return count < limit
+
+    def _hold(self, record: logging.LogRecord) -> None:
+        kind = (record.name, record.levelno, record.msg)
+        self._held[kind] = self._held.get(kind, 0) + 1
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # said with the next line that comes on a loop
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(PERIOD, self._tell)
+
+    def _tell(self) -> None:
+        held, self._held, self._loop = self._held, {}, None
+        for (name, level, text), count in held.items():
+            kind = text.partition("\n")[0]
+            logging.getLogger(name).log(level, "%d more lines like: %s", count, kind)
+
+
+_repeats = Repeats()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger `name`, with what repeats held back."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_repeats)
+    return logger

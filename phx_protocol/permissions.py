@@ -1,0 +1,44 @@
+"""What a channel or an event asks of its user, in Django's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+
+class Requirement(NamedTuple):
+    """``login_required`` and ``permission_required``; permissions imply a login."""
+
+    login: bool = False
+    permissions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, login_required: bool, permission_required: str | Iterable[str] | None
+    ) -> Requirement | None:
+        """None when nothing is asked. Raises TypeError for what is no permission's name."""
+        if isinstance(permission_required, str):
+            permission_required = (permission_required,)
+        permissions = tuple(permission_required or ())
+        for name in permissions:
+            if not isinstance(name, str) or "." not in name:
+                raise TypeError(
+                    f"a permission is named 'app_label.codename', not {name!r}"
+                )
+        return cls(True, permissions) if login_required or permissions else None
+
+    async def is_met_by(self, user: Any) -> bool:
+        """Whether `user` (None: there are no users here) is let through. May ask the database."""
+        if user is None or not user.is_authenticated or not user.is_active:
+            return False
+        return not self.permissions or bool(await user.ahas_perms(self.permissions))
+
+
+async def reloaded(user: Any) -> Any:
+    """`user` as the database has it now; anonymous when gone or inactive."""
+    from django.contrib.auth.models import AnonymousUser
+
+    if user is None or not user.is_authenticated or user.pk is None:
+        return user
+    found = await type(user)._default_manager.filter(pk=user.pk).afirst()
+    return found if found is not None and found.is_active else AnonymousUser()

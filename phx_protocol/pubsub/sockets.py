@@ -1,0 +1,51 @@
+"""The sockets of one node, and what all nodes are asked to do with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..channel import Reason
+from ..wire.reasons import CloseCode
+
+if TYPE_CHECKING:
+    from ..socket import Socket
+
+Body = dict[str, Any]
+
+
+class Sockets:
+    """A set of open sockets, which takes orders that concern some of them."""
+
+    def __init__(self) -> None:
+        self._sockets: set[Socket] = set()
+        self.orders: dict[str, Callable[[Body], None]] = {
+            "disconnect_user": self._disconnect_user,
+            "reauthorize": self._reauthorize,
+        }
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def add(self, socket: Socket) -> None:
+        self._sockets.add(socket)
+
+    def discard(self, socket: Socket) -> None:
+        self._sockets.discard(socket)
+
+    def of_user(self, key: str) -> Iterator[Socket]:
+        """The sockets whose user has the primary key `key` (as text)."""
+        for socket in tuple(self._sockets):
+            user = socket.user
+            if user is not None and user.is_authenticated and str(user.pk) == key:
+                yield socket
+
+    def _disconnect_user(self, body: Body) -> None:
+        for socket in self.of_user(body["user"]):
+            socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+
+    def _reauthorize(self, body: Body) -> None:
+        key, topic = body.get("user"), body.get("topic")
+        chosen = tuple(self._sockets) if key is None else self.of_user(key)
+        for socket in chosen:
+            socket.reauthorize(topic)

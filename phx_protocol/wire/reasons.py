@@ -1,0 +1,44 @@
+"""Every word that a refusal has, and every code that a connection is closed with.
+
+docs/limits.md explains each to who gets it; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Refusal(StrEnum):
+    """The ``reason`` in an error reply, in ``phx_error``, or in the answer to a request."""
+
+    # Phoenix's
+    UNMATCHED_TOPIC = "unmatched topic"
+    JOIN_CRASHED = "join crashed"
+    CHANNEL_CRASH = "channel_crash"
+    TOO_MANY_CHANNELS = "too many channels joined"
+    UNAUTHORIZED = "unauthorized"
+    # ours
+    UNHANDLED_EVENT = "unhandled event"
+    INVALID_PAYLOAD = "invalid payload"
+    RATE_LIMITED = "rate limited"
+    TOPIC_TOO_LONG = "topic too long"
+    EVENT_TOO_LONG = "event too long"
+    REF_TOO_LONG = "ref too long"
+    # of a request
+    TOO_MANY_CONNECTIONS = "too many connections"
+    REQUEST_TOO_LARGE = "request too large"
+    TOO_MANY_FRAMES_WAIT = "too many frames wait"
+    BAD_LINE = "a line is neither a text frame nor base64"
+
+
+class CloseCode(IntEnum):
+    """What a WebSocket is closed with: never 1000, on which phoenix.js before 1.8.16 stays away."""
+
+    DISCONNECTED = (
+        1001  # disconnect() was called for the socket's id, or its user logged out
+    )
+    IDLE = 1002  # no frame of the client for TIMEOUT seconds
+    TOO_LARGE = 1009  # a frame beyond MAX_FRAME_SIZE
+    CRASH = 1011  # a frame that cannot be decoded, or a bug of ours
+    COME_BACK = 1012  # the process goes down, or MAX_CONNECTION_AGE is over
+    OVERLOADED = 1013  # more waits than OUTBOUND or INBOUND allow
