@@ -172,6 +172,13 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             id="phx_protocol.E007",
         )
     yield from _longpoll(chosen.longpoll)
+    names = chosen.filter_parameters
+    if isinstance(names, Mapping) and set(names) != {"keep"}:
+        yield Error(
+            f"FILTER_PARAMETERS cannot be {names!r}.",
+            hint='Use a list of names, or {"keep": [names of all that may be logged]}.',
+            id="phx_protocol.E014",
+        )
     try:
         parse_rates(chosen.throttle)
     except (ValueError, AttributeError) as error:

@@ -15,6 +15,7 @@ from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
+from .filters import filter_parameters
 from .limits import Rates, Throttles, parse_rates, refusals
 from .logs import get_logger
 from .server import ChannelServer
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from .pubsub import PubSub
 
 logger = get_logger("phx_protocol.socket")
-
-
-FILTERED = "[FILTERED]"
 
 
 class Transport(Protocol):
@@ -345,44 +343,6 @@ class SocketId:
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         if broadcast.event == "disconnect":
             self.socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
-
-
-def filter_parameters(value: Any, names: Any) -> Any:
-    """`value` as it may be logged (``Phoenix.Logger``'s ``filter_parameters``).
-
-    With a list of names every parameter whose name contains one of them, in any case, is
-    masked, and every text with a ``name=`` in it. With ``{"keep": [...]}`` every value is
-    masked but those of parameters with just these names.
-    """
-    if isinstance(names, Mapping):
-        return _keep(value, frozenset(names["keep"]))
-    return _discard(value, tuple(name.lower() for name in names))
-
-
-def _discard(value: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: FILTERED if _contains(str(key), names) else _discard(v, names)
-            for key, v in value.items()
-        }
-    if isinstance(value, list):
-        return [_discard(item, names) for item in value]
-    if isinstance(value, str) and _contains(value, tuple(f"{n}=" for n in names)):
-        return FILTERED
-    return value
-
-
-def _contains(text: str, names: tuple[str, ...]) -> bool:
-    lower = text.lower()
-    return any(name in lower for name in names)
-
-
-def _keep(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {k: v if k in names else _keep(v, names) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_keep(item, names) for item in value]
-    return FILTERED
 
 
 def _length(value: Any) -> int:

@@ -16,6 +16,7 @@ ORDER = [
     "exceptions",
     "logs",
     "conf",
+    "filters",
     "wire",
     "limits",
     "permissions",

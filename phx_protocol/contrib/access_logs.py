@@ -29,6 +29,7 @@ from urllib.parse import unquote_plus
 from django.conf import settings
 
 from ..conf import Options, options
+from ..filters import FILTERED, is_hidden
 
 #: the loggers whose records have URLs in them: of the servers, and of both ``runserver``
 LOGGERS = (
@@ -51,11 +52,11 @@ def filter_url(text: str) -> str:
 
     A name counts when it contains one of them, percent-encoded or not, in any case.
     """
-    names = [name.lower() for name in _filter_parameters()]
+    names = _filter_parameters()
 
     def mask(pair: re.Match[str]) -> str:
-        name = unquote_plus(pair[1]).lower()
-        return f"{pair[1]}=[FILTERED]" if any(n in name for n in names) else pair[0]
+        hidden = is_hidden(unquote_plus(pair[1]), names)
+        return f"{pair[1]}={FILTERED}" if hidden else pair[0]
 
     return _PAIR.sub(mask, text)
 

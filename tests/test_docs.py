@@ -1,0 +1,90 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import phx_protocol
+from phx_protocol.conf import LONGPOLL, Options
+from phx_protocol.transports import longpoll, session
+from phx_protocol.wire.reasons import CloseCode, Refusal
+
+PACKAGE = Path(phx_protocol.__file__).parent
+LIMITS = (PACKAGE.parent / "docs/limits.md").read_text()
+
+
+def table(title: str) -> set[str]:
+    """The first column of the table under a heading."""
+    section = re.split(r"^## ", LIMITS, flags=re.M)
+    (text,) = [s for s in section if s.startswith(title)]
+    rows = re.findall(r"^\| (.+?) \|", text, flags=re.M)
+    return {row.strip("`") for row in rows[1:]}
+
+
+def test_every_reason_is_explained_and_no_other() -> None:
+    assert table("Reasons") == {str(reason) for reason in Refusal}
+
+
+def test_every_close_code_is_explained_and_no_other() -> None:
+    assert table("Close codes") == {str(int(code)) for code in CloseCode}
+
+
+def test_every_status_of_long_poll_is_explained() -> None:
+    # those that are numbers in the code of the transport
+    said = {
+        str(node.value)
+        for module in (longpoll, session)
+        for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, int)
+        and 200 <= node.value < 600
+    }
+    assert said and said <= table("Statuses")
+
+
+def literals(node: ast.AST) -> list[Any]:
+    """The reasons and close codes that `node` says without reasons.py."""
+    if isinstance(node, ast.Dict):
+        said = [
+            value
+            for key, value in zip(node.keys, node.values, strict=True)
+            if isinstance(key, ast.Constant) and key.value == "reason"
+        ]
+    elif isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        said = {"close": node.args[:1], "ConnectionRefused": node.args[1:]}.get(
+            name, []
+        )
+    else:
+        return []
+    return [n.value for n in said if isinstance(n, ast.Constant) and n.value]
+
+
+def test_reasons_and_close_codes_are_written_in_one_place_only() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        found = [literals(node) for node in ast.walk(ast.parse(path.read_text()))]
+        # trust.py: what is wrong with a handshake that no client of ours sends
+        assert sum(found, []) in ([], ["the bearer token is not base64"]), path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in Options.__dataclass_fields__
+        if name.startswith("max_") or name in ("throttle", "inbound", "outbound")
+    ],
+)
+def test_every_limit_is_in_the_table(name: str) -> None:
+    assert f"`{name.upper()}`" in LIMITS
+
+
+def test_the_limits_of_long_poll_are_in_the_table() -> None:
+    for key in LONGPOLL:
+        if key.startswith("MAX_"):
+            assert f'`LONGPOLL["{key}"]`' in LIMITS

@@ -1,0 +1,38 @@
+"""What is logged of parameters, and what is not."""
+
+from __future__ import annotations
+
+from phx_protocol.filters import filter_parameters
+
+PARAMS = {
+    "user": "ada",
+    "userToken": "secret",
+    "nested": [{"password": "secret", "a": 1}],
+    "url": "/login?Password=secret",
+    "note": "a password",
+}
+
+
+def test_what_has_one_of_the_names_in_it_is_masked_at_any_depth() -> None:
+    assert filter_parameters(PARAMS, ["password", "token"]) == {
+        "user": "ada",
+        "userToken": "[FILTERED]",
+        "nested": [{"password": "[FILTERED]", "a": 1}],
+        "url": "[FILTERED]",
+        "note": "a password",
+    }
+
+
+def test_all_but_what_is_kept_can_be_masked() -> None:
+    assert filter_parameters(PARAMS, {"keep": ["user", "a"]}) == {
+        "user": "ada",
+        "userToken": "[FILTERED]",
+        "nested": [{"password": "[FILTERED]", "a": 1}],
+        "url": "[FILTERED]",
+        "note": "[FILTERED]",
+    }
+
+
+def test_what_is_no_mapping_stays() -> None:
+    assert filter_parameters(None, ["token"]) is None
+    assert filter_parameters(b"token=1", ["token"]) == b"token=1"
