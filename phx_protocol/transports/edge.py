@@ -9,13 +9,18 @@ is missing. Nothing outside this module knows a server.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..logs import get_logger
 
 logger = get_logger("phx_protocol.transport")
+
+#: bytes that the server reads at once of a client that floods it
+STEP = 4096
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -53,6 +58,15 @@ class Edge:
         """Bytes that the server keeps for the client, as far as that can be known."""
         return 0
 
+    def limit_frames(self, size: int) -> None:
+        """Have the server refuse frames beyond `size` bytes, before it has read all of one."""
+
+    def read_in_steps(self) -> None:
+        """Have the server read less of this client at once, where that is possible.
+
+        A server parses all frames that it has read before anybody else has a turn.
+        """
+
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered, where that is possible."""
 
@@ -68,6 +82,16 @@ class UvicornEdge(Edge):
 
     def buffered_bytes(self) -> int:
         return int(self.transport.get_write_buffer_size())
+
+    def limit_frames(self, size: int) -> None:
+        # the sans-I/O protocol of websockets; with wsproto the frame comes to us whole
+        parser: Any = getattr(self.send.__self__, "conn", None)  # type: ignore[attr-defined]
+        if hasattr(parser, "max_message_size"):
+            parser.max_message_size = min(size, parser.max_message_size or size)
+
+    def read_in_steps(self) -> None:
+        # uvloop always reads 256 kB at once: only what the kernel keeps can be less
+        _keep_less(self.transport.get_extra_info("socket"))
 
     def abort(self) -> None:
         self.transport.abort()
@@ -94,8 +118,20 @@ class DaphneEdge(Edge):
         transport = self.protocol.transport
         return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
 
+    def limit_frames(self, size: int) -> None:
+        limit = self.protocol.maxFramePayloadSize or size
+        self.protocol.maxFramePayloadSize = min(size, limit)
+
+    def read_in_steps(self) -> None:
+        self.protocol.transport.bufferSize = STEP
+
     def abort(self) -> None:
         self.protocol.transport.abortConnection()
+
+
+def _keep_less(connection: Any) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STEP)
 
 
 def edge_for(send: Send) -> Edge:

@@ -13,10 +13,8 @@ logger = get_logger("phx_protocol.transport")
 def refused(socket: Socket, frame: Frame) -> CloseCode | None:
     """The close code for a `frame` that is too much, or None: it can be taken."""
     limit = socket.options.max_frame_size
-    if len(frame) > limit or (4 * len(frame) > limit and _size(frame) > limit):
-        logger.warning(
-            "closing a connection with 1009: a frame of %d bytes", _size(frame)
-        )
+    if 4 * len(frame) > limit and (size := _size(frame)) > limit:
+        logger.warning("closing a connection with 1009: a frame of %d bytes", size)
         return CloseCode.TOO_LARGE
     if socket.waiting >= socket.options.inbound:
         logger.warning("closing a connection with 1013: %d frames wait", socket.waiting)

@@ -33,6 +33,9 @@ SERVER_SEND = "phx_protocol.send"
 CLOSE_TIMEOUT = 5.0
 #: frames that one socket is read before the others have a turn
 FRAMES_IN_A_TURN = 16
+#: so many frames in so many seconds are a flood, of which the server is let read less at once
+FLOOD = 256
+FLOOD_SECONDS = 0.2
 #: close codes in which a connection ended because of what the client sent
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
 
@@ -125,16 +128,20 @@ class PhoenixConsumer:
             lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
         )
         handle_in, now = self.socket.handle_in, asyncio.get_running_loop().time
-        turn = 0
+        turn, began = 0, now()
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
-                return Reason.CRASH if event.get("code") in ABNORMAL else Reason.CLOSED
+                return self._ended(event.get("code"))
             lifetime.seen_at = now()
             turn += 1
             if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
+            if turn == FLOOD:
+                if lifetime.seen_at - began < FLOOD_SECONDS:
+                    self._outgoing.edge.read_in_steps()
+                turn, began = 0, lifetime.seen_at
             frame = event.get("text")
             if frame is None:
                 frame = event.get("bytes") or b""
@@ -145,6 +152,13 @@ class PhoenixConsumer:
                 handle_in(frame)
             else:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
+
+    def _ended(self, code: int | None) -> Reason:
+        """The connection is gone, closed with `code` by the client or by the server."""
+        if code == CloseCode.TOO_LARGE:
+            logger.warning("the server refused a frame: it is beyond MAX_FRAME_SIZE")
+            refusals[CloseCode.TOO_LARGE] += 1
+        return Reason.CRASH if code in ABNORMAL else Reason.CLOSED
 
     # ------------------------------------------------------------ the way out
 
@@ -193,8 +207,10 @@ class PhoenixConsumer:
             # browsers fail the handshake when none of what they offered comes back
             accept["subprotocol"] = "phoenix"
         # of a client that is gone already receive() says so
+        edge = self._outgoing.edge
         with contextlib.suppress(OSError):
-            await self._outgoing.edge.send(accept)
+            await edge.send(accept)
+        edge.limit_frames(self.options.max_frame_size)
         log_connected(self._request, serializer)
 
     async def _refuse(self, status: int, reason: str) -> None:
