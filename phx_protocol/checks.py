@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
-from .conf import LONGPOLL, OUTBOUND, Options, options
+from .conf import LONGPOLL, OUTBOUND, WEBSOCKET, Options, options
 from .limits import parse_rates
 from .socket import Socket, load_channel, load_socket
 from .wire.serializers import parse_requirement
@@ -23,7 +23,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "CHANNELS": (Mapping,),
     "SOCKETS": (Mapping,),
     "CHANNEL_LAYER": (str,),
-    "WEBSOCKET": (bool,),
+    "WEBSOCKET": (bool, Mapping),
     "LONGPOLL": (bool, Mapping),
     "TIMEOUT": (int, float),
     "MAX_FRAME_SIZE": (int,),
@@ -171,7 +171,7 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             hint=f"The default is {OUTBOUND}.",
             id="phx_protocol.E007",
         )
-    yield from _longpoll(chosen.longpoll)
+    yield from _transports(chosen)
     names = chosen.filter_parameters
     if isinstance(names, Mapping) and set(names) != {"keep"}:
         yield Error(
@@ -206,26 +206,32 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             )
 
 
-def _longpoll(longpoll: Any) -> Iterator[CheckMessage]:
-    if not longpoll:
-        return
-    wrong = {
-        key: value
-        for key, value in longpoll.items()
-        if key not in LONGPOLL or not isinstance(value, (int, float)) or value <= 0
-    }
-    if wrong:
-        yield Error(
-            f"LONGPOLL must have the keys {', '.join(LONGPOLL)} with numbers above 0, not {wrong!r}.",
-            hint=f"True stands for {LONGPOLL}.",
-            id="phx_protocol.E012",
-        )
-    elif longpoll["WINDOW"] >= 20:
-        yield Error(
-            f"LONGPOLL['WINDOW'] is {longpoll['WINDOW']} seconds; phoenix.js gives up after 20.",
-            hint="Stay well below 20, or set longpollerTimeout (milliseconds) in every client.",
-            id="phx_protocol.E012",
-        )
+def _transports(chosen: Options) -> Iterator[CheckMessage]:
+    for name, default in (("websocket", WEBSOCKET), ("longpoll", LONGPOLL)):
+        transport: Any = getattr(chosen, name) or {}
+        wrong = {
+            key: value
+            for key, value in transport.items()
+            if key not in default or not _is_like(value, default[key])
+        }
+        if wrong:
+            yield Error(
+                f"{name.upper()} has the keys {', '.join(default)}, numbers above 0; not {wrong!r}.",
+                hint=f"True stands for {default}.",
+                id="phx_protocol.E012",
+            )
+        elif transport.get("WINDOW", 0) >= 20:
+            yield Error(
+                f"LONGPOLL['WINDOW'] is {transport['WINDOW']} seconds; phoenix.js gives up after 20.",
+                hint="Stay well below 20, or set longpollerTimeout (milliseconds) in every client.",
+                id="phx_protocol.E012",
+            )
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    if isinstance(default, str):
+        return isinstance(value, str) and value.strip("/") != ""
+    return isinstance(value, (int, float)) and value > 0
 
 
 def _check_origin_is_valid(value: Any) -> bool:

@@ -26,8 +26,8 @@ class Options:
     )
     #: alias in CHANNEL_LAYERS that carries broadcasts between processes
     channel_layer: str = "default"
-    #: whether ``<mount>/websocket`` is served
-    websocket: bool = True
+    #: whether ``<mount>/websocket`` is served: True, False, or {"PATH": "another last segment"}
+    websocket: bool | Mapping[str, str] = True
     #: whether ``<mount>/longpoll`` is served: True, or a dict that changes some of LONGPOLL
     longpoll: Any = False
     #: seconds without a frame from the client after which its socket is closed with 1002
@@ -73,10 +73,12 @@ class Options:
     transport_log: str | None = None
 
 
-#: seconds that a poll waits (a session ends when it is not polled for 1.5 of them); seconds for
-#: which its token counts; seconds in which the process of a session must answer another one;
-#: messages in one POST; bytes of one POST
-LONGPOLL = {
+WEBSOCKET = {"PATH": "websocket"}
+#: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
+#: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
+#: must answer another one; messages in one POST; bytes of one POST
+LONGPOLL: dict[str, Any] = {
+    "PATH": "longpoll",
     "WINDOW": 10.0,
     "TOKEN_MAX_AGE": 1_209_600,
     "SESSION_TIMEOUT": 2.0,
@@ -108,8 +110,9 @@ def _options(socket_class: Any) -> Options:
         if value is not None:
             values[field.name] = value
     values["outbound"] = {**OUTBOUND, **values.get("outbound", {})}
-    if longpoll := values.get("longpoll"):
-        values["longpoll"] = {**LONGPOLL, **({} if longpoll is True else longpoll)}
+    for name, default in (("websocket", WEBSOCKET), ("longpoll", LONGPOLL)):
+        if chosen := values.get(name, getattr(Options, name)):
+            values[name] = {**default, **({} if chosen is True else chosen)}
     return Options(**values)
 
 

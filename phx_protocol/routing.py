@@ -29,13 +29,13 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
 
 def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
     chosen = options(socket)
-    consumers = {
-        "websocket": PhoenixConsumer if chosen.websocket else None,
-        "longpoll": LongPollConsumer if chosen.longpoll else None,
-    }
-    for name, consumer in consumers.items():
-        if consumer is not None:
-            route = f"{mount.strip('/')}/{name}".lstrip("/")
+    transports = (
+        (PhoenixConsumer, chosen.websocket),
+        (LongPollConsumer, chosen.longpoll),
+    )
+    for consumer, transport in transports:
+        if transport:
+            route = f"{mount.strip('/')}/{transport['PATH'].strip('/')}".lstrip("/")
             application: Any = consumer.as_asgi(socket=socket)
             # Plug ignores a slash at the end, and so do clients of all kinds
             yield path(route, application)

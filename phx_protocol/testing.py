@@ -16,6 +16,7 @@ test's own database connection is, so that ``TestCase`` works.
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from typing import Any
 from urllib.parse import urlencode
@@ -27,6 +28,7 @@ from .exceptions import ConnectionRefused, JoinDenied
 from .pubsub import get_pubsub
 from .server import decode_payload
 from .socket import Socket
+from .transports.trust import BEARER
 from .transports.websocket import PhoenixConsumer
 from .wire import json
 from .wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
@@ -41,11 +43,13 @@ async def connect(
     *,
     user: Any = None,
     session: Any = None,
+    auth_token: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> TestSocket:
     """Connect as a V2 client. Raises ConnectionRefused when ``connect`` says so.
 
-    `user` and `session` are put into the scope as an authentication middleware would.
+    `user` and `session` are put into the scope as an authentication middleware would;
+    `auth_token` travels as phoenix.js's ``authToken`` does.
     """
     callbacks.thread_sensitive = True
     query = urlencode({"vsn": "2.0.0", **(params or {})})
@@ -54,6 +58,7 @@ async def connect(
         PhoenixConsumer.as_asgi(socket=socket_class),
         f"/socket/websocket?{query}",
         headers=pairs,
+        subprotocols=_subprotocols(auth_token),
     )
     communicator.scope["extensions"] = {"websocket.http.response": {}}
     for name, value in (("user", user), ("session", session)):
@@ -67,6 +72,13 @@ async def connect(
     if answer["type"] == "websocket.close":
         raise ConnectionRefused(403)
     return TestSocket(communicator)
+
+
+def _subprotocols(auth_token: str | None) -> list[str]:
+    if auth_token is None:
+        return []
+    encoded = base64.b64encode(auth_token.encode()).decode().rstrip("=")
+    return ["phoenix", f"{BEARER}{encoded}"]
 
 
 class TestSocket:

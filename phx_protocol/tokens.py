@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.core import signing
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
+from django.http.cookie import parse_cookie
 
 from .exceptions import ConnectionRefused
 from .logs import get_logger
@@ -26,6 +29,7 @@ from .socket import Socket
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.sessions.backends.base import SessionBase
 
 logger = get_logger("phx_protocol.socket")
 
@@ -65,26 +69,47 @@ def verify(token: Any, *, salt: str = SALT, max_age: int | None = DAY) -> Any:
         ) from None
 
 
-def user_token(user: AbstractBaseUser) -> str:
+class SessionEnded(BadSignature):
+    """A token that was made for a session which did not come along, or has ended."""
+
+
+def user_token(user: AbstractBaseUser, session: SessionBase | None = None) -> str:
     """A token for `user`, who must be saved; it ends with the password it was made under.
 
-    Raises ValueError for an anonymous visitor. ``user_of`` is the way back.
+    With `session` it counts only together with the cookie of that session, and ends with it:
+    for pages of the same site, whose token a logout is to end. Raises ValueError for an
+    anonymous visitor. ``user_of`` is the way back.
     """
     if user.pk is None:
         raise ValueError(f"no token for {user!r}, who has no primary key")
     key = user._meta.pk.value_to_string(user)
-    return sign([key, _digest(user.get_session_auth_hash())], salt=USER_SALT)
+    parts = [key, _digest(user.get_session_auth_hash())]
+    if session is not None:
+        parts.append(_digest(session.session_key or ""))
+    return sign(parts, salt=USER_SALT)
 
 
-async def user_of(token: Any, max_age: int | None = DAY) -> AbstractBaseUser:
+async def user_of(
+    token: Any, max_age: int | None = DAY, session_key: str | None = None
+) -> AbstractBaseUser:
     """The user whose ``user_token`` this is, made at most `max_age` seconds ago (None: whenever).
 
-    Raises SignatureExpired, or BadSignature also when the user is gone, is inactive or has
-    changed the password since.
+    `session_key` is that of the cookie that came along. Raises SignatureExpired, SessionEnded
+    for a token that needs another one, or BadSignature, also when the user is gone, is inactive
+    or has changed the password since.
     """
-    key, digest = verify(token, salt=USER_SALT, max_age=max_age)
+    key, digest, *session = verify(token, salt=USER_SALT, max_age=max_age)
+    if session and not await _is_signed_in(session[0], session_key or ""):
+        raise SessionEnded("the session that the token was made for has ended")
     user: AbstractBaseUser = await database_sync_to_async(_load)(key, digest)
     return user
+
+
+async def _is_signed_in(digest: str, session_key: str) -> bool:
+    if digest != _digest(session_key):
+        return False
+    store = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    return await store.aget("_auth_user_id") is not None
 
 
 def _load(key: str, digest: str) -> AbstractBaseUser:
@@ -117,14 +142,15 @@ class TokenSocket(Socket):
     """A socket whose ``user`` is the one that its token names, whatever the session says.
 
     The token is phoenix.js's ``authToken``, made by ``user_token`` or ``{% phx_token %}``. It
-    is checked ahead of ``connect``, once: ``disconnect(id)`` ends the sockets of a user who is
+    is checked ahead of ``connect``, once: ``disconnect_user`` ends the sockets of a user who is
     to go before that. A token that is missing, forged, too old, or not of an active user is
     refused with 403 and a line in the log.
     """
 
     #: seconds for which a token is good; None for ever
     token_max_age: ClassVar[int | None] = DAY
-    #: whether there must be one; without one the user is otherwise the session's, or anonymous
+    #: whether there must be one; without one, or when the session that it was made for has ended,
+    #: the user is otherwise the session's, or anonymous
     token_required: ClassVar[bool] = True
     #: name of the connect parameter that is read, and taken out of ``params``, when there is no
     #: ``authToken`` (phoenix.js before 1.8); None for none. URLs end up in logs: prefer the other.
@@ -137,10 +163,21 @@ class TokenSocket(Socket):
         token = self.auth_token or given
         try:
             if token:
-                self.scope["user"] = await user_of(token, self.token_max_age)
+                key = self._session_key()
+                self.scope["user"] = await user_of(token, self.token_max_age, key)
             elif self.token_required:
                 raise BadSignature("there is no token")
+        except SessionEnded as error:
+            if self.token_required:
+                raise self._refused(error) from error
         except BadSignature as error:
-            logger.warning("%s: refused with 403: %s", type(self).__name__, error)
-            raise ConnectionRefused(403) from error
+            raise self._refused(error) from error
         await super().authorize(params)
+
+    def _session_key(self) -> str | None:
+        cookies = parse_cookie(self.connect_info.header("cookie") or "")
+        return cookies.get(settings.SESSION_COOKIE_NAME)
+
+    def _refused(self, error: BadSignature) -> ConnectionRefused:
+        logger.warning("%s: refused with 403: %s", type(self).__name__, error)
+        return ConnectionRefused(403)

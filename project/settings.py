@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from phx_protocol.contrib import access_logs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = True
@@ -23,10 +25,16 @@ INSTALLED_APPS = [
     "project.chat",
 ]
 
-# <- phx_protocol: which class answers which topic
+# <- phx_protocol: which class answers which topic, and whose sockets those are
 PHX_PROTOCOL = {
     "CHANNELS": {"room:*": "project.chat.channels.RoomChannel"},
+    "SOCKETS": {"/socket": "project.chat.sockets.ChatSocket"},
+    "LONGPOLL": True,  # for networks that let no WebSocket through
+    "THROTTLE": {"*": "50/s", "phx_join": "20/s"},
 }
+
+# <- phx_protocol: no tokens in the log of the server
+access_logs.install()
 
 # <- phx_protocol: how broadcasts reach the other processes, when there are any
 REDIS_URL = os.environ.get("PHX_REDIS_URL")

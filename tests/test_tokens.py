@@ -9,12 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import signing
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import BadSignature, SignatureExpired
 from django.template import Context, Engine
+from django.test import Client as Browser
 from django.test import RequestFactory, override_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -398,13 +401,59 @@ async def test_connect_may_still_refuse_a_good_token(ada: User) -> None:
     assert (refused.value.status, refused.value.reason) == (429, "not ada")
 
 
+# ------------------------------------------------------- tokens that end with a session
+
+
+async def signed_in(user: User) -> Browser:
+    browser = Browser()
+    await sync_to_async(browser.force_login)(user)
+    return browser
+
+
+def cookie(browser: Browser) -> dict[str, str]:
+    name = settings.SESSION_COOKIE_NAME
+    return (
+        {"cookie": f"{name}={browser.cookies[name].value}"}
+        if name in browser.cookies
+        else {}
+    )
+
+
+async def test_a_token_of_a_session_counts_with_its_cookie_until_the_logout(
+    ada: User,
+) -> None:
+    browser, other = await signed_in(ada), await signed_in(ada)
+    token = user_token(ada, browser.session)
+    headers = cookie(browser)
+    socket = await connect(WhoSocket, auth_token=token, headers=headers)
+    assert (await socket.join("who")).reply["user"] == "ada"
+    await socket.close()
+    for wrong in ({}, cookie(other), {"cookie": "sessionid=none"}):
+        with pytest.raises(ConnectionRefused):
+            await connect(WhoSocket, auth_token=token, headers=wrong)
+    await sync_to_async(browser.logout)()
+    with pytest.raises(ConnectionRefused):  # the cookie may have been copied
+        await connect(WhoSocket, auth_token=token, headers=headers)
+
+
+async def test_after_the_logout_an_optional_token_is_as_good_as_none(ada: User) -> None:
+    browser = await signed_in(ada)
+    token = user_token(ada, browser.session)
+    await sync_to_async(browser.logout)()
+    socket = await connect(OptionalSocket, auth_token=token)
+    assert (await socket.join("who")).reply["user"] == ""
+    await socket.close()
+    with pytest.raises(ConnectionRefused):
+        await connect(OptionalSocket, auth_token=token + "x")
+
+
 # --------------------------------------------------------------------- the template
 
 
-def render(**context: Any) -> str:
+def render(options: str = "", **context: Any) -> str:
     libraries = {"phx_protocol": "phx_protocol.templatetags.phx_protocol"}
     template = Engine(libraries=libraries).from_string(
-        "{% load phx_protocol %}<{% phx_token %}>"
+        "{% load phx_protocol %}<{% phx_token " + options + " %}>"
     )
     return template.render(Context(context))
 
@@ -420,6 +469,16 @@ def test_the_template_tag_gives_the_token_of_the_requests_user(db: None) -> None
     token = render(request=request_of(ada)).strip("<>")
     assert verify(token, salt="phx_protocol.user_token") == verify(
         user_token(ada), salt="phx_protocol.user_token"
+    )
+
+
+def test_the_template_tag_makes_tokens_that_end_with_the_session(db: None) -> None:
+    ada = User.objects.create_user("ada")
+    request = request_of(ada)
+    request.session = SimpleNamespace(session_key="key")
+    token = render("ends_with_session=True", request=request).strip("<>")
+    assert verify(token, salt="phx_protocol.user_token") == verify(
+        user_token(ada, request.session), salt="phx_protocol.user_token"
     )
 
 

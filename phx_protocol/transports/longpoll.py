@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core import signing
+from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import options
 from ..exceptions import ConnectionRefused
@@ -50,7 +51,11 @@ class LongPollConsumer:
 
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
-        """The ASGI application for requests of `socket`."""
+        """The ASGI application for requests of `socket`. Raises ImproperlyConfigured."""
+        if not options(socket).longpoll:
+            raise ImproperlyConfigured(
+                f"{socket.__name__} serves no long-poll: switch LONGPOLL on, or set longpoll = True on it"
+            )
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

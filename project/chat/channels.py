@@ -22,11 +22,10 @@ class NewMessage(msgspec.Struct):
 class RoomChannel(Channel):
     """The topic ``room:<name>``."""
 
+    login_required = True
     room: Room
 
     async def join(self, payload: Any) -> tuple[str, dict[str, Any]]:
-        if not self.socket.user.is_authenticated:
-            return "error", {"reason": "unauthorized"}
         try:
             self.room = await Room.objects.aget(name=self.subtopic)
         except Room.DoesNotExist:
@@ -48,6 +47,6 @@ class RoomChannel(Channel):
             await self.broadcast("new_msg", message.as_payload())
         return "ok"
 
-    @event("typing")
+    @event("typing", throttle="10/s")
     async def typing(self, payload: Any) -> None:
         await self.broadcast_from("typing", {"name": self.socket.user.get_username()})

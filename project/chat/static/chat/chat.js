@@ -1,13 +1,16 @@
 import { Socket } from "../phoenix/phoenix.mjs";
 
 const $ = (id) => document.getElementById(id);
-const { topic, user } = $("chat").dataset;
+const { topic, user, token } = $("chat").dataset;
 const log = $("log");
 const messages = $("messages");
 
 // --- the socket and its channel
 
-const socket = new Socket("/socket");
+const socket = new Socket("/socket", {
+  authToken: token, // not a parameter: URLs end up in logs
+  longPollFallbackMs: 3000, // where no WebSocket gets through
+});
 const channel = socket.channel(topic);
 
 channel.on("new_msg", show);
