@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import django
 from channels.routing import URLRouter
+from django.apps import apps
 from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
@@ -25,12 +27,14 @@ def get_phoenix_application(
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
     `http` serves what is not ours; default ``get_asgi_application()``.
     """
-    django = http or get_asgi_application()  # first: it sets Django up
+    if not apps.ready:  # first: what follows needs Django
+        django.setup(set_prefix=False)
+    other = http or get_asgi_application()
     from .routing import patterns
 
     mounts = patterns(sockets)
     websocket_router = URLRouter([*mounts, re_path(r"", _not_found)])  # type: ignore[arg-type]
-    http_router = URLRouter([*mounts, re_path(r"", _without_route(django))])  # type: ignore[arg-type]
+    http_router = URLRouter([*mounts, re_path(r"", _without_route(other))])  # type: ignore[arg-type]
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -46,10 +50,10 @@ def get_phoenix_application(
     return application
 
 
-def _without_route(django: Application) -> Any:
+def _without_route(other: Application) -> Any:
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         # Django resolves the URL itself
-        await django(
+        await other(
             {k: v for k, v in scope.items() if k != "url_route"}, receive, send
         )
 

@@ -29,7 +29,7 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
 
 def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
     chosen = options(socket)
-    transports = (
+    transports: Any = (
         (PhoenixConsumer, chosen.websocket),
         (LongPollConsumer, chosen.longpoll),
     )

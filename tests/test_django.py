@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -107,3 +110,18 @@ class WithoutDatabase(UserChannel):
 
 class Everything(Socket):
     channels = {"users": WithoutDatabase}
+
+
+def test_an_application_with_an_http_side_of_its_own_sets_django_up() -> None:
+    code = (
+        "from phx_protocol.asgi import get_phoenix_application as get\n"
+        "async def http(scope, receive, send): ...\n"
+        "get({'/socket': 'phx_protocol.Socket'}, http=http)\n"
+        "from django.apps import apps\n"
+        "assert apps.ready and apps.is_installed('phx_protocol')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        check=True,
+    )

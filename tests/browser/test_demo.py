@@ -8,30 +8,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests import servers
+from tests.browser.pages import Visit, heard_out
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
-CHROMIUM = "/usr/bin/chromium"
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
 HELLO = "Hello from a Django view!"
-
-expect.set_options(timeout=PATIENCE)
 
 
 @dataclass
@@ -93,55 +81,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[D
     demo = prepare(tmp_path_factory.mktemp("demo"), redis_url)
     with demo.running():
         yield demo
-
-
-@pytest.fixture
-def console() -> Iterator[list[str]]:
-    """The errors in the consoles of all pages; one that is left fails the test."""
-    errors: list[str] = []
-    yield errors
-    assert errors == []
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=OPTIONS
-        )
-        yield browser
-        await browser.close()
-
-
-Visit = Callable[[], Awaitable[Page]]
-
-
-@pytest.fixture
-async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
-    """Makes the page of a new visitor, who shares no cookies with the others."""
-    pages: list[Page] = []
-
-    def listen(said: ConsoleMessage) -> None:
-        if said.type == "error":
-            console.append(said.text)
-
-    async def new_page() -> Page:
-        page = await (await browser.new_context()).new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", listen)
-        page.on("pageerror", lambda error: console.append(str(error)))
-        pages.append(page)
-        return page
-
-    yield new_page
-    for page in pages:
-        if not page.is_closed():
-            await heard_out(page)
-
-
-async def heard_out(page: Page) -> None:
-    """What the page has logged so far has arrived here: messages come in order."""
-    await page.evaluate("0")
 
 
 async def sign_in(page: Page, name: str) -> None:
@@ -244,7 +183,8 @@ async def test_pages_join_again_by_themselves_when_the_server_is_back(
             assert await page.evaluate("window.neverReloaded") is True
             await heard_out(page)
             await page.close()  # before the server stops again
-    down = re.compile(r"WebSocket connection to '\S+' failed")
+    # that the server was away, over WebSocket and then over long-poll
+    down = re.compile(r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_REFUSED")
     console[:] = [error for error in console if not down.match(error)]
 
 
@@ -263,6 +203,19 @@ async def test_an_anonymous_visitor_is_told_to_sign_in_and_comes_back_to_the_roo
     await expect(page).to_have_url(demo.url("/rooms/lobby/"))
     await expect_status(page, "connected")
     await expect(notice).to_be_hidden()
+
+
+async def test_signing_out_ends_the_chat_in_other_tabs_too(
+    demo: Demo, visit: Visit
+) -> None:
+    page = await enter(visit, demo, "hedy")
+    other = await page.context.new_page()
+    await other.goto(demo.url("/rooms/lobby/"))
+    await expect_status(other, "connected")
+    await page.get_by_role("button", name="Sign out").click()
+    notice = other.get_by_role("alert")
+    await expect(notice).to_contain_text("for people who have signed in (unauthorized)")
+    await other.close()
 
 
 async def test_a_whole_visit_leaves_the_console_without_errors(

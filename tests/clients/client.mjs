@@ -1,7 +1,24 @@
 // What the scenarios need around phoenix.js: waiting for events, always with an end.
 
+import { createRequire } from "node:module";
+
+const require = createRequire(import.meta.url);
 const PATIENCE = 4000;
 const AGAIN = 10; // ms until phoenix.js reconnects or joins again
+
+export const WebSocket = require("ws");
+
+// phoenix.js of before it could do without a browser
+const FOR_BROWSERS = ["phoenix-1.2.1", "phoenix-1.6"];
+
+// The Socket of an npm package, and the transport of that name
+export function load({ package: name, transport }) {
+  if (FOR_BROWSERS.includes(name)) {
+    global.window = { WebSocket, XMLHttpRequest: require("xhr2") }; // the others have fetch
+  }
+  const { Socket, LongPoll } = require(name);
+  return { Socket, transport: { WebSocket, LongPoll }[transport] };
+}
 
 // Things that happened and were not taken yet. take() waits for the next one.
 export class Inbox {
@@ -16,10 +33,10 @@ export class Inbox {
     taker ? taker(item) : this.items.push(item);
   }
 
-  take() {
+  take(patience = PATIENCE) {
     if (this.items.length) return Promise.resolve(this.items.shift());
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`waited in vain for ${this.what}`)), PATIENCE);
+      const timer = setTimeout(() => reject(new Error(`waited in vain for ${this.what}`)), patience);
       this.takers.push((item) => {
         clearTimeout(timer);
         resolve(item);
@@ -55,10 +72,10 @@ export class Stage {
     Object.assign(this, { Socket, transport, url, topic, sockets: [] });
   }
 
-  socket(params = {}, options = {}) {
+  socket(params = {}, { mount = "/socket", ...options } = {}) {
     const again = () => AGAIN;
     const { transport } = this;
-    const socket = new this.Socket(`${this.url}/socket`, {
+    const socket = new this.Socket(`${this.url}${mount}`, {
       transport, params, reconnectAfterMs: again, rejoinAfterMs: again, ...options,
     });
     socket.opens = new Inbox("an open connection");

@@ -1,0 +1,62 @@
+"""Debian's Chromium, and visitors with pages in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+from tests.browser.pages import PATIENCE, Visit, heard_out
+
+CHROMIUM = "/usr/bin/chromium"
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def console() -> Iterator[list[str]]:
+    """The errors in the consoles of all pages; one that is left fails the test."""
+    errors: list[str] = []
+    yield errors
+    assert errors == []
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=OPTIONS
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
+    """Makes the page of a new visitor, who shares no cookies with the others."""
+    pages: list[Page] = []
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            console.append(said.text)
+
+    async def new_page() -> Page:
+        page = await (await browser.new_context()).new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: console.append(str(error)))
+        pages.append(page)
+        return page
+
+    yield new_page
+    for page in pages:
+        if not page.is_closed():
+            await heard_out(page)

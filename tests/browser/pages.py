@@ -1,0 +1,18 @@
+"""What the tests do with pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from playwright.async_api import Page, expect
+
+PATIENCE = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
+
+Visit = Callable[[], Awaitable[Page]]
+
+expect.set_options(timeout=PATIENCE)
+
+
+async def heard_out(page: Page) -> None:
+    """What the page has logged so far has arrived here: messages come in order."""
+    await page.evaluate("0")

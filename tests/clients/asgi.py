@@ -1,0 +1,16 @@
+"""The conformance application with what only the clients' scenarios need."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.conformance.settings")
+
+from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+
+application = get_phoenix_application(
+    {
+        "/socket": "tests.clients.sockets.ClientSocket",
+        "/brief": "tests.clients.sockets.BriefSocket",
+    }
+)
