@@ -43,10 +43,11 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	cd $* && npm install --no-audit --no-fund --loglevel=error
 	touch $@
 
-# redis-server and chromium, from Debian, when they are missing
+# redis-server, chromium and nginx, from Debian, when they are missing
 debian:
-	@command -v redis-server >/dev/null && command -v chromium >/dev/null || \
-		( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq redis-server chromium >/dev/null )
+	@PATH=$$PATH:/usr/sbin; command -v redis-server >/dev/null && command -v chromium >/dev/null && \
+		command -v nginx >/dev/null || \
+		( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq redis-server chromium nginx >/dev/null )
 
 clean:
 	rm -rf $(VENV) project/node_modules tests/node_modules build *.egg-info

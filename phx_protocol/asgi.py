@@ -53,9 +53,7 @@ def get_phoenix_application(
 def _without_route(other: Application) -> Any:
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         # Django resolves the URL itself
-        await other(
-            {k: v for k, v in scope.items() if k != "url_route"}, receive, send
-        )
+        await other({k: v for k, v in scope.items() if k != "url_route"}, receive, send)
 
     return application
 

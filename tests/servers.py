@@ -1,9 +1,10 @@
-"""Real servers for the tests: Redis, Daphne, uvicorn, hypercorn, granian, each as users start it."""
+"""Real servers for the tests: Redis, nginx, Daphne, uvicorn, hypercorn, granian, as users start them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,8 +75,12 @@ class Server:
         self.log = log
 
     @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://{self.address}"
 
     def logged(self) -> str:
         return self.log.read_text(errors="replace")
@@ -142,4 +147,48 @@ def redis(directory: Path, port: int | None = None) -> Iterator[Server]:
     with run(
         [*args, "--dir", str(directory)], port, directory / f"redis-{port}.log"
     ) as running:
+        yield running
+
+
+NGINX = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    upstream processes {{
+        {upstreams}
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://processes;
+            add_header x-upstream $upstream_addr;  # who answered, the last of several
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, *upstreams: Server) -> Iterator[Server]:
+    """An nginx that sends request after request to the next of `upstreams`, as it does unless told
+    otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
+    """
+    port = free_port()
+    home = directory / f"nginx-{port}"
+    home.mkdir()
+    listed = "\n        ".join(f"server 127.0.0.1:{s.port};" for s in upstreams)
+    (home / "nginx.conf").write_text(NGINX.format(port=port, upstreams=listed))
+    # Debian keeps it where only root's PATH leads
+    executable = shutil.which("nginx") or "/usr/sbin/nginx"
+    args = [executable, "-p", str(home), "-c", "nginx.conf", "-e", "stderr"]
+    with run(args, port, home / "log") as running:
         yield running

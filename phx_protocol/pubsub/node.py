@@ -236,20 +236,20 @@ class PubSub:
                     message = await self.layer.receive(self.groups.channel_name)
                     self.report(None)
                     delay = 0.1
-                    self._take(message)
-                    await self.take_turns()
+                    await self._take(message)
             except Exception as error:
                 self.report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
 
-    def _take(self, message: dict[str, Any]) -> None:
+    async def _take(self, message: dict[str, Any]) -> None:
         """One message of the layer; a bad one costs a line in the log and nothing else."""
         try:
             if message.get("type") == layer_message.BROADCAST:
                 if message.get("node") != self.name:
                     for broadcast, from_id in layer_message.unpack(message):
                         self.deliver(broadcast, from_id=from_id, strict=False)
+                        await self.take_turns()
             elif message.get("type") == layer_message.REPLY:
                 self._take_reply(message)
             elif message.get("type") == layer_message.RELAY:

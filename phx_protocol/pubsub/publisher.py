@@ -15,7 +15,7 @@ from .message import group_name
 #: how many broadcasts may wait for the layer before a publisher has to wait as well
 OUTBOX = 1000
 #: how many broadcasts travel in one message at the most, and how many bytes of payload
-BATCH = 100
+BATCH = 1000
 BATCH_BYTES = 256 * 1024
 
 Entry = tuple[Broadcast, str | None, asyncio.Future[None]]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from channels.exceptions import ChannelFull
@@ -40,6 +40,8 @@ RETRY = 0.05
 TELL_TIMEOUT = 2.0
 #: seconds in which an answer saves the acknowledgement
 SOON = 0.005
+#: requests that are known when they come a second time
+REMEMBERED = 1000
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
@@ -66,7 +68,11 @@ class Relay:
         self._handlers: dict[str, Handler] = {}
         self._listeners: dict[str, Callable[[Body], None]] = {}
         self._calls: dict[str, Call] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Future[Body]] = {}
+        self._taken: dict[str, None] = {}  # ids of requests, the newest last
+        # who is told of an answer that comes after all
+        self._late: dict[str, Callable[[Body], None]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
 
     def serve(self, name: str, handler: Handler) -> None:
@@ -79,10 +85,20 @@ class Relay:
         self._listeners[name] = listener
 
     async def ask(
-        self, channel: str, name: str, body: Body, *, patience: float, timeout: float
+        self,
+        channel: str,
+        name: str,
+        body: Body,
+        *,
+        patience: float,
+        timeout: float,
+        late: Callable[[Body], None] | None = None,
     ) -> Body:
         """The answer of the node that reads `channel`. Raises NoAnswer when it has not taken
-        the request after `patience` seconds, or not answered after `timeout`."""
+        the request after `patience` seconds, or not answered after `timeout`.
+
+        `late` is called with an answer that crossed the end of this call.
+        """
         node, call = self._node, Call()
         id = f"{node.name}.{next(self._ids)}"
         self._calls[id] = call
@@ -98,12 +114,40 @@ class Relay:
                 async with asyncio.timeout(timeout):
                     return await call.answer
             except (TimeoutError, asyncio.CancelledError) as error:
+                self._give_up(id, timeout, late)
                 await self.tell(channel, "cancel", id=id)
                 if isinstance(error, TimeoutError):
                     raise NoAnswer(f"no answer to {name!r} in time") from error
                 raise
             finally:
-                del self._calls[id]
+                self._calls.pop(id, None)
+
+    def _give_up(
+        self, id: str, timeout: float, late: Callable[[Body], None] | None
+    ) -> None:
+        answer = self._calls.pop(id).answer
+        if late is None:
+            return
+        if answer.done() and not answer.cancelled():
+            late(answer.result())
+        else:
+            self._late[id] = late
+            self._node.loop.call_later(timeout, self._late.pop, id, None)
+
+    def note_soon(self, channel: str, name: str, body: Body) -> None:
+        """``tell`` of a note, from where nothing can wait."""
+        self._keep(self.tell(channel, "note", name=name, body=body))
+
+    def _keep(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._node.loop.create_task(run)
+        self._telling.add(task)
+        task.add_done_callback(self._kept)
+        return task
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        if not task.cancelled():
+            task.exception()  # who still waits has it; nobody else wants it
 
     async def tell(self, channel: str, do: str, **fields: Any) -> None:
         """Send what needs no answer; it is lost when the layer does not take it for a while."""
@@ -123,7 +167,10 @@ class Relay:
         message = _message(do=do, **fields)
         while True:
             try:
-                return await self._node.layer.send(channel, message)  # type: ignore[no-any-return]
+                # Never cancelled in the middle: redis-py cuts its connection then, and below
+                # Python 3.12 its wait_for() swallows a cancellation, or a timeout, now and then.
+                sending = self._keep(self._node.layer.send(channel, message))
+                return await asyncio.shield(sending)
             except ChannelFull:
                 pass
             except Exception as error:
@@ -138,16 +185,21 @@ class Relay:
             raise layer_message.Unreadable(f"version {message.get('v')!r:.100}")
         do, id = message["do"], message.get("id", "")
         if do == "ask":
-            task = self._running[id] = self._node.loop.create_task(
-                self._answer(message)
-            )
-            task.add_done_callback(lambda task: self._running.pop(id, None))
+            # a layer that took it may fail to say so, and it is sent again
+            if id not in self._taken:
+                self._taken[id] = None
+                if len(self._taken) > REMEMBERED:
+                    del self._taken[next(iter(self._taken))]
+                self._keep(self._answer(message))
         elif do == "note":
             if message.get("node") != self._node.name:  # it has told itself
                 self._listeners[message["name"]](message["body"])
         elif do == "cancel":
             if id in self._running:
                 self._running[id].cancel()
+        elif id in self._late:
+            if do == "answer":
+                self._late.pop(id)(message["body"])
         elif id in self._calls:  # not one that has given up
             call = self._calls[id]
             if not call.taken.done():
@@ -158,11 +210,16 @@ class Relay:
     async def _answer(self, request: Body) -> None:
         channel, id = request["from"], request["id"]
         run = asyncio.ensure_future(self._handlers[request["name"]](request["body"]))
+        self._running[id] = run
+        run.add_done_callback(lambda run: self._running.pop(id, None))
         try:
             await asyncio.wait({run}, timeout=SOON)
             if not run.done():  # an answer tells as much as "taken" does
                 await self.tell(channel, "taken", id=id)
-            await self.tell(channel, "answer", id=id, body=await run)
+            await asyncio.wait({run})
+            # told even when it is cancelled by now: who asked may have to give it back
+            if not run.cancelled():
+                await self.tell(channel, "answer", id=id, body=run.result())
         except asyncio.CancelledError:
             run.cancel()
             raise

@@ -158,6 +158,8 @@ class LongPollConsumer:
             if not await self._is_gone():
                 await self._send({**start, "headers": [length, *JSON]})
                 await self._send(part)
+                # this one waits while the client is behind; what it cannot see is in the kernel
+                await self._send({**part, "body": b""})
                 written = not await self._is_gone()
             await self._send({"type": "http.response.body", "body": b""})
         finally:

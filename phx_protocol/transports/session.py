@@ -13,7 +13,7 @@ import binascii
 import functools
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -208,14 +208,15 @@ class LongPollSession:
         return Batch(200, self._numbers, b",".join(frames))
 
     async def _settled(self) -> None:
-        """Wait for what became of the batch in flight; unknown counts as not written."""
+        """Wait for what became of the batch in flight. Unknown after SESSION_TIMEOUT, it was not
+        written: who polls again has not got it."""
         if self._in_flight is None:
             return
-        in_flight = self._in_flight
+        number, _, settled = self._in_flight
+        # by the batch's clock and not this poll's, which may end before
         timeout = self.options.longpoll["SESSION_TIMEOUT"]
-        await asyncio.wait({in_flight[2]}, timeout=timeout)
-        if self._in_flight is in_flight:
-            self.confirm_now(in_flight[0], False)
+        self._loop.call_later(timeout, self.confirm_now, number, False)
+        await asyncio.wait({settled})
 
     async def confirm(self, number: int, written: bool) -> None:
         """As `confirm_now`; another node's session has to be told so."""
@@ -341,7 +342,9 @@ class RemoteSession:
 
     async def poll(self) -> Batch:
         try:
-            answer = await self._ask("poll", self._window + self._patience)
+            answer = await self._ask(
+                "poll", self._window + self._patience, self._give_back
+            )
         except NoAnswer:
             return GONE
         return Batch(answer["status"], answer["number"], answer["messages"].encode())
@@ -364,13 +367,29 @@ class RemoteSession:
             self._channel, "note", name="longpoll.confirm", body=body
         )
 
-    async def _ask(self, what: str, timeout: float, **body: Any) -> dict[str, Any]:
+    def _give_back(self, answer: dict[str, Any]) -> None:
+        """An answer for which no client waits any more; the next poll shall not wait for it."""
+        if answer["number"]:
+            self._relay.note_soon(
+                self._channel,
+                "longpoll.confirm",
+                {"session": self.id, "number": answer["number"], "written": False},
+            )
+
+    async def _ask(
+        self,
+        what: str,
+        timeout: float,
+        late: Callable[[dict[str, Any]], None] | None = None,
+        **body: Any,
+    ) -> dict[str, Any]:
         return await self._relay.ask(
             self._channel,
             f"longpoll.{what}",
             {"session": self.id, **body},
             patience=self._patience,
             timeout=timeout,
+            late=late,
         )
 
 

@@ -14,6 +14,11 @@ _layers = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {"hosts": [_redis], "capacity": 100_000},
     },
+    # as it comes: 100 messages
+    "core-default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [_redis]},
+    },
     "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
 }
 

@@ -10,3 +10,9 @@ class SmallSocket(ConformanceSocket):
     max_frame_size = 200_000
     max_topic_length = 100
     inbound = 50
+
+
+class PolledSocket(ConformanceSocket):
+    """Its polls end soon."""
+
+    longpoll = {"WINDOW": 2}
