@@ -30,14 +30,15 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
+        kind = record.msg
         if record.exc_info and record.exc_info[0] is not None:
-            cause = (record.msg, record.exc_info[0], getattr(record, "cause", None))
+            cause = (kind, record.exc_info[0], getattr(record, "cause", None))
             if not self._may(cause, TRACEBACKS):
                 record.msg = f"{record.msg} ({record.exc_info[0].__name__}, as before)"
                 record.exc_info = None
-        if self._may(record.msg, LINES):
+        if self._may(kind, LINES):
             return True
-        self._hold(record)
+        self._hold((record.name, record.levelno, kind))
         return False
 
     def _may(self, kind: Any, limit: int) -> bool:
@@ -52,8 +53,7 @@ class Repeats(logging.Filter):
         self._written[kind] = since, count + 1
         return count < limit
 
-    def _hold(self, record: logging.LogRecord) -> None:
-        kind = (record.name, record.levelno, record.msg)
+    def _hold(self, kind: tuple[str, int, str]) -> None:
         self._held[kind] = self._held.get(kind, 0) + 1
         try:
             loop = asyncio.get_running_loop()

@@ -90,8 +90,11 @@ class UvicornEdge(Edge):
             parser.max_message_size = min(size, parser.max_message_size or size)
 
     def read_in_steps(self) -> None:
-        # uvloop always reads 256 kB at once: only what the kernel keeps can be less
-        _keep_less(self.transport.get_extra_info("socket"))
+        # uvloop always reads 256 kB at once: only what the kernel keeps can be less. Of a
+        # connection that is gone already it raises ValueError.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STEP)
 
     def abort(self) -> None:
         self.transport.abort()
@@ -127,11 +130,6 @@ class DaphneEdge(Edge):
 
     def abort(self) -> None:
         self.protocol.transport.abortConnection()
-
-
-def _keep_less(connection: Any) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STEP)
 
 
 def edge_for(send: Send) -> Edge:

@@ -128,18 +128,19 @@ class PhoenixConsumer:
             lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
         )
         handle_in, now = self.socket.handle_in, asyncio.get_running_loop().time
-        turn, began = 0, now()
+        turn, began, in_a_turn = 0, now(), FRAMES_IN_A_TURN
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
             lifetime.seen_at = now()
             turn += 1
-            if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+            if self.socket.waiting or turn % in_a_turn == 0:
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
             if turn == FLOOD:
                 if lifetime.seen_at - began < FLOOD_SECONDS:
+                    in_a_turn = 1
                     self._outgoing.edge.read_in_steps()
                 turn, began = 0, lifetime.seen_at
             frame = event.get("text")
