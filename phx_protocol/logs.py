@@ -12,6 +12,8 @@ PERIOD = 10.0
 #: how many lines of one kind, and tracebacks of one cause, are written in that time
 LINES = 20
 TRACEBACKS = 1
+#: kinds that are remembered; they are few, unless somebody's texts are not
+KINDS = 10_000
 
 
 class Repeats(logging.Filter):
@@ -46,9 +48,7 @@ class Repeats(logging.Filter):
         since, count = self._written.get(kind, (now, 0))
         if now - since >= PERIOD:
             since, count = now, 0
-        if (
-            len(self._written) > 10_000
-        ):  # kinds are few, unless somebody's texts are not
+        if len(self._written) > KINDS:
             self._written.clear()
         self._written[kind] = since, count + 1
         return count < limit

@@ -152,7 +152,7 @@ class Socket:
         )
         self.waiting = 0  # frames that the channels have not taken yet
         self._servers: dict[str, ChannelServer] = {}
-        self._throttles: dict[type[Channel], list[Throttles]] = {}
+        self._throttles: dict[type[Channel], Throttles] = {}
         self._fastlanes: dict[type[Channel], Fastlane] = {}
         self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
@@ -272,17 +272,18 @@ class Socket:
             self.serializer, self.transport.prepare, channel_class._intercepts
         )
 
-    def throttles(self, channel_class: type[Channel]) -> list[Throttles]:
+    def throttles(self, channel_class: type[Channel]) -> tuple[Throttles, ...]:
         """The rates that this client's messages for `channel_class` are held to."""
-        found = self._throttles.get(channel_class)
-        if found is None:
-            # those of the setting are kept once, under what all channels have in common
-            own = channel_class._rates
-            shared = self.throttles(Channel) if channel_class is not Channel else []
-            rates = own if channel_class is not Channel else _rates(self.options)
-            found = [*shared, Throttles(rates)] if rates else shared
-            self._throttles[channel_class] = found
-        return found
+        shared, own = _rates(self.options), channel_class._rates
+        if not shared and not own:
+            return ()
+        # those of the setting are kept under what all channels have in common
+        kept = ((Channel, shared), (channel_class, own))
+        return tuple(
+            self._throttles.setdefault(key, Throttles(rates))
+            for key, rates in kept
+            if rates
+        )
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # in the socket's own context: a broadcaster's must not leak into its receivers

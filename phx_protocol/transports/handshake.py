@@ -35,7 +35,6 @@ class Handshake:
         self.headers = headers_of(self.scope)
         self.params: dict[str, Any] = {}
         self._started = time.perf_counter()
-        self.took = 0.0  # seconds until the request was let in
 
     def log_request(self) -> None:
         if self.options.transport_log is not None:
@@ -75,7 +74,7 @@ class Handshake:
             )
             raise ConnectionRefused(403)
 
-    async def admit(self, auth_token: str | None) -> Serializer:
+    async def admit(self, auth_token: str | None, transport: str) -> Serializer:
         """Negotiate the version and ask the socket's ``connect``; the Origin was checked before."""
         socket, params = self.socket, self.params
         serializer = for_version(params.get("vsn", "1.0.0"), socket.versions())
@@ -98,8 +97,22 @@ class Handshake:
             logger.exception("%s.connect crashed", type(socket).__name__)
             raise ConnectionRefused(500) from error
         self._check_room()  # others may have come meanwhile
-        self.took = time.perf_counter() - self._started
+        self._log_connected(transport, serializer)
         return serializer
+
+    def _log_connected(self, transport: str, serializer: Serializer) -> None:
+        """``CONNECTED TO``, as ``Phoenix.Logger`` has it."""
+        socket, took = self.socket, time.perf_counter() - self._started
+        if socket.log is not None and logger.isEnabledFor(socket.log):
+            logger.log(
+                socket.log,
+                "CONNECTED TO %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
+                type(socket).__name__,
+                took * 1000,
+                transport,
+                type(serializer).__name__,
+                socket.filtered(socket.params),
+            )
 
     def _check_room(self) -> None:
         limit = self.options.max_connections
@@ -107,18 +120,3 @@ class Handshake:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
-
-
-def log_connected(handshake: Handshake, serializer: Serializer) -> None:
-    """``CONNECTED TO``, as ``Phoenix.Logger`` has it."""
-    socket = handshake.socket
-    if socket.log is not None and logger.isEnabledFor(socket.log):
-        logger.log(
-            socket.log,
-            "CONNECTED TO %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
-            type(socket).__name__,
-            handshake.took * 1000,
-            socket.transport.name,
-            type(serializer).__name__,
-            socket.filtered(socket.params),
-        )

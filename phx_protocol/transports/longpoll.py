@@ -22,7 +22,7 @@ from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.json import encode
 from ..wire.reasons import Refusal
-from .handshake import Handshake, log_connected
+from .handshake import Handshake
 from .http import BodyTooLarge, Disconnected, Receive, Send, read_body, respond
 from .session import Batch, LongPollSession, RemoteSession, sessions_of
 
@@ -122,11 +122,10 @@ class LongPollConsumer:
         """A new session; 410 says that there was none, and phoenix.js then polls the new one."""
         socket = self.handshake.socket
         serializer = await self.handshake.admit(
-            self.handshake.headers.get("x-phoenix-authtoken")
+            self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
         )
         session = await sessions_of(self.pubsub).open(socket, serializer)
         address = await self.pubsub.address()
-        log_connected(self.handshake, serializer)
         token = signing.dumps([session.id, address], salt=SALT)
         await self._answer({"status": 410, "token": token, "messages": []})
 

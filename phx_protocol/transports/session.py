@@ -90,8 +90,7 @@ class LongPollSession:
         self._lifetime = Lifetime(
             1.5 * self._window,
             self.options.max_connection_age,
-            lambda: self.close(CloseCode.IDLE, Reason.CLOSED),
-            lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
+            self.close,
         )
 
     async def open(self, serializer: Serializer) -> None:

@@ -18,7 +18,7 @@ from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .edge import edge_for
-from .handshake import Handshake, log_connected
+from .handshake import Handshake
 from .http import Receive, Send, respond
 from .inbound import refused
 from .lifetime import Lifetime
@@ -124,8 +124,7 @@ class PhoenixConsumer:
         lifetime = self._lifetime = Lifetime(
             self.options.timeout,
             self.options.max_connection_age,
-            lambda: self.close(CloseCode.IDLE, Reason.CLOSED),
-            lambda: self.close(CloseCode.COME_BACK, Reason.CLOSED),
+            self.close,
         )
         handle_in, now = self.socket.handle_in, asyncio.get_running_loop().time
         turn, began, in_a_turn = 0, now(), FRAMES_IN_A_TURN
@@ -190,12 +189,12 @@ class PhoenixConsumer:
 
     async def _handshake(self) -> Serializer | None:
         """Let the connection in, or answer why not and return None."""
-        handshake = self._request = Handshake(self.socket)
+        handshake = Handshake(self.socket)
         try:
             handshake.log_request()
             handshake.read_params()
             await handshake.check_origin()
-            return await handshake.admit(bearer_token(self.scope))
+            return await handshake.admit(bearer_token(self.scope), self.name)
         except ConnectionRefused as refused:
             await self._refuse(refused.status, refused.reason)
             return None
@@ -212,7 +211,6 @@ class PhoenixConsumer:
         with contextlib.suppress(OSError):
             await edge.send(accept)
         edge.limit_frames(self.options.max_frame_size)
-        log_connected(self._request, serializer)
 
     async def _refuse(self, status: int, reason: str) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""
