@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from django.db.models import Model
+
 
 class Requirement(NamedTuple):
     """``login_required`` and ``permission_required``; permissions imply a login."""
@@ -35,10 +37,15 @@ class Requirement(NamedTuple):
 
 
 async def reloaded(user: Any) -> Any:
-    """`user` as the database has it now; anonymous when gone or inactive."""
+    """`user` as the database has it now; anonymous when gone or inactive.
+
+    A user that is no model (of a token, say) stays.
+    """
+    if not isinstance(user, Model) or user.pk is None:
+        return user
     from django.contrib.auth.models import AnonymousUser
 
-    if user is None or not user.is_authenticated or user.pk is None:
-        return user
-    found = await type(user)._default_manager.filter(pk=user.pk).afirst()
-    return found if found is not None and found.is_active else AnonymousUser()
+    # not type(user), which may be a lazy object's
+    found = await user.__class__._default_manager.filter(pk=user.pk).afirst()
+    is_active = found is not None and getattr(found, "is_active", True)
+    return found if is_active else AnonymousUser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,6 +208,15 @@ async def test_a_user_who_is_gone_is_anonymous_from_then_on(
     await areauthorize(topic="members")
     await members.assert_ended()
     await free.assert_reply(await free.push("delete"), "error", UNAUTHORIZED)
+
+
+async def test_a_user_of_no_model_stays_who_it_is() -> None:
+    user = SimpleNamespace(pk=7, is_authenticated=True, is_active=True)
+    socket = await connect(UserSocket, user=user)
+    members = await socket.join("members")
+    await areauthorize(user=user)
+    await members.assert_reply(await members.push("nothing"), "error")
+    await socket.close()
 
 
 async def ended(*rooms: TestChannel) -> None:

@@ -66,6 +66,28 @@ const scenarios = {
     assert.notEqual(channel.state, "joined");
   },
 
+  "asks again and again when a join is denied": async (stage) => {
+    const socket = await stage.connect();
+    const joins = join(socket.channel("members:1", { permanent: false }));
+    for (const _ of [1, 2, 3]) {
+      assert.deepEqual((await joins.take()).response, { reason: "members only" });
+    }
+  },
+
+  "stays away when a join is denied for good": async (stage) => {
+    const socket = await stage.connect();
+    const clock = await stage.channel(socket, "room:clock");
+    const channel = socket.channel("members:1", { permanent: true });
+    const closes = new Inbox("phx_close");
+    channel.onClose(() => closes.put(true));
+    const joins = join(channel);
+    assert.deepEqual((await joins.take()).response, { reason: "members only" });
+    await closes.take();
+    await ask(clock, "later", { ms: 150, v: "long after a rejoin would have come" });
+    assert.equal(joins.items.length, 0);
+    assert.equal(channel.state, "closed");
+  },
+
   "is told that no channel matches the topic": async (stage) => {
     const socket = await stage.connect();
     const answer = await join(socket.channel("nowhere:1", {})).take();

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from phx_protocol import Channel, event
+from phx_protocol import Channel, JoinDenied, event
 from tests.conformance.channels import ConformanceSocket
 
 
@@ -15,10 +15,20 @@ class TokenChannel(Channel):
         return "ok", {"token": self.socket.auth_token}
 
 
-class ClientSocket(ConformanceSocket):
-    """The conformance socket, and a channel that tells the token that the server saw."""
+class MembersChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        raise JoinDenied({"reason": "members only"}, permanent=payload["permanent"])
 
-    channels = {**ConformanceSocket.channels, "token": TokenChannel}
+
+class ClientSocket(ConformanceSocket):
+    """The conformance socket, a channel that tells the token that the server saw, and one that
+    lets nobody in."""
+
+    channels = {
+        **ConformanceSocket.channels,
+        "token": TokenChannel,
+        "members:*": MembersChannel,
+    }
 
 
 class BriefSocket(ConformanceSocket):

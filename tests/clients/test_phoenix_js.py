@@ -23,6 +23,7 @@ EVERYWHERE = [
     "is refused by connect",
     "joins",
     "is denied a join",
+    "stays away when a join is denied for good",
     "is told that no channel matches the topic",
     "gets a push just after the join",
     "gets a reply to a push",
@@ -34,6 +35,7 @@ EVERYWHERE = [
     "joins again by itself when the channel crashed",
     "stays away when the channel stopped",
 ]
+ASKS_AGAIN = ["asks again and again when a join is denied"]  # 1.2.1 does not
 RECONNECTS = ["reconnects and joins again when the server disconnects it"]
 HEARTBEATS = ["has its heartbeats answered"]
 TOKENS = ["has its auth token seen by the server"]
@@ -50,15 +52,17 @@ BEFORE_NDJSON = [
     "has a new session to join in when the server disconnects it",
 ]
 SINCE_V1 = EVERYWHERE + RECONNECTS + HEARTBEATS
-SINCE_1_8 = SINCE_V1 + TOKENS + BYTES
+SINCE_1_8 = SINCE_V1 + ASKS_AGAIN + TOKENS + BYTES
 # the npm package of tests/package.json and the transport; 1.2.1 speaks V1, which has no bytes,
 # and understands no long-poll but that of its age
 RUNS = {
     ("phoenix", "WebSocket"): SINCE_1_8,
     ("phoenix-1.8.12", "WebSocket"): SINCE_1_8,
     ("phoenix-1.2.1", "WebSocket"): SINCE_V1,
-    ("phoenix", "LongPoll"): EVERYWHERE + RECONNECTS + TOKENS + POLLS + SENDS_BYTES,
-    ("phoenix-1.6", "LongPoll"): EVERYWHERE + POLLS + BEFORE_NDJSON,
+    ("phoenix", "LongPoll"): (
+        EVERYWHERE + ASKS_AGAIN + RECONNECTS + TOKENS + POLLS + SENDS_BYTES
+    ),
+    ("phoenix-1.6", "LongPoll"): EVERYWHERE + ASKS_AGAIN + POLLS + BEFORE_NDJSON,
 }
 
 Checks = dict[str, dict[str, Any]]

@@ -52,6 +52,7 @@ application = observed(
         {
             "/socket": "tests.integration.sockets.SmallSocket",
             "/polled": "tests.integration.sockets.PolledSocket",
+            "/guarded": "tests.integration.sockets.GuardedSocket",
         }
     )
 )

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+from phx_protocol import Channel, adisconnect_user, areauthorize, event
 from tests.conformance.channels import ConformanceSocket
 
 
@@ -16,3 +20,37 @@ class PolledSocket(ConformanceSocket):
     """Its polls end soon."""
 
     longpoll = {"WINDOW": 2}
+
+
+class GuardedChannel(Channel):
+    """Open until somebody shuts it, on all processes."""
+
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    async def authorize(self) -> bool:
+        return self.params.get("stays", "yes") == "yes" or not self.assigns.get(
+            "joined"
+        )
+
+    async def after_join(self) -> None:
+        self.assigns["joined"] = True
+
+    @event("shut")
+    async def shut(self, payload: Any) -> Any:
+        await areauthorize(topic=self.topic)
+        return "ok"
+
+    @event("log_out")
+    async def log_out(self, payload: Any) -> Any:
+        await adisconnect_user(SimpleNamespace(pk=payload["user"]))
+        return "ok"
+
+
+class GuardedSocket(ConformanceSocket):
+    """A client is whom it says, and leaves when it is asked to (``stays=no``)."""
+
+    channels = {"guarded": GuardedChannel}
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        self.scope["user"] = SimpleNamespace(pk=params["user"], is_authenticated=True)

@@ -87,6 +87,34 @@ async def test_disconnect_closes_sockets_on_every_process(two: Two) -> None:
         assert await user.closed() == 1001
 
 
+@pytest.fixture
+def guarded(layer: dict[str, str], tmp_path: Path) -> Iterator[Two]:
+    application = "tests.integration.asgi:application"
+    with (
+        servers.serve("uvicorn", tmp_path / "g1", application, **layer) as one,
+        servers.serve("uvicorn", tmp_path / "g2", application, **layer) as two,
+    ):
+        yield one, two
+
+
+async def test_a_logout_and_a_reauthorize_reach_every_process(guarded: Two) -> None:
+    one, other = guarded
+    async with (
+        Client(one.url, "/guarded", user="1") as near,
+        Client(other.url, "/guarded", user="1") as far,
+        Client(other.url, "/guarded", user="2") as stranger,
+        Client(other.url, "/guarded", user="3", stays="no") as leaver,
+    ):
+        for client in (near, far, stranger, leaver):
+            await client.join("guarded")
+        assert (await near.ask("guarded", "shut"))[0] == "ok"
+        await leaver.until("phx_close")
+        assert (await stranger.ask("guarded", "shut"))[0] == "ok"  # is still there
+        await stranger.push("guarded", "log_out", {"user": "1"})
+        assert await near.closed() == await far.closed() == 1001
+        assert (await stranger.ask("guarded", "shut"))[0] == "ok"
+
+
 async def test_a_killed_process_leaves_nothing_that_hurts_the_rest(two: Two) -> None:
     one, other = two
     async with joined("room:killed", one, other) as (sender, victim):

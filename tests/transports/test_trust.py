@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from django.test import Client
 
 from phx_protocol import Channel, ConnectionRefused, Socket
 from phx_protocol.testing import connect
+from tests.transports.longpoll import Client as LongPollClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,6 +31,7 @@ class WhoChannel(Channel):
 
 class WhoSocket(Socket):
     channels = {"who": WhoChannel}
+    longpoll = True
 
 
 class UncheckedSocket(WhoSocket):
@@ -45,38 +48,58 @@ async def cookie() -> str:
     return await sync_to_async(sign_in)()
 
 
-async def who(
+Who = Callable[[type[Socket], dict[str, Any], dict[str, str]], Awaitable[str]]
+
+
+async def over_websocket(
     socket_class: type[Socket], params: dict[str, Any], headers: dict[str, str]
 ) -> str:
-    socket = await connect(
-        socket_class, params, headers={"host": "testserver", **headers}
-    )
+    headers = {"host": "testserver", **headers}
+    socket = await connect(socket_class, params, headers=headers)
     answer = (await socket.join("who")).reply["user"]
     await socket.close()
     return str(answer)
 
 
-async def test_a_cookie_alone_is_an_anonymous_visitor(cookie: str) -> None:
+async def over_longpoll(
+    socket_class: type[Socket], params: dict[str, Any], headers: dict[str, str]
+) -> str:
+    client = LongPollClient(socket_class, params, headers)
+    answer = await client.open()
+    if answer["status"] != 410:
+        raise ConnectionRefused(answer["status"])
+    return str((await client.join("who"))["response"]["user"])
+
+
+@pytest.fixture(params=[over_websocket, over_longpoll])
+def who(request: pytest.FixtureRequest) -> Who:
+    """Whom a request with these headers is taken for."""
+    return request.param  # type: ignore[no-any-return]
+
+
+async def test_a_cookie_alone_is_an_anonymous_visitor(who: Who, cookie: str) -> None:
     assert await who(WhoSocket, {}, {"cookie": cookie}) == ""
 
 
-async def test_a_checked_origin_makes_the_session_count(cookie: str) -> None:
+async def test_a_checked_origin_makes_the_session_count(who: Who, cookie: str) -> None:
     headers = {"cookie": cookie, "origin": "http://testserver"}
     assert await who(WhoSocket, {}, headers) == "ada"
 
 
-async def test_an_origin_that_nobody_checked_does_not(cookie: str) -> None:
+async def test_an_origin_that_nobody_checked_does_not(who: Who, cookie: str) -> None:
     headers = {"cookie": cookie, "origin": "http://testserver"}
     assert await who(UncheckedSocket, {}, headers) == ""
 
 
-async def test_a_same_origin_fetch_makes_the_session_count(cookie: str) -> None:
+async def test_a_same_origin_fetch_makes_the_session_count(
+    who: Who, cookie: str
+) -> None:
     headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
     assert await who(UncheckedSocket, {}, headers) == "ada"
 
 
 async def test_a_csrf_token_makes_the_session_count_and_a_wrong_one_does_not(
-    cookie: str,
+    who: Who, cookie: str
 ) -> None:
     secret = _get_new_csrf_string()
     headers = {"cookie": f"{cookie}; {settings.CSRF_COOKIE_NAME}={secret}"}
@@ -86,7 +109,7 @@ async def test_a_csrf_token_makes_the_session_count_and_a_wrong_one_does_not(
     assert await who(UncheckedSocket, {"_csrf_token": "short"}, headers) == ""
 
 
-async def test_another_origin_is_refused(cookie: str) -> None:
+async def test_another_origin_is_refused(who: Who, cookie: str) -> None:
     with pytest.raises(ConnectionRefused) as refused:
         await who(WhoSocket, {}, {"cookie": cookie, "origin": "http://evil.test"})
     assert refused.value.status == 403
