@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from channels.exceptions import DenyConnection
@@ -56,12 +57,19 @@ class ConnectionRefused(DenyConnection):  # type: ignore[misc]
     """Raise it in ``Socket.connect`` to refuse the connection with an HTTP answer.
 
     `status` is the HTTP status (default 403), `reason` the body as text (default empty,
-    as Phoenix answers). A server without the ASGI extension ``websocket.http.response``
-    (Daphne) answers 403 whatever the status. Mirrors ``:error`` and ``{:error, term}`` of
+    as Phoenix answers), `headers` are further ones (``{"retry-after": "60"}``). A server without
+    the ASGI extension ``websocket.http.response`` (Daphne) answers 403 whatever the status;
+    over long-poll the JSON says 403 (500 for a 5xx) and the reason. Mirrors ``:error`` and ``{:error, term}`` of
     ``c:Phoenix.Socket.connect/3``.
     """
 
-    def __init__(self, status: int = 403, reason: str = "") -> None:
+    def __init__(
+        self,
+        status: int = 403,
+        reason: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.headers = dict(headers or {})

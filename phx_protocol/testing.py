@@ -68,7 +68,8 @@ async def connect(
     answer = await communicator.receive_output(TIMEOUT)
     if answer["type"] == "websocket.http.response.start":
         body = await communicator.receive_output(TIMEOUT)
-        raise ConnectionRefused(answer["status"], body["body"].decode())
+        said = {k.decode(): v.decode() for k, v in answer["headers"]}
+        raise ConnectionRefused(answer["status"], body["body"].decode(), said)
     if answer["type"] == "websocket.close":
         raise ConnectionRefused(403)
     return TestSocket(communicator)

@@ -41,7 +41,8 @@ class EchoSocket(Socket):
 
     async def connect(self, params: dict[str, Any]) -> None:
         if "status" in params:
-            raise ConnectionRefused(int(params["status"]), "go away")
+            headers = {"Retry-After": "60"}
+            raise ConnectionRefused(int(params["status"]), "go away", headers)
         if "crash" in params:
             raise RuntimeError("crash")
 
@@ -50,6 +51,7 @@ async def test_a_refusal_is_an_http_answer() -> None:
     with pytest.raises(ConnectionRefused) as refused:
         await connect(EchoSocket, {"status": "429"})
     assert (refused.value.status, refused.value.reason) == (429, "go away")
+    assert refused.value.headers["retry-after"] == "60"
 
 
 async def test_a_crash_in_connect_is_a_500_and_logged(
@@ -243,5 +245,9 @@ async def test_the_transport_log_and_the_connect_log(
     caplog.set_level("INFO")
     socket = await connect(LoggedSocket, {"token": "secret"})
     await socket.close()
+    with pytest.raises(ConnectionRefused):
+        await connect(LoggedSocket, {"status": "403", "token": "secret"})
+    assert "REFUSED CONNECTION TO LoggedSocket" in caplog.text
+    assert "Transport: websocket\n  Serializer: V2JSONSerializer" in caplog.text
     assert "websocket /socket/websocket from" in caplog.text
     assert "CONNECTED TO LoggedSocket" in caplog.text and "secret" not in caplog.text

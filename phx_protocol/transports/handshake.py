@@ -89,24 +89,26 @@ class Handshake:
         try:
             await authenticate(self.scope, self.headers, params, checked)
             await socket.authorize(socket.params)
-        except ConnectionRefused:
-            raise
         except DenyConnection as error:
+            self._log("REFUSED CONNECTION TO", transport, serializer)
+            if isinstance(error, ConnectionRefused):
+                raise
             raise ConnectionRefused(403) from error
         except Exception as error:
             logger.exception("%s.connect crashed", type(socket).__name__)
             raise ConnectionRefused(500) from error
         self._check_room()  # others may have come meanwhile
-        self._log_connected(transport, serializer)
+        self._log("CONNECTED TO", transport, serializer)
         return serializer
 
-    def _log_connected(self, transport: str, serializer: Serializer) -> None:
-        """``CONNECTED TO``, as ``Phoenix.Logger`` has it."""
+    def _log(self, what: str, transport: str, serializer: Serializer) -> None:
+        """As ``Phoenix.Logger`` has it."""
         socket, took = self.socket, time.perf_counter() - self._started
         if socket.log is not None and logger.isEnabledFor(socket.log):
             logger.log(
                 socket.log,
-                "CONNECTED TO %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
+                "%s %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
+                what,
                 type(socket).__name__,
                 took * 1000,
                 transport,

@@ -23,7 +23,15 @@ from ..socket import Socket
 from ..wire.json import encode
 from ..wire.reasons import Refusal
 from .handshake import Handshake
-from .http import BodyTooLarge, Disconnected, Receive, Send, read_body, respond
+from .http import (
+    BodyTooLarge,
+    Disconnected,
+    Receive,
+    Send,
+    raw_headers,
+    read_body,
+    respond,
+)
 from .session import Batch, LongPollSession, RemoteSession, sessions_of
 
 logger = get_logger("phx_protocol.transport")
@@ -244,7 +252,8 @@ class LongPollConsumer:
         answer: dict[str, Any] = {"status": 500 if refused.status >= 500 else 403}
         if refused.reason:
             answer["reason"] = refused.reason
-        await self._answer(answer)
+        headers = [*JSON, *raw_headers(refused.headers)]
+        await respond(self._send, 200, encode(answer), headers)
 
     async def _answer(self, answer: dict[str, Any], status: int = 200) -> None:
         await respond(self._send, status, encode(answer), JSON)

@@ -19,7 +19,7 @@ from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .edge import edge_for
 from .handshake import Handshake
-from .http import Receive, Send, respond
+from .http import TEXT, Receive, Send, raw_headers, respond
 from .inbound import refused
 from .lifetime import Lifetime
 from .outgoing import Outgoing
@@ -31,6 +31,7 @@ logger = get_logger("phx_protocol.transport")
 SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
+NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
 #: frames that one socket is read before the others have a turn
 FRAMES_IN_A_TURN = 16
 #: so many frames in so many seconds are a flood, of which the server is let read less at once
@@ -196,7 +197,7 @@ class PhoenixConsumer:
             await handshake.check_origin()
             return await handshake.admit(bearer_token(self.scope), self.name)
         except ConnectionRefused as refused:
-            await self._refuse(refused.status, refused.reason)
+            await self._refuse(refused)
             return None
 
     async def _open(self, serializer: Serializer) -> None:
@@ -212,23 +213,23 @@ class PhoenixConsumer:
             await edge.send(accept)
         edge.limit_frames(self.options.max_frame_size)
 
-    async def _refuse(self, status: int, reason: str) -> None:
+    async def _refuse(self, refused: ConnectionRefused) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""
-        send, body = self._send, reason.encode()
+        status, body = refused.status, refused.reason.encode()
+        headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
-            return await respond(send, status, body)
-        plain = (status, body) == (403, b"")  # what every server answers to a close
-        if not plain and "websocket.http.response" in (
-            self.scope.get("extensions") or {}
-        ):
-            return await respond(send, status, body, kind="websocket.http")
-        await send({"type": "websocket.close", "code": 1008})
+            return await respond(self._send, status, body, headers)
+        # what every server answers to a close
+        plain = (status, body, refused.headers) == (403, b"", {})
+        extensions = self.scope.get("extensions") or {}
+        if not plain and "websocket.http.response" in extensions:
+            kind = "websocket.http"
+            return await respond(self._send, status, body, headers, kind)
+        await self._send({"type": "websocket.close", "code": 1008})
 
     async def _answer_http(self) -> None:
         """A request without an upgrade: connect has its say first, then it is 400."""
         if self.scope["method"] != "GET":
-            return await self._refuse(400, "")
-        if await self._handshake() is not None:
-            await self._refuse(
-                400, "this is a WebSocket endpoint: an upgrade is expected"
-            )
+            await self._refuse(ConnectionRefused(400))
+        elif await self._handshake() is not None:
+            await self._refuse(ConnectionRefused(400, NO_UPGRADE))
