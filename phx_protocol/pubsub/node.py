@@ -59,6 +59,7 @@ class PubSub:
         self.groups = Groups(self.layer, self.report)
         self.publisher = Publisher(self.layer, self.name, self.report)
         self._listener: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
@@ -285,22 +286,21 @@ class PubSub:
         else:
             self._stop()
 
-    def _stop(self) -> asyncio.Task[None] | None:
-        """The end of the listener; who needs one starts another. Returns what it was."""
+    def _stop(self) -> None:
+        """The end of the listener; who needs one starts another."""
         if self._timer is not None:
             self._timer.cancel()
         listener, self._listener = self._listener, None
         self._named.clear()
         self.groups.close()
         if listener is not None:
-            listener.cancel()
-        return listener
+            self._ending = self.loop.create_task(_end(listener))
 
     async def close(self) -> None:
         """Stop, and wait until nothing runs any more."""
-        listener = self._stop()
-        if listener is not None:
-            await asyncio.gather(listener, return_exceptions=True)
+        self._stop()
+        if self._ending is not None:
+            await self._ending
 
     def report(self, error: BaseException | None) -> None:
         """How the layer took the last call: said once an outage; local delivery goes on."""
@@ -313,6 +313,13 @@ class PubSub:
             )
         else:
             logger.warning("the channel layer works again")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    # below Python 3.12 redis-py's wait_for() swallows a cancellation now and then
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
 
 
 _nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]

@@ -57,7 +57,7 @@ class Call:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.taken: asyncio.Future[None] = loop.create_future()
-        self.answer: asyncio.Future[Body] = loop.create_future()
+        self.answer: asyncio.Future[Body | None] = loop.create_future()
 
 
 class Relay:
@@ -68,7 +68,7 @@ class Relay:
         self._handlers: dict[str, Handler] = {}
         self._listeners: dict[str, Callable[[Body], None]] = {}
         self._calls: dict[str, Call] = {}
-        self._running: dict[str, asyncio.Future[Body]] = {}
+        self._running: dict[str, asyncio.Future[Body | None]] = {}
         self._taken: dict[str, None] = {}  # ids of requests, the newest last
         # who is told of an answer that comes after all
         self._late: dict[str, Callable[[Body], None]] = {}
@@ -112,7 +112,10 @@ class Relay:
                     await self._send(channel, "ask", **request)
                     await call.taken
                 async with asyncio.timeout(timeout):
-                    return await call.answer
+                    answer = await call.answer
+                if answer is None:
+                    raise NoAnswer(f"{name!r} failed over there")
+                return answer
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, late)
                 await self.tell(channel, "cancel", id=id)
@@ -129,10 +132,15 @@ class Relay:
         if late is None:
             return
         if answer.done() and not answer.cancelled():
-            late(answer.result())
+            self._hand_over(late, answer.result())
         else:
             self._late[id] = late
             self._node.loop.call_later(timeout, self._late.pop, id, None)
+
+    @staticmethod
+    def _hand_over(late: Callable[[Body], None], answer: Body | None) -> None:
+        if answer is not None:
+            late(answer)
 
     def note_soon(self, channel: str, name: str, body: Body) -> None:
         """``tell`` of a note, from where nothing can wait."""
@@ -199,7 +207,7 @@ class Relay:
                 self._running[id].cancel()
         elif id in self._late:
             if do == "answer":
-                self._late.pop(id)(message["body"])
+                self._hand_over(self._late.pop(id), message["body"])
         elif id in self._calls:  # not one that has given up
             call = self._calls[id]
             if not call.taken.done():
@@ -209,22 +217,24 @@ class Relay:
 
     async def _answer(self, request: Body) -> None:
         channel, id = request["from"], request["id"]
-        run = asyncio.ensure_future(self._handlers[request["name"]](request["body"]))
+        run = asyncio.ensure_future(self._handle(request))
         self._running[id] = run
         run.add_done_callback(lambda run: self._running.pop(id, None))
+        await asyncio.wait({run}, timeout=SOON)
+        if not run.done():  # an answer tells as much as "taken" does
+            await self.tell(channel, "taken", id=id)
+        await asyncio.wait({run})
+        # told even when it is cancelled by now: who asked may have to give it back
+        if not run.cancelled():
+            await self.tell(channel, "answer", id=id, body=run.result())
+
+    async def _handle(self, request: Body) -> Body | None:
+        """The answer, or None for a request that cannot be answered."""
         try:
-            await asyncio.wait({run}, timeout=SOON)
-            if not run.done():  # an answer tells as much as "taken" does
-                await self.tell(channel, "taken", id=id)
-            await asyncio.wait({run})
-            # told even when it is cancelled by now: who asked may have to give it back
-            if not run.cancelled():
-                await self.tell(channel, "answer", id=id, body=run.result())
-        except asyncio.CancelledError:
-            run.cancel()
-            raise
+            return await self._handlers[request["name"]](request["body"])
         except Exception:
             logger.exception("a request of another node failed: %.300r", request)
+            return None
 
 
 def _message(**fields: Any) -> Body:
