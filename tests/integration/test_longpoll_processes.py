@@ -442,3 +442,27 @@ async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
                 assert after == list(range(500))
             assert [len(client.homes) for client in everybody] == sessions
             assert len(direct.homes) == 1
+
+
+# ------------------------------------------------------------ a process is stopped
+
+
+async def test_a_process_that_is_stopped_sends_its_clients_to_the_other(
+    mortal: Cluster,
+) -> None:
+    """With SIGTERM, as a deployment does: the waiting polls of its sessions are answered 410."""
+    one, two, _ = mortal
+    session = RawSession()
+    await session.open(one.port)
+    join = ["1", "1", "bench:stopped", "phx_join", {}]
+    assert await session.send(one.port, join) == {"status": 200}
+    assert len((await session.poll(two.port))["messages"]) == 1
+    relayed = await session.request(two.port, "GET", "&n=stopped")
+    await logged("poll stopped waits", two)
+    await asyncio.to_thread(one.stop)
+    answer = await relayed.answer()
+    assert answer["status"] == 410 and answer["token"] != session.token
+    session.token = answer["token"]
+    assert await session.send(two.port, join) == {"status": 200}
+    assert len((await session.poll(two.port))["messages"]) == 1
+    assert "Traceback" not in one.logged()
