@@ -7,6 +7,9 @@ from ..socket import Socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 
+#: frames that are taken of one socket before the others have a turn
+FRAMES_IN_A_TURN = 16
+
 logger = get_logger("phx_protocol.transport")
 
 

@@ -14,6 +14,7 @@ import functools
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -31,7 +32,7 @@ from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .bound import Bound
-from .inbound import refused
+from .inbound import FRAMES_IN_A_TURN, refused
 from .lifetime import Lifetime
 
 logger = get_logger("phx_protocol.transport")
@@ -111,11 +112,12 @@ class LongPollSession:
             logger.warning("a POST is answered with 413: it has %d lines", len(frames))
             return 413
         async with self._turn:
-            for frame in frames:
+            for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return 410
-                if self.socket.waiting:
-                    await asyncio.sleep(0)  # what came before it has its turn first
+                if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+                    # what came before has its turn first, and so have the other sockets
+                    await asyncio.sleep(0)
                 if status := self._take(frame):
                     return status
         return 200
@@ -133,11 +135,11 @@ class LongPollSession:
             return REFUSED[code]
         except DecodeError as error:
             logger.warning("ending a session: %.300s", error)
-            self._end(Reason.CRASH, error)
+            self.close(CloseCode.CRASH, Reason.CRASH, error)
             return 408  # as Phoenix, which takes ten seconds to say so
         except Exception as error:
             logger.exception("ending a session")
-            self._end(Reason.CRASH, error)
+            self.close(CloseCode.CRASH, Reason.CRASH, error)
             return 500
 
     # ------------------------------------------------------------ the way out
@@ -202,9 +204,8 @@ class LongPollSession:
             if count and size + len(frame) > max_bytes:
                 break
             size, count = size + len(frame), count + 1
-        frames = [self._frames[i] for i in range(count)]
         self._in_flight = (self._numbers, count, self._loop.create_future())
-        return Batch(200, self._numbers, b",".join(frames))
+        return Batch(200, self._numbers, b",".join(islice(self._frames, count)))
 
     async def _settled(self) -> None:
         """Wait for what became of the batch in flight. Unknown after SESSION_TIMEOUT, it was not
@@ -246,16 +247,14 @@ class LongPollSession:
         )
         self.close(CloseCode.OVERLOADED, Reason.CLOSED)
 
-    def close(self, code: int, reason: Reason) -> None:
+    def close(
+        self, code: int, reason: Reason, exception: BaseException | None = None
+    ) -> None:
         """End it: what waits is dropped, a poll is answered 410. The code is a WebSocket's."""
-        if not self._is_closed:
-            refusals[code] += 1
-        self._end(reason)
-
-    def _end(self, reason: Reason, exception: BaseException | None = None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
+        refusals[code] += 1
         self._lifetime.stop()
         self._bound.stop()
         self._frames.clear()

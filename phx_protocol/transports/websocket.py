@@ -20,7 +20,7 @@ from ..wire.serializers import Serializer
 from .edge import edge_for
 from .handshake import Handshake
 from .http import TEXT, Receive, Send, raw_headers, respond
-from .inbound import refused
+from .inbound import FRAMES_IN_A_TURN, refused
 from .lifetime import Lifetime
 from .outgoing import Outgoing
 from .trust import bearer_token
@@ -32,8 +32,6 @@ SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
 NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
-#: frames that one socket is read before the others have a turn
-FRAMES_IN_A_TURN = 16
 #: so many frames in so many seconds are a flood, of which the server is let read less at once
 FLOOD = 256
 FLOOD_SECONDS = 0.2
