@@ -11,7 +11,7 @@ from phx_protocol.socket import load_socket
 
 
 class Command(BaseCommand):
-    help = "Lists the sockets, their topic patterns in order, and the channel classes."
+    help = "Lists the sockets, their transports, topic patterns in order, and channel classes."
 
     def handle(self, *args: Any, **kwargs: Any) -> None:
         for mount, target in options().sockets.items():
@@ -21,7 +21,11 @@ class Command(BaseCommand):
             except Exception as error:
                 raise CommandError(f"{mount}: {error}") from error
             name = f"{socket_class.__module__}.{socket_class.__qualname__}"
-            self.stdout.write(self.style.MIGRATE_HEADING(f"{mount}  {name}"))
+            chosen = options(socket_class)
+            paths: Any = [t for t in (chosen.websocket, chosen.longpoll) if t]
+            transports = ", ".join(path["PATH"].strip("/") for path in paths)
+            heading = f"{mount} ({transports})  {name}"
+            self.stdout.write(self.style.MIGRATE_HEADING(heading))
             width = max((len(pattern) for pattern, _ in routes), default=0)
             for pattern, route in routes:
                 channel = route.channel_class
