@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTEST := $(BIN)/python -m pytest
+# two files at a time: most of them wait for servers
+SPREAD := -n 2 --dist loadfile
 
 .PHONY: demo test test-all lint format bench debian clean
 
@@ -14,10 +16,11 @@ demo: $(VENV)/.installed project/node_modules/.installed
 	$(BIN)/python manage.py runserver 127.0.0.1:8000
 
 test: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
-	$(PYTEST) -q -m "not big"
+	$(PYTEST) -q -m "not big" $(SPREAD)
 
 test-all: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
-	$(PYTEST) -q
+	$(PYTEST) -q -m "not big" $(SPREAD)
+	$(PYTEST) -q -m big
 	.ci/other-pythons
 
 lint: $(VENV)/.installed

@@ -66,8 +66,9 @@ async def replay_all(base: str) -> Results:
     ]
     timed = [v for v in wanted if any("max_s" in step for step in v["steps"])]
     results: Results = {}
-    for batch in (timed, [v for v in wanted if v not in timed]):
-        limit = asyncio.Semaphore(4)
+    # what is timed mostly waits
+    for batch, jobs in ((timed, 8), ([v for v in wanted if v not in timed], 4)):
+        limit = asyncio.Semaphore(jobs)
         for case, problems, *_ in await asyncio.gather(
             *(replay.run_one(base, v, 2.0, limit) for v in batch)
         ):
