@@ -62,6 +62,7 @@ class EventHandler:
         assert self.requirement is not None
         if not await self.requirement.is_met_by(channel.socket.user):
             refusals[Refusal.UNAUTHORIZED] += 1
+            logger.warning("%s: unauthorized", channel.topic)
             return "error", {"reason": Refusal.UNAUTHORIZED}
         answer: Answer = await self._call(channel, payload)
         return answer
@@ -191,6 +192,7 @@ class Channel:
         a payload. The default answers an error and logs a warning; Phoenix crashes the channel.
         """
         logger.warning("%s: unhandled event %.100r", self.topic, event)
+        refusals[Refusal.UNHANDLED_EVENT] += 1
         return "error", {"reason": Refusal.UNHANDLED_EVENT}
 
     async def handle_out(self, event: str, payload: Any) -> None:
@@ -293,8 +295,8 @@ class Channel:
             for name, old in inherited.items():
                 cls._events[name] = EventHandler(value, old.requirement, old.rate)
             for name, requirement, rate in getattr(value, "_phx_events", ()):
-                if name in inherited:
-                    old = inherited[name]
+                if name in cls._events:
+                    old = cls._events[name]
                     requirement, rate = requirement or old.requirement, rate or old.rate
                 cls._events[name] = EventHandler(value, requirement, rate)
         cls._callbacks = {name: as_async(getattr(cls, name)) for name in _CALLBACKS}

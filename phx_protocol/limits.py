@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from .wire.messages import JOIN
 
-#: how often this process refused something: ``Refusal`` or ``CloseCode`` -> times
+#: how often this process refused something: ``Refusal``, ``CloseCode``, or the HTTP status of a
+#: connection that was refused -> times
 refusals: Counter[str | int] = Counter()
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -81,13 +82,16 @@ class Throttles:
 
     def of(self, event: str) -> list[Throttle]:
         names = (event,) if event == JOIN else ("*", event)
-        return [self._throttles[name] for name in names if name in self._throttles]
+        return [
+            self._throttles[n] for n in dict.fromkeys(names) if n in self._throttles
+        ]
 
 
 def retry_after(throttles: list[Throttle], now: float) -> float:
     """Seconds until all `throttles` let one more through; 0 when they did, and counted it."""
     wait = max((throttle.wait(now) for throttle in throttles), default=0.0)
-    if not wait:
+    if wait < 1e-6:  # what a coarse clock and rounding leave
+        wait = 0.0
         for throttle in throttles:
             throttle.take(now)
     return wait

@@ -32,7 +32,7 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        kind = record.msg
+        kind = str(record.msg)
         if record.exc_info and record.exc_info[0] is not None:
             cause = (kind, record.exc_info[0], getattr(record, "cause", None))
             if not self._may(cause, TRACEBACKS):

@@ -22,9 +22,20 @@ def close_sockets_of(sender: Any, user: Any, **kwargs: Any) -> None:
     except RuntimeError:
         try:
             disconnect_user(user)
-        except BroadcastError as error:
-            logger.error("the sockets of %s may be open still: %s", user, error)
+        except (BroadcastError, RuntimeError) as error:
+            _say(user, error)
     else:  # where nothing may wait
-        task = loop.create_task(adisconnect_user(user))
+        task = loop.create_task(_close_sockets_of(user))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+
+async def _close_sockets_of(user: Any) -> None:
+    try:
+        await adisconnect_user(user)
+    except BroadcastError as error:
+        _say(user, error)
+
+
+def _say(user: Any, error: Exception) -> None:
+    logger.error("sockets of the user %s may be open still: %s", user.pk, error)

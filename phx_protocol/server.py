@@ -23,7 +23,6 @@ from .channel import Answer, Channel, Reason, describe_invalid
 from .exceptions import JoinDenied, PhxError
 from .limits import refusals, retry_after
 from .logs import get_logger
-from .permissions import reloaded
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
@@ -125,13 +124,13 @@ class ChannelServer:
 
     def _wait(self, message: Message) -> float:
         """Seconds that the client has to wait before it may send `message`; 0 for now."""
-        if message.event == LEAVE or not isinstance(message.event, str):
+        if message.event == LEAVE:
             return 0.0
-        throttles = [t for rates in self._throttles for t in rates.of(message.event)]
+        event = message.event if isinstance(message.event, str) else "*"
+        throttles = [t for rates in self._throttles for t in rates.of(event)]
         return retry_after(throttles, time.monotonic())
 
     def _refuse_for(self, seconds: float, message: Message) -> None:
-        logger.warning("%s: %.100r is rate limited", self.topic, message.event)
         join_ref = message.join_ref if message.event == JOIN else self.channel_join_ref
         self.socket.refuse(
             message, Refusal.RATE_LIMITED, join_ref, retry_after=round(seconds, 3)
@@ -141,7 +140,7 @@ class ChannelServer:
 
     def put_reauthorize(self) -> None:
         """Ask again whether the client may be here, behind what waits."""
-        self._put(self._handle_reauthorize, self.channel)
+        self._put(self._handle_reauthorize, None)
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
@@ -241,7 +240,6 @@ class ChannelServer:
         duplicate, old_join_ref = self.channel is not None, self.join_ref
         await self._end(Reason.DUPLICATE_JOIN)
         if not duplicate and not await self.socket.has_room_for(self):
-            logger.warning("%s: too many channels joined (MAX_CHANNELS)", self.topic)
             return self.socket.refuse(
                 message, Refusal.TOO_MANY_CHANNELS, message.join_ref
             )
@@ -319,6 +317,8 @@ class ChannelServer:
 
     async def _may_be_here(self, channel: Channel) -> bool:
         """What the class asks of the user, and then what ``authorize`` says."""
+        if self.socket.is_stale:
+            await self.socket.reload_user()
         requirement = channel._requirement
         if requirement and not await requirement.is_met_by(self.socket.user):
             return False
@@ -362,15 +362,13 @@ class ChannelServer:
             assert level is not None
             self._log_event(level, event, message, time.perf_counter() - started)
 
-    async def _handle_reauthorize(self, channel: Channel | None) -> None:
-        if channel is not None and channel is self.channel:
-            await self._callback(channel, _reauthorize)
+    async def _handle_reauthorize(self, _: None) -> None:
+        if self.channel is not None:
+            await self._callback(self.channel, _reauthorize)
 
     async def reauthorize(self, channel: Channel) -> bool:
         """Ask again, for the user as the database has it now; who may not ends its channel."""
-        user = self.socket.user
-        if user is not None:
-            self.socket.scope["user"] = await reloaded(user)
+        self.socket.is_stale = True
         allowed = await self._may_be_here(channel)
         if not allowed:
             refusals[Refusal.UNAUTHORIZED] += 1
@@ -430,6 +428,7 @@ class ChannelServer:
         """A callback raised: terminate, then ``phx_error``; everybody else is unharmed."""
         if self.channel is not channel:
             return
+        refusals[Refusal.CHANNEL_CRASH] += 1
         event = self._message.event if self._message else None
         if quiet:
             logger.error("%s: %s", self.topic, error)

@@ -18,6 +18,7 @@ from .connect_info import ConnectInfo
 from .filters import filter_parameters
 from .limits import Rates, Throttles, parse_rates, refusals
 from .logs import get_logger
+from .permissions import reloaded
 from .server import ChannelServer
 from .wire import protocol
 from .wire.json import encode
@@ -156,6 +157,10 @@ class Socket:
         self._fastlanes: dict[type[Channel], Fastlane] = {}
         self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
+        self._is_terminated = False
+        self.is_stale = (
+            False  # the user is to be loaded anew before the next channel is joined
+        )
 
     def open(
         self, serializer: Serializer, transport: Transport, pubsub: PubSub
@@ -202,7 +207,14 @@ class Socket:
     def refuse(
         self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
     ) -> None:
-        """Answer with an error that says why, and count it."""
+        """Answer with an error that says why, log it and count it."""
+        # the reason is part of the text: what repeats is held back by its text
+        logger.warning(
+            f"{reason}: %.100r on %.100r (%s)",
+            message.event,
+            message.topic,
+            type(self).__name__,
+        )
         refusals[reason] += 1
         self.push(protocol.refusal(message, reason, join_ref, **details))
 
@@ -220,9 +232,6 @@ class Socket:
         topic = join.topic
         match = self.routes().match(topic) if isinstance(topic, str) else None
         if match is None:
-            logger.warning(
-                "unmatched topic %.100r: no pattern of %s", topic, type(self).__name__
-            )
             self._refuse_join(join)
             return None
         route, subtopic = match
@@ -303,6 +312,8 @@ class Socket:
                 f"{type(self).__name__}.id() must return a string or None, not {name!r}"
             )
         await self.pubsub.ready(name)
+        if self._is_terminated:
+            return  # it was closed meanwhile
         self._id = SocketId(self, name)
         self.pubsub.subscribe(name, self._id)
 
@@ -310,6 +321,7 @@ class Socket:
         self, reason: Reason, exception: BaseException | None = None
     ) -> None:
         """The connection is gone: every channel ends behind the mail that it has."""
+        self._is_terminated = True
         self.pubsub.discard_socket(self)
         if self._id is not None:
             self.pubsub.unsubscribe(self._id.name, self._id)
@@ -319,8 +331,19 @@ class Socket:
         if servers:
             await asyncio.gather(*(server.finish() for server in servers))
 
+    async def reload_user(self) -> None:
+        """Have the user as the database has it now."""
+        self.is_stale = False
+        try:
+            if self.user is not None:
+                self.scope["user"] = await reloaded(self.user)
+        except BaseException:
+            self.is_stale = True
+            raise
+
     def reauthorize(self, topic: str | None = None) -> None:
         """Have the channels (of `topic`) ask again whether the client may be there."""
+        self.is_stale = True
         for server in list(self._servers.values()):
             if topic is None or server.topic == topic:
                 server.put_reauthorize()

@@ -175,7 +175,9 @@ class TokenSocket(Socket):
         await super().authorize(params)
 
     def _session_key(self) -> str | None:
-        cookies = parse_cookie(self.connect_info.header("cookie") or "")
+        headers = self.connect_info.headers
+        # HTTP/2 may split them
+        cookies = parse_cookie("; ".join(v for name, v in headers if name == "cookie"))
         return cookies.get(settings.SESSION_COOKIE_NAME)
 
     def _refused(self, error: BadSignature) -> ConnectionRefused:

@@ -123,6 +123,19 @@ async def test_events_beyond_the_rate_of_the_class_are_refused_readably() -> Non
     await socket.close()
 
 
+async def test_an_event_that_is_no_text_is_held_to_the_rate_as_well() -> None:
+    socket = await connect(ChatSocket)
+    room = await socket.join("chat:1")
+    for n in range(6):
+        await socket.send([room.join_ref, f"n{n}", "chat:1", n, {}])
+    replies = [await room.assert_reply(f"n{n}", "error") for n in range(6)]
+    assert [reply["reason"] for reply in replies] == [
+        *["unhandled event"] * 5,
+        "rate limited",
+    ]
+    await socket.close()
+
+
 async def test_an_event_may_have_a_rate_of_its_own() -> None:
     socket = await connect(ChatSocket)
     room = await socket.join("chat:1")

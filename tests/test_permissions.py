@@ -61,6 +61,23 @@ class Narrowed(Open):
         return "ok", "narrowed"
 
 
+class Renamed(Open):
+    @event("delete")
+    async def remove(self, payload: Any) -> Any:  # nor is another name
+        return "ok", "renamed"
+
+
+class Slow(Open):
+    login_required = True
+    began = asyncio.Event()
+    may_go_on = asyncio.Event()
+
+    async def join(self, payload: Any) -> Any:
+        self.began.set()
+        await self.may_go_on.wait()
+        return "ok"
+
+
 class Chosen(Open):
     allowed = True
 
@@ -84,6 +101,8 @@ class UserSocket(Socket):
         "members": Members,
         "staff": Staff,
         "narrowed": Narrowed,
+        "renamed": Renamed,
+        "slow": Slow,
         "chosen:*": Chosen,
         "forgetful": Forgetful,
     }
@@ -145,7 +164,7 @@ async def test_an_inactive_user_is_nobody(ada: Any) -> None:
     await socket.close()
 
 
-@pytest.mark.parametrize("topic", ["open", "narrowed"])
+@pytest.mark.parametrize("topic", ["open", "narrowed", "renamed"])
 async def test_an_event_may_need_a_permission(ada: Any, topic: str) -> None:
     socket = await connect(UserSocket, user=ada)
     room = await socket.join(topic)
@@ -208,6 +227,38 @@ async def test_a_user_who_is_gone_is_anonymous_from_then_on(
     await areauthorize(topic="members")
     await members.assert_ended()
     await free.assert_reply(await free.push("delete"), "error", UNAUTHORIZED)
+
+
+async def test_who_lost_the_right_before_any_join_is_not_let_in(
+    socket: TestSocket, ada: Any
+) -> None:
+    await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+    await areauthorize(user=ada)
+    assert await denied(socket, "members") == UNAUTHORIZED
+
+
+async def test_who_lost_the_right_while_joining_is_sent_away(
+    socket: TestSocket, ada: Any
+) -> None:
+    Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
+    joining = asyncio.create_task(socket.join("slow"))
+    await Slow.began.wait()
+    await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+    await areauthorize(user=ada)
+    Slow.may_go_on.set()
+    await (await joining).assert_ended()
+
+
+async def test_a_user_without_a_key_is_in_nobodys_way(
+    socket: TestSocket, ada: Any
+) -> None:
+    keyless = SimpleNamespace(is_authenticated=True, is_active=True)
+    other = await connect(UserSocket, user=keyless)
+    await other.join("members")
+    await adisconnect_user(ada)
+    await socket.assert_closed(1001)
+    await other.join("open")
+    await other.close()
 
 
 async def test_a_user_of_no_model_stays_who_it_is() -> None:

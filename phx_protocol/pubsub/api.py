@@ -128,6 +128,7 @@ async def _order(name: str, body: dict[str, Any]) -> None:
             if other is not node:
                 order = other.sockets.orders[name]
                 other.loop.call_soon_threadsafe(order, body)
+    node.relay.tell_here(name, body)
     try:
         await node.relay.tell_all(name, body)
     except Exception as error:

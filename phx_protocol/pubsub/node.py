@@ -71,6 +71,8 @@ class PubSub:
         self.relay = Relay(self)
         for name, order in self.sockets.orders.items():
             self.relay.listen(name, order)
+        #: what the transports keep for this node
+        self.transports: dict[str, Any] = {}
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
 

@@ -118,7 +118,7 @@ class Relay:
                 return answer
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, late)
-                await self.tell(channel, "cancel", id=id)
+                self._keep(self.tell(channel, "cancel", id=id))
                 if isinstance(error, TimeoutError):
                     raise NoAnswer(f"no answer to {name!r} in time") from error
                 raise
@@ -163,12 +163,20 @@ class Relay:
             async with asyncio.timeout(TELL_TIMEOUT):
                 await self._send(channel, do, **fields)
 
+    async def settled(self) -> None:
+        """Wait until what is being told is told, TELL_TIMEOUT at the most."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
+
     async def tell_all(self, name: str, body: Body) -> None:
-        """Tell every node with sockets, this one included. Raises what the layer raises."""
-        self._listeners[name](body)
+        """Tell every other node with sockets. Raises what the layer raises."""
         if not self._node.is_alone:
             note = {"do": "note", "name": name, "body": body, "node": self._node.name}
             await self._node.layer.group_send(group_name(NODES), _message(**note))
+
+    def tell_here(self, name: str, body: Body) -> None:
+        """Tell this node itself."""
+        self._listeners[name](body)
 
     async def _send(self, channel: str, do: str, **fields: Any) -> None:
         """Send until the layer takes it; who calls sets the limit."""
@@ -198,7 +206,9 @@ class Relay:
                 self._taken[id] = None
                 if len(self._taken) > REMEMBERED:
                     del self._taken[next(iter(self._taken))]
-                self._keep(self._answer(message))
+                run = self._running[id] = asyncio.ensure_future(self._handle(message))
+                run.add_done_callback(lambda run: self._running.pop(id, None))
+                self._keep(self._answer(message, run))
         elif do == "note":
             if message.get("node") != self._node.name:  # it has told itself
                 self._listeners[message["name"]](message["body"])
@@ -215,11 +225,8 @@ class Relay:
             if do == "answer" and not call.answer.done():
                 call.answer.set_result(message["body"])
 
-    async def _answer(self, request: Body) -> None:
+    async def _answer(self, request: Body, run: asyncio.Future[Body | None]) -> None:
         channel, id = request["from"], request["id"]
-        run = asyncio.ensure_future(self._handle(request))
-        self._running[id] = run
-        run.add_done_callback(lambda run: self._running.pop(id, None))
         await asyncio.wait({run}, timeout=SOON)
         if not run.done():  # an answer tells as much as "taken" does
             await self.tell(channel, "taken", id=id)
@@ -233,7 +240,7 @@ class Relay:
         try:
             return await self._handlers[request["name"]](request["body"])
         except Exception:
-            logger.exception("a request of another node failed: %.300r", request)
+            logger.exception("another node's %r failed here", request["name"])
             return None
 
 

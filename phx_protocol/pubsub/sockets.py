@@ -36,9 +36,11 @@ class Sockets:
     def of_user(self, key: str) -> Iterator[Socket]:
         """The sockets whose user has the primary key `key` (as text)."""
         for socket in tuple(self._sockets):
+            # what a middleware puts there need not be Django's
             user = socket.user
-            if user is not None and user.is_authenticated and str(user.pk) == key:
-                yield socket
+            if getattr(user, "is_authenticated", False):
+                if str(getattr(user, "pk", None)) == key:
+                    yield socket
 
     def _disconnect_user(self, body: Body) -> None:
         for socket in self.of_user(body["user"]):

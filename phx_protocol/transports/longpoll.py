@@ -43,12 +43,6 @@ JSON = [
     (b"cache-control", b"no-store"),
     CORS,
 ]
-#: what a status means that Phoenix does not have
-REASONS = {
-    413: Refusal.REQUEST_TOO_LARGE,
-    429: Refusal.TOO_MANY_FRAMES_WAIT,
-    500: Refusal.BAD_LINE,
-}
 
 
 class LongPollConsumer:
@@ -161,14 +155,16 @@ class LongPollConsumer:
         try:
             start = {"type": "http.response.start", "status": 200}
             length = (b"content-length", b"%d" % len(body))
-            part = {"type": "http.response.body", "body": body, "more_body": True}
+            # without its last byte no client has it, and no server takes it for complete
+            part = {"type": "http.response.body", "body": body[:-1], "more_body": True}
             if not await self._is_gone():
                 await self._send({**start, "headers": [length, *JSON]})
                 await self._send(part)
                 # this one waits while the client is behind; what it cannot see is in the kernel
                 await self._send({**part, "body": b""})
                 written = not await self._is_gone()
-            await self._send({"type": "http.response.body", "body": b""})
+            if written:
+                await self._send({"type": "http.response.body", "body": body[-1:]})
         finally:
             if batch.number:
                 await session.confirm(batch.number, written)
@@ -194,6 +190,7 @@ class LongPollConsumer:
             body = await read_body(self._receive, limit)
         except BodyTooLarge:
             logger.warning("a POST is refused: more than %d bytes", limit)
+            refusals[Refusal.REQUEST_TOO_LARGE] += 1
             return await respond(self._send, 400, b"", [CORS])
         # exactly so, as Phoenix has it: with a charset it is one message
         content_type = self.handshake.headers.get("content-type")
@@ -202,12 +199,8 @@ class LongPollConsumer:
             text: str | None = body.decode()
         except UnicodeDecodeError:
             text = None
-        status = await session.post(text, is_ndjson)
-        answer: dict[str, Any] = {"status": status}
-        if status in REASONS:
-            refusals[REASONS[status]] += 1
-            answer["reason"] = REASONS[status]
-        await self._answer(answer, 500 if status == 500 else 200)
+        answer = await session.post(text, is_ndjson)
+        await self._answer(answer, 500 if answer["status"] == 500 else 200)
 
     # -------------------------------------------------------------------- shared
 
@@ -247,6 +240,7 @@ class LongPollConsumer:
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """phoenix.js knows 403 and 500 and throws on any other status; the reason is for people."""
+        refusals[refused.status] += 1
         if refused.status == 400:
             return await respond(self._send, 400, refused.reason.encode(), [CORS])
         answer: dict[str, Any] = {"status": 500 if refused.status >= 500 else 403}

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -29,7 +28,7 @@ from ..pubsub import PubSub
 from ..pubsub.relay import NoAnswer
 from ..socket import Socket
 from ..wire.messages import Frame
-from ..wire.reasons import CloseCode
+from ..wire.reasons import CloseCode, Refusal
 from ..wire.serializers import Serializer
 from .bound import Bound
 from .inbound import FRAMES_IN_A_TURN, refused
@@ -59,8 +58,13 @@ NOTHING = Batch(204)
 #: 32 MiB of them waiting
 RELAY_BYTES = 4 * 1024 * 1024
 
-#: the close code of a frame that is refused, as a status
-REFUSED = {CloseCode.TOO_LARGE: 413, CloseCode.OVERLOADED: 429}
+Answer = dict[str, Any]
+
+#: what a POST is answered with for a frame that is refused, by its close code
+REFUSED: dict[CloseCode, Answer] = {
+    CloseCode.TOO_LARGE: {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE},
+    CloseCode.OVERLOADED: {"status": 429, "reason": Refusal.TOO_MANY_FRAMES_WAIT},
+}
 
 
 class LongPollSession:
@@ -96,34 +100,36 @@ class LongPollSession:
 
     async def open(self, serializer: Serializer) -> None:
         self.socket.open(serializer, self, self._pubsub)
-        await self.socket.announce()
         self._pubsub.hold(self)
+        await self.socket.announce()
 
     # ------------------------------------------------------------- the way in
 
-    async def post(self, body: str | None, is_ndjson: bool) -> int:
-        """Take the body of one POST (None: it is not UTF-8); the status that it is answered with."""
+    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
+        """Take the body of one POST (None: it is not UTF-8); what it is answered with."""
         try:
             frames = split_lines(body) if is_ndjson and body is not None else [body]
         except BadLine as error:
             logger.warning("a POST is answered with 500: %.300s", error)
-            return 500
+            refusals[Refusal.BAD_LINE] += 1
+            return {"status": 500, "reason": Refusal.BAD_LINE}
         if len(frames) > self.options.longpoll["MAX_LINES"]:
             logger.warning("a POST is answered with 413: it has %d lines", len(frames))
-            return 413
+            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         async with self._turn:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
-                    return 410
+                    return {"status": 410}
                 if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
                     # what came before has its turn first, and so have the other sockets
                     await asyncio.sleep(0)
-                if status := self._take(frame):
-                    return status
-        return 200
+                if answer := self._take(frame):
+                    return answer
+        return {"status": 200}
 
-    def _take(self, frame: Frame | None) -> int | None:
-        """One frame; the status if the session ends of it."""
+    def _take(self, frame: Frame | None) -> Answer | None:
+        """One frame; the answer if the session ends of it."""
         try:
             if frame is None:
                 raise DecodeError("text that is not UTF-8")
@@ -136,11 +142,11 @@ class LongPollSession:
         except DecodeError as error:
             logger.warning("ending a session: %.300s", error)
             self.close(CloseCode.CRASH, Reason.CRASH, error)
-            return 408  # as Phoenix, which takes ten seconds to say so
+            return {"status": 408}  # as Phoenix, which takes ten seconds to say so
         except Exception as error:
             logger.exception("ending a session")
             self.close(CloseCode.CRASH, Reason.CRASH, error)
-            return 500
+            return {"status": 500}
 
     # ------------------------------------------------------------ the way out
 
@@ -306,6 +312,7 @@ class Sessions:
             session.close(CloseCode.COME_BACK, Reason.DRAINING)
         if self._ending:
             await asyncio.wait(self._ending)
+        await self._pubsub.relay.settled()
 
     # ------------------------------------------------ asked for by other nodes
 
@@ -318,7 +325,7 @@ class Sessions:
         session = self.get(body["session"])
         if session is None:
             return {"status": 410}
-        return {"status": await session.post(body["body"], body["is_ndjson"])}
+        return await session.post(body["body"], body["is_ndjson"])
 
     def _confirm(self, body: dict[str, Any]) -> None:
         session = self.get(body["session"])
@@ -347,17 +354,19 @@ class RemoteSession:
             return GONE
         return Batch(answer["status"], answer["number"], answer["messages"].encode())
 
-    async def post(self, body: str | None, is_ndjson: bool) -> int:
-        if body is not None and len(body) > RELAY_BYTES:
-            logger.warning("a POST is answered with 413: %d bytes to relay", len(body))
-            return 413
+    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
+        size = 0 if body is None else len(body.encode())
+        if size > RELAY_BYTES:
+            logger.warning("a POST is answered with 413: %d bytes to relay", size)
+            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         try:
-            answer = await self._ask(
-                "post", self._patience, body=body, is_ndjson=is_ndjson
-            )
-        except NoAnswer:
-            return 410
-        return int(answer["status"])
+            async with asyncio.timeout(self._patience):
+                return await self._ask(
+                    "post", self._patience, body=body, is_ndjson=is_ndjson
+                )
+        except (NoAnswer, TimeoutError):
+            return {"status": 410}
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}
@@ -391,14 +400,11 @@ class RemoteSession:
         )
 
 
-_sessions: WeakKeyDictionary[PubSub, Sessions] = WeakKeyDictionary()
-
-
 def sessions_of(pubsub: PubSub) -> Sessions:
     """The sessions of a node."""
-    found = _sessions.get(pubsub)
+    found: Sessions | None = pubsub.transports.get(LongPollSession.name)
     if found is None:
-        found = _sessions[pubsub] = Sessions(pubsub)
+        found = pubsub.transports[LongPollSession.name] = Sessions(pubsub)
     return found
 
 

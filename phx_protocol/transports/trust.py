@@ -24,11 +24,17 @@ BEARER = "base64url.bearer.phx."
 
 
 def headers_of(scope: dict[str, Any]) -> dict[str, str]:
-    """The request's headers by name in lower case; of two with one name the last counts."""
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in scope["headers"]
-    }
+    """The request's headers by name in lower case; of two with one name the last counts.
+
+    But for cookies, which HTTP/2 may split.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name == "cookie" and name in headers:
+            value = f"{headers[name]}; {value}"
+        headers[name] = value
+    return headers
 
 
 async def authenticate(

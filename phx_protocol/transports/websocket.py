@@ -214,6 +214,7 @@ class PhoenixConsumer:
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""
         status, body = refused.status, refused.reason.encode()
+        refusals[status] += 1
         headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
             return await respond(self._send, status, body, headers)

@@ -459,8 +459,9 @@ async def test_a_process_that_is_stopped_sends_its_clients_to_the_other(
     assert len((await session.poll(two.port))["messages"]) == 1
     relayed = await session.request(two.port, "GET", "&n=stopped")
     await logged("poll stopped waits", two)
-    await asyncio.to_thread(one.stop)
+    stopping = asyncio.create_task(asyncio.to_thread(one.stop))
     answer = await relayed.answer()
+    await stopping
     assert answer["status"] == 410 and answer["token"] != session.token
     session.token = answer["token"]
     assert await session.send(two.port, join) == {"status": 200}

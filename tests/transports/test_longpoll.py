@@ -331,6 +331,26 @@ async def test_a_draining_process_sends_its_clients_elsewhere() -> None:
     assert await ended.get() == ("room:a", Reason.DRAINING)
 
 
+async def test_a_session_that_ends_while_it_opens_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pubsub = get_pubsub()
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def reachable() -> None:  # as long as a layer that is slow
+        began.set()
+        await may_go_on.wait()
+
+    monkeypatch.setattr(pubsub, "reachable", reachable)
+    opening = asyncio.create_task(Client(PatientSocket, {"id": "users:1"}).open())
+    await began.wait()
+    await sessions_of(pubsub).drain()
+    may_go_on.set()
+    await opening
+    assert not len(sessions_of(pubsub)) and not pubsub.registry
+    assert not pubsub._holders and not pubsub.sockets
+
+
 async def test_a_poll_of_a_session_that_is_gone_opens_another() -> None:
     client = await opened(PatientSocket, id="users:1")
     await abroadcast("users:1", "disconnect", {})
