@@ -126,7 +126,11 @@ class LongPollConsumer:
         serializer = await self.handshake.admit(
             self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
         )
-        session = await sessions_of(self.pubsub).open(socket, serializer)
+        try:
+            session = await sessions_of(self.pubsub).open(socket, serializer)
+        except Exception as error:
+            logger.exception("a session could not be opened")
+            raise ConnectionRefused(500) from error
         address = await self.pubsub.address()
         token = signing.dumps([session.id, address], salt=SALT)
         await self._answer({"status": 410, "token": token, "messages": []})
@@ -162,9 +166,9 @@ class LongPollConsumer:
                 await self._send(part)
                 # this one waits while the client is behind; what it cannot see is in the kernel
                 await self._send({**part, "body": b""})
-                written = not await self._is_gone()
-            if written:
-                await self._send({"type": "http.response.body", "body": body[-1:]})
+                if not await self._is_gone():
+                    await self._send({"type": "http.response.body", "body": body[-1:]})
+                    written = True
         finally:
             if batch.number:
                 await session.confirm(batch.number, written)

@@ -467,3 +467,15 @@ async def test_ndjson_is_known_by_its_exact_content_type_only() -> None:
     two = b"\n".join([json.dumps(HEARTBEAT).encode()] * 2)
     assert await client.post_body(two, NDJSON) == {"status": 200}
     assert await client.post_body(two, f"{NDJSON}; charset=utf-8") == {"status": 408}
+
+
+async def test_an_id_that_is_no_text_is_500_and_leaves_no_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class BadSocket(PatientSocket):
+        def id(self) -> Any:
+            return 7
+
+    assert await Client(BadSocket).open() == {"status": 500}
+    assert "must return a string" in caplog.text
+    assert not len(sessions_of(get_pubsub())) and not get_pubsub().sockets
