@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 import socket
 import struct
 from collections import defaultdict
@@ -250,7 +251,10 @@ class RawRequest:
         return answer
 
     async def rest(self, begun: bytes = b"") -> dict[str, Any] | None:
-        """What the server wrote up to its end, behind `begun`: a whole answer, or None for nothing."""
+        """What the server wrote up to its end, behind `begun`: a whole answer, or None.
+
+        The last byte of a body is written only for a client that is there.
+        """
         try:
             async with asyncio.timeout(PATIENCE):
                 data = begun + await self.reader.read()
@@ -260,6 +264,9 @@ class RawRequest:
             return None
         head, body = data.split(b"\r\n\r\n", 1)
         assert head.startswith(b"HTTP/1.1 200"), head
+        (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+        if len(body) < int(length):
+            return None
         return dict(json.loads(body))
 
     def reset(self) -> None:

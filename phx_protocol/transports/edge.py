@@ -132,6 +132,22 @@ class DaphneEdge(Edge):
         self.protocol.transport.abortConnection()
 
 
+def drops_what_it_is_given(send: Send) -> bool:
+    """Whether the server of an HTTP request knows that the client has gone.
+
+    It drops what it is given from then on; ``http.disconnect`` arrives some turns of the loop
+    later. Of other servers than uvicorn and Daphne only the latter is known.
+    """
+    send = unwrap(send)
+    if isinstance(send, functools.partial) and send.args:
+        return bool(getattr(send.args[0], "_disconnected", False))  # Twisted's Request
+    cycle = getattr(send, "__self__", None)  # uvicorn's
+    transport = getattr(cycle, "transport", None)
+    if transport is None or not hasattr(transport, "is_closing"):
+        return False
+    return bool(transport.is_closing() or getattr(cycle, "disconnected", False))
+
+
 def edge_for(send: Send) -> Edge:
     """The edge of the server behind `send`; what it lacks is said once."""
     edge = _edge(unwrap(send))

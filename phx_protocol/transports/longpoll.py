@@ -22,6 +22,7 @@ from ..pubsub import get_pubsub
 from ..socket import Socket
 from ..wire.json import encode
 from ..wire.reasons import Refusal
+from .edge import drops_what_it_is_given
 from .handshake import Handshake
 from .http import (
     BodyTooLarge,
@@ -181,7 +182,7 @@ class LongPollConsumer:
         """Whether the client has disconnected, as far as the server has told by now."""
         for _ in range(2):
             await asyncio.sleep(0)
-        return self._gone.done()
+        return self._gone.done() or drops_what_it_is_given(self._send)
 
     # ---------------------------------------------------------------------- send
 
