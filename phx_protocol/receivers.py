@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
+
+from django.conf import settings
+from django.db import transaction
 
 from .exceptions import BroadcastError
 from .logs import get_logger
@@ -13,21 +17,36 @@ logger = get_logger("phx_protocol.socket")
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def close_sockets_of(sender: Any, user: Any, **kwargs: Any) -> None:
+def close_sockets_of(
+    sender: Any, user: Any, request: Any = None, **kwargs: Any
+) -> None:
     """``user_logged_out``: the user's sockets close, on every process. Never fails a logout."""
     if user is None or user.pk is None:
         return
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        try:
-            disconnect_user(user)
-        except (BroadcastError, RuntimeError) as error:
-            _say(user, error)
+        _forget_session(request)
+        transaction.on_commit(functools.partial(_disconnect, user), robust=True)
     else:  # where nothing may wait
         task = loop.create_task(_close_sockets_of(user))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+
+def _forget_session(request: Any) -> None:
+    # Django ends the session after this signal, and a client is back within ten milliseconds:
+    # it must not find it still there
+    session = getattr(request, "session", None)
+    if session is not None and not settings.SESSION_ENGINE.endswith("signed_cookies"):
+        session.delete(session.session_key)
+
+
+def _disconnect(user: Any) -> None:
+    try:
+        disconnect_user(user)
+    except (BroadcastError, RuntimeError) as error:
+        _say(user, error)
 
 
 async def _close_sockets_of(user: Any) -> None:

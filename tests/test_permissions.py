@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
 from django.test import Client as DjangoClient
 
 from phx_protocol import (
@@ -25,7 +26,9 @@ from phx_protocol import (
     disconnect_user,
     event,
     reauthorize,
+    receivers,
 )
+from phx_protocol.exceptions import BroadcastError
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from tests.transports.longpoll import Client
 
@@ -333,6 +336,22 @@ async def test_logging_out_closes_the_sockets_of_the_user(ada: Any) -> None:
     await again.close()
 
 
+async def test_the_session_is_gone_before_its_sockets_can_come_back(
+    ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = DjangoClient()
+    await sync_to_async(browser.force_login)(ada)
+    key = browser.cookies[settings.SESSION_COOKIE_NAME].value
+    found = []
+
+    def disconnected(user: Any) -> None:
+        found.append(Session.objects.filter(session_key=key).exists())
+
+    monkeypatch.setattr(receivers, "disconnect_user", disconnected)
+    await sync_to_async(browser.logout)()
+    assert found == [False]
+
+
 async def test_a_logout_on_the_loop_itself_closes_them_too(
     socket: TestSocket, ada: Any
 ) -> None:
@@ -346,9 +365,6 @@ async def test_a_logout_on_the_loop_itself_closes_them_too(
 async def test_a_layer_that_is_down_does_not_fail_a_logout(
     ada: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from phx_protocol import receivers
-    from phx_protocol.exceptions import BroadcastError
-
     def fail(user: Any) -> None:
         raise BroadcastError("down")
 
