@@ -9,9 +9,8 @@ from django.db.models import Model
 
 
 class Requirement(NamedTuple):
-    """``login_required`` and ``permission_required``; permissions imply a login."""
+    """A login, and these permissions (``login_required``, ``permission_required``)."""
 
-    login: bool = False
     permissions: tuple[str, ...] = ()
 
     @classmethod
@@ -27,7 +26,7 @@ class Requirement(NamedTuple):
                 raise TypeError(
                     f"a permission is named 'app_label.codename', not {name!r}"
                 )
-        return cls(True, permissions) if login_required or permissions else None
+        return cls(permissions) if login_required or permissions else None
 
     async def is_met_by(self, user: Any) -> bool:
         """Whether `user` (None: there are no users here) is let through. May ask the database."""

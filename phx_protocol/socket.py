@@ -158,9 +158,8 @@ class Socket:
         self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
         self._is_terminated = False
-        self.is_stale = (
-            False  # the user is to be loaded anew before the next channel is joined
-        )
+        # whether the user is to be loaded anew before the next channel is joined
+        self.is_stale = False
 
     def open(
         self, serializer: Serializer, transport: Transport, pubsub: PubSub
