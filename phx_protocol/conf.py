@@ -69,6 +69,9 @@ class Options:
     )
     #: ordered: version requirement -> serializer class as a dotted path; empty for V1 and V2
     serializers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: where what processes share is kept: "auto" (Redis when the channel layer is one of
+    #: channels_redis, else memory), "memory", "redis", or a dict that changes some of STATE
+    state: Any = "auto"
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
@@ -84,6 +87,17 @@ LONGPOLL: dict[str, Any] = {
     "SESSION_TIMEOUT": 2.0,
     "MAX_LINES": 1000,
     "MAX_BODY_SIZE": 8_000_000,
+}
+#: "auto", "memory" or "redis"; Redis servers as channels_redis takes them (None: those of the
+#: channel layer), of which the first is used; what every key begins with (None: the layer's own
+#: prefix and ":phx:"); seconds after which what a dead process owned is gone everywhere; seconds
+#: that Redis has for an answer
+STATE: dict[str, Any] = {
+    "BACKEND": "auto",
+    "HOSTS": None,
+    "PREFIX": None,
+    "LEASE": 30.0,
+    "TIMEOUT": 2.0,
 }
 OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 32 * 1024 * 1024}
 
@@ -110,6 +124,9 @@ def _options(socket_class: Any) -> Options:
         if value is not None:
             values[field.name] = value
     values["outbound"] = {**OUTBOUND, **values.get("outbound", {})}
+    state = values.get("state", {})
+    state = {"BACKEND": state} if isinstance(state, str) else state
+    values["state"] = {**STATE, **state}
     for name, default in (("websocket", WEBSOCKET), ("longpoll", LONGPOLL)):
         if chosen := values.get(name, getattr(Options, name)):
             values[name] = {**default, **({} if chosen is True else chosen)}

@@ -6,7 +6,10 @@
     ├── DecodeError           a peer sent what is no frame of the protocol: its fault
     ├── EncodeError           the application handed out what the wire cannot carry
     ├── BroadcastError        the channel layer did not take a broadcast
+    ├── StateError            what processes share (Redis) could not be reached
     ├── InvalidTopicPattern   a pattern in CHANNELS that could never be matched
+    ├── AlreadyTracked        a presence that is tracked already
+    ├── NotTracked            an update of a presence that is not tracked
     └── JoinDenied            raised by ``join`` to refuse it for good
     channels.exceptions.DenyConnection
     └── ConnectionRefused     raised by ``connect`` to refuse the connection
@@ -34,6 +37,18 @@ class EncodeError(PhxError, ValueError):
 
 class BroadcastError(PhxError):
     """The channel layer refused a broadcast or could not be reached."""
+
+
+class StateError(PhxError):
+    """The state that processes share refused a step or could not be reached."""
+
+
+class AlreadyTracked(PhxError):
+    """``Presence.track`` of what is tracked: the same channel, topic and key."""
+
+
+class NotTracked(PhxError):
+    """``Presence.update`` of what is not tracked."""
 
 
 class InvalidTopicPattern(PhxError, ValueError):

@@ -1,0 +1,10 @@
+"""What processes share: live nodes, topics, presences and history.
+
+One small interface (``base.State``) with two homes: ``memory`` for a project of one process,
+``redis`` for one of several. What a dead process owned goes when its lease ends.
+"""
+
+from .base import Entries, Item, Kept, Position, State
+from .factory import get_state
+
+__all__ = ["Entries", "Item", "Kept", "Position", "State", "get_state"]

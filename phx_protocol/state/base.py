@@ -1,0 +1,184 @@
+"""The interface of a state, and the values that go in and out of it."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+About = Mapping[str, Any]
+#: ref of a presence -> what is known of it
+Entries = Mapping[str, bytes]
+
+
+class Position(NamedTuple):
+    """How far something has come: the `n`-th step of what began as `epoch`.
+
+    An epoch begins with a letter and is never used twice: what was lost and began anew has
+    another one.
+    """
+
+    epoch: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.n}"
+
+    @classmethod
+    def parse(cls, text: Any) -> Position | None:
+        """The position that ``str`` wrote, or None for anything else."""
+        if not isinstance(text, str) or len(text) > 100:
+            return None
+        epoch, _, n = text.rpartition("-")
+        digits = n.isascii() and n.isdigit()
+        return cls(epoch, int(n)) if epoch and digits else None
+
+
+#: where what never began stands
+NOWHERE = Position("", 0)
+
+
+def new_epoch() -> str:
+    # phoenix.js takes a frame whose ref is that of its heartbeat, a number, for the answer
+    return f"e{secrets.token_hex(5)}"
+
+
+class Item(NamedTuple):
+    """A broadcast to be kept: `payload` is JSON, `id` makes a second try harmless."""
+
+    topic: str
+    id: str
+    event: str
+    payload: bytes
+    sender: str | None
+    #: broadcasts that the topic keeps, and seconds for which it does
+    size: int
+    ttl: float
+
+
+class Kept(NamedTuple):
+    """A broadcast that was kept, the `n`-th of its topic."""
+
+    n: int
+    id: str
+    event: str
+    payload: bytes
+    sender: str | None
+
+
+class State(ABC):
+    """Every method may raise StateError, and has then done its step either fully or not at all.
+
+    A node is one event loop of one process. It lives while it beats; what it owns (its counts,
+    its presences) is dropped by ``reap`` when its lease is over, whoever calls that.
+    """
+
+    #: seconds after which what a silent node owned is gone everywhere
+    lease: float
+
+    @property
+    def beat_every(self) -> float:
+        """Seconds between two beats of a node."""
+        return self.lease / 4
+
+    @property
+    def silence(self) -> float:
+        """Seconds of silence after which a node is dead: the others look a beat later."""
+        return self.lease - self.beat_every
+
+    @property
+    def expiry(self) -> float:
+        """Seconds after which what nobody cares for is gone: all nodes may have died at once."""
+        return max(10 * self.lease, 60.0)
+
+    # ------------------------------------------------------------------- nodes
+
+    @abstractmethod
+    async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
+        """Renew the lease of `node`. False: it is over, or was lost; take another name.
+
+        `about` is JSON that ``nodes`` tells. With `first` a lease is made.
+        """
+
+    @abstractmethod
+    async def reap(self) -> int:
+        """Drop what dead nodes owned; returns how many of them are gone for good."""
+
+    @abstractmethod
+    async def leave(self, node: str) -> None:
+        """The end of `node`, with all that it owns."""
+
+    @abstractmethod
+    async def nodes(self) -> dict[str, dict[str, Any]]:
+        """The live nodes and what they say about themselves."""
+
+    # ------------------------------------------------------------------ topics
+
+    @abstractmethod
+    async def count(self, node: str, counts: Mapping[str, int]) -> None:
+        """Set how many subscribers topics have on `node`; 0 removes one."""
+
+    @abstractmethod
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """topic -> live node -> subscribers."""
+
+    # --------------------------------------------------------------- presences
+
+    @abstractmethod
+    async def change(
+        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+    ) -> tuple[Position, Position]:
+        """Put entries of `node` into `group` and drop some by their refs, in one step.
+
+        Returns the group's position before and after; each entry that was really put or
+        dropped moves it by one. NOWHERE before the first.
+        """
+
+    @abstractmethod
+    async def replace(self, group: str, node: str, entries: Entries) -> Position:
+        """Make `entries` all that `node` has in `group`; returns the position."""
+
+    @abstractmethod
+    async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
+        """All entries of `group` with their position."""
+
+    @abstractmethod
+    async def positions(self, groups: Sequence[str]) -> list[Position]:
+        """Where each of `groups` is; they are kept from expiring by this."""
+
+    # ----------------------------------------------------------------- history
+
+    @abstractmethod
+    async def append(self, items: Sequence[Item]) -> list[Position]:
+        """Keep `items`, each at the next position of its topic; the same id is kept once."""
+
+    @abstractmethod
+    async def since(
+        self, topic: str, n: int, ttl: float, *, partial: bool = False
+    ) -> tuple[Position, list[Kept]]:
+        """Where `topic` is, and what was kept after its `n`-th in order.
+
+        Nothing when that is not all there any more; unless `partial`, then what is left of it.
+        """
+
+    @abstractmethod
+    async def open(self, topic: str, ttl: float) -> Position:
+        """Where the history of `topic` is; it begins when there is none."""
+
+    @abstractmethod
+    async def heads(self, topics: Sequence[str]) -> list[Position]:
+        """Where the history of each of `topics` is, NOWHERE for none."""
+
+    @abstractmethod
+    async def reset(self, topic: str) -> None:
+        """Forget the history of `topic`: something is missing in it."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+def history_expiry(ttl: float) -> float:
+    """Seconds for which a topic's position is known: who missed nothing is told so for longer
+    than anything is kept."""
+    return max(2 * ttl, 3600.0)

@@ -1,0 +1,11 @@
+-- Set the subscribers of topics. KEYS: prefix. ARGV: node, expiry ms, topic, count, topic, count...
+local key = KEYS[1] .. 'topics:' .. ARGV[1]
+if not redis.call('ZSCORE', KEYS[1] .. 'nodes', ARGV[1]) then return end
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '0' then
+    redis.call('HDEL', key, ARGV[i])
+  else
+    redis.call('HSET', key, ARGV[i], ARGV[i + 1])
+  end
+end
+redis.call('PEXPIRE', key, ARGV[2])

@@ -1,0 +1,233 @@
+"""State of a project that runs as one process: plain dicts, shared by its event loops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from .base import (
+    NOWHERE,
+    About,
+    Entries,
+    Item,
+    Kept,
+    Position,
+    State,
+    history_expiry,
+    new_epoch,
+)
+
+
+class Node:
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.about: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self.groups: set[str] = set()
+
+
+class Group:
+    def __init__(self) -> None:
+        self.epoch = new_epoch()
+        self.n = 0
+        self.until = 0.0
+        self.entries: dict[str, tuple[str, bytes]] = {}  # ref -> node, entry
+
+    def drop(self, refs: Iterable[str]) -> None:
+        for ref in refs:
+            if self.entries.pop(ref, None) is not None:
+                self.n += 1
+
+    def put(self, node: str, entries: Entries) -> None:
+        for ref, entry in entries.items():
+            self.n += ref not in self.entries
+            self.entries[ref] = node, entry
+
+    def of(self, node: str) -> list[str]:
+        return [ref for ref, (owner, _) in self.entries.items() if owner == node]
+
+
+class Topic:
+    def __init__(self) -> None:
+        self.epoch = new_epoch()
+        self.n = 0
+        self.kept: deque[tuple[float, Kept]] = deque()
+        self.ids: dict[str, int] = {}
+        self.until = 0.0
+
+    def append(self, item: Item, now: float) -> int:
+        if item.id not in self.ids:
+            self.n += 1
+            kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
+            self.kept.append((now, kept))
+            self.ids[item.id] = self.n
+            self.trim(item.size, now - item.ttl)
+        return self.ids[item.id]
+
+    def trim(self, size: float, oldest: float) -> None:
+        while self.kept and (len(self.kept) > size or self.kept[0][0] < oldest):
+            del self.ids[self.kept.popleft()[1].id]
+
+
+class MemoryState(State):
+    """Atomic by a lock: every step is short, and none waits in the middle."""
+
+    def __init__(
+        self, lease: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.lease = lease
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._nodes: dict[str, Node] = {}
+        self._groups: dict[str, Group] = {}
+        self._topics: dict[str, Topic] = {}
+
+    async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
+        with self._lock:
+            known = self._nodes.get(node)
+            if known is None:
+                if not first:
+                    return False
+                known = self._nodes[node] = Node()
+            elif known.until <= self._clock():
+                return False
+            known.until = self._clock() + self.silence
+            known.about = dict(about)
+            return True
+
+    async def reap(self) -> int:
+        with self._lock:
+            now = self._clock()
+            dead = [name for name, node in self._nodes.items() if node.until <= now]
+            for name in dead:
+                self._bury(name)
+            self._expire(now)
+            return len(dead)
+
+    def _expire(self, now: float) -> None:
+        for topic in [t for t, kept in self._topics.items() if kept.until <= now]:
+            del self._topics[topic]
+        for key in [k for k, group in self._groups.items() if group.until <= now]:
+            if not self._groups[key].entries:
+                del self._groups[key]
+
+    async def leave(self, node: str) -> None:
+        with self._lock:
+            self._bury(node)
+
+    def _bury(self, name: str) -> None:
+        node = self._nodes.pop(name, None)
+        for key in node.groups if node else ():
+            if group := self._groups.get(key):
+                group.drop(group.of(name))
+
+    async def nodes(self) -> dict[str, dict[str, Any]]:
+        with self._lock:
+            return {name: dict(node.about) for name, node in self._alive()}
+
+    def _alive(self) -> list[tuple[str, Node]]:
+        now = self._clock()
+        return [(name, node) for name, node in self._nodes.items() if node.until > now]
+
+    async def count(self, node: str, counts: Mapping[str, int]) -> None:
+        with self._lock:
+            if node not in self._nodes:
+                return
+            known = self._nodes[node].counts
+            known.update(counts)
+            for topic in [t for t, count in counts.items() if not count]:
+                del known[topic]
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        with self._lock:
+            found: dict[str, dict[str, int]] = {}
+            for name, node in self._alive():
+                for topic, count in node.counts.items():
+                    found.setdefault(topic, {})[name] = count
+            return found
+
+    async def change(
+        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+    ) -> tuple[Position, Position]:
+        with self._lock:
+            before = self._position(group)
+            changed = self._group(group, node)
+            changed.drop(drops)
+            changed.put(node, puts)
+            return before, Position(changed.epoch, changed.n)
+
+    async def replace(self, group: str, node: str, entries: Entries) -> Position:
+        with self._lock:
+            changed = self._group(group, node)
+            changed.drop([ref for ref in changed.of(node) if ref not in entries])
+            changed.put(node, entries)
+            return Position(changed.epoch, changed.n)
+
+    def _group(self, group: str, node: str) -> Group:
+        # a node that never beat, or is dead, is made anew as a dead one: it is soon reaped
+        self._nodes.setdefault(node, Node()).groups.add(group)
+        known = self._groups.setdefault(group, Group())
+        known.until = self._clock() + self.expiry
+        return known
+
+    def _position(self, group: str) -> Position:
+        known = self._groups.get(group)
+        return NOWHERE if known is None else Position(known.epoch, known.n)
+
+    async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
+        with self._lock:
+            known = self._groups.get(group)
+            found = known.entries.items() if known else ()
+            return self._position(group), {ref: entry for ref, (_, entry) in found}
+
+    async def positions(self, groups: Sequence[str]) -> list[Position]:
+        with self._lock:
+            for group in groups:
+                if group in self._groups:
+                    self._groups[group].until = self._clock() + self.expiry
+            return [self._position(group) for group in groups]
+
+    async def append(self, items: Sequence[Item]) -> list[Position]:
+        with self._lock:
+            return [self._append(item) for item in items]
+
+    def _append(self, item: Item) -> Position:
+        topic = self._topic(item.topic, item.ttl)
+        return Position(topic.epoch, topic.append(item, self._clock()))
+
+    def _topic(self, name: str, ttl: float) -> Topic:
+        topic = self._topics.get(name)
+        if topic is None or topic.until <= self._clock():
+            topic = self._topics[name] = Topic()
+        topic.until = self._clock() + history_expiry(ttl)
+        return topic
+
+    async def since(
+        self, topic: str, n: int, ttl: float, *, partial: bool = False
+    ) -> tuple[Position, list[Kept]]:
+        with self._lock:
+            known = self._topics.get(topic)
+            if known is None:
+                return NOWHERE, []
+            known.trim(len(known.kept), self._clock() - ttl)
+            found = [kept for _, kept in known.kept if kept.n > n]
+            if not partial and len(found) != known.n - n:
+                found = []
+            return Position(known.epoch, known.n), found
+
+    async def open(self, topic: str, ttl: float) -> Position:
+        with self._lock:
+            known = self._topic(topic, ttl)
+            return Position(known.epoch, known.n)
+
+    async def heads(self, topics: Sequence[str]) -> list[Position]:
+        with self._lock:
+            known = [self._topics.get(topic) for topic in topics]
+            return [NOWHERE if t is None else Position(t.epoch, t.n) for t in known]
+
+    async def reset(self, topic: str) -> None:
+        with self._lock:
+            self._topics.pop(topic, None)
