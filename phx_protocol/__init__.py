@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .channel import Channel, Reason, event
     from .exceptions import (
+        AlreadyTracked,
         BroadcastError,
         ConnectionRefused,
         EncodeError,
         JoinDenied,
+        NotTracked,
         PhxError,
+        StateError,
     )
+    from .presence import Presence
     from .pubsub import (
         abroadcast,
         abroadcast_from,
@@ -41,12 +45,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "channel": ("Channel", "Reason", "event"),
     "exceptions": (
+        "AlreadyTracked",
         "BroadcastError",
         "ConnectionRefused",
         "EncodeError",
         "JoinDenied",
+        "NotTracked",
         "PhxError",
+        "StateError",
     ),
+    "presence": ("Presence",),
     "pubsub": (
         "abroadcast",
         "abroadcast_from",
@@ -69,16 +77,20 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AlreadyTracked",
     "BroadcastError",
     "Channel",
     "ConnectionRefused",
     "EncodeError",
     "JoinDenied",
     "LongPollConsumer",
+    "NotTracked",
     "PhoenixConsumer",
     "PhxError",
+    "Presence",
     "Reason",
     "Socket",
+    "StateError",
     "abroadcast",
     "abroadcast_from",
     "adisconnect",

@@ -10,7 +10,11 @@ class PhxProtocolConfig(AppConfig):
     verbose_name = "Phoenix Channels"
 
     def ready(self) -> None:
-        from . import checks, django_json  # noqa: F401 - registers both
+        from . import (  # noqa: F401 - each registers itself
+            checks,
+            django_json,
+            presence,
+        )
 
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_out

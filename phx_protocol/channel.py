@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import time
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -19,6 +20,7 @@ from .permissions import Requirement
 from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
+    from .presence import Presence
     from .server import ChannelServer, ReplyRef
     from .socket import Socket
 
@@ -155,6 +157,9 @@ class Channel:
     #: seconds that a running callback gets when the socket is gone; None: SHUTDOWN_TIMEOUT
     shutdown_timeout: ClassVar[float | None] = None
 
+    #: a Presence class: after the join the client gets who is there and is tracked itself
+    presence: ClassVar[type[Presence] | None] = None
+
     #: the socket that joined, and the topic it joined
     socket: Socket
     topic: str
@@ -205,6 +210,19 @@ class Channel:
 
     async def terminate(self, reason: Reason) -> None:
         """Called once when the channel ends, if ``join`` returned (a denied one included)."""
+
+    def presence_key(self) -> str:
+        """Under which key `presence` tracks the client: its user, or for an anonymous one the channel.
+
+        Called on the event loop: it must not wait.
+        """
+        user = self.socket.user
+        is_known = getattr(user, "is_authenticated", False)
+        return str(user.pk) if is_known else self._server.id
+
+    def presence_meta(self) -> dict[str, Any]:
+        """What `presence` tells of the client; the default is when it came, in seconds."""
+        return {"online_at": int(time.time())}
 
     async def push(self, event: str, payload: Any) -> None:
         """Send an event to this client. `payload` is a mapping or ``bytes``.

@@ -80,6 +80,7 @@ class ChannelServer:
         "_asked",
         "joining",
         "_further",
+        "_at_end",
         "__weakref__",
     )
 
@@ -106,6 +107,8 @@ class ChannelServer:
         self._asked: Channel | None = None
         self.joining: asyncio.Future[None] | None = None
         self._further: dict[str, Further] | None = None
+        # what is called when the channel has ended
+        self._at_end: dict[Any, Callable[[], None]] | None = None
 
     # ------------------------------------------------------------------ mail
 
@@ -257,9 +260,16 @@ class ChannelServer:
         if permanent:
             self.socket.push(protocol.closed(self.topic, message.join_ref))
         if status == "ok":
-            await self._callback(channel, "after_join")
+            await self._begin(channel)
         elif status == "error":
             await self._terminate(channel, Reason.SHUTDOWN)
+
+    async def _begin(self, channel: Channel) -> None:
+        """What follows the join's reply."""
+        if channel.presence is not None:
+            await self._callback(channel, channel.presence.enter)
+        if self.channel is channel:
+            await self._callback(channel, "after_join")
 
     async def _admit(self, channel: Channel, message: Message) -> tuple[str, bool]:
         """Ask ``join``, subscribe if it says so, and reply: "ok", "error" or "crashed"."""
@@ -457,8 +467,13 @@ class ChannelServer:
         self.socket.pubsub.unsubscribe(self.topic, self)
         for topic in list(self._further or ()):
             self.unsubscribe(channel, topic)
+        at_end, self._at_end = self._at_end, None
         channel.exception = exception
-        await self._terminate(channel, reason)
+        try:
+            await self._terminate(channel, reason)
+        finally:
+            for end in (at_end or {}).values():
+                end()
 
     async def _terminate(self, channel: Channel, reason: Reason) -> None:
         try:
@@ -476,7 +491,7 @@ class ChannelServer:
     # ------------------------------------------------- what a channel asks for
 
     def push(self, channel: Channel, event: str, payload: Any) -> None:
-        self._must_have_joined(channel, "push")
+        self.must_have_joined(channel, "push")
         self.socket.push(
             Message(self.channel_join_ref, None, self.topic, event, payload)
         )
@@ -484,11 +499,11 @@ class ChannelServer:
     async def broadcast(
         self, channel: Channel, event: str, payload: Any, from_self: bool = False
     ) -> None:
-        self._must_have_joined(channel, "broadcast")
+        self.must_have_joined(channel, "broadcast")
         broadcast = Broadcast(self.topic, event, json.encode_payload(payload))
         await self.socket.pubsub.broadcast(broadcast, self if from_self else None)
 
-    def _must_have_joined(self, channel: Channel, what: str) -> None:
+    def must_have_joined(self, channel: Channel, what: str) -> None:
         if channel is self._asked:
             raise RuntimeError(
                 f"{what} is not possible before the join: do it in after_join"
@@ -524,6 +539,14 @@ class ChannelServer:
         further = (self._further or {}).pop(topic, None)
         if further is not None:
             self.socket.pubsub.unsubscribe(topic, further)
+
+    def at_end(self, channel: Channel, key: Any, end: Callable[[], None]) -> bool:
+        """Have `end` called when `channel` has ended, once for a `key`; False when it has."""
+        if self.channel is not channel:
+            return False
+        self._at_end = self._at_end or {}
+        self._at_end[key] = end
+        return True
 
     @property
     def id(self) -> str:

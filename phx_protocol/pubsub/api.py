@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import dataclasses
 import functools
-import os
-import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +12,12 @@ from django.db import transaction
 from ..exceptions import BroadcastError
 from ..wire import json
 from ..wire.messages import Broadcast
+from . import blocking
 from . import message as layer_message
-from .node import PubSub, get_pubsub, serving_nodes
+from .node import PubSub, get_pubsub
 
 if TYPE_CHECKING:
     from ..server import ReplyRef
-
-#: seconds that a synchronous broadcast waits for the layer
-TIMEOUT = 10.0
 
 
 async def abroadcast(topic: str, event: str, payload: Any) -> None:
@@ -124,10 +118,8 @@ async def _order(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
     node = get_pubsub()
     if node.is_alone:
-        for other in serving_nodes():
-            if other is not node:
-                order = other.sockets.orders[name]
-                other.loop.call_soon_threadsafe(order, body)
+        for other in node.others():
+            other.loop.call_soon_threadsafe(other.relay.tell_here, name, body)
     node.relay.tell_here(name, body)
     try:
         await node.relay.tell_all(name, body)
@@ -145,9 +137,8 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     node = get_pubsub()
     if node.reply(ref, status, payload):
         return
-    for other in serving_nodes():
-        if other is not node:
-            other.loop.call_soon_threadsafe(other.reply, ref, status, payload)
+    for other in node.others():
+        other.loop.call_soon_threadsafe(other.reply, ref, status, payload)
     if node.is_alone:
         return
     raw = json.encode_payload(payload)
@@ -188,15 +179,10 @@ async def _abroadcast(message: Broadcast, from_id: str | None = None) -> None:
     await node.take_turns()
 
 
-def _deliver_elsewhere(
-    node: PubSub | None, message: Broadcast, from_id: str | None
-) -> None:
+def _deliver_elsewhere(node: PubSub, message: Broadcast, from_id: str | None) -> None:
     """To the other loops of this process, which no layer of processes connects."""
-    for other in serving_nodes():
-        if other is not node:
-            other.loop.call_soon_threadsafe(
-                other.deliver, message, None, from_id, False
-            )
+    for other in node.others():
+        other.loop.call_soon_threadsafe(other.deliver, message, None, from_id, False)
 
 
 def _broadcast(message: Broadcast, from_id: str | None = None) -> None:
@@ -204,55 +190,7 @@ def _broadcast(message: Broadcast, from_id: str | None = None) -> None:
 
 
 def _run(coroutine: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `coroutine` where this process does such things, and wait for it."""
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        coroutine.close()
-        raise RuntimeError(
-            f"{name[1:]}() blocks: on an event loop it is `await {name}(...)`"
-        )
-    serving = serving_nodes()
-    loop = serving[0].loop if serving else _publisher_loop()
-    _wait(loop, coroutine)
-
-
-def _wait(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
-) -> None:
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    try:
-        future.result(TIMEOUT)
-    except concurrent.futures.TimeoutError as error:
-        future.cancel()
-        raise BroadcastError(
-            f"the channel layer did not answer in {TIMEOUT} seconds"
-        ) from error
-
-
-# ------------------------------------------ the loop of a process without sockets
-
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-
-
-def _publisher_loop() -> asyncio.AbstractEventLoop:
-    """A loop in a thread of its own, made once: a loop per call costs 4 ms and a connection."""
-    global _loop
-    with _lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=_loop.run_forever, name="phx_protocol.publisher", daemon=True
-            ).start()
-        return _loop
-
-
-def _after_fork() -> None:
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+        blocking.run(coroutine, name[1:], f"await {name}(...)")
+    except TimeoutError as error:
+        raise BroadcastError(f"the channel layer did not answer: {error}") from error

@@ -9,17 +9,19 @@ import itertools
 import os
 import secrets
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import options
 from ..logs import get_logger
+from ..outage import Outage
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
 from .groups import LINGER, Groups
+from .heartbeat import Heartbeat, end
 from .publisher import Publisher
 from .registry import Registry, Subscriber
 from .relay import NODES, Relay
@@ -39,6 +41,10 @@ TURN = 1000
 REFRESH = 600.0
 
 
+#: what else every node has: name -> how it is made
+extensions: dict[str, Callable[[PubSub], Any]] = {}
+
+
 class PubSub:
     """Subscribers of this process, and the link to the others.
 
@@ -55,7 +61,12 @@ class PubSub:
         self.is_alone = self.layer is None or isinstance(
             self.layer, InMemoryChannelLayer
         )
-        self.is_failing = False
+        self.outage = Outage(
+            logger,
+            "the channel layer fails, broadcasts stay in this process",
+            "the channel layer works again",
+        )
+        self.report = self.outage.report
         self.groups = Groups(self.layer, self.report)
         self.publisher = Publisher(self.layer, self.name, self.report)
         self._listener: asyncio.Task[None] | None = None
@@ -73,8 +84,22 @@ class PubSub:
             self.relay.listen(name, order)
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
+        self.heartbeat = Heartbeat(self)
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
+        self._extensions: dict[str, Any] = {}
+        for name in extensions:
+            self.extension(name)
+
+    def extension(self, name: str) -> Any:
+        """What ``extensions[name]`` made for this node."""
+        if name not in self._extensions:
+            self._extensions[name] = extensions[name](self)
+        return self._extensions[name]
+
+    def others(self) -> list[PubSub]:
+        """The nodes of the other event loops of this process."""
+        return [node for node in serving_nodes() if node is not self]
 
     # ----------------------------------------------------------------- sockets
 
@@ -89,8 +114,8 @@ class PubSub:
 
     async def reachable(self) -> None:
         """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
+        self.start()
         if self.layer is not None and NODES not in self.groups:
-            self._start()
             await self._done(self.groups.add(NODES))
 
     # ------------------------------------------------------------- subscribers
@@ -102,7 +127,7 @@ class PubSub:
         """
         if self.layer is None or topic in self.groups:
             return
-        self._start()
+        self.start()
         if topic not in self.registry:
             self.groups.unused(topic, self.loop.time())
         await self._done(self.groups.add(topic))
@@ -193,7 +218,7 @@ class PubSub:
         layer fails."""
         if self.is_alone:
             return None
-        self._start()
+        self.start()
         if self.groups.channel_name is None and not self.is_failing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READY_TIMEOUT):
@@ -215,12 +240,21 @@ class PubSub:
     def release(self, holder: Any) -> None:
         self._holders.discard(holder)
 
-    def _start(self) -> None:
-        if self._listener is None or self._listener.done():
+    @property
+    def is_failing(self) -> bool:
+        """Whether the layer did not do what it was last asked."""
+        return self.outage.is_on
+
+    def start(self) -> None:
+        """Listen to the layer and beat, until nobody needs it any more."""
+        if self._timer is not None:
+            return
+        self._timer = self.loop.call_later(LINGER / 2, self._tick)
+        self.heartbeat.start()
+        if self.layer is not None:
             # In an empty context: it lives longer than the request that started it.
             context = contextvars.Context()
             self._listener = self.loop.create_task(self._listen(), context=context)
-            self._timer = self.loop.call_later(LINGER / 2, self._tick)
 
     async def _listen(self) -> None:
         """Take messages for ever; when the layer fails, back off, come back, add every group again.
@@ -289,39 +323,25 @@ class PubSub:
             self._stop()
 
     def _stop(self) -> None:
-        """The end of the listener; who needs one starts another."""
+        """The end of the listener and the heartbeat; who needs them starts them again."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         listener, self._listener = self._listener, None
         self._named.clear()
         self.groups.close()
+        self._ending = self.loop.create_task(self._end(listener))
+
+    async def _end(self, listener: asyncio.Task[None] | None) -> None:
+        await self.heartbeat.stop()
         if listener is not None:
-            self._ending = self.loop.create_task(_end(listener))
+            await end(listener)
 
     async def close(self) -> None:
         """Stop, and wait until nothing runs any more."""
         self._stop()
         if self._ending is not None:
             await self._ending
-
-    def report(self, error: BaseException | None) -> None:
-        """How the layer took the last call: said once an outage; local delivery goes on."""
-        if (error is not None) == self.is_failing:
-            return
-        self.is_failing = error is not None
-        if error is not None:
-            logger.error(
-                "the channel layer fails, broadcasts stay in this process: %r", error
-            )
-        else:
-            logger.warning("the channel layer works again")
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    # below Python 3.12 redis-py's wait_for() swallows a cancellation now and then
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)
 
 
 _nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]

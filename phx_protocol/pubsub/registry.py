@@ -42,6 +42,7 @@ class Registry:
         self._topics: dict[
             str, dict[Any, dict[Subscriber, Callable[[Any], None] | None]]
         ] = {}
+        self.changes = 0  # how often somebody came or went
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
@@ -50,12 +51,14 @@ class Registry:
         return len(self._topics)
 
     def add(self, topic: str, subscriber: Subscriber) -> None:
+        self.changes += 1
         lanes = self._topics.setdefault(topic, {})
         lanes.setdefault(subscriber.fastlane, {})[subscriber] = getattr(
             subscriber, "write", None
         )
 
     def discard(self, topic: str, subscriber: Subscriber) -> None:
+        self.changes += 1
         lanes = self._topics.get(topic, {})
         members = lanes.get(subscriber.fastlane, {})
         members.pop(subscriber, None)
@@ -66,6 +69,14 @@ class Registry:
 
     def count(self, topic: str) -> int:
         return sum(map(len, self._topics.get(topic, {}).values()))
+
+    def counts(self) -> dict[str, int]:
+        """topic -> the channels that have joined it: a fastlane is what they have."""
+        counts = {
+            topic: sum(len(members) for lane, members in lanes.items() if lane)
+            for topic, lanes in self._topics.items()
+        }
+        return {topic: count for topic, count in counts.items() if count}
 
     def deliver(
         self,

@@ -174,6 +174,18 @@ class Relay:
             note = {"do": "note", "name": name, "body": body, "node": self._node.name}
             await self._node.layer.group_send(group_name(NODES), _message(**note))
 
+    async def tell_topic(self, topic: str, name: str, body: Body) -> None:
+        """Tell the other nodes with subscribers of `topic`; lost when the layer does not take it."""
+        if self._node.is_alone:
+            for other in self._node.others():
+                other.loop.call_soon_threadsafe(other.relay.tell_here, name, body)
+            return
+        note = {"do": "note", "name": name, "body": body, "node": self._node.name}
+        try:
+            await self._node.layer.group_send(group_name(topic), _message(**note))
+        except Exception as error:
+            self._node.report(error)
+
     def tell_here(self, name: str, body: Body) -> None:
         """Tell this node itself."""
         self._listeners[name](body)
@@ -211,7 +223,7 @@ class Relay:
                 self._keep(self._answer(message, run))
         elif do == "note":
             if message.get("node") != self._node.name:  # it has told itself
-                self._listeners[message["name"]](message["body"])
+                self.tell_here(message["name"], message["body"])
         elif do == "cancel":
             if id in self._running:
                 self._running[id].cancel()

@@ -4,7 +4,7 @@ One small interface (``base.State``) with two homes: ``memory`` for a project of
 ``redis`` for one of several. What a dead process owned goes when its lease ends.
 """
 
-from .base import Entries, Item, Kept, Position, State
+from .base import NOWHERE, Entries, Item, Kept, Position, State
 from .factory import get_state
 
-__all__ = ["Entries", "Item", "Kept", "Position", "State", "get_state"]
+__all__ = ["NOWHERE", "Entries", "Item", "Kept", "Position", "State", "get_state"]

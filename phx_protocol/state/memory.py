@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -27,6 +28,10 @@ class Node:
         self.about: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
         self.groups: set[str] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def is_dead(self, now: float) -> bool:
+        return self.until <= now or bool(self.loop and self.loop.is_closed())
 
 
 class Group:
@@ -92,7 +97,8 @@ class MemoryState(State):
                 if not first:
                     return False
                 known = self._nodes[node] = Node()
-            elif known.until <= self._clock():
+                known.loop = asyncio.get_running_loop()
+            elif known.is_dead(self._clock()):
                 return False
             known.until = self._clock() + self.silence
             known.about = dict(about)
@@ -101,7 +107,7 @@ class MemoryState(State):
     async def reap(self) -> int:
         with self._lock:
             now = self._clock()
-            dead = [name for name, node in self._nodes.items() if node.until <= now]
+            dead = [name for name, node in self._nodes.items() if node.is_dead(now)]
             for name in dead:
                 self._bury(name)
             self._expire(now)
@@ -130,7 +136,7 @@ class MemoryState(State):
 
     def _alive(self) -> list[tuple[str, Node]]:
         now = self._clock()
-        return [(name, node) for name, node in self._nodes.items() if node.until > now]
+        return [(n, node) for n, node in self._nodes.items() if not node.is_dead(now)]
 
     async def count(self, node: str, counts: Mapping[str, int]) -> None:
         with self._lock:

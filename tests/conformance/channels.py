@@ -8,6 +8,7 @@ from typing import Any
 from phx_protocol import (
     Channel,
     ConnectionRefused,
+    Presence,
     Reason,
     Socket,
     abroadcast,
@@ -187,6 +188,42 @@ class ExactChannel(AuditChannel):
         return "ok", payload
 
 
+class Present(Presence):
+    diff_interval = 0
+
+
+class PresenceChannel(AuditChannel):
+    presence = Present
+
+    async def join(self, payload: Any) -> Any:
+        device = payload.get("device") if isinstance(payload, dict) else None
+        self.assigns["device"] = device
+        return "ok"
+
+    def presence_key(self) -> str:
+        return str(self.assigns["user_id"])
+
+    def presence_meta(self) -> dict[str, Any]:
+        return {"device": self.assigns["device"], "online_at": 1}
+
+    @event("update")
+    async def update(self, payload: Any) -> Any:
+        device = payload["device"]
+        await Present.update(
+            self, self.presence_key(), lambda m: {**m, "device": device}
+        )
+        return "ok"
+
+    @event("untrack")
+    async def untrack(self, payload: Any) -> Any:
+        await Present.untrack(self, self.presence_key())
+        return "ok"
+
+    @event("list")
+    async def list(self, payload: Any) -> Any:
+        return "ok", await Present.list(self)
+
+
 class BenchChannel(ExactChannel):
     @event("shout")
     async def shout(self, payload: Any) -> Any:
@@ -205,6 +242,7 @@ class ConformanceSocket(Socket):
         "audit:log": AuditChannel,
         "exact": ExactChannel,
         "bench:*": BenchChannel,
+        "presence:*": PresenceChannel,
     }
     check_origin = False
     longpoll = True

@@ -19,7 +19,6 @@ VECTORS = {f"{v['group']}/{v['name']}": v for v in replay.load(HERE / "vectors")
 DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
     (HERE / "divergences.json").read_text()
 )
-LATER: dict[str, str] = json.loads((HERE / "later.json").read_text())
 
 # the server, and the layer on Redis if there is one
 SERVERS = [
@@ -59,11 +58,7 @@ def replayed(
 
 
 async def replay_all(base: str) -> Results:
-    wanted = [
-        v
-        for case, v in VECTORS.items()
-        if not any(fnmatch(case, name) for name in LATER)
-    ]
+    wanted = VECTORS.values()
     timed = [v for v in wanted if any("max_s" in step for step in v["steps"])]
     results: Results = {}
     # what is timed mostly waits

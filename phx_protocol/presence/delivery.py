@@ -1,0 +1,107 @@
+"""Delivery: diffs to the clients of this process, at most one in every ``diff_interval``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..logs import get_logger
+from ..wire import json
+from ..wire.messages import Broadcast
+from .entries import Diff, Entry, Presences, grouped
+
+if TYPE_CHECKING:
+    from ..pubsub import PubSub
+    from .presence import Presence
+    from .topic import PresenceTopic
+
+logger = get_logger("phx_protocol.presence")
+
+
+class Delivery:
+    """What is to be told of one topic. The first diff goes out at once, the next are merged."""
+
+    def __init__(self, node: PubSub, presence: Presence, topic: PresenceTopic) -> None:
+        self._node = node
+        self._presence = presence
+        self._topic = topic
+        self._waiting = Diff()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fetching: deque[Diff] = (
+            deque()
+        )  # diffs whose presences are being enriched
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and self._timer is None and self._task is None
+
+    def put(self, diff: Diff) -> None:
+        if not diff:
+            return
+        if self._timer is not None:
+            self._waiting.add(diff)
+            return
+        self._deliver(diff)
+        interval = self._presence.diff_interval
+        if interval > 0:
+            self._timer = self._node.loop.call_later(interval, self._interval_is_over)
+
+    def _interval_is_over(self) -> None:
+        self._timer = None
+        waiting, self._waiting = self._waiting, Diff()
+        self.put(waiting)
+
+    def _deliver(self, diff: Diff) -> None:
+        if not self._presence.enriches:
+            joins = grouped(diff.joins.values(), encoded=True)
+            leaves = grouped(diff.leaves.values(), encoded=True)
+            self._broadcast(joins, leaves)
+            return
+        self._fetching.append(diff)
+        if self._task is None:
+            self._task = self._node.loop.create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        """Enrich diff after diff, in order, each once for all clients."""
+        try:
+            while self._fetching:
+                await self._enrich(self._fetching.popleft())
+        finally:
+            self._task = None
+
+    async def _enrich(self, diff: Diff) -> None:
+        presence, topic = self._presence, self._topic.name
+        try:
+            joins = await fetched(presence, topic, diff.joins.values())
+            leaves = await fetched(presence, topic, diff.leaves.values())
+            self._broadcast(joins, leaves)
+            now = grouped(await self._topic.entries(), encoded=False)
+            await presence._handle_metas(topic, joins, leaves, now)
+        except Exception:
+            logger.exception(
+                "%s: a diff of %s was not handled", topic, type(presence).__name__
+            )
+
+    def _broadcast(self, joins: Presences, leaves: Presences) -> None:
+        payload = json.encode_payload({"joins": joins, "leaves": leaves})
+        event = self._presence.diff_event
+        self._node.deliver(Broadcast(self._topic.name, event, payload), strict=False)
+
+
+async def fetched(
+    presence: Presence, topic: str, entries: Iterable[Entry]
+) -> Presences:
+    """`entries` by their keys, as ``Presence.fetch`` enriches them."""
+    presences = grouped(entries, encoded=False)
+    if not presences or not presence.enriches:
+        return presences
+    try:
+        enriched: Presences = await presence._fetch(topic, presences)
+        return enriched
+    except Exception:
+        # a list that is poor is better than one that is wrong
+        logger.exception("%s.fetch crashed", type(presence).__name__)
+        return presences

@@ -1,0 +1,202 @@
+"""Presence: what users subclass, and call from channels, views and workers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from ..callbacks import AsyncCallable, as_async
+from ..channel import Channel
+from ..pubsub import get_pubsub
+from ..wire import json
+from .blocking import Blocking
+from .delivery import fetched
+from .entries import Presences, grouped
+from .tracker import TRACKERS, Tracker, Trackers, classes
+
+Meta = Mapping[str, Any]
+
+
+class Presence:
+    """Who is on a topic. Subclass it, name it in ``Channel.presence``, and that is mostly all.
+
+    ::
+
+        class RoomPresence(Presence):
+            async def fetch(self, topic, presences):  # may be left out
+                ...
+
+        class RoomChannel(Channel):
+            presence = RoomPresence
+
+    A presence is a key (a user, say) with one or more metas (its devices), each a mapping with
+    a ``phx_ref`` of its own. It belongs to the channel that tracked it and ends with it,
+    whatever ends it; a topic in place of a channel makes it one of the process. Mirrors
+    ``Phoenix.Presence``.
+    """
+
+    #: seconds in which changes of a topic are merged into one diff, after a first one that goes
+    #: out at once; 0 for one diff a change, as Phoenix does
+    diff_interval: ClassVar[float] = 0.01
+    #: what clients listen for (``opts.events`` of phoenix.js's Presence)
+    state_event: ClassVar[str] = "presence_state"
+    diff_event: ClassVar[str] = "presence_diff"
+    #: presences of classes with different names never meet; the default is the dotted path
+    name: ClassVar[str] = "phx_protocol.Presence"
+    #: the same calls for synchronous code: ``RoomPresence.sync.list("room:lobby")``
+    sync: ClassVar[Blocking] = Blocking()
+
+    # ------------------------------------------------------------- who is there
+
+    @classmethod
+    async def track(
+        cls, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
+    ) -> str:
+        """Have `key` be present with `meta`; returns its ``phx_ref``.
+
+        `where` is the channel it belongs to, on whose topic it is (or on `topic`), or a topic:
+        then it belongs to this process. Raises AlreadyTracked for the same owner, topic and
+        key, EncodeError for a meta that is not JSON. Mirrors ``c:track/3`` and ``c:track/4``.
+        """
+        owner, topic = cls._place(where, topic)
+        if isinstance(where, Channel) and not cls._ends_with(where, topic):
+            return ""  # a channel that has ended is nowhere
+        return await cls._tracker().track(owner, topic, _key(key), meta)
+
+    @classmethod
+    async def update(
+        cls,
+        where: Channel | str,
+        key: Any,
+        meta: Meta | Callable[[Any], Meta],
+        *,
+        topic: str | None = None,
+    ) -> str:
+        """Give a tracked presence another meta, or what `meta` makes of the old one.
+
+        Clients see one diff, in which the new meta has ``phx_ref_prev``. Returns the new
+        ``phx_ref``; raises NotTracked. Mirrors ``c:update/3`` and ``c:update/4``.
+        """
+        owner, topic = cls._place(where, topic)
+        return await cls._tracker().update(owner, topic, _key(key), meta)
+
+    @classmethod
+    async def untrack(
+        cls, where: Channel | str, key: Any = None, *, topic: str | None = None
+    ) -> None:
+        """End a presence, or all that `where` tracks on the topic. Nothing to end is no error.
+
+        Mirrors ``c:untrack/1``, ``c:untrack/2`` and ``c:untrack/3``.
+        """
+        owner, topic = cls._place(where, topic)
+        await cls._tracker().untrack(owner, topic, None if key is None else _key(key))
+
+    @classmethod
+    async def list(cls, where: Channel | str) -> Presences:
+        """``{key: {"metas": [...]}}`` of a topic, as ``fetch`` enriches it. Mirrors ``c:list/1``."""
+        topic, tracker = _topic(where), cls._tracker()
+        entries = await tracker.topic(topic).entries()
+        return await fetched(tracker.presence, topic, entries)
+
+    @classmethod
+    async def get(cls, where: Channel | str, key: Any) -> dict[str, Any] | None:
+        """What ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
+        topic, tracker, key = _topic(where), cls._tracker(), _key(key)
+        entries = await tracker.topic(topic).entries()
+        mine = [entry for entry in entries if entry.key == key]
+        return (await fetched(tracker.presence, topic, mine)).get(key)
+
+    @classmethod
+    async def push_state(cls, channel: Channel) -> None:
+        """Push ``presence_state`` to the client: who is on the channel's topic."""
+        tracker = cls._tracker()
+        entries = await tracker.topic(channel.topic).entries()
+        if tracker.presence.enriches:
+            presences = await fetched(tracker.presence, channel.topic, entries)
+        else:
+            presences = grouped(entries, encoded=True)
+        await channel.push(cls.state_event, msgspec.Raw(json.encode(presences)))
+
+    @classmethod
+    async def enter(cls, channel: Channel) -> None:
+        """What ``Channel.presence`` asks for after the join: the state, then track the client."""
+        await cls.push_state(channel)
+        await cls.track(channel, channel.presence_key(), channel.presence_meta())
+
+    # ---------------------------------------------------------------- for users
+
+    async def fetch(self, topic: str, presences: Presences) -> Presences:
+        """Enrich presences before clients see them: names from the database, say.
+
+        Called with all that joined in a diff, with all that left, and with a whole list; never
+        once a client. Return `presences` with more in it, each with its ``metas``. Diffs keep
+        their order while it runs. Mirrors ``c:fetch/2``.
+        """
+        return presences
+
+    async def handle_metas(
+        self, topic: str, joins: Presences, leaves: Presences, presences: Presences
+    ) -> None:
+        """Called after every diff, in every process with subscribers of `topic`.
+
+        `presences` is who is there then. Mirrors ``c:handle_metas/4``; what it would keep as
+        its state can be kept on `self`, of which a process (event loop) has one.
+        """
+
+    # ------------------------------------------------------- the implementation
+
+    #: whether diffs need more than to be sent
+    enriches: ClassVar[bool] = False
+    _fetch: ClassVar[AsyncCallable] = fetch
+    _handle_metas: ClassVar[AsyncCallable] = handle_metas
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}.{cls.__qualname__}"
+        cls._fetch = as_async(cls.fetch)
+        cls._handle_metas = as_async(cls.handle_metas)
+        cls.enriches = (
+            cls.fetch is not Presence.fetch
+            or cls.handle_metas is not Presence.handle_metas
+        )
+        classes[cls.name] = cls
+
+    @classmethod
+    def _tracker(cls) -> Tracker:
+        trackers: Trackers = get_pubsub().extension(TRACKERS)
+        return trackers.of(cls)
+
+    @classmethod
+    def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:
+        """The owner of a presence, and its topic."""
+        if isinstance(where, Channel):
+            where._server.must_have_joined(where, "a presence")
+            return where._server.id, topic or where.topic
+        return None, topic or _topic(where)
+
+    @classmethod
+    def _ends_with(cls, channel: Channel, topic: str) -> bool:
+        """Have presences on `topic` end with `channel`; False when it has ended already."""
+        server, tracker = channel._server, cls._tracker()
+        end = functools.partial(tracker.end, server.id, topic)
+        return server.at_end(channel, (cls, topic), end)
+
+
+classes[Presence.name] = Presence
+
+
+def _topic(where: Channel | str) -> str:
+    topic = where.topic if isinstance(where, Channel) else where
+    if not isinstance(topic, str):
+        raise TypeError(f"a channel or a topic is wanted, not {where!r:.100}")
+    return topic
+
+
+def _key(key: Any) -> str:
+    if key is None:
+        raise TypeError("a presence needs a key: the name of who is there")
+    return str(key)

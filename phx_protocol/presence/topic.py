@@ -1,0 +1,218 @@
+"""PresenceTopic: the presences of one topic, as one process tracks and sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..exceptions import StateError
+from ..state import NOWHERE, Position
+from ..wire import json
+from .delivery import Delivery
+from .entries import Diff, Entries, Entry, by_ref
+from .replica import Hint, Replica
+
+if TYPE_CHECKING:
+    from ..pubsub import PubSub
+    from .presence import Presence
+
+#: what a node notes to the others of a topic
+HINT = "presence"
+
+
+#: seconds that a hint may take
+PATIENCE = 0.1
+
+
+class Change(NamedTuple):
+    diff: Diff
+    done: asyncio.Future[None]
+
+
+class PresenceTopic:
+    """The way of a change: into the state, to the clients here, as a hint to the other nodes.
+
+    With a state that fails it goes to the clients here at once; the rest is made up for when
+    the state is back.
+    """
+
+    def __init__(self, node: PubSub, presence: Presence, name: str) -> None:
+        self.name = name
+        self.group = f"{presence.name}\n{name}"
+        #: what this process tracks here
+        self.own: Entries = {}
+        #: whether the state may have something else of this process
+        self.is_dirty = False
+        self.replica: Replica | None = None
+        self._node = node
+        self._presence = presence
+        self._state = node.heartbeat.state
+        self._delivery = Delivery(node, presence, self)
+        self._outbox: list[Change] = []
+        self._task: asyncio.Task[None] | None = None
+        self._reading: asyncio.Future[None] | None = None
+
+    @property
+    def is_subscribed(self) -> bool:
+        return self.name in self._node.registry
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether this can be forgotten."""
+        busy = self.own or self.is_dirty or self._outbox or self._task or self._reading
+        return not (busy or self.is_subscribed) and self._delivery.is_idle
+
+    # ------------------------------------------------------------ changes made here
+
+    def change(self, diff: Diff) -> asyncio.Future[None]:
+        """Have `diff` happen, behind the changes before it; the future never raises."""
+        for ref in diff.leaves:
+            del self.own[ref]
+        self.own.update(diff.joins)
+        change = Change(diff, self._node.loop.create_future())
+        self._outbox.append(change)
+        if self._task is None:
+            self._task = self._node.loop.create_task(self._run())
+        return change.done
+
+    async def _run(self) -> None:
+        await self._node.heartbeat.ready()
+        try:
+            while self._outbox:
+                # one diff a change is what Phoenix does; who merges them saves steps too
+                many = len(self._outbox) if self._presence.diff_interval else 1
+                changes, self._outbox = self._outbox[:many], self._outbox[many:]
+                diff = Diff()
+                for change in changes:
+                    diff.add(change.diff)
+                hint = await self._put(diff)
+                for change in changes:
+                    if not change.done.done():
+                        change.done.set_result(None)
+                if hint is not None:
+                    await self._tell(hint)
+        finally:
+            self._task = None
+
+    async def _put(self, diff: Diff) -> Hint | None:
+        beat = self._node.heartbeat
+        puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
+        try:
+            if beat.outage.is_on:
+                raise StateError("it is known to fail")
+            done = await self._state.change(self.group, beat.name, puts, diff.leaves)
+        except StateError as error:
+            beat.outage.report(error)
+            self.is_dirty = True
+            if self.replica is not None:
+                diff = self.replica.apply_unseen(diff)
+            self._deliver(diff)
+            return None
+        hint = Hint(*done, diff)
+        self.take(hint)
+        return hint
+
+    async def _tell(self, hint: Hint) -> None:
+        """A hint to the other nodes; one that is lost is made up for at their next beat."""
+        body = {
+            "name": self._presence.name,
+            "topic": self.name,
+            "before": list(hint.before),
+            "after": list(hint.after),
+            "joins": json.encode(list(hint.diff.joins.values())).decode(),
+            "leaves": json.encode(list(hint.diff.leaves.values())).decode(),
+        }
+        await self._node.relay.tell_topic(self.name, HINT, body)
+
+    # --------------------------------------------------------------- what is known
+
+    def take(self, hint: Hint) -> None:
+        """A change that this node or another one made."""
+        diff = hint.diff
+        if self.replica is not None:
+            diff = self.replica.apply(hint)
+            if self.replica.is_lost:
+                self._read_soon()
+        self._deliver(diff)
+
+    def _deliver(self, diff: Diff) -> None:
+        if self.is_subscribed:
+            self._delivery.put(diff)
+
+    async def entries(self) -> list[Entry]:
+        """Who is here: from the replica where clients are told of changes, else from the state."""
+        await self._node.heartbeat.ready()
+        if self.is_subscribed:
+            if self.replica is None:
+                self.replica = Replica()
+            if self.replica.position is None:
+                await asyncio.shield(self._read_soon())
+            return list(self.replica.entries.values())
+        try:
+            return list((await self._from_state())[1].values())
+        except StateError as error:
+            self._node.heartbeat.outage.report(error)
+            return list(self.own.values())
+
+    async def _from_state(self) -> tuple[Position, Entries]:
+        position, found = await self._state.entries(self.group)
+        return position, by_ref(map(Entry.unpack, found.values()))
+
+    def _read_soon(self) -> asyncio.Future[None]:
+        if self._reading is None:
+            self._reading = self._node.loop.create_task(self._read())
+        return self._reading
+
+    async def _read(self) -> None:
+        """Have the replica as the state is; clients are told what that changes."""
+        replica = self.replica
+        assert replica is not None
+        try:
+            position, entries = await self._from_state()
+        except StateError as error:
+            self._node.heartbeat.outage.report(error)
+            if replica.position is None:
+                # what is here is better than nothing; the next beat sets it right
+                replica.read(NOWHERE, dict(self.own))
+        else:
+            is_first = replica.position is None
+            news = replica.read(position, entries)
+            if not is_first:
+                self._deliver(news)
+        finally:
+            self._reading = None
+
+    # ------------------------------------------------------------------- the beat
+
+    def lose(self) -> None:
+        """The state has nothing of this process any more."""
+        self.is_dirty = bool(self.own)
+
+    async def mend(self) -> None:
+        """Have the state know what this process tracks. Raises StateError."""
+        if self.is_dirty and self._task is None:
+            mine = {ref: entry.pack() for ref, entry in self.own.items()}
+            self.is_dirty = False
+            try:
+                node = self._node.heartbeat.name
+                await self._state.replace(self.group, node, mine)
+            except StateError:
+                self.is_dirty = True
+                raise
+
+    def compare(self, position: Position) -> None:
+        """Read again if the replica does not come to where the state is."""
+        if not self.is_subscribed:
+            self.replica = None
+        if self.replica is not None and not self._has_come_to(position):
+            # what is missing may be on its way
+            self._node.loop.call_later(PATIENCE, self._compare_again, position)
+
+    def _compare_again(self, position: Position) -> None:
+        if self.replica is not None and not self._has_come_to(position):
+            self._read_soon()
+
+    def _has_come_to(self, position: Position) -> bool:
+        assert self.replica is not None
+        at = self.replica.position
+        return at is not None and at.epoch == position.epoch and at.n >= position.n

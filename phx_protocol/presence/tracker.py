@@ -1,0 +1,155 @@
+"""Tracker: all presences of one Presence class in one process (event loop)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..exceptions import AlreadyTracked, NotTracked
+from ..pubsub.node import extensions
+from ..state import Position
+from .entries import Diff, Entry
+from .replica import Hint
+from .topic import HINT, PresenceTopic
+
+if TYPE_CHECKING:
+    from ..pubsub import PubSub
+    from .presence import Presence
+
+Meta = Mapping[str, Any]
+Owner = Any  # the ChannelServer's id of a channel, or None for the process itself
+#: every Presence class by its name
+classes: dict[str, type[Presence]] = {}
+_entries = msgspec.json.Decoder(list[Entry]).decode
+
+
+class Tracker:
+    """Who tracks what: a channel, or the process itself, has one meta for each topic and key."""
+
+    def __init__(self, node: PubSub, presence: Presence) -> None:
+        self.presence = presence
+        self._node = node
+        self._topics: dict[str, PresenceTopic] = {}
+        self._owned: dict[tuple[Owner, str], dict[str, Entry]] = {}
+        self._last = 0
+
+    def topic(self, name: str) -> PresenceTopic:
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = PresenceTopic(self._node, self.presence, name)
+        return topic
+
+    async def track(self, owner: Owner, topic: str, key: str, meta: Meta) -> str:
+        owned = self._owned.get((owner, topic), {})
+        if key in owned:
+            raise AlreadyTracked(f"{key!r} is tracked on {topic!r} already")
+        entry = Entry.make(key, self._now(), meta)
+        self._owned.setdefault((owner, topic), owned)[key] = entry
+        self._node.hold(self)
+        await self.topic(topic).change(Diff([entry]))
+        return entry.ref
+
+    async def update(
+        self, owner: Owner, topic: str, key: str, meta: Meta | Callable[[Any], Meta]
+    ) -> str:
+        owned = self._owned.get((owner, topic), {})
+        old = owned.get(key)
+        if old is None:
+            raise NotTracked(f"{key!r} is not tracked on {topic!r}")
+        value = meta(old.decoded()) if callable(meta) else meta
+        entry = owned[key] = Entry.make(key, old.since, value, old.ref)
+        await self.topic(topic).change(Diff([entry], [old]))
+        return entry.ref
+
+    async def untrack(self, owner: Owner, topic: str, key: str | None) -> None:
+        owned = self._owned.get((owner, topic), {})
+        keys = list(owned) if key is None else [key]
+        left = [owned.pop(key) for key in keys if key in owned]
+        if not owned:
+            self._owned.pop((owner, topic), None)
+        if left:
+            done = self.topic(topic).change(Diff((), left))
+            self._release()
+            await done
+
+    def end(self, owner: Owner, topic: str) -> None:
+        """The channel `owner` is no more."""
+        owned = self._owned.pop((owner, topic), {})
+        if owned:
+            self.topic(topic).change(Diff((), owned.values()))
+            self._release()
+
+    def _release(self) -> None:
+        if not self._owned:
+            self._node.release(self)
+
+    def _now(self) -> int:
+        # never the same, so that the order is that of the calls
+        self._last = max(time.time_ns() // 1000, self._last + 1)
+        return self._last
+
+    # -------------------------------------------------------- what the node calls
+
+    def take(self, body: dict[str, Any]) -> None:
+        """The hint of another node."""
+        name = body["topic"]
+        if name in self._node.registry:
+            diff = Diff(_entries(body["joins"]), _entries(body["leaves"]))
+            before, after = Position(*body["before"]), Position(*body["after"])
+            self.topic(name).take(Hint(before, after, diff))
+
+    def lose(self) -> None:
+        for topic in self._topics.values():
+            topic.lose()
+
+    async def beat(self) -> None:
+        """Make up for what the state missed, and for what this process missed of it."""
+        for name in [n for n, topic in self._topics.items() if topic.is_idle]:
+            del self._topics[name]
+        topics = list(self._topics.values())
+        for topic in topics:
+            await topic.mend()
+        # asked for what it owns as well: that keeps it from expiring
+        kept = [t for t in topics if t.own or t.replica is not None]
+        positions = await self._node.heartbeat.state.positions([t.group for t in kept])
+        for topic, position in zip(kept, positions):
+            topic.compare(position)
+
+
+class Trackers:
+    """The trackers of one node, by the name of their Presence class."""
+
+    def __init__(self, node: PubSub) -> None:
+        self._node = node
+        self._trackers: dict[str, Tracker] = {}
+        node.relay.listen(HINT, self._take)
+        node.heartbeat.duties.append(self._beat)
+        node.heartbeat.on_loss.append(self._lose)
+
+    def of(self, presence_class: type[Presence]) -> Tracker:
+        name = presence_class.name
+        tracker = self._trackers.get(name)
+        if tracker is None:
+            tracker = self._trackers[name] = Tracker(self._node, presence_class())
+        return tracker
+
+    def _take(self, body: dict[str, Any]) -> None:
+        presence_class = classes.get(body["name"])
+        if presence_class is not None:
+            self.of(presence_class).take(body)
+
+    def _lose(self) -> None:
+        for tracker in self._trackers.values():
+            tracker.lose()
+
+    async def _beat(self) -> None:
+        for tracker in list(self._trackers.values()):
+            await tracker.beat()
+
+
+#: where a node has its Trackers
+TRACKERS = "presence"
+extensions[TRACKERS] = Trackers

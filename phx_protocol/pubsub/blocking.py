@@ -1,0 +1,64 @@
+"""What synchronous code asks for runs on a loop of this process, and is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from .node import serving_nodes
+
+Result = TypeVar("Result")
+
+#: seconds that synchronous code waits
+TIMEOUT = 10.0
+
+
+def run(coroutine: Coroutine[Any, Any, Result], name: str, advice: str) -> Result:
+    """The result of `coroutine`, run where this process does such things.
+
+    Raises RuntimeError on a running event loop, where `name` must not block and `advice` is
+    right; TimeoutError after TIMEOUT.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        coroutine.close()
+        raise RuntimeError(f"{name}() blocks: on an event loop it is `{advice}`")
+    serving = serving_nodes()
+    loop = serving[0].loop if serving else _own_loop()
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result(TIMEOUT)
+    except concurrent.futures.TimeoutError as error:
+        future.cancel()
+        raise TimeoutError(f"{name}() was not done in {TIMEOUT} seconds") from error
+
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def _own_loop() -> asyncio.AbstractEventLoop:
+    """A loop in a thread of its own, made once: a loop per call costs 4 ms and a connection."""
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(
+                target=_loop.run_forever, name="phx_protocol.publisher", daemon=True
+            ).start()
+        return _loop
+
+
+def _after_fork() -> None:
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
