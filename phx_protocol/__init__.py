@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PhxError,
         StateError,
     )
+    from .history import History
     from .presence import Presence
     from .pubsub import (
         abroadcast,
@@ -54,6 +55,7 @@ _HOMES = {
         "PhxError",
         "StateError",
     ),
+    "history": ("History",),
     "presence": ("Presence",),
     "pubsub": (
         "abroadcast",
@@ -82,6 +84,7 @@ __all__ = [
     "Channel",
     "ConnectionRefused",
     "EncodeError",
+    "History",
     "JoinDenied",
     "LongPollConsumer",
     "NotTracked",

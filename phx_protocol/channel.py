@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import msgspec
 
 from .callbacks import AsyncCallable, as_async
+from .history import History, held_events
 from .limits import Rate, Rates, parse_rate, parse_rates, refusals
 from .logs import get_logger
 from .permissions import Requirement
@@ -157,6 +158,8 @@ class Channel:
     #: seconds that a running callback gets when the socket is gone; None: SHUTDOWN_TIMEOUT
     shutdown_timeout: ClassVar[float | None] = None
 
+    #: what is kept for clients that come back; None for nothing
+    history: ClassVar[History | None] = None
     #: a Presence class: after the join the client gets who is there and is tracked itself
     presence: ClassVar[type[Presence] | None] = None
 
@@ -296,6 +299,7 @@ class Channel:
     _events: ClassVar[dict[str, EventHandler]] = {}
     _callbacks: ClassVar[dict[str, AsyncCallable]]
     _intercepts: ClassVar[frozenset[str]] = frozenset()
+    _held_events: ClassVar[frozenset[str]] = frozenset()
     _requirement: ClassVar[Requirement | None] = None
     _rates: ClassVar[Rates] = {}
     _server: ChannelServer
@@ -323,6 +327,11 @@ class Channel:
                 f"{cls.__name__}.intercepts is a set of event names, not a string"
             )
         cls._intercepts = frozenset(cls.intercepts)
+        if cls.history is not None and not isinstance(cls.history, History):
+            raise TypeError(
+                f"{cls.__name__}.history is a History or None, not {cls.history!r:.100}"
+            )
+        cls._held_events = held_events(cls._intercepts, cls.history)
         cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
         cls._rates = {**parse_rates(cls.throttle), **of_events}

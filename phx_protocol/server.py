@@ -20,7 +20,8 @@ import msgspec
 
 from . import callbacks
 from .channel import Answer, Channel, Reason, describe_invalid
-from .exceptions import JoinDenied, PhxError
+from .exceptions import EncodeError, JoinDenied, PhxError
+from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
 from .wire import json, protocol
@@ -81,6 +82,7 @@ class ChannelServer:
         "joining",
         "_further",
         "_at_end",
+        "_handled",
         "__weakref__",
     )
 
@@ -109,6 +111,7 @@ class ChannelServer:
         self._further: dict[str, Further] | None = None
         # what is called when the channel has ended
         self._at_end: dict[Any, Callable[[], None]] | None = None
+        self._handled: Broadcast | None = None  # what ``handle_out`` is asked about
 
     # ------------------------------------------------------------------ mail
 
@@ -274,13 +277,17 @@ class ChannelServer:
     async def _admit(self, channel: Channel, message: Message) -> tuple[str, bool]:
         """Ask ``join``, subscribe if it says so, and reply: "ok", "error" or "crashed"."""
         started = time.perf_counter()
+        recovery = None
         status, reply, permanent = await self._ask_join(channel, message)
         self._log_join(channel, message, status, time.perf_counter() - started)
         if status == "ok":
             # a topic that is new to this process waits until the other processes know
             await self.socket.pubsub.ready(self.topic)
+            recovery = await self._recover(channel, message)
             self.channel, self.join_ref = channel, message.join_ref
             self.socket.pubsub.subscribe(self.topic, self)
+            if recovery is not None:
+                reply = recovery.told(reply, self.id)
         word = "ok" if status == "ok" else "error"
         try:
             self.socket.push(
@@ -291,7 +298,21 @@ class ChannelServer:
             self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
             return "crashed", False
+        if recovery is not None:
+            await self._replay(channel, recovery)
         return status, permanent
+
+    async def _recover(self, channel: Channel, message: Message) -> Recovery | None:
+        """What the client missed. Nothing comes live between this and the subscription."""
+        if channel.history is None:
+            return None
+        ordered, claim = self.socket.pubsub.ordered, Claim.of(message.payload)
+        return await ordered.catch_up(self.topic, channel.history, claim)
+
+    async def _replay(self, channel: Channel, recovery: Recovery) -> None:
+        """What was missed, as it would have come; what comes live meanwhile is held if need be."""
+        for broadcast in recovery.broadcasts(self.topic):
+            await self._handle_out((channel, broadcast))
 
     async def _ask_join(
         self, channel: Channel, message: Message
@@ -388,10 +409,43 @@ class ChannelServer:
 
     async def _handle_out(self, mail: tuple[Channel, Broadcast]) -> None:
         channel, broadcast = mail
-        if channel is self.channel:
-            # decoded for each receiver: what one handle_out changes no other one sees
-            payload = decode_payload(broadcast)
+        if channel is not self.channel:
+            return
+        if broadcast.event not in channel._intercepts:
+            return self._write(broadcast)
+        # decoded for each receiver: what one handle_out changes no other one sees
+        payload = decode_payload(broadcast)
+        self._handled = broadcast
+        try:
             await self._callback(channel, "handle_out", broadcast.event, payload)
+        finally:
+            self._handled = None
+
+    def _write(self, broadcast: Broadcast) -> None:
+        """To this client alone, as the fastlane would have sent it to all."""
+        try:
+            frame = self.socket.serializer.fastlane(broadcast)
+        except EncodeError as error:
+            event = broadcast.event
+            logger.error("%s: %r cannot be sent: %s", self.topic, event, error)
+        else:
+            self.write(self.socket.transport.prepare(frame))
+
+    def interrupt(self) -> None:
+        """Something is missing in what the client got: it has to join again.
+
+        Nothing more comes live from now on, and the channel ends behind its mail.
+        """
+        self.socket.pubsub.unsubscribe(self.topic, self)
+        self._put(self._handle_interrupt, self.channel)
+
+    async def _handle_interrupt(self, channel: Channel) -> None:
+        if channel is self.channel and channel is not None:
+            refusals[Refusal.HISTORY_LOST] += 1
+            join_ref = self.join_ref
+            await self._end(Reason.SHUTDOWN)
+            lost = protocol.crashed(self.topic, join_ref, Refusal.HISTORY_LOST)
+            self.socket.push(lost)
 
     async def _handle_info(self, mail: tuple[Channel, Any]) -> None:
         channel, message = mail
@@ -492,8 +546,10 @@ class ChannelServer:
 
     def push(self, channel: Channel, event: str, payload: Any) -> None:
         self.must_have_joined(channel, "push")
+        handled = self._handled
+        ref = handled.offset if handled and handled.event == event else None
         self.socket.push(
-            Message(self.channel_join_ref, None, self.topic, event, payload)
+            Message(self.channel_join_ref, ref, self.topic, event, payload)
         )
 
     async def broadcast(

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
 from .filters import filter_parameters
+from .history import History
 from .limits import Rates, Throttles, parse_rates, refusals
 from .logs import get_logger
 from .permissions import reloaded
@@ -168,9 +170,11 @@ class Socket:
         self.serializer = serializer
         self.transport = transport
         self.pubsub = pubsub
+        self.opened_at = time.time()
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         pubsub.add_socket(self)
+        _served.add(type(self))
 
     def handle_in(self, frame: Frame) -> None:
         """One frame of the client, answered here or handed to its topic. Never waits.
@@ -277,7 +281,7 @@ class Socket:
 
     def fastlane(self, channel_class: type[Channel]) -> Fastlane:
         return Fastlane(
-            self.serializer, self.transport.prepare, channel_class._intercepts
+            self.serializer, self.transport.prepare, channel_class._held_events
         )
 
     def throttles(self, channel_class: type[Channel]) -> tuple[Throttles, ...]:
@@ -347,6 +351,27 @@ class Socket:
             if topic is None or server.topic == topic:
                 server.put_reauthorize()
 
+    def describe(self) -> dict[str, Any]:
+        """What an operator is told of this connection; plain JSON."""
+        user = self.user if getattr(self.user, "is_authenticated", False) else None
+        return {
+            "id": self.key,
+            "name": self._id and self._id.name,
+            "user": None if user is None else str(user.pk),
+            "username": None if user is None else str(user),
+            "transport": self.transport.name,
+            "opened_at": self.opened_at,
+            "topics": [t for t, server in self._servers.items() if server.channel],
+        }
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The name of this one connection, unique over all processes."""
+        return self.pubsub.new_id()
+
+    def has_joined(self, topic: str) -> bool:
+        return topic in self._servers and self._servers[topic].channel is not None
+
     def filtered(self, payload: Any) -> Any:
         """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""
         return filter_parameters(payload, self.options.filter_parameters)
@@ -382,6 +407,25 @@ def _routes(options: Options) -> TopicPatterns[Route]:
     return TopicPatterns(
         (pattern, load_channel(target)) for pattern, target in options.channels.items()
     )
+
+
+# the Socket classes that this process serves, named in SOCKETS or not
+_served: set[type[Socket]] = set()
+
+
+def history_of(topic: str) -> History | None:
+    """What is kept of `topic`: as the first channel class says that has a history, of the sockets
+    in SOCKETS and of those that this process serves."""
+    return _history_of(options(), len(_served), topic)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _history_of(options: Options, served: int, topic: str) -> History | None:
+    for socket_class in (*map(load_socket, options.sockets.values()), *_served):
+        match = socket_class.routes().match(topic)
+        if match is not None and match[0].channel_class.history is not None:
+            return match[0].channel_class.history
+    return None
 
 
 @functools.cache

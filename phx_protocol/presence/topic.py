@@ -98,7 +98,7 @@ class PresenceTopic:
         beat = self._node.heartbeat
         puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
         try:
-            if beat.outage.is_on:
+            if beat.is_down:
                 raise StateError("it is known to fail")
             done = await self._state.change(self.group, beat.name, puts, diff.leaves)
         except StateError as error:
@@ -141,8 +141,8 @@ class PresenceTopic:
 
     async def entries(self) -> list[Entry]:
         """Who is here: from the replica where clients are told of changes, else from the state."""
-        await self._node.heartbeat.ready()
         if self.is_subscribed:
+            await self._node.heartbeat.ready()
             if self.replica is None:
                 self.replica = Replica()
             if self.replica.position is None:

@@ -14,7 +14,7 @@ from ..wire import json
 from ..wire.messages import Broadcast
 from . import blocking
 from . import message as layer_message
-from .node import PubSub, get_pubsub
+from .node import get_pubsub
 
 if TYPE_CHECKING:
     from ..server import ReplyRef
@@ -171,18 +171,10 @@ def _channel_id(sender: ReplyRef | str) -> str:
 
 async def _abroadcast(message: Broadcast, from_id: str | None = None) -> None:
     node = get_pubsub()
-    node.deliver(message, from_id=from_id)
-    if node.is_alone:
-        _deliver_elsewhere(node, message, from_id)
-    else:
-        await node.publisher.publish(message, from_id)
+    published = await node.publish(message, None, from_id)
+    if published is not None:
+        await published
     await node.take_turns()
-
-
-def _deliver_elsewhere(node: PubSub, message: Broadcast, from_id: str | None) -> None:
-    """To the other loops of this process, which no layer of processes connects."""
-    for other in node.others():
-        other.loop.call_soon_threadsafe(other.deliver, message, None, from_id, False)
 
 
 def _broadcast(message: Broadcast, from_id: str | None = None) -> None:

@@ -49,14 +49,20 @@ class Heartbeat:
         self._told: dict[str, int] = {}  # topic -> subscribers, as the state has it
         self._told_at_change = -1
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the state fails, and need not be asked before a beat has got through."""
+        return self.outage.is_on and self._task is not None
+
     def start(self) -> None:
+        self._node.start()
         if self._task is None or self._task.done():
             context = contextvars.Context()
             self._task = self._node.loop.create_task(self._run(), context=context)
 
     async def ready(self) -> None:
         """Wait until the first beat is done, or has failed."""
-        self._node.start()
+        self.start()
         await self._has_beaten.wait()
 
     async def _run(self) -> None:
@@ -88,9 +94,10 @@ class Heartbeat:
                 self.outage.report(None)
 
     async def _beat(self) -> bool:
-        if not await self.state.beat(self.name, self._about(), first=self._is_first):
+        about = self._about(await self._node.address())
+        if not await self.state.beat(self.name, about, first=self._is_first):
             self._lose()
-            await self.state.beat(self.name, self._about(), first=True)
+            await self.state.beat(self.name, about, first=True)
         self._is_first = False
         await self.state.reap()
         await self._report()
@@ -107,13 +114,13 @@ class Heartbeat:
         for lose in self.on_loss:
             lose()
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self, address: str | None) -> dict[str, Any]:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,
             "sockets": len(self._node.sockets),
-            "address": self._node.groups.channel_name,
+            "address": address,
         }
 
     async def _report(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from ..state import Position
 from ..wire import json
 from ..wire.messages import Broadcast
 
@@ -46,7 +47,7 @@ def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
         "event": broadcast.event,
         "payload": packed,
         "from": from_id,
-        "offset": None,
+        "offset": broadcast.offset,
     }
 
 
@@ -87,4 +88,7 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
             raise Unreadable(
                 f"topic and event must be strings, not {topic!r:.100} and {event!r:.100}"
             )
-        yield Broadcast(topic, event, raw), item.get("from")
+        offset = item.get("offset")
+        if offset is not None and Position.parse(offset) is None:
+            raise Unreadable(f"the offset {offset!r:.100}")
+        yield Broadcast(topic, event, raw, offset), item.get("from")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import itertools
 import os
 import secrets
@@ -17,11 +18,13 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from ..conf import options
 from ..logs import get_logger
 from ..outage import Outage
+from ..socket import history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
+from .ordered import Held, Ordered
 from .publisher import Publisher
 from .registry import Registry, Subscriber
 from .relay import NODES, Relay
@@ -80,11 +83,13 @@ class PubSub:
         self._awaiting_reply = weakref.WeakValueDictionary()
         self.sockets = Sockets()
         self.relay = Relay(self)
+        self.relay.serve("list_sockets", self.sockets.describe)
         for name, order in self.sockets.orders.items():
             self.relay.listen(name, order)
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
         self.heartbeat = Heartbeat(self)
+        self.ordered = Ordered(self)
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
         self._extensions: dict[str, Any] = {}
@@ -114,7 +119,7 @@ class PubSub:
 
     async def reachable(self) -> None:
         """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
-        self.start()
+        self.heartbeat.start()
         if self.layer is not None and NODES not in self.groups:
             await self._done(self.groups.add(NODES))
 
@@ -168,15 +173,36 @@ class PubSub:
     ) -> None:
         """What a channel does: deliver here at once, hand to the publisher, never mind the layer.
 
-        Raises EncodeError when a client here cannot be sent it.
+        On a topic with a history it is kept first. Raises EncodeError when a client here cannot
+        be sent it.
         """
-        self.deliver(broadcast, sender)
-        if not self.is_alone:
-            # no other process has the sender's channel: nobody there is left out
-            published = self.publisher.publish(broadcast, None)
-            if self.publisher.is_full:
-                await asyncio.wait({published})
+        # no other process has the sender's channel: nobody there is left out
+        published = await self.publish(broadcast, sender, None)
+        if published is not None and self.publisher.is_full:
+            await asyncio.wait({published})
         await self.take_turns()
+
+    async def publish(
+        self, broadcast: Broadcast, sender: ChannelServer | None, from_id: str | None
+    ) -> asyncio.Future[None] | None:
+        """Deliver here and hand to the publisher; returns what is done when the layer took it."""
+        history = history_of(broadcast.topic)
+        if history is not None and history.keeps(broadcast):
+            from_id = sender.id if sender is not None else from_id
+            return await self.ordered.broadcast(history, broadcast, sender, from_id)
+        self.deliver_now(broadcast, sender, from_id, strict=True)
+        return self.send_on(broadcast, from_id)
+
+    def send_on(
+        self, broadcast: Broadcast, from_id: str | None
+    ) -> asyncio.Future[None] | None:
+        """To the other processes; without a layer of processes to the other loops of this one."""
+        if not self.is_alone:
+            return self.publisher.publish(broadcast, from_id)
+        for other in self.others():
+            deliver = functools.partial(other.deliver, broadcast, None, from_id, False)
+            other.loop.call_soon_threadsafe(deliver)
+        return None
 
     def deliver(
         self,
@@ -185,7 +211,19 @@ class PubSub:
         from_id: str | None = None,
         strict: bool = True,
     ) -> None:
-        """To the subscribers of this process, now."""
+        """To the subscribers of this process: now, or when its turn comes if it has an offset."""
+        if broadcast.offset is None:
+            self.deliver_now(broadcast, sender, from_id, strict)
+        else:
+            self.ordered.offer(Held(broadcast, sender, from_id))
+
+    def deliver_now(
+        self,
+        broadcast: Broadcast,
+        sender: Subscriber | None = None,
+        from_id: str | None = None,
+        strict: bool = False,
+    ) -> None:
         self._delivered += self.registry.deliver(broadcast, sender, from_id, strict)
 
     async def take_turns(self) -> None:
@@ -246,11 +284,10 @@ class PubSub:
         return self.outage.is_on
 
     def start(self) -> None:
-        """Listen to the layer and beat, until nobody needs it any more."""
+        """Listen to the layer, until nobody needs it any more."""
         if self._timer is not None:
             return
         self._timer = self.loop.call_later(LINGER / 2, self._tick)
-        self.heartbeat.start()
         if self.layer is not None:
             # In an empty context: it lives longer than the request that started it.
             context = contextvars.Context()
@@ -269,6 +306,7 @@ class PubSub:
                     self._named.set()
                 self._refreshed_at = self.loop.time()
                 self.groups.connected(self.groups.channel_name)
+                self.ordered.look_again()
                 while True:
                     message = await self.layer.receive(self.groups.channel_name)
                     self.report(None)

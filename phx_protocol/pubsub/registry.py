@@ -70,6 +70,9 @@ class Registry:
     def count(self, topic: str) -> int:
         return sum(map(len, self._topics.get(topic, {}).values()))
 
+    def subscribers(self, topic: str) -> list[Subscriber]:
+        return [s for members in self._topics.get(topic, {}).values() for s in members]
+
     def counts(self) -> dict[str, int]:
         """topic -> the channels that have joined it: a fastlane is what they have."""
         counts = {

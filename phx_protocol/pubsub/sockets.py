@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,13 @@ class Sockets:
             if getattr(user, "is_authenticated", False):
                 if str(getattr(user, "pk", None)) == key:
                     yield socket
+
+    async def describe(self, body: Body) -> Body:
+        """What ``introspection.list_sockets`` asks of every node."""
+        user, topic, limit = body["user"], body["topic"], body["limit"]
+        chosen = self.of_user(user) if user is not None else iter(tuple(self._sockets))
+        found = (s for s in chosen if topic is None or s.has_joined(topic))
+        return {"sockets": [s.describe() for s in itertools.islice(found, limit)]}
 
     def _disconnect_user(self, body: Body) -> None:
         for socket in self.of_user(body["user"]):

@@ -167,8 +167,11 @@ class State(ABC):
         """Where the history of `topic` is; it begins when there is none."""
 
     @abstractmethod
-    async def heads(self, topics: Sequence[str]) -> list[Position]:
-        """Where the history of each of `topics` is, NOWHERE for none."""
+    async def heads(self, topics: Mapping[str, float]) -> list[Position]:
+        """Where the history of each of `topics` is, NOWHERE for none.
+
+        `topics` is topic -> ttl; their positions are kept from expiring by this.
+        """
 
     @abstractmethod
     async def reset(self, topic: str) -> None:

@@ -130,6 +130,12 @@ class MemoryState(State):
             if group := self._groups.get(key):
                 group.drop(group.of(name))
 
+    def _bury_closed(self) -> None:
+        """Nodes whose event loop is closed: those of a test that is over, say."""
+        nodes = self._nodes.items()
+        for name in [n for n, node in nodes if node.loop and node.loop.is_closed()]:
+            self._bury(name)
+
     async def nodes(self) -> dict[str, dict[str, Any]]:
         with self._lock:
             return {name: dict(node.about) for name, node in self._alive()}
@@ -185,6 +191,7 @@ class MemoryState(State):
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         with self._lock:
+            self._bury_closed()
             known = self._groups.get(group)
             found = known.entries.items() if known else ()
             return self._position(group), {ref: entry for ref, (_, entry) in found}
@@ -229,10 +236,20 @@ class MemoryState(State):
             known = self._topic(topic, ttl)
             return Position(known.epoch, known.n)
 
-    async def heads(self, topics: Sequence[str]) -> list[Position]:
+    async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         with self._lock:
-            known = [self._topics.get(topic) for topic in topics]
-            return [NOWHERE if t is None else Position(t.epoch, t.n) for t in known]
+            return [
+                (
+                    self._where(self._topic(topic, ttl))
+                    if topic in self._topics
+                    else NOWHERE
+                )
+                for topic, ttl in topics.items()
+            ]
+
+    @staticmethod
+    def _where(topic: Topic) -> Position:
+        return Position(topic.epoch, topic.n)
 
     async def reset(self, topic: str) -> None:
         with self._lock:

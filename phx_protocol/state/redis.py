@@ -175,10 +175,12 @@ class RedisState(State):
         found = await self._run("open", topic, new_epoch(), _ms(history_expiry(ttl)))
         return _position(*found)
 
-    async def heads(self, topics: Sequence[str]) -> list[Position]:
+    async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         found: list[Position] = []
-        for some in _chunks(topics):
-            found += [_position(*pair) for pair in await self._run("heads", *some)]
+        for some in _chunks(list(topics.items())):
+            args = ((topic, _ms(history_expiry(ttl))) for topic, ttl in some)
+            pairs = await self._run("heads", *chain.from_iterable(args))
+            found += [_position(*pair) for pair in pairs]
         return found
 
     async def reset(self, topic: str) -> None:

@@ -48,9 +48,11 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
     """A message to all subscribers of `topic`.
 
-    `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``).
+    `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``). `offset` is
+    its place in the topic's history, if it is kept; it travels as the ref, which is null else.
     """
 
     topic: str
     event: str
     payload: msgspec.Raw | bytes
+    offset: str | None = None

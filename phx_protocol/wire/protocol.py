@@ -91,6 +91,8 @@ def closed(topic: str, join_ref: Any) -> Message:
     return Message(join_ref, join_ref, topic, CLOSE, {})
 
 
-def crashed(topic: str, join_ref: Any) -> Message:
-    """``phx_error``: the channel crashed; clients join again."""
-    return Message(join_ref, join_ref, topic, ERROR, {"reason": Refusal.CHANNEL_CRASH})
+def crashed(
+    topic: str, join_ref: Any, reason: Refusal = Refusal.CHANNEL_CRASH
+) -> Message:
+    """``phx_error``: the channel cannot go on; clients join again."""
+    return Message(join_ref, join_ref, topic, ERROR, {"reason": reason})

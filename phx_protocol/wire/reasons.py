@@ -19,6 +19,7 @@ class Refusal(StrEnum):
     UNAUTHORIZED = "unauthorized"
     # ours
     UNHANDLED_EVENT = "unhandled event"
+    HISTORY_LOST = "history lost"
     INVALID_PAYLOAD = "invalid payload"
     RATE_LIMITED = "rate limited"
     TOPIC_TOO_LONG = "topic too long"

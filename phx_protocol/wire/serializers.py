@@ -69,7 +69,8 @@ class V2JSONSerializer:
         topic, event, payload = broadcast.topic, broadcast.event, broadcast.payload
         if isinstance(payload, bytes):
             return _pack(2, (topic, event), payload)
-        return encode((None, None, topic, event, _map(payload, event))).decode()
+        fields = (None, broadcast.offset, topic, event)
+        return encode((*fields, _map(payload, event))).decode()
 
     def _decode_binary(self, frame: bytes) -> Message:
         # <<0, four sizes, join_ref, ref, topic, event, data>>; other kinds go to clients only
@@ -115,7 +116,10 @@ class V1JSONSerializer:
 
     def fastlane(self, broadcast: Broadcast) -> Frame:
         return self._encode(
-            broadcast.topic, broadcast.event, _text(broadcast.payload), None
+            broadcast.topic,
+            broadcast.event,
+            _text(broadcast.payload),
+            broadcast.offset,
         )
 
     def _encode(self, topic: Any, event: Any, payload: Any, ref: Any) -> str:

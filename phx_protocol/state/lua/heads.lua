@@ -1,7 +1,10 @@
--- Where histories are. KEYS: prefix. ARGV: topics... Returns epoch (false for none) and n of each.
+-- Where histories are. KEYS: prefix. ARGV: topic, expiry ms, topic... Returns epoch (false for none)
+-- and n of each.
 local found = {}
-for i = 1, #ARGV do
-  local epoch, n = unpack(redis.call('HMGET', KEYS[1] .. 'head:' .. ARGV[i], 'epoch', 'n'))
-  found[i] = {epoch, tonumber(n or 0)}
+for i = 1, #ARGV, 2 do
+  local at = KEYS[1] .. 'head:' .. ARGV[i]
+  local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
+  if epoch then redis.call('PEXPIRE', at, ARGV[i + 1]) end
+  found[#found + 1] = {epoch, tonumber(n or 0)}
 end
 return found

@@ -1,0 +1,122 @@
+"""History: which broadcasts of a topic are kept, and what a client that comes back says it has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .state import Kept, Position
+from .wire.messages import Broadcast
+
+#: channels of one client whose own broadcasts it need not be told of
+SENDERS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """``Channel.history``: what clients get that were away for a while.
+
+    The last `size` broadcasts of each topic are kept for `ttl` seconds: those of `events`, or
+    all. Binary ones are not, nor are pushes. Clients need nothing but phoenix.js: see
+    ``static/phx_protocol/history.js``.
+    """
+
+    size: int = 100
+    ttl: float = 300.0
+    events: Iterable[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.ttl <= 0:
+            raise ValueError("a history has a size of 1 or more, and a ttl above 0")
+        if isinstance(self.events, str):
+            raise TypeError("the events of a history are a set of names, not a string")
+        if self.events is not None:
+            object.__setattr__(self, "events", frozenset(self.events))
+
+    def keeps(self, broadcast: Broadcast) -> bool:
+        if isinstance(broadcast.payload, bytes):
+            return False
+        return self.events is None or broadcast.event in self.events
+
+
+class Claim(NamedTuple):
+    """What a client has: everything up to `position`, and what it sent as one of `senders`."""
+
+    position: Position | None
+    senders: frozenset[str]
+
+    @classmethod
+    def of(cls, payload: Any) -> Claim:
+        """The claim in the payload of a join: ``{"history": {"offset": str, "senders": [str]}}``.
+
+        What is no claim is one of nothing.
+        """
+        history = payload.get("history") if isinstance(payload, dict) else None
+        if not isinstance(history, dict):
+            return cls(None, frozenset())
+        senders = history.get("senders")
+        names = senders[-SENDERS:] if isinstance(senders, list) else ()
+        known = frozenset(name for name in names if isinstance(name, str))
+        return cls(Position.parse(history.get("offset")), known)
+
+
+class Recovery(NamedTuple):
+    """What came of a claim: where the topic is, and what the client missed, if that is known."""
+
+    position: Position | None
+    recovered: bool = False
+    missed: tuple[Kept, ...] = ()
+
+    def broadcasts(self, topic: str) -> Iterator[Broadcast]:
+        """The missed ones, as they were sent."""
+        for kept in self.missed:
+            assert self.position is not None
+            yield kept_broadcast(topic, self.position.epoch, kept)
+
+    def told(self, reply: Any, sender: str) -> Any:
+        """`reply` of a join with what the client has to know in ``history``."""
+        if not isinstance(reply, dict):
+            return reply  # Phoenix takes any JSON, and there is no place in it
+        offset = None if self.position is None else str(self.position)
+        history = {"offset": offset, "recovered": self.recovered, "sender": sender}
+        return {**reply, "history": history}
+
+
+def kept_broadcast(topic: str, epoch: str, kept: Kept) -> Broadcast:
+    offset = str(Position(epoch, kept.n))
+    return Broadcast(topic, kept.event, msgspec.Raw(kept.payload), offset)
+
+
+class Everything(frozenset[str]):
+    """The events of a channel whose broadcasts must keep their order with those intercepted."""
+
+    def __contains__(self, event: object) -> bool:
+        return True
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+EVERYTHING = Everything()
+
+
+def held_events(intercepts: frozenset[str], history: History | None) -> frozenset[str]:
+    """The events whose broadcasts wait in the channel's mailbox.
+
+    Those intercepted; and if the history keeps one of these, all that it keeps: a client that
+    has the second broadcast has the first one too.
+    """
+    if history is None or not intercepts:
+        return intercepts
+    if history.events is None:
+        return EVERYTHING
+    kept = frozenset(history.events)
+    return intercepts | kept if intercepts & kept else intercepts

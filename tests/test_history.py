@@ -1,0 +1,385 @@
+"""History: a client that comes back gets what it missed, as it would have got it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from phx_protocol import (
+    Channel,
+    EncodeError,
+    History,
+    Socket,
+    abroadcast,
+    event,
+    local_broadcast,
+)
+from phx_protocol.history import EVERYTHING, Claim, held_events
+from phx_protocol.pubsub import get_pubsub
+from phx_protocol.state import Position
+from phx_protocol.testing import TestChannel as Joined
+from phx_protocol.testing import TestSocket as Connected
+from phx_protocol.testing import connect
+
+
+class Room(Channel):
+    history = History(size=5, ttl=60, events={"msg"})
+
+    async def join(self, payload: Any) -> Any:
+        return "error" if payload.get("deny") else ("ok", {"room": self.subtopic})
+
+    @event("whisper")
+    async def whisper(self, payload: Any) -> Any:
+        await self.broadcast_from("msg", payload)
+        return "ok"
+
+    @event("unkeepable")
+    async def unkeepable(self, payload: Any) -> Any:
+        with pytest.raises(EncodeError, match="must be a mapping"):
+            await self.broadcast("msg", [1])
+        return "ok"
+
+
+class Secretive(Room):
+    """Withholds what is secret, and rewrites the rest."""
+
+    history = History(size=5, ttl=60)
+    intercepts = {"msg"}
+    gate: asyncio.Event | None = None
+
+    async def handle_out(self, event: str, payload: Any) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if payload.get("crash"):
+            raise RuntimeError("crash")
+        if not payload.get("secret"):
+            await self.push(event, {**payload, "for": self.subtopic})
+
+
+class Plain(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
+class HistorySocket(Socket):
+    channels = {"room:*": Room, "secret:*": Secretive, "plain": Plain}
+
+
+Connect = Any
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Connect]:
+    """Opens connections, and closes them at the end."""
+    opened: list[Connected] = []
+
+    async def open(vsn: str = "2.0.0") -> Connected:
+        opened.append(await connect(HistorySocket, {"vsn": vsn}))
+        return opened[-1]
+
+    yield open
+    for connected in opened:
+        await connected.close()
+
+
+async def come_back(client: Connect, topic: str, history: Any) -> tuple[Connected, Any]:
+    """A new connection that joins with what it says it has; and the answer of the join."""
+    socket = await client()
+    channel = await socket.join(topic, {"history": history})
+    return socket, channel.reply["history"]
+
+
+async def frames(socket: Connected, topic: str, count: int) -> list[list[Any]]:
+    """The next broadcasts and pushes on `topic`."""
+    return [await socket._take(lambda f: f[2] == topic) for _ in range(count)]
+
+
+async def test_the_offset_travels_in_the_ref_of_a_broadcast(client: Connect) -> None:
+    socket = await client()
+    room = await socket.join("room:a")
+    epoch, n = Position.parse(room.reply["history"]["offset"]) or ("", -1)
+    assert n == 0
+    await abroadcast("room:a", "msg", {"i": 1})
+    await abroadcast("room:a", "msg", {"i": 2})
+    assert await frames(socket, "room:a", 2) == [
+        [None, f"{epoch}-1", "room:a", "msg", {"i": 1}],
+        [None, f"{epoch}-2", "room:a", "msg", {"i": 2}],
+    ]
+
+
+async def test_an_offset_is_no_ref_of_a_heartbeat(client: Connect) -> None:
+    """phoenix.js takes any frame whose ref is that of its heartbeat for the answer."""
+    room = await (await client()).join("room:heart")
+    epoch = room.reply["history"]["offset"].partition("-")[0]
+    assert epoch[0].isalpha()
+
+
+async def test_what_is_not_kept_has_no_offset(client: Connect) -> None:
+    socket = await client()
+    await socket.join("room:b")
+    await abroadcast("room:b", "other", {})
+    await local_broadcast("room:b", "msg", {})
+    await abroadcast("room:b", "msg", b"binary")
+    got = await frames(socket, "room:b", 3)
+    assert [frame[:2] for frame in got] == [[None, None]] * 3
+
+
+async def test_a_client_that_was_away_gets_what_it_missed_in_order(
+    client: Connect,
+) -> None:
+    socket = await client()
+    offset = (await socket.join("room:c")).reply["history"]["offset"]
+    await socket.close()
+    for i in range(3):
+        await abroadcast("room:c", "msg", {"i": i})
+    socket, history = await come_back(client, "room:c", {"offset": offset})
+    assert history["recovered"] is True
+    assert history["offset"].endswith("-3")
+    await abroadcast("room:c", "msg", {"i": 3})
+    got = await frames(socket, "room:c", 4)
+    assert [frame[4]["i"] for frame in got] == [0, 1, 2, 3]
+    assert [frame[1].rpartition("-")[2] for frame in got] == ["1", "2", "3", "4"]
+
+
+async def test_who_missed_nothing_gets_nothing(client: Connect) -> None:
+    await abroadcast("room:d", "msg", {"i": 0})
+    socket = await client()
+    offset = (await socket.join("room:d")).reply["history"]["offset"]
+    socket, history = await come_back(client, "room:d", {"offset": offset})
+    assert history["recovered"] is True
+    await abroadcast("room:d", "msg", {"i": 1})
+    assert (await frames(socket, "room:d", 1))[0][4] == {"i": 1}
+
+
+async def test_a_first_join_recovers_nothing(client: Connect) -> None:
+    await abroadcast("room:e", "msg", {"i": 0})
+    socket = await client()
+    room = await socket.join("room:e")
+    assert room.reply["history"]["recovered"] is False
+    assert room.reply["room"] == "e"  # what join said is there as well
+    await abroadcast("room:e", "msg", {"i": 1})
+    assert (await frames(socket, "room:e", 1))[0][4] == {"i": 1}
+
+
+async def test_who_was_away_too_long_is_told_so(client: Connect) -> None:
+    socket = await client()
+    offset = (await socket.join("room:f")).reply["history"]["offset"]
+    for i in range(6):  # one more than are kept
+        await abroadcast("room:f", "msg", {"i": i})
+    socket, history = await come_back(client, "room:f", {"offset": offset})
+    assert history["recovered"] is False
+    await abroadcast("room:f", "msg", {"i": 6})
+    assert (await frames(socket, "room:f", 1))[0][4] == {"i": 6}
+
+
+@pytest.mark.parametrize(
+    "offset", [None, 7, "", "e1", "e1-", "-1", "e1--1", "e1-²", "nowhere-3", ["e1-1"]]
+)
+async def test_an_offset_that_is_none_recovers_nothing(
+    client: Connect, offset: Any
+) -> None:
+    _, history = await come_back(client, "room:g", {"offset": offset})
+    assert history["recovered"] is False
+
+
+async def test_an_offset_of_the_future_recovers_nothing(client: Connect) -> None:
+    socket = await client()
+    offset = (await socket.join("room:future")).reply["history"]["offset"]
+    epoch = offset.rpartition("-")[0]
+    _, history = await come_back(client, "room:future", {"offset": f"{epoch}-9"})
+    assert history["recovered"] is False
+    assert history["offset"] == offset
+
+
+async def test_a_client_is_not_told_again_what_it_sent_itself(client: Connect) -> None:
+    socket = await client()
+    room = await socket.join("room:h")
+    first = room.reply["history"]
+    await room.assert_reply(await room.push("whisper", {"by": "me"}), "ok")
+    await abroadcast("room:h", "msg", {"by": "another"})
+    await socket.close()
+    claim = {"offset": first["offset"], "senders": [first["sender"]]}
+    socket, history = await come_back(client, "room:h", claim)
+    assert history["recovered"] is True
+    assert [f[4] for f in await frames(socket, "room:h", 1)] == [{"by": "another"}]
+
+
+async def test_a_denied_join_is_told_nothing(client: Connect) -> None:
+    await abroadcast("room:i", "msg", {"i": 0})
+    socket = await client()
+    await socket.send(
+        ["1", "1", "room:i", "phx_join", {"deny": 1, "history": {"offset": "e-0"}}]
+    )
+    reply = await socket._take(lambda f: f[3] == "phx_reply")
+    assert reply[4] == {"status": "error", "response": {}}
+
+
+async def test_a_channel_without_a_history_says_nothing_of_it(client: Connect) -> None:
+    socket = await client()
+    assert (await socket.join("plain", {"history": {}})).reply == {}
+
+
+async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> None:
+    socket = await client()
+    room = await socket.join("room:j")
+    await room.assert_reply(await room.push("unkeepable"), "ok")
+    _, history = await come_back(
+        client, "room:j", {"offset": room.reply["history"]["offset"]}
+    )
+    assert history["offset"] == room.reply["history"]["offset"]
+
+
+async def test_a_replay_passes_handle_out_as_live_broadcasts_do(
+    client: Connect,
+) -> None:
+    socket = await client()
+    room: Joined = await socket.join("secret:x")
+    offset = room.reply["history"]["offset"]
+    for payload in ({"i": 1}, {"secret": True}, {"i": 3}):
+        await abroadcast("secret:x", "msg", payload)
+    live = await frames(socket, "secret:x", 2)
+    await socket.close()
+    socket, history = await come_back(client, "secret:x", {"offset": offset})
+    assert history["recovered"] is True
+    replayed = await frames(socket, "secret:x", 2)
+    # pushes carry the join_ref; the offset is where it would be in a broadcast
+    assert [f[1:] for f in replayed] == [f[1:] for f in live]
+    assert [f[4] for f in replayed] == [{"i": 1, "for": "x"}, {"i": 3, "for": "x"}]
+    assert replayed[1][1].endswith("-3")
+
+
+async def test_what_is_intercepted_and_what_is_not_keep_their_order(
+    client: Connect,
+) -> None:
+    """A client that has the third has the second too, however long handle_out takes."""
+    socket = await client()
+    offset = (await socket.join("secret:y")).reply["history"]["offset"]
+    gate = Secretive.gate = asyncio.Event()
+    try:
+        await abroadcast("secret:y", "msg", {"i": 1})
+        await abroadcast("secret:y", "other", {"i": 2})
+        await abroadcast("secret:y", "msg", {"i": 3})
+        back, _ = await come_back(client, "secret:y", {"offset": offset})
+        await abroadcast("secret:y", "other", {"i": 4})
+    finally:
+        gate.set()
+        Secretive.gate = None
+    for connected in (socket, back):
+        got = await frames(connected, "secret:y", 4)
+        assert [f[4]["i"] for f in got] == [1, 2, 3, 4]
+        assert [f[1].rpartition("-")[2] for f in got] == ["1", "2", "3", "4"]
+
+
+async def test_a_crash_in_a_replay_ends_the_channel_there(client: Connect) -> None:
+    socket = await client()
+    offset = (await socket.join("secret:z")).reply["history"]["offset"]
+    await socket.close()
+    for payload in ({"i": 1}, {"crash": True}, {"i": 3}):
+        await abroadcast("secret:z", "msg", payload)
+    socket, _ = await come_back(client, "secret:z", {"offset": offset})
+    got = await frames(socket, "secret:z", 2)
+    assert [f[3] for f in got] == ["msg", "phx_error"]
+
+
+async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
+    socket = await client("1.0.0")
+    await socket._communicator.send_to(
+        text_data='{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
+    )
+    reply = await socket._communicator.receive_json_from()
+    history = reply["payload"]["response"]["history"]
+    await abroadcast("room:v1", "msg", {"i": 1})
+    assert (await socket._communicator.receive_json_from())["ref"] == history[
+        "offset"
+    ].replace("-0", "-1")
+
+
+async def test_when_the_history_is_lost_clients_join_again_and_are_told(
+    client: Connect,
+) -> None:
+    socket = await client()
+    room = await socket.join("room:lost")
+    await abroadcast("room:lost", "msg", {"i": 1})
+    offset = (await frames(socket, "room:lost", 1))[0][1]
+    await get_pubsub().heartbeat.state.reset("room:lost")
+    await get_pubsub().heartbeat.beat()
+    error = await socket._take(lambda f: f[3] == "phx_error")
+    assert error[4] == {"reason": "history lost"}
+    _, history = await come_back(client, "room:lost", {"offset": offset})
+    assert history["recovered"] is False
+    assert room.reply["history"]["offset"] != history["offset"]
+
+
+async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_right_one(
+    client: Connect,
+) -> None:
+    """As from two processes: the second overtakes the first on the layer."""
+    node = get_pubsub()
+    socket = await client()
+    await socket.join("room:order")
+    sent: list[Any] = []
+    offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
+    for i in range(3):
+        await abroadcast("room:order", "msg", {"i": i})
+    node.ordered.offer = offer  # type: ignore[method-assign]
+    for held in reversed(sent):
+        node.ordered.offer(held)
+    got = await frames(socket, "room:order", 3)
+    assert [f[4]["i"] for f in got] == [0, 1, 2]
+
+
+async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> None:
+    node = get_pubsub()
+    socket = await client()
+    await socket.join("room:hole")
+    sent: list[Any] = []
+    offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
+    for i in range(3):
+        await abroadcast("room:hole", "msg", {"i": i})
+    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.ordered.offer(sent[2])
+    got = await frames(socket, "room:hole", 3)
+    assert [f[4]["i"] for f in got] == [0, 1, 2]
+
+
+async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) -> None:
+    node = get_pubsub()
+    socket = await client()
+    await socket.join("room:tail")
+    offer, node.ordered.offer = node.ordered.offer, lambda held: None  # type: ignore[method-assign]
+    await abroadcast("room:tail", "msg", {"i": 0})
+    node.ordered.offer = offer  # type: ignore[method-assign]
+    await node.heartbeat.beat()
+    assert (await frames(socket, "room:tail", 1))[0][4] == {"i": 0}
+
+
+def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
+    nothing = Claim(None, frozenset())
+    for payload in (None, [], {}, {"history": 1}, {"history": {"senders": {"a": 1}}}):
+        assert Claim.of(payload) == nothing
+    senders = [str(i) for i in range(30)] + [None, {}]
+    claim = Claim.of({"history": {"offset": "e-3", "senders": senders}})
+    assert claim.position == Position("e", 3)
+    assert claim.senders == frozenset(str(i) for i in range(12, 30))
+
+
+def test_a_history_says_what_is_wrong_with_it() -> None:
+    for wrong in ({"size": 0}, {"ttl": 0}, {"ttl": -1}):
+        with pytest.raises(ValueError, match="size of 1 or more, and a ttl above 0"):
+            History(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not a string"):
+        History(events="new_msg")
+
+
+def test_only_what_must_keep_its_order_waits_in_the_mailbox() -> None:
+    nothing: frozenset[str] = frozenset()
+    some = frozenset({"a"})
+    assert held_events(some, None) == some
+    assert held_events(nothing, History()) == nothing
+    assert held_events(some, History(events={"b"})) == some
+    assert held_events(some, History(events={"a", "b"})) == {"a", "b"}
+    assert held_events(some, History()) is EVERYTHING
+    assert "anything" in EVERYTHING and EVERYTHING != nothing
