@@ -5,11 +5,11 @@ from uuid import UUID
 
 import msgspec
 
-from phx_protocol import Channel, event
+from phx_protocol import Channel, History, Presence, event
 
 from .models import Message, Room
 
-HISTORY = 50
+LATEST = 50
 
 
 class NewMessage(msgspec.Struct):
@@ -19,22 +19,34 @@ class NewMessage(msgspec.Struct):
     body: Annotated[str, msgspec.Meta(max_length=2000, pattern=r"\S")]
 
 
+class RoomPresence(Presence):
+    """Who is in a room: each name once, whatever the number of its tabs."""
+
+
 class RoomChannel(Channel):
     """The topic ``room:<name>``."""
 
     login_required = True
+    presence = RoomPresence
+    history = History(size=200, ttl=3600, events={"new_msg"})
     room: Room
 
-    async def join(self, payload: Any) -> tuple[str, dict[str, Any]]:
+    async def join(self, payload: Any) -> Any:
         try:
             self.room = await Room.objects.aget(name=self.subtopic)
         except Room.DoesNotExist:
             return "error", {"reason": "no such room"}
-        return "ok", {"messages": await self.history()}
+        return "ok"
 
-    async def history(self) -> list[dict[str, Any]]:
-        latest = self.room.messages.select_related("author").order_by("-id")[:HISTORY]
-        return [message.as_payload() async for message in latest][::-1]
+    def presence_key(self) -> str:
+        return str(self.socket.user.get_username())
+
+    @event("latest")
+    async def latest(self, payload: Any) -> tuple[str, dict[str, Any]]:
+        """For who is new here, or was away for too long."""
+        messages = self.room.messages.select_related("author").order_by("-id")[:LATEST]
+        payloads = [message.as_payload() async for message in messages]
+        return "ok", {"messages": payloads[::-1]}
 
     @event("new_msg")
     async def new_msg(self, payload: NewMessage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from playwright.async_api import Page, expect
 
 from tests import servers
 from tests.browser.pages import Visit, heard_out
+from tests.line import Line
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
 HELLO = "Hello from a Django view!"
@@ -184,6 +186,62 @@ async def test_pages_join_again_by_themselves_when_the_server_is_back(
             await heard_out(page)
             await page.close()  # before the server stops again
     # that the server was away, over WebSocket and then over long-poll
+    down = re.compile(r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_REFUSED")
+    console[:] = [error for error in console if not down.match(error)]
+
+
+async def expect_people(page: Page, *people: str) -> None:
+    """The page shows who is here, and nobody else."""
+    await expect(page.locator("#people li")).to_have_count(len(people))
+    for one in people:
+        await expect(
+            page.locator("#people").get_by_text(one, exact=True)
+        ).to_have_count(1)
+
+
+async def test_the_room_shows_who_is_here(demo: Demo, visit: Visit) -> None:
+    path = "/rooms/who/"
+    ivy = await enter(visit, demo, "ivy")
+    await ivy.get_by_label("Open a room").fill("who")
+    await ivy.get_by_role("button", name="Open").click()
+    await expect_people(ivy, "ivy")
+    joe = await enter(visit, demo, "joe")
+    await joe.goto(demo.url(path))
+    await expect_people(ivy, "ivy", "joe")
+    again = await joe.context.new_page()
+    await again.goto(demo.url(path))
+    for page in (ivy, joe, again):
+        await expect_people(page, "ivy", "joe (2 tabs)")
+    await again.close()
+    for page in (ivy, joe):
+        await expect_people(page, "ivy", "joe")
+    await joe.close()
+    await expect_people(ivy, "ivy")
+
+
+async def test_a_tab_that_was_offline_catches_up(
+    demo: Demo, visit: Visit, console: list[str]
+) -> None:
+    async with Line(demo.port) as line:
+        far = dataclasses.replace(demo, port=line.port)
+        kim = await enter(visit, far, "kim")
+        lou = await enter(visit, demo, "lou")
+        await expect_chat(kim, "kim", lou, "lou", "On the line")
+        await kim.evaluate("window.neverReloaded = true")
+        await line.cut()
+        await expect_status(kim, "reconnecting")
+        for i in range(3):
+            await say(lou, f"Unheard {i}")
+            await expect_message(lou, "lou", f"Unheard {i}")
+        await line.mend()
+        await expect_status(kim, "connected")
+        for i in range(3):
+            await expect_message(kim, "lou", f"Unheard {i}")
+        after = kim.locator(".missed ~ .message .body")
+        await expect(after).to_have_text(["Unheard 0", "Unheard 1", "Unheard 2"])
+        assert await kim.evaluate("window.neverReloaded") is True
+        await heard_out(kim)
+        await kim.close()  # before the line is cut again
     down = re.compile(r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_REFUSED")
     console[:] = [error for error in console if not down.match(error)]
 

@@ -1,4 +1,5 @@
-import { Socket } from "../phoenix/phoenix.mjs";
+import { Presence, Socket } from "../phoenix/phoenix.mjs";
+import { channelWithHistory } from "../phx_protocol/history.js";
 
 const $ = (id) => document.getElementById(id);
 const { topic, user, token } = $("chat").dataset;
@@ -11,20 +12,19 @@ const socket = new Socket("/socket", {
   authToken: token, // not a parameter: URLs end up in logs
   longPollFallbackMs: 3000, // where no WebSocket gets through
 });
-const channel = socket.channel(topic);
+const channel = channelWithHistory(socket, topic);
 
-channel.on("new_msg", show);
+channel.on("new_msg", (message) => show(message));
 channel.on("typing", ({ name }) => showTyping(name));
 channel.onError(reconnecting);
 
 // phoenix.js joins again after every reconnect, and comes here again
 channel
   .join()
-  .receive("ok", ({ messages: history }) => {
-    history.forEach(show);
-    $("empty").hidden = history.length > 0;
-    log.ariaBusy = "false";
+  .receive("ok", ({ history }) => {
     showStatus("connected", "Connected");
+    if (history.recovered) showMissed(); // what came meanwhile is on its way
+    else channel.push("latest", {}).receive("ok", ({ messages }) => showLatest(messages));
   })
   .receive("error", ({ reason }) => refused(reason))
   .receive("timeout", reconnecting);
@@ -51,12 +51,29 @@ function reconnecting() {
 function showStatus(state, text) {
   $("status").dataset.state = state;
   $("status").textContent = text;
+  $("people").classList.toggle("stale", state !== "connected");
 }
 
 // --- messages
 
+function showLatest(latest) {
+  latest.forEach(show);
+  $("empty").hidden = latest.length > 0;
+  log.ariaBusy = "false";
+}
+
+// a line between what was there and what was said while the page was away, if anything was
+let away = null;
+
+function showMissed() {
+  away = messages.lastElementChild;
+  setTimeout(() => (away = null), 1000);
+}
+
 function show({ id, author, body, created }) {
   if (messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
+  if (away) away.after(clone("missed-template"));
+  away = null;
   const item = clone("message-template");
   item.dataset.id = id;
   item.classList.toggle("mine", author === user);
@@ -126,6 +143,22 @@ function send(payload, item) {
     .receive("error", ({ reason }) => state(true, `Not sent: ${reason}`))
     .receive("timeout", () => state(true, "Not sent: no answer"));
 }
+
+// --- who is here
+
+const presence = new Presence(channel);
+
+presence.onSync(() => {
+  const people = presence.list((name, { metas }) => [name, metas.length]);
+  $("people").replaceChildren(
+    ...people.map(([name, tabs]) => {
+      const item = document.createElement("li");
+      item.textContent = tabs > 1 ? `${name} (${tabs} tabs)` : name;
+      item.classList.toggle("you", name === user);
+      return item;
+    }),
+  );
+});
 
 // --- who is typing
 

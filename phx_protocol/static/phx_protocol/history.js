@@ -1,0 +1,23 @@
+// A channel that misses nothing: after a reconnect it gets what was broadcast meanwhile, in order
+// and before anything new. The channel class on the server has a `history`; phoenix.js is as it is.
+//
+//   const room = channelWithHistory(socket, "room:lobby")
+//   room.join().receive("ok", ({ history }) => history.recovered || loadEverything())
+
+/** As socket.channel(topic, params); every join tells the server the last offset that it had. */
+export function channelWithHistory(socket, topic, params = {}) {
+  const have = { offset: null, senders: [] };
+  const given = typeof params === "function" ? params : () => params;
+  const channel = socket.channel(topic, () => ({ ...given(), history: have }));
+  channel.joinPush.receive("ok", ({ history: { offset, recovered, sender } }) => {
+    if (!recovered) have.offset = offset; // else what was missed brings its own
+    have.senders = [...have.senders.slice(-19), sender]; // who we were: it need not be repeated
+  });
+  const onMessage = channel.onMessage;
+  channel.onMessage = (event, payload, ref, joinRef) => {
+    // a kept broadcast has its offset where other messages have a number or nothing
+    if (event !== "phx_reply" && /^[a-z]\w*-\d+$/.test(ref)) have.offset = ref;
+    return onMessage.call(channel, event, payload, ref, joinRef);
+  };
+  return channel;
+}
