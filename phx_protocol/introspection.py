@@ -12,13 +12,12 @@ import dataclasses
 import functools
 from typing import Any
 
-from .conf import options
 from .logs import get_logger
 from .presence.entries import Presences, grouped
 from .presence.tracker import TRACKERS, Trackers, classes
 from .pubsub import PubSub, blocking, get_pubsub
 from .pubsub.relay import NoAnswer
-from .socket import load_socket
+from .socket import known_sockets
 
 logger = get_logger("phx_protocol.introspection")
 
@@ -120,10 +119,8 @@ async def _ask(node: PubSub, other: NodeInfo, body: dict[str, Any]) -> list[Sock
 
 async def alist_presences(topic: str) -> Presences:
     """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
-    for target in options().sockets.values():
-        load_socket(
-            target
-        ).routes()  # which loads the channels, and they their presences
+    for socket_class in known_sockets():
+        socket_class.routes()  # which loads the channels, and they their presences
     trackers: Trackers = get_pubsub().extension(TRACKERS)
     found = []
     for presence_class in list(classes.values()):

@@ -174,7 +174,6 @@ class Socket:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         pubsub.add_socket(self)
-        _served.add(type(self))
 
     def handle_in(self, frame: Frame) -> None:
         """One frame of the client, answered here or handed to its topic. Never waits.
@@ -410,18 +409,25 @@ def _routes(options: Options) -> TopicPatterns[Route]:
 
 
 # the Socket classes that this process serves, named in SOCKETS or not
-_served: set[type[Socket]] = set()
+mounted: set[type[Socket]] = set()
+
+
+def known_sockets() -> set[type[Socket]]:
+    """The Socket classes in SOCKETS, and those that this process serves.
+
+    A worker knows only those in SOCKETS. Raises ImportError, TypeError.
+    """
+    return {*map(load_socket, options().sockets.values()), *mounted}
 
 
 def history_of(topic: str) -> History | None:
-    """What is kept of `topic`: as the first channel class says that has a history, of the sockets
-    in SOCKETS and of those that this process serves."""
-    return _history_of(options(), len(_served), topic)
+    """What is kept of `topic`: as the first known channel class says that has a history."""
+    return _history_of(options(), len(mounted), topic)
 
 
 @functools.lru_cache(maxsize=10_000)
-def _history_of(options: Options, served: int, topic: str) -> History | None:
-    for socket_class in (*map(load_socket, options.sockets.values()), *_served):
+def _history_of(options: Options, mounted: int, topic: str) -> History | None:
+    for socket_class in known_sockets():
         match = socket_class.routes().match(topic)
         if match is not None and match[0].channel_class.history is not None:
             return match[0].channel_class.history

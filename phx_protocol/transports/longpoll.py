@@ -19,7 +19,7 @@ from ..exceptions import ConnectionRefused
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import get_pubsub
-from ..socket import Socket
+from ..socket import Socket, mounted
 from ..wire.json import encode
 from ..wire.reasons import Refusal
 from .edge import drops_what_it_is_given
@@ -59,6 +59,7 @@ class LongPollConsumer:
             raise ImproperlyConfigured(
                 f"{socket.__name__} serves no long-poll: switch LONGPOLL on, or set longpoll = True on it"
             )
+        mounted.add(socket)
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -13,7 +13,7 @@ from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import get_pubsub
-from ..socket import Socket
+from ..socket import Socket, mounted
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
@@ -51,6 +51,7 @@ class PhoenixConsumer:
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
         """The ASGI application for connections of `socket`."""
+        mounted.add(socket)
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -8,10 +8,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.conformance.settings")
 
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 
-application = get_phoenix_application(
-    {
-        "/socket": "tests.conformance.channels.ConformanceSocket",
-        "/strict": "tests.conformance.channels.StrictSocket",
-        "/brief": "tests.conformance.channels.BriefSocket",
-    }
-)
+application = get_phoenix_application()

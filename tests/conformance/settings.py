@@ -30,6 +30,13 @@ ROOT_URLCONF = "tests.conformance.urls"
 ASGI_APPLICATION = "tests.conformance.asgi.application"
 USE_TZ = True
 DATABASES: dict[str, object] = {}
+PHX_PROTOCOL: dict[str, object] = {
+    "SOCKETS": {
+        "/socket": "tests.conformance.channels.ConformanceSocket",
+        "/strict": "tests.conformance.channels.StrictSocket",
+        "/brief": "tests.conformance.channels.BriefSocket",
+    },
+}
 CHANNEL_LAYERS = {
     "default": _layers[os.environ.get("PHX_LAYER", "pubsub") if _redis else "memory"],
 }

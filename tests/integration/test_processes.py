@@ -202,3 +202,44 @@ async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
         # said once an outage (or when a stale connection turns up), not once a message
         assert 1 <= one.logged().count("the channel layer fails") <= 3
         assert "the channel layer works again" in one.logged()
+
+
+LOOK = """
+import json, time
+from phx_protocol.introspection import *
+end = time.monotonic() + 30
+while sum(t.subscribers for t in list_topics()) < 3 and time.monotonic() < end:
+    time.sleep(0.1)
+print(json.dumps({
+    "nodes": sorted(n.sockets for n in list_nodes()),
+    "topics": {t.topic: [t.subscribers, len(t.nodes)] for t in list_topics()},
+    "sockets": sorted(s.name for s in list_sockets(topic="presence:look")),
+    "of one": [s.topics for s in list_sockets() if s.name == "users:a"],
+    "presences": sorted(list_presences("presence:look")),
+}))
+"""
+
+
+async def test_another_process_sees_nodes_topics_sockets_and_presences(
+    two: Two, layer: dict[str, str]
+) -> None:
+    one, other = two
+    async with Client(one.url, user_id="a") as a, Client(other.url, user_id="b") as b:
+        for client in (a, b):
+            await client.join("presence:look")
+        await a.join("room:look")
+        env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", LOOK),
+            env={**env, **layer},
+            cwd=servers.ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        assert json.loads(output.splitlines()[-1]) == {
+            "nodes": [1, 1],  # who only looks is none
+            "topics": {"presence:look": [2, 2], "room:look": [1, 1]},
+            "sockets": ["users:a", "users:b"],
+            "of one": [["presence:look", "room:look"]],
+            "presences": ["a", "b"],
+        }
