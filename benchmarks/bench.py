@@ -37,13 +37,24 @@ ROWS = {
         "idle {sockets:,}: CPU µs per socket and second": "quiet_cpu_us_per_socket_per_s",
         "idle {sockets:,}: KiB per socket": "rss_kib_per_socket",
     },
+    "presence": {
+        f"{what} {count:,} presences: CPU µs": f"{key}_{count}"
+        for key, what in (
+            ("join", "join and leave of a topic with"),
+            ("list", "list of"),
+        )
+        for count in (100, 1000, 5000)
+    },
 }
+# modes that only phx_protocol knows, and what drives them
+OURS = {"presence": "benchmarks.presence"}
 LOAD: dict[str, dict[str, Any]] = {
     "fanout": {"sockets": 1000, "count": 100},
     "paced": {"sockets": 1000, "rate": 5, "duration": 4},
     "echo": {"sockets": 100, "duration": 3},
     "join": {"cycles": 1000},
     "idle": {"sockets": 1000, "quiet": 5},
+    "presence": {"cycles": 50},
 }
 QUICK: dict[str, dict[str, Any]] = {
     "fanout": {"count": 30},
@@ -51,6 +62,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "echo": {"duration": 1},
     "join": {"cycles": 200},
     "idle": {"sockets": 300, "quiet": 2},
+    "presence": {"cycles": 15},
 }
 # N takes so long that it gets less of the same
 FEWER: dict[str, dict[str, Any]] = {"fanout": {"count": 5}, "paced": {"rate": 1}}
@@ -69,7 +81,8 @@ def command(name: str, port: int) -> list[str]:
 
 
 def load_of(mode: str, name: str, quick: bool) -> dict[str, Any]:
-    load = {"payload": 100, "rounds": 3, "patience": 10, **LOAD[mode]}
+    load = {"rounds": 3, **LOAD[mode]}
+    load.update({} if mode in OURS else {"payload": 100, "patience": 10})
     load.update(QUICK[mode] if quick else {})
     load.update(FEWER.get(mode, {}) if name == "N" else {})
     return load
@@ -85,10 +98,13 @@ def drive(mode: str, name: str, load: dict[str, Any], redis_url: str) -> dict[st
         with servers.run(command(name, port), port, log, **env) as server:
             url = f"{server.url}/socket/websocket?vsn=2.0.0"
             options += ["--url", url, f"--server-pid={server.process.pid}"]
-            phxload = [sys.executable, "-m", "benchmarks.phxload", mode, *options]
+            load_of_mode = (
+                [OURS[mode]] if mode in OURS else ["benchmarks.phxload", mode]
+            )
             subprocess.run(
-                [*phxload, f"--json={report}"],
+                [sys.executable, "-m", *load_of_mode, *options, f"--json={report}"],
                 cwd=servers.ROOT,
+                env={**os.environ, **env},
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
@@ -149,6 +165,8 @@ def main() -> None:
             for mode in o.only or ROWS:
                 found = {}
                 for name in o.servers:
+                    if mode in OURS and name in ("L", "N"):
+                        continue
                     print(f"{mode}: {NAMES[name]}", file=sys.stderr)
                     load = load_of(mode, name, o.quick)
                     found[name] = drive(mode, name, load, redis_url)

@@ -13,7 +13,7 @@ import functools
 from typing import Any
 
 from .logs import get_logger
-from .presence.entries import Presences, grouped
+from .presence.entries import Diff, Presences, Roster
 from .presence.tracker import TRACKERS, Trackers, classes
 from .pubsub import PubSub, blocking, get_pubsub
 from .pubsub.relay import NoAnswer
@@ -122,10 +122,11 @@ async def alist_presences(topic: str) -> Presences:
     for socket_class in known_sockets():
         socket_class.routes()  # which loads the channels, and they their presences
     trackers: Trackers = get_pubsub().extension(TRACKERS)
-    found = []
+    found = Roster()
     for presence_class in list(classes.values()):
-        found += await trackers.of(presence_class).topic(topic).entries()
-    return grouped(found, encoded=False)
+        roster = await trackers.of(presence_class).topic(topic).roster()
+        found.change(Diff(roster.entries.values()))
+    return found.presences()
 
 
 def list_nodes() -> list[NodeInfo]:

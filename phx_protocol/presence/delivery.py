@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..logs import get_logger
 from ..wire import json
 from ..wire.messages import Broadcast
-from .entries import Diff, Entry, Presences, grouped
+from .entries import Diff, Presences, Roster
 
 if TYPE_CHECKING:
     from ..pubsub import PubSub
@@ -56,8 +55,8 @@ class Delivery:
 
     def _deliver(self, diff: Diff) -> None:
         if not self._presence.enriches:
-            joins = grouped(diff.joins.values(), encoded=True)
-            leaves = grouped(diff.leaves.values(), encoded=True)
+            joins = Roster(diff.joins.values()).encoded()
+            leaves = Roster(diff.leaves.values()).encoded()
             self._broadcast(joins, leaves)
             return
         self._fetching.append(diff)
@@ -75,27 +74,25 @@ class Delivery:
     async def _enrich(self, diff: Diff) -> None:
         presence, topic = self._presence, self._topic.name
         try:
-            joins = await fetched(presence, topic, diff.joins.values())
-            leaves = await fetched(presence, topic, diff.leaves.values())
+            joins = await fetched(presence, topic, Roster(diff.joins.values()))
+            leaves = await fetched(presence, topic, Roster(diff.leaves.values()))
             self._broadcast(joins, leaves)
-            now = grouped(await self._topic.entries(), encoded=False)
+            now = (await self._topic.roster()).presences()
             await presence._handle_metas(topic, joins, leaves, now)
         except Exception:
             logger.exception(
                 "%s: a diff of %s was not handled", topic, type(presence).__name__
             )
 
-    def _broadcast(self, joins: Presences, leaves: Presences) -> None:
+    def _broadcast(self, joins: Any, leaves: Any) -> None:
         payload = json.encode_payload({"joins": joins, "leaves": leaves})
         event = self._presence.diff_event
         self._node.deliver(Broadcast(self._topic.name, event, payload), strict=False)
 
 
-async def fetched(
-    presence: Presence, topic: str, entries: Iterable[Entry]
-) -> Presences:
-    """`entries` by their keys, as ``Presence.fetch`` enriches them."""
-    presences = grouped(entries, encoded=False)
+async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
+    """`roster` as ``Presence.fetch`` enriches it."""
+    presences = roster.presences()
     if not presences or not presence.enriches:
         return presences
     try:
@@ -104,4 +101,4 @@ async def fetched(
     except Exception:
         # a list that is poor is better than one that is wrong
         logger.exception("%s.fetch crashed", type(presence).__name__)
-        return presences
+        return roster.presences()

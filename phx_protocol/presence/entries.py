@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -36,10 +37,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
             12
         )  # never the same, in no process and after no restart
         refs = {"phx_ref": ref} if previous is None else _refs(ref, previous)
-        return cls(ref, key, since, msgspec.Raw(json.encode({**meta, **refs})))
+        raw = msgspec.Raw(json.encode({**meta, **refs}))
+        json.encode(key)  # it may be a string that is no Unicode
+        return cls(ref, key, since, raw)
 
     def pack(self) -> bytes:
-        return msgspec.json.encode(self)
+        return json.encode(self)
 
     @classmethod
     def unpack(cls, data: bytes | str) -> Entry:
@@ -82,14 +85,16 @@ class Diff:
         return bool(self.joins or self.leaves)
 
     def add(self, later: Diff) -> None:
-        """Have `later` happen as well: who comes and leaves again was never there, nor was
-        away who leaves and is back."""
+        """Have `later` happen as well.
+
+        Nothing cancels out: whoever has been told a part of it comes to the same end.
+        """
         for ref, entry in later.leaves.items():
-            if self.joins.pop(ref, None) is None:
-                self.leaves[ref] = entry
+            self.joins.pop(ref, None)
+            self.leaves[ref] = entry
         for ref, entry in later.joins.items():
-            if self.leaves.pop(ref, None) is None:
-                self.joins[ref] = entry
+            self.leaves.pop(ref, None)
+            self.joins[ref] = entry
 
     @classmethod
     def between(cls, old: Entries, new: Entries) -> Diff:
@@ -97,26 +102,47 @@ class Diff:
         return cls(joins, [entry for ref, entry in old.items() if ref not in new])
 
 
-def grouped(entries: Iterable[Entry], *, encoded: bool) -> Presences:
-    """``{key: {"metas": [...]}}``, the metas of a key in the order they came.
+class Roster:
+    """Entries by their ref and by their key; each key is encoded once, until it changes."""
 
-    With `encoded` the metas are ``msgspec.Raw``: nothing is decoded only to be encoded again.
-    """
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry.key, []).append(entry)
-    for several in found.values():
-        several.sort(key=_since)
-    meta = _encoded if encoded else _decoded
-    return {key: {"metas": [meta(e) for e in metas]} for key, metas in found.items()}
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries: Entries = {}
+        self._keys: dict[str, list[Entry]] = (
+            {}
+        )  # the metas of a key in the order they came
+        self._encoded: dict[str, bytes] = {}
+        self.change(Diff(entries))
 
+    def change(self, diff: Diff) -> None:
+        for ref in diff.leaves:
+            entry = self.entries.pop(ref, None)
+            if entry is not None:
+                self._encoded.pop(entry.key, None)
+                metas = self._keys[entry.key]
+                metas.remove(entry)
+                if not metas:
+                    del self._keys[entry.key]
+        for entry in diff.joins.values():
+            self.entries[entry.ref] = entry
+            self._encoded.pop(entry.key, None)
+            bisect.insort(self._keys.setdefault(entry.key, []), entry, key=_since)
 
-def _encoded(entry: Entry) -> msgspec.Raw:
-    return entry.meta
+    def of(self, key: str) -> Roster:
+        """Those of one key."""
+        return Roster(self._keys.get(key, ()))
 
+    def encoded(self) -> msgspec.Raw:
+        """``{key: {"metas": [...]}}`` as JSON, the keys in the order they came."""
+        for key in self._keys.keys() - self._encoded.keys():
+            metas = {key: {"metas": [entry.meta for entry in self._keys[key]]}}
+            self._encoded[key] = json.encode(metas)[1:-1]
+        parts = self._encoded
+        return msgspec.Raw(b"{" + b",".join([parts[key] for key in self._keys]) + b"}")
 
-def _decoded(entry: Entry) -> Any:
-    return json.decode(bytes(entry.meta))
+    def presences(self) -> Presences:
+        """``{key: {"metas": [...]}}``, which is the caller's own."""
+        found: Presences = json.decode(bytes(self.encoded()))
+        return found
 
 
 def _since(entry: Entry) -> tuple[int, str]:

@@ -6,15 +6,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import msgspec
-
 from ..callbacks import AsyncCallable, as_async
 from ..channel import Channel
 from ..pubsub import get_pubsub
-from ..wire import json
 from .blocking import Blocking
 from .delivery import fetched
-from .entries import Presences, grouped
+from .entries import Presences
 from .tracker import TRACKERS, Tracker, Trackers, classes
 
 Meta = Mapping[str, Any]
@@ -98,27 +95,26 @@ class Presence:
     async def list(cls, where: Channel | str) -> Presences:
         """``{key: {"metas": [...]}}`` of a topic, as ``fetch`` enriches it. Mirrors ``c:list/1``."""
         topic, tracker = _topic(where), cls._tracker()
-        entries = await tracker.topic(topic).entries()
-        return await fetched(tracker.presence, topic, entries)
+        roster = await tracker.topic(topic).roster()
+        return await fetched(tracker.presence, topic, roster)
 
     @classmethod
     async def get(cls, where: Channel | str, key: Any) -> dict[str, Any] | None:
         """What ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
         topic, tracker, key = _topic(where), cls._tracker(), _key(key)
-        entries = await tracker.topic(topic).entries()
-        mine = [entry for entry in entries if entry.key == key]
-        return (await fetched(tracker.presence, topic, mine)).get(key)
+        roster = await tracker.topic(topic).roster()
+        return (await fetched(tracker.presence, topic, roster.of(key))).get(key)
 
     @classmethod
     async def push_state(cls, channel: Channel) -> None:
         """Push ``presence_state`` to the client: who is on the channel's topic."""
         tracker = cls._tracker()
-        entries = await tracker.topic(channel.topic).entries()
+        roster = await tracker.topic(channel.topic).roster()
         if tracker.presence.enriches:
-            presences = await fetched(tracker.presence, channel.topic, entries)
+            presences = await fetched(tracker.presence, channel.topic, roster)
+            await channel.push(cls.state_event, presences)
         else:
-            presences = grouped(entries, encoded=True)
-        await channel.push(cls.state_event, msgspec.Raw(json.encode(presences)))
+            await channel.push(cls.state_event, roster.encoded())
 
     @classmethod
     async def enter(cls, channel: Channel) -> None:
@@ -175,7 +171,9 @@ class Presence:
         """The owner of a presence, and its topic."""
         if isinstance(where, Channel):
             where._server.must_have_joined(where, "a presence")
-            return where._server.id, topic or where.topic
+            # one that has ended owns nothing: its server may have another channel by now
+            is_there = where._server.channel is where
+            return where._server.id if is_there else where, topic or where.topic
         return None, topic or _topic(where)
 
     @classmethod

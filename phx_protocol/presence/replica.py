@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..state import Position
-from .entries import Diff, Entries
+from .entries import Diff, Entries, Roster
 
 #: hints that may wait for one that is missing
 PATIENCE = 100
@@ -28,10 +28,14 @@ class Replica:
     """
 
     def __init__(self) -> None:
-        self.entries: Entries = {}
+        self.roster = Roster()
         #: None until the state was read for the first time
         self.position: Position | None = None
         self._early: list[Hint] = []
+
+    @property
+    def entries(self) -> Entries:
+        return self.roster.entries
 
     @property
     def is_lost(self) -> bool:
@@ -41,7 +45,9 @@ class Replica:
     def apply(self, hint: Hint) -> Diff:
         """Take `hint`; returns what of it is news."""
         if self.position is None:
+            # who is told of this gets the state later, on top of which it will be put
             self._early.append(hint)
+            self.roster.change(hint.diff)
             return hint.diff
         if hint.before != self.position:
             if self._is_old(hint):
@@ -58,18 +64,27 @@ class Replica:
         return self._apply(diff)
 
     def read(self, position: Position, entries: Entries) -> Diff:
-        """Take what the state has; returns how that differs from what was known."""
+        """Take what the state has; returns how that differs from what was told."""
         if self._is_behind(position):
             return Diff()
-        target = dict(entries)
+        is_first = self.position is None
+        target = Roster(entries.values())
         early = [h for h in self._early if _is_after(h, position)]
         self.position, self._early = position, early
         for hint in sorted(early, key=lambda h: h.before.n):
-            _change(target, hint.diff)
-        news = Diff.between(self.entries, target)
-        self.entries = target
+            target.change(hint.diff)
+        news = Diff.between(self.entries, target.entries)
+        self.roster = target
         self._catch_up()
-        return news
+        # who joins is in the state that is pushed now
+        return Diff((), news.leaves.values()) if is_first else news
+
+    def has_come_to(self, position: Position) -> bool:
+        """Whether nothing is missing up to `position`, and nothing came of a store that is lost."""
+        at = self.position
+        if at is None or at.epoch != position.epoch or at.n < position.n:
+            return False
+        return all(hint.after.epoch == at.epoch for hint in self._early)
 
     def _is_old(self, hint: Hint) -> bool:
         at = self.position
@@ -88,7 +103,7 @@ class Replica:
         ]
         leaves = [entry for ref, entry in diff.leaves.items() if ref in self.entries]
         news = Diff(joins, leaves)
-        _change(self.entries, news)
+        self.roster.change(news)
         return news
 
     def _catch_up(self) -> None:
@@ -100,9 +115,3 @@ class Replica:
 
 def _is_after(hint: Hint, position: Position) -> bool:
     return hint.after.epoch == position.epoch and hint.after.n > position.n
-
-
-def _change(entries: Entries, diff: Diff) -> None:
-    for ref in diff.leaves:
-        entries.pop(ref, None)
-    entries.update(diff.joins)

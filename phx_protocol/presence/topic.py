@@ -9,7 +9,7 @@ from ..exceptions import StateError
 from ..state import NOWHERE, Position
 from ..wire import json
 from .delivery import Delivery
-from .entries import Diff, Entries, Entry, by_ref
+from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class PresenceTopic:
         self._outbox: list[Change] = []
         self._task: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
+        self._writing = asyncio.Lock()
 
     @property
     def is_subscribed(self) -> bool:
@@ -100,7 +101,9 @@ class PresenceTopic:
         try:
             if beat.is_down:
                 raise StateError("it is known to fail")
-            done = await self._state.change(self.group, beat.name, puts, diff.leaves)
+            async with self._writing:
+                change = self._state.change
+                done = await change(self.group, beat.name, puts, diff.leaves)
         except StateError as error:
             beat.outage.report(error)
             self.is_dirty = True
@@ -139,34 +142,37 @@ class PresenceTopic:
         if self.is_subscribed:
             self._delivery.put(diff)
 
-    async def entries(self) -> list[Entry]:
+    async def roster(self) -> Roster:
         """Who is here: from the replica where clients are told of changes, else from the state."""
-        if self.is_subscribed:
+        while self.is_subscribed:
             await self._node.heartbeat.ready()
             if self.replica is None:
                 self.replica = Replica()
-            if self.replica.position is None:
-                await asyncio.shield(self._read_soon())
-            return list(self.replica.entries.values())
+            if self.replica.position is not None:
+                return self.replica.roster
+            await asyncio.shield(self._read_soon())
         try:
-            return list((await self._from_state())[1].values())
+            return Roster((await self._from_state())[1].values())
         except StateError as error:
             self._node.heartbeat.outage.report(error)
-            return list(self.own.values())
+            return Roster(self.own.values())
 
     async def _from_state(self) -> tuple[Position, Entries]:
         position, found = await self._state.entries(self.group)
         return position, by_ref(map(Entry.unpack, found.values()))
 
+    def unused(self) -> None:
+        """No client here has joined the topic any more: hints may not come from now on."""
+        self.replica = None
+
     def _read_soon(self) -> asyncio.Future[None]:
         if self._reading is None:
-            self._reading = self._node.loop.create_task(self._read())
+            assert self.replica is not None
+            self._reading = self._node.loop.create_task(self._read(self.replica))
         return self._reading
 
-    async def _read(self) -> None:
-        """Have the replica as the state is; clients are told what that changes."""
-        replica = self.replica
-        assert replica is not None
+    async def _read(self, replica: Replica) -> None:
+        """Have `replica` as the state is; clients are told what that changes."""
         try:
             position, entries = await self._from_state()
         except StateError as error:
@@ -175,9 +181,8 @@ class PresenceTopic:
                 # what is here is better than nothing; the next beat sets it right
                 replica.read(NOWHERE, dict(self.own))
         else:
-            is_first = replica.position is None
             news = replica.read(position, entries)
-            if not is_first:
+            if replica is self.replica:
                 self._deliver(news)
         finally:
             self._reading = None
@@ -190,7 +195,9 @@ class PresenceTopic:
 
     async def mend(self) -> None:
         """Have the state know what this process tracks. Raises StateError."""
-        if self.is_dirty and self._task is None:
+        if not self.is_dirty:
+            return
+        async with self._writing:
             mine = {ref: entry.pack() for ref, entry in self.own.items()}
             self.is_dirty = False
             try:
@@ -202,17 +209,10 @@ class PresenceTopic:
 
     def compare(self, position: Position) -> None:
         """Read again if the replica does not come to where the state is."""
-        if not self.is_subscribed:
-            self.replica = None
-        if self.replica is not None and not self._has_come_to(position):
+        if self.replica is not None and not self.replica.has_come_to(position):
             # what is missing may be on its way
             self._node.loop.call_later(PATIENCE, self._compare_again, position)
 
     def _compare_again(self, position: Position) -> None:
-        if self.replica is not None and not self._has_come_to(position):
+        if self.replica is not None and not self.replica.has_come_to(position):
             self._read_soon()
-
-    def _has_come_to(self, position: Position) -> bool:
-        assert self.replica is not None
-        at = self.replica.position
-        return at is not None and at.epoch == position.epoch and at.n >= position.n

@@ -101,6 +101,10 @@ class Tracker:
             before, after = Position(*body["before"]), Position(*body["after"])
             self.topic(name).take(Hint(before, after, diff))
 
+    def unused(self, name: str) -> None:
+        if name in self._topics:
+            self._topics[name].unused()
+
     def lose(self) -> None:
         for topic in self._topics.values():
             topic.lose()
@@ -114,6 +118,8 @@ class Tracker:
             await topic.mend()
         # asked for what it owns as well: that keeps it from expiring
         kept = [t for t in topics if t.own or t.replica is not None]
+        if not kept:
+            return
         positions = await self._node.heartbeat.state.positions([t.group for t in kept])
         for topic, position in zip(kept, positions):
             topic.compare(position)
@@ -128,6 +134,7 @@ class Trackers:
         node.relay.listen(HINT, self._take)
         node.heartbeat.duties.append(self._beat)
         node.heartbeat.on_loss.append(self._lose)
+        node.on_unused.append(self._unused)
 
     def of(self, presence_class: type[Presence]) -> Tracker:
         name = presence_class.name
@@ -140,6 +147,10 @@ class Trackers:
         presence_class = classes.get(body["name"])
         if presence_class is not None:
             self.of(presence_class).take(body)
+
+    def _unused(self, topic: str) -> None:
+        for tracker in self._trackers.values():
+            tracker.unused(topic)
 
     def _lose(self) -> None:
         for tracker in self._trackers.values():

@@ -88,6 +88,8 @@ class PubSub:
             self.relay.listen(name, order)
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
+        #: called with a topic whose last subscriber here has left
+        self.on_unused: list[Callable[[str], None]] = []
         self.heartbeat = Heartbeat(self)
         self.ordered = Ordered(self)
         # what keeps the listener alive beside subscribers: a session, a request
@@ -163,8 +165,11 @@ class PubSub:
 
     def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.discard(topic, subscriber)
-        if self.layer is not None and topic not in self.registry:
-            self.groups.unused(topic, self.loop.time())
+        if topic not in self.registry:
+            if self.layer is not None:
+                self.groups.unused(topic, self.loop.time())
+            for unused in self.on_unused:
+                unused(topic)
 
     # -------------------------------------------------------------- broadcasts
 

@@ -61,6 +61,7 @@ class Ordered:
         # topics of which something was broadcast and not kept
         self._broken: set[str] = set()
         node.heartbeat.duties.append(self._beat)
+        node.on_unused.append(self._unused)
 
     # ------------------------------------------------------------------ the way in
 
@@ -175,10 +176,14 @@ class Ordered:
         for stream in self._streams.values():
             stream.look_soon()
 
+    def _unused(self, topic: str) -> None:
+        """What is broadcast from now on may not come here."""
+        if topic in self._streams and not self._streams[topic].users:
+            del self._streams[topic]
+
     async def _beat(self) -> None:
-        for stream in list(self._streams.values()):
-            if not stream.users and stream.topic not in self._node.registry:
-                del self._streams[stream.topic]
+        for topic in [t for t in self._streams if t not in self._node.registry]:
+            self._unused(topic)
         await self._mend(set(self._broken))
         streams = list(self._streams.values())
         heads = await self._state.heads({s.topic: s.ttl for s in streams})

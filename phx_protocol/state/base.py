@@ -45,7 +45,7 @@ def new_epoch() -> str:
 
 
 class Item(NamedTuple):
-    """A broadcast to be kept: `payload` is JSON, `id` makes a second try harmless."""
+    """A broadcast to be kept: `payload` is JSON, `id` is never used again."""
 
     topic: str
     id: str
@@ -151,7 +151,7 @@ class State(ABC):
 
     @abstractmethod
     async def append(self, items: Sequence[Item]) -> list[Position]:
-        """Keep `items`, each at the next position of its topic; the same id is kept once."""
+        """Keep `items`, each at the next position of its topic, which are returned."""
 
     @abstractmethod
     async def since(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -39,29 +40,50 @@ def _is_of_channels_redis() -> bool:
     return any(c.__module__.startswith("channels_redis.") for c in type(layer).__mro__)
 
 
-@cache
+_memories: dict[float, MemoryState] = {}  # by their lease
+_lock = threading.Lock()
+
+
 def _memory(lease: float) -> MemoryState:
-    return MemoryState(lease)
+    with _lock:
+        if lease not in _memories:
+            _memories[lease] = MemoryState(lease)
+        return _memories[lease]
 
 
-os.register_at_fork(after_in_child=_memory.cache_clear)
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _memories.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _redis(state: dict[str, Any]) -> State:
     # only now: a project in memory has neither package
     from channels_redis.utils import create_pool, decode_hosts
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
     from .redis import RedisState
 
     hosts, prefix = state["HOSTS"], state["PREFIX"]
-    if hosts is None and not _is_of_channels_redis():
+    if not hosts and not _is_of_channels_redis():
         raise StateError('STATE is "redis" and has no HOSTS, nor has the channel layer')
     alias = options().channel_layer
     layer: dict[str, Any] = getattr(settings, "CHANNEL_LAYERS", {}).get(alias, {})
     config = layer.get("CONFIG", {})
     if prefix is None:
         prefix = f"{config.get('prefix', 'asgi')}:phx:"
-    pool = create_pool(decode_hosts(config.get("hosts") if hosts is None else hosts)[0])
-    for limit in ("socket_timeout", "socket_connect_timeout"):
-        pool.connection_kwargs.setdefault(limit, state["TIMEOUT"])
+    pool = create_pool(decode_hosts(hosts or config.get("hosts"))[0])
+    limits = {k: state["TIMEOUT"] for k in ("socket_timeout", "socket_connect_timeout")}
+    # what the hosts say of a limit wins; of the sentinels they say nothing
+    pool.connection_kwargs.update({**limits, **pool.connection_kwargs})
+    for sentinel in getattr(pool, "sentinel_manager", NO_SENTINELS).sentinels:
+        limits["retry"] = Retry(NoBackoff(), 0)
+        sentinel.connection_pool.connection_kwargs.update(limits)
     return RedisState(pool, prefix, state["LEASE"])
+
+
+NO_SENTINELS = SimpleNamespace(sentinels=())

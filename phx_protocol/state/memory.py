@@ -60,21 +60,20 @@ class Topic:
         self.epoch = new_epoch()
         self.n = 0
         self.kept: deque[tuple[float, Kept]] = deque()
-        self.ids: dict[str, int] = {}
+        self.ttl = 0.0
         self.until = 0.0
 
-    def append(self, item: Item, now: float) -> int:
-        if item.id not in self.ids:
-            self.n += 1
-            kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
-            self.kept.append((now, kept))
-            self.ids[item.id] = self.n
-            self.trim(item.size, now - item.ttl)
-        return self.ids[item.id]
+    def append(self, item: Item, now: float) -> None:
+        self.n += 1
+        kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
+        self.kept.append((now, kept))
+        while len(self.kept) > item.size:
+            self.kept.popleft()
+        self.trim(now, item.ttl)
 
-    def trim(self, size: float, oldest: float) -> None:
-        while self.kept and (len(self.kept) > size or self.kept[0][0] < oldest):
-            del self.ids[self.kept.popleft()[1].id]
+    def trim(self, now: float, ttl: float) -> None:
+        while self.kept and self.kept[0][0] < now - ttl:
+            self.kept.popleft()
 
 
 class MemoryState(State):
@@ -114,8 +113,10 @@ class MemoryState(State):
             return len(dead)
 
     def _expire(self, now: float) -> None:
-        for topic in [t for t, kept in self._topics.items() if kept.until <= now]:
-            del self._topics[topic]
+        for name, topic in list(self._topics.items()):
+            topic.trim(now, topic.ttl)
+            if topic.until <= now:
+                del self._topics[name]
         for key in [k for k, group in self._groups.items() if group.until <= now]:
             if not self._groups[key].entries:
                 del self._groups[key]
@@ -209,12 +210,14 @@ class MemoryState(State):
 
     def _append(self, item: Item) -> Position:
         topic = self._topic(item.topic, item.ttl)
-        return Position(topic.epoch, topic.append(item, self._clock()))
+        topic.append(item, self._clock())
+        return self._where(topic)
 
     def _topic(self, name: str, ttl: float) -> Topic:
         topic = self._topics.get(name)
         if topic is None or topic.until <= self._clock():
             topic = self._topics[name] = Topic()
+        topic.ttl = ttl
         topic.until = self._clock() + history_expiry(ttl)
         return topic
 
@@ -225,16 +228,15 @@ class MemoryState(State):
             known = self._topics.get(topic)
             if known is None:
                 return NOWHERE, []
-            known.trim(len(known.kept), self._clock() - ttl)
+            known.trim(self._clock(), ttl)
             found = [kept for _, kept in known.kept if kept.n > n]
             if not partial and len(found) != known.n - n:
                 found = []
-            return Position(known.epoch, known.n), found
+            return self._where(known), found
 
     async def open(self, topic: str, ttl: float) -> Position:
         with self._lock:
-            known = self._topic(topic, ttl)
-            return Position(known.epoch, known.n)
+            return self._where(self._topic(topic, ttl))
 
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         with self._lock:

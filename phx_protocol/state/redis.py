@@ -6,7 +6,8 @@ for one Redis server (or a primary behind sentinels), not for a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import chain
@@ -31,6 +32,8 @@ from .base import (
     new_epoch,
 )
 
+#: calls that are on their way at once
+CONNECTIONS = 32
 #: groups or topics in one call of a script, which nothing else can pass
 CHUNK = 500
 
@@ -51,19 +54,30 @@ class RedisState(State):
         # one more try is ours: only we know what may be done twice
         pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
         self._redis = Redis(connection_pool=pool)
+        # a pool of redis-py refuses who asks for one connection too many
+        self._free = asyncio.Semaphore(CONNECTIONS)
         self._scripts: dict[str, Any] = {}
 
     async def _run(self, name: str, *args: Any) -> Any:
         """A script that may be run twice. Raises StateError."""
         script = self._script(name)
-        try:
+
+        async def run(again: bool) -> Any:
+            return await script(keys=[self._prefix], args=args)
+
+        return await self._tried(run)
+
+    async def _tried(self, call: Callable[[bool], Awaitable[Any]]) -> Any:
+        """`call`, told whether it is made again: a connection of the pool may have died long ago."""
+        async with self._free:
             try:
-                return await script(keys=[self._prefix], args=args)
-            except (ConnectionError, TimeoutError):
-                # a connection of the pool may have died long ago
-                return await script(keys=[self._prefix], args=args)
-        except (RedisError, OSError) as error:
-            raise StateError(f"Redis does not do it: {error!r}") from error
+                try:
+                    return await call(False)
+                except (ConnectionError, TimeoutError):
+                    return await call(True)
+            except (RedisError, OSError) as error:
+                said = f"{type(error).__name__}: {error}"
+                raise StateError(f"Redis does not do it: {said}") from error
 
     def _script(self, name: str) -> Any:
         if name not in self._scripts:
@@ -145,24 +159,18 @@ class RedisState(State):
     # ----------------------------------------------------------------- history
 
     async def append(self, items: Sequence[Item]) -> list[Position]:
-        try:
-            try:
-                found = await self._append(items, again=False)
-            except (ConnectionError, TimeoutError):
-                found = await self._append(items, again=True)
-        except (RedisError, OSError) as error:
-            raise StateError(f"Redis does not keep it: {error!r}") from error
-        return [_position(*pair) for pair in found]
+        async def keep(again: bool) -> Any:
+            script = self._script("append")
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for topic, id, event, payload, sender, size, ttl in items:
+                    expiry, epoch = _ms(history_expiry(ttl)), new_epoch()
+                    rest = size, _ms(ttl), expiry, epoch, "1" if again else ""
+                    args = topic, id, event, payload, sender or "", *rest
+                    await script(keys=[self._prefix], args=args, client=pipe)
+                return await pipe.execute()
 
-    async def _append(self, items: Sequence[Item], again: bool) -> Any:
-        script = self._script("append")
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for topic, id, event, payload, sender, size, ttl in items:
-                expiry, epoch = _ms(history_expiry(ttl)), new_epoch()
-                rest = size, _ms(ttl), expiry, epoch, "1" if again else ""
-                args = topic, id, event, payload, sender or "", *rest
-                await script(keys=[self._prefix], args=args, client=pipe)
-            return await pipe.execute()
+        # what the first try has done is found by its id
+        return [_position(*pair) for pair in await self._tried(keep)]
 
     async def since(
         self, topic: str, n: int, ttl: float, *, partial: bool = False

@@ -1,0 +1,402 @@
+"""Whatever is done in whatever order, a state does what the docstrings of ``State`` say.
+
+The model is plain dicts: it knows nothing of locks, scripts and keys. Time passes for leases only,
+and only when the machine says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.asyncio import ConnectionPool
+
+from phx_protocol.state import Item, Kept, Position, State
+from phx_protocol.state.base import NOWHERE
+from phx_protocol.state.memory import MemoryState
+from phx_protocol.state.redis import RedisState
+
+from . import end_lease, forget
+
+T = TypeVar("T")
+
+LEASE = 40.0
+#: a lease that was just renewed outlasts one pause and not two; a slow machine has 10 s of slack
+PAUSE = 20.0
+#: history that grows too old is not for the model
+TTL = 100_000.0
+
+# names that begin with each other, and such as would break a key or a line
+NODE_NAMES = ["a", "ab", "b"]
+GROUP_NAMES = ["", "lobby\nü"]
+TOPIC_NAMES = ["room:1", "room:1\x00☃"]
+REF_NAMES = ["1", "12", "b\n1", "é"]
+
+nodes = st.sampled_from(NODE_NAMES)
+groups = st.sampled_from(GROUP_NAMES)
+topics = st.sampled_from(TOPIC_NAMES)
+refs = st.sampled_from(REF_NAMES)
+entries = st.dictionaries(
+    refs, st.sampled_from([b"", b"one", b"\n\xff\n", b"b\n"]), max_size=3
+)
+abouts = st.fixed_dictionaries({"pid": st.integers(1, 3), "name": st.just("ü\n")})
+counts = st.dictionaries(topics, st.integers(0, 2), min_size=1)
+items = st.builds(
+    Item,
+    topic=topics,
+    id=st.sampled_from("stuvwxyz"),
+    event=st.sampled_from(["new", "ü\n"]),
+    payload=st.sampled_from([b"{}", b'{"a": "\xc3\xbc"}', b"\x00\r\n"]),
+    sender=st.sampled_from([None, "sender"]),
+    size=st.integers(1, 4),
+    ttl=st.just(TTL),
+)
+
+
+class Place:
+    """What has a position. Its epoch is the one that is first seen."""
+
+    def __init__(self) -> None:
+        self.epoch = ""
+        self.n = 0
+
+
+class Group(Place):
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[str, tuple[str, bytes]] = {}
+
+    def drop(self, *refs: str) -> None:
+        for ref in refs:
+            if ref in self.entries:
+                del self.entries[ref]
+                self.n += 1
+
+    def put(self, node: str, entries: dict[str, bytes]) -> None:
+        for ref, entry in entries.items():
+            if ref not in self.entries:
+                self.n += 1
+            self.entries[ref] = (node, entry)
+
+    def owned_by(self, node: str) -> list[str]:
+        return [ref for ref, (owner, _) in self.entries.items() if owner == node]
+
+
+class Topic(Place):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Kept] = []
+
+    def append(self, item: Item) -> int:
+        for kept in self.kept:
+            if kept.id == item.id:
+                return kept.n
+        self.n += 1
+        kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
+        self.kept = [*self.kept, kept][-item.size :]
+        return self.n
+
+    def since(self, n: int, partial: bool) -> list[Kept]:
+        found = [kept for kept in self.kept if kept.n > n]
+        return found if partial or len(found) == self.n - n else []
+
+
+class Node:
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.about: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+
+
+class StateMachine(RuleBasedStateMachine):
+    """Does the same to a state and to the model."""
+
+    state: State
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.now = 1000.0
+        self.nodes: dict[str, Node] = {}
+        self.groups: dict[str, Group] = {}
+        self.topics: dict[str, Topic] = {}
+        self.epochs: set[str] = set()
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(awaitable)
+
+    def teardown(self) -> None:
+        self.run(self.state.close())
+        self.loop.close()
+
+    # --------------------------------------------------------------- the model
+
+    def is_at(
+        self, position: Position, place: Place | None, n: int | None = None
+    ) -> None:
+        """`position` is where the model is, and its epoch is new if the place is."""
+        if place is None:
+            assert position == NOWHERE
+            return
+        if not place.epoch:
+            assert position.epoch[0].isalpha() and position.epoch not in self.epochs
+            self.epochs.add(position.epoch)
+            place.epoch = position.epoch
+        assert position == (place.epoch, place.n if n is None else n)
+
+    def group(self, name: str, node: str) -> Group:
+        self.nodes.setdefault(node, Node())  # one that is dead
+        return self.groups.setdefault(name, Group())
+
+    def bury(self, name: str) -> None:
+        if self.nodes.pop(name, None):
+            for group in self.groups.values():
+                group.drop(*group.owned_by(name))
+
+    def alive(self) -> dict[str, Node]:
+        return {name: n for name, n in self.nodes.items() if n.until > self.now}
+
+    # ------------------------------------------------------------------- nodes
+
+    @initialize(there=st.lists(st.tuples(nodes, counts, groups, entries), max_size=4))
+    def some_are_there_already(self, there: list[Any]) -> None:
+        for node, counts, group, entries in there:
+            self.beat(node, {}, True)
+            self.count(node, counts)
+            self.change(group, node, entries, [])
+
+    @rule(name=nodes, about=abouts, first=st.booleans())
+    def beat(self, name: str, about: dict[str, Any], first: bool) -> None:
+        if name in self.nodes:
+            may = self.nodes[name].until > self.now
+        else:
+            may = first
+        assert self.run(self.state.beat(name, about, first=first)) is may
+        if may:
+            node = self.nodes.setdefault(name, Node())
+            node.until = self.now + self.state.silence
+            node.about = about
+
+    @rule(name=nodes)
+    def the_lease_of_a_node_is_over(self, name: str) -> None:
+        self.run(end_lease(self.state, name))
+        if name in self.nodes:
+            self.nodes[name].until = 0.0
+
+    @rule()
+    def time_passes(self) -> None:
+        self.now += PAUSE
+        self.pause()
+
+    def pause(self) -> None:
+        """The state's time passes, too."""
+        raise NotImplementedError
+
+    @rule()
+    def reap(self) -> None:
+        dead = set(self.nodes) - set(self.alive())
+        assert self.run(self.state.reap()) == len(dead)
+        for name in dead:
+            self.bury(name)
+
+    @rule(name=nodes)
+    def leave(self, name: str) -> None:
+        self.run(self.state.leave(name))
+        self.bury(name)
+
+    @rule(name=nodes, counts=counts)
+    def count(self, name: str, counts: dict[str, int]) -> None:
+        self.run(self.state.count(name, counts))
+        if node := self.nodes.get(name):
+            both = {**node.counts, **counts}
+            node.counts = {topic: count for topic, count in both.items() if count}
+
+    # --------------------------------------------------------------- presences
+
+    @rule(name=groups, node=nodes, puts=entries, drops=st.lists(refs, max_size=3))
+    def change(
+        self, name: str, node: str, puts: dict[str, bytes], drops: list[str]
+    ) -> None:
+        before, after = self.run(self.state.change(name, node, puts, drops))
+        self.is_at(before, self.groups.get(name))
+        group = self.group(name, node)
+        group.drop(*drops)
+        group.put(node, puts)
+        self.is_at(after, group)
+
+    @rule(name=groups, node=nodes, entries=entries)
+    def replace(self, name: str, node: str, entries: dict[str, bytes]) -> None:
+        position = self.run(self.state.replace(name, node, entries))
+        group = self.group(name, node)
+        group.drop(*(ref for ref in group.owned_by(node) if ref not in entries))
+        group.put(node, entries)
+        self.is_at(position, group)
+
+    # ----------------------------------------------------------------- history
+
+    @rule(items=st.lists(items, max_size=4))
+    def append(self, items: list[Item]) -> None:
+        items = [item._replace(id=secrets.token_hex(8)) for item in items]
+        positions = self.run(self.state.append(items))
+        assert len(positions) == len(items)
+        for item, position in zip(items, positions):
+            topic = self.topics.setdefault(item.topic, Topic())
+            self.is_at(position, topic, topic.append(item))
+
+    @rule(name=topics, n=st.integers(0, 12), partial=st.booleans())
+    def since(self, name: str, n: int, partial: bool) -> None:
+        position, found = self.run(self.state.since(name, n, TTL, partial=partial))
+        topic = self.topics.get(name)
+        self.is_at(position, topic)
+        assert found == (topic.since(n, partial) if topic else [])
+
+    @rule(name=topics, back=st.integers(0, 4), partial=st.booleans())
+    def since_a_moment_ago(self, name: str, back: int, partial: bool) -> None:
+        n = self.topics[name].n if name in self.topics else 0
+        self.since(name, max(n - back, 0), partial)
+
+    @rule(name=topics)
+    def open(self, name: str) -> None:
+        position = self.run(self.state.open(name, TTL))
+        self.is_at(position, self.topics.setdefault(name, Topic()))
+
+    @rule(name=topics)
+    def reset(self, name: str) -> None:
+        self.run(self.state.reset(name))
+        self.topics.pop(name, None)
+
+    # ------------------------------------------------------------------- always
+
+    @rule(sure=st.sampled_from([True, False, False]))
+    def everything_is_lost(self, sure: bool) -> None:
+        if sure:
+            self.lose_everything()
+            self.nodes.clear()
+            self.groups.clear()
+            self.topics.clear()
+
+    def lose_everything(self) -> None:
+        raise NotImplementedError
+
+    @invariant()
+    def all_live_nodes_are_seen(self) -> None:
+        alive = self.alive()
+        found = {name: node.about for name, node in alive.items()}
+        assert self.run(self.state.nodes()) == found
+        counts: dict[str, dict[str, int]] = {}
+        for name, node in alive.items():
+            for topic, count in node.counts.items():
+                counts.setdefault(topic, {})[name] = count
+        assert self.run(self.state.counts()) == counts
+
+    @invariant()
+    def groups_are_as_in_the_model(self) -> None:
+        asked = [*GROUP_NAMES, "never", GROUP_NAMES[0]]
+        for name, position in zip(asked, self.run(self.state.positions(asked))):
+            self.is_at(position, self.groups.get(name))
+        for name in GROUP_NAMES:
+            group = self.groups.get(name)
+            position, found = self.run(self.state.entries(name))
+            self.is_at(position, group)
+            told = group.entries.items() if group else ()
+            assert found == {ref: entry for ref, (_, entry) in told}
+
+    @invariant()
+    def histories_are_as_in_the_model(self) -> None:
+        asked = {name: TTL for name in [*TOPIC_NAMES, "never"]}
+        for name, position in zip(asked, self.run(self.state.heads(asked))):
+            self.is_at(position, self.topics.get(name))
+        for name in TOPIC_NAMES:
+            self.since(name, 0, True)
+
+
+class MemoryMachine(StateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = MemoryState(LEASE, clock=lambda: self.now)
+
+    def pause(self) -> None:
+        pass  # it looks at the same clock
+
+    def lose_everything(self) -> None:
+        self.state._nodes.clear()
+        self.state._groups.clear()
+        self.state._topics.clear()
+
+
+IMMORTAL = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  if redis.call('PTTL', key) < 0 then found[#found + 1] = key end
+end
+return found
+"""
+
+
+class RedisMachine(StateMachine):
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.prefix = f"{secrets.token_hex(8)}:"
+        self.state = RedisState(ConnectionPool.from_url(url), self.prefix, LEASE)
+        self.redis = self.state._redis
+
+    def pause(self) -> None:
+        """Redis has the time of day: leases end earlier instead."""
+        key = f"{self.prefix}nodes"
+        for name in self.run(self.redis.zrange(key, 0, -1)):
+            self.run(self.redis.zincrby(key, -PAUSE * 1000, name))
+
+    def lose_everything(self) -> None:
+        self.run(forget(self.state))
+
+    @invariant()
+    def every_key_expires(self) -> None:
+        assert self.run(self.redis.eval(IMMORTAL, 0, self.prefix)) == []
+
+    def teardown(self) -> None:
+        self.lose_everything()
+        super().teardown()
+
+
+def runs(examples: int, steps: int = 30) -> settings:
+    """The same examples every time."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+
+
+def test_the_memory_does_what_the_model_does() -> None:
+    run_state_machine_as_test(MemoryMachine, settings=runs(100))
+
+
+def test_redis_does_what_the_model_does(redis_url: str) -> None:
+    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(40))
+
+
+@pytest.mark.big
+def test_the_memory_does_what_the_model_does_for_long() -> None:
+    run_state_machine_as_test(MemoryMachine, settings=runs(2000, 60))
+
+
+@pytest.mark.big
+def test_redis_does_what_the_model_does_for_long(redis_url: str) -> None:
+    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(500, 60))
