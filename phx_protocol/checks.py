@@ -6,15 +6,17 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
-from .conf import LONGPOLL, OUTBOUND, WEBSOCKET, Options, options
+from .conf import LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
+from .exceptions import StateError
 from .limits import parse_rates
 from .socket import Socket, load_channel, load_socket
+from .state.factory import backend, get_state
 from .wire.serializers import parse_requirement
 from .wire.topics import check_pattern
 
@@ -42,6 +44,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "SYNC_THREADS": (int,),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
+    "STATE": (str, Mapping),
     "TRANSPORT_LOG": (str, type(None)),
 }
 KEYS = [name.upper() for name in Options.__dataclass_fields__]
@@ -55,11 +58,13 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     errors = [*_keys(project), *_types(project)]
     if errors:
         return errors  # what follows would only trip over them
+    layer = [*_layer()]
     return [
         *_channels(options().channels, "CHANNELS"),
         *_sockets(),
         *_values(Socket),
-        *_layer(),
+        *layer,
+        *(() if any(isinstance(found, Error) for found in layer) else _state()),
     ]
 
 
@@ -279,4 +284,37 @@ def _layer() -> Iterator[CheckMessage]:
             f"RedisChannelLayer drops messages in silence beyond its capacity of {layer.capacity}.",
             hint="Set CONFIG['capacity'] to 1000 or more, or use RedisPubSubChannelLayer.",
             id="phx_protocol.W003",
+        )
+
+
+def _state() -> Iterator[CheckMessage]:
+    state = options().state
+    known = {
+        "BACKEND": state["BACKEND"] in ("auto", "memory", "redis"),
+        "HOSTS": isinstance(state["HOSTS"], (list, tuple, type(None))),
+        "PREFIX": isinstance(state["PREFIX"], (str, type(None))),
+        "LEASE": _is_like(state["LEASE"], STATE["LEASE"]),
+        "TIMEOUT": _is_like(state["TIMEOUT"], STATE["TIMEOUT"]),
+    }
+    wrong = {key: value for key, value in state.items() if not known.get(key)}
+    if wrong:
+        yield Error(
+            f"STATE cannot have {wrong!r}.",
+            hint=f'Write "auto", "memory", "redis", or change some of {STATE}.',
+            id="phx_protocol.E015",
+        )
+        return
+    try:
+        get_state()
+    except (StateError, ImportError, ValueError) as error:
+        hint = 'Name the servers, as for the channel layer: {"HOSTS": ["redis://..."]}.'
+        yield Error(f"STATE: {error}", hint=hint, id="phx_protocol.E015")
+        return
+    layer = get_channel_layer(options().channel_layer)
+    is_shared = layer is not None and not isinstance(layer, InMemoryChannelLayer)
+    if is_shared and backend(state) == "memory":
+        yield Warning(
+            "STATE is in memory: presences and histories end at the process, broadcasts do not.",
+            hint='With several processes use {"HOSTS": ["redis://..."]}.',
+            id="phx_protocol.W006",
         )

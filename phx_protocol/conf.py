@@ -76,6 +76,8 @@ class Options:
     transport_log: str | None = None
 
 
+#: what no Socket class has a say in
+OF_THE_PROJECT = frozenset({"sockets", "state"})
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
@@ -118,7 +120,8 @@ def _options(socket_class: Any) -> Options:
     project = project_settings()
     values = {}
     for field in dataclasses.fields(Options):
-        value = getattr(socket_class, field.name, None) if socket_class else None
+        name = None if field.name in OF_THE_PROJECT else field.name
+        value = getattr(socket_class, name, None) if socket_class and name else None
         if value is None:
             value = project.get(field.name.upper())
         if value is not None:

@@ -31,6 +31,10 @@ HERE = __name__
 ROOM = {"room:*": f"{HERE}.Plain"}
 
 
+MEMORY = "channels.layers.InMemoryChannelLayer"
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+
+
 def layer(backend: str, **config: Any) -> dict[str, Any]:
     return {"CHANNEL_LAYERS": {"default": {"BACKEND": backend, "CONFIG": config}}}
 
@@ -55,6 +59,17 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
         ({"OUTBOUND": {"messages": 10}}, {}, {"E007"}),
         ({"CHECK_ORIGIN": ["example.com"]}, {}, {"E008"}),
         ({"SERIALIZERS": {">= 2": "x.Y"}}, {}, {"E009"}),
+        ({"STATE": "memory"}, {**layer(MEMORY), "DEBUG": True}, set()),
+        ({"STATE": {"LEASE": 5}}, {}, set()),
+        ({"STATE": 5}, {}, {"E003"}),
+        ({"STATE": "postgres"}, {}, {"E015"}),
+        ({"STATE": {"LEASES": 5}}, {}, {"E015"}),
+        ({"STATE": {"LEASE": 0}}, {}, {"E015"}),
+        ({"STATE": {"HOSTS": "redis://localhost"}}, {}, {"E015"}),
+        ({"STATE": "redis"}, {**layer(MEMORY), "DEBUG": True}, {"E015"}),
+        ({"STATE": {"HOSTS": ["redis://localhost"]}}, {}, set()),
+        ({"STATE": "memory"}, {}, {"W006"}),
+        ({"STATE": "auto"}, {}, set()),
         ({"LONGPOLL": True}, {}, set()),
         ({"LONGPOLL": "yes"}, {}, {"E003"}),
         ({"LONGPOLL": {"WINDOWS": 5}}, {}, {"E012"}),
@@ -87,7 +102,7 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
 def test_each_misconfiguration_is_found(
     phx: Any, django: dict[str, Any], found: set[str]
 ) -> None:
-    quiet = layer("channels_redis.pubsub.RedisPubSubChannelLayer")
+    quiet = layer(PUBSUB)
     with override_settings(PHX_PROTOCOL=phx, **{**quiet, **django}):
         messages = run_checks(tags=["phx_protocol"])
     assert {str(message.id) for message in messages} == {
