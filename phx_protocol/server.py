@@ -436,11 +436,13 @@ class ChannelServer:
 
         Nothing more comes live from now on, and the channel ends behind its mail.
         """
+        if self.route.channel_class.history is None:
+            return
         self.socket.pubsub.unsubscribe(self.topic, self)
         self._put(self._handle_interrupt, self.channel)
 
-    async def _handle_interrupt(self, channel: Channel) -> None:
-        if channel is self.channel and channel is not None:
+    async def _handle_interrupt(self, channel: Channel | None) -> None:
+        if channel is not None and channel is self.channel:
             refusals[Refusal.HISTORY_LOST] += 1
             join_ref = self.join_ref
             await self._end(Reason.SHUTDOWN)

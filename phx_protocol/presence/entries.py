@@ -114,18 +114,22 @@ class Roster:
         self.change(Diff(entries))
 
     def change(self, diff: Diff) -> None:
-        for ref in diff.leaves:
-            entry = self.entries.pop(ref, None)
-            if entry is not None:
-                self._encoded.pop(entry.key, None)
-                metas = self._keys[entry.key]
-                metas.remove(entry)
-                if not metas:
-                    del self._keys[entry.key]
+        for ref in (*diff.leaves, *diff.joins):
+            self._drop(ref)
         for entry in diff.joins.values():
             self.entries[entry.ref] = entry
             self._encoded.pop(entry.key, None)
             bisect.insort(self._keys.setdefault(entry.key, []), entry, key=_since)
+
+    def _drop(self, ref: str) -> None:
+        entry = self.entries.pop(ref, None)
+        if entry is None:
+            return
+        self._encoded.pop(entry.key, None)
+        metas = self._keys[entry.key]
+        metas.remove(entry)
+        if not metas:
+            del self._keys[entry.key]
 
     def of(self, key: str) -> Roster:
         """Those of one key."""

@@ -86,10 +86,12 @@ class PresenceTopic:
                 diff = Diff()
                 for change in changes:
                     diff.add(change.diff)
-                hint = await self._put(diff)
-                for change in changes:
-                    if not change.done.done():
-                        change.done.set_result(None)
+                try:
+                    hint = await self._put(diff)
+                finally:
+                    for change in changes:
+                        if not change.done.done():
+                            change.done.set_result(None)
                 if hint is not None:
                     await self._tell(hint)
         finally:

@@ -99,7 +99,12 @@ class Ordered:
                 batch, self._outbox = self._outbox[:BATCH], self._outbox[BATCH:]
                 positions = await self._keep([waiting.item for waiting in batch])
                 for waiting, position in zip(batch, positions):
-                    self._publish(waiting, position)
+                    try:
+                        published = self._publish(waiting, position)
+                    except Exception as error:
+                        waiting.done.set_exception(error)
+                    else:
+                        waiting.done.set_result(published)
         finally:
             self._task = None
 
@@ -113,17 +118,20 @@ class Ordered:
         except StateError as error:
             self._node.heartbeat.outage.report(error)
             self._broken |= topics
+            # a process without sockets beats too, until that is mended
+            self._node.hold(self)
+            self._node.heartbeat.start()
             return [None] * len(items)
 
-    def _publish(self, waiting: Waiting, position: Position | None) -> None:
+    def _publish(
+        self, waiting: Waiting, position: Position | None
+    ) -> asyncio.Future[None] | None:
         broadcast, sender, from_id = waiting.held
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
         self._node.deliver(broadcast, sender, from_id, strict=False)
         # the sender's channel is here and nowhere else
-        published = self._node.send_on(broadcast, None if sender else from_id)
-        if not waiting.done.done():
-            waiting.done.set_result(published)
+        return self._node.send_on(broadcast, None if sender else from_id)
 
     async def _mend(self, topics: set[str]) -> None:
         """A history with a gap begins anew. Raises StateError."""
@@ -132,6 +140,8 @@ class Ordered:
             self._broken.discard(topic)
             if topic in self._streams:
                 await self._streams[topic].begin_anew()
+        if not self._broken:
+            self._node.release(self)
 
     # ----------------------------------------------------------------- the way out
 
@@ -179,7 +189,7 @@ class Ordered:
     def _unused(self, topic: str) -> None:
         """What is broadcast from now on may not come here."""
         if topic in self._streams and not self._streams[topic].users:
-            del self._streams[topic]
+            self._streams.pop(topic).close()
 
     async def _beat(self) -> None:
         for topic in [t for t in self._streams if t not in self._node.registry]:
@@ -207,6 +217,13 @@ class Stream:
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Nobody here is left; who comes is served by another stream."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def opened(self) -> None:
         if self._opening is not None:
@@ -248,13 +265,14 @@ class Stream:
         self.position = Position(epoch, n)
 
     def _deliver(self, held: Held) -> None:
-        self._node.deliver_now(*held)
+        if not self._is_closed:
+            self._node.deliver_now(*held)
 
     # ------------------------------------------------------------ what did not come
 
     def look_soon(self) -> None:
         """Read what is missing, if it does not come by itself."""
-        if self._timer is None and self._filling is None:
+        if self._timer is None and self._filling is None and not self._is_closed:
             self._timer = self._node.loop.call_later(PATIENCE, self._look)
 
     def _look(self) -> None:
@@ -315,13 +333,17 @@ class Stream:
         self._interrupt()
 
     async def begin_anew(self) -> None:
-        """The history was lost, or has a gap that another node made. Raises StateError."""
-        self.position = await self._state.open(self.topic, self.ttl)
-        self._held.clear()
-        self._interrupt()
+        """The history was lost, or has a gap that some node made. Raises StateError."""
+        head = await self._state.open(self.topic, self.ttl)
+        if self.position is None or head.epoch != self.position.epoch:
+            self._held.clear()
+            self.position = head
+            self._interrupt()
 
     def _interrupt(self) -> None:
         """Have the clients join again: they are told there what they missed."""
+        if self._is_closed:
+            return
         logger.error("%s: something is missing in its history", self.topic)
         for subscriber in self._node.registry.subscribers(self.topic):
             interrupt = getattr(subscriber, "interrupt", None)
@@ -344,8 +366,9 @@ class Stream:
         """
         if position is None or self.position is None:
             return None
-        if self._is_ahead(position):
-            await asyncio.shield(self.fill())  # another node was faster
+        for _ in range(2):  # a reading that runs may be too old
+            if self._is_ahead(position):
+                await asyncio.shield(self.fill())  # another node was faster
         missed: list[Kept] = []
         n = position.n
         while self._is_at(position.epoch) and n < self.position.n:
