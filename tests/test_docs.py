@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 import phx_protocol
-from phx_protocol.conf import LONGPOLL, Options
+from phx_protocol.conf import LONGPOLL, STATE, Options
 from phx_protocol.transports import longpoll, session
 from phx_protocol.wire.reasons import CloseCode, Refusal
 
 PACKAGE = Path(phx_protocol.__file__).parent
 LIMITS = (PACKAGE.parent / "docs/limits.md").read_text()
+SHARED = (PACKAGE.parent / "docs/shared.md").read_text()
 
 
-def table(title: str) -> set[str]:
+def table(title: str, page: str = LIMITS) -> set[str]:
     """The first column of the table under a heading."""
-    section = re.split(r"^## ", LIMITS, flags=re.M)
+    section = re.split(r"^## ", page, flags=re.M)
     (text,) = [s for s in section if s.startswith(title)]
     rows = re.findall(r"^\| (.+?) \|", text, flags=re.M)
     return {row.strip("`") for row in rows[1:]}
@@ -45,6 +46,16 @@ def test_every_status_of_long_poll_is_explained() -> None:
         and 200 <= node.value < 600
     }
     assert said and said <= table("Statuses")
+
+
+def test_every_key_of_the_state_is_explained_and_no_other() -> None:
+    assert table("The state", SHARED) == set(STATE)
+
+
+def test_every_call_of_a_presence_is_explained() -> None:
+    said = " ".join(table("Presence", SHARED))
+    for name in ("track", "update", "untrack", "list", "get", "sync"):
+        assert f".{name}" in said
 
 
 def literals(node: ast.AST) -> list[Any]:
