@@ -71,6 +71,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         event = await receive()
         if event["type"] == "lifespan.shutdown":
             await sessions_of(get_pubsub()).drain()
+            await get_pubsub().close()  # nobody waits for the end of its lease
         await send({"type": f"{event['type']}.complete"})
         if event["type"] == "lifespan.shutdown":
             return

@@ -83,6 +83,7 @@ class ChannelServer:
         "_further",
         "_at_end",
         "_handled",
+        "_senders",
         "__weakref__",
     )
 
@@ -112,6 +113,7 @@ class ChannelServer:
         # what is called when the channel has ended
         self._at_end: dict[Any, Callable[[], None]] | None = None
         self._handled: Broadcast | None = None  # what ``handle_out`` is asked about
+        self._senders: frozenset[str] = frozenset()  # who its client was before
 
     # ------------------------------------------------------------------ mail
 
@@ -304,15 +306,38 @@ class ChannelServer:
 
     async def _recover(self, channel: Channel, message: Message) -> Recovery | None:
         """What the client missed. Nothing comes live between this and the subscription."""
+        self._senders = frozenset()
         if channel.history is None:
             return None
         ordered, claim = self.socket.pubsub.ordered, Claim.of(message.payload)
+        self._senders = claim.senders
         return await ordered.catch_up(self.topic, channel.history, claim)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
-        """What was missed, as it would have come; what comes live meanwhile is held if need be."""
+        """What was missed, as it would have come; what comes live meanwhile is held if need be.
+
+        It is pushed, with a join_ref: a client that has given this join up drops it.
+        """
         for broadcast in recovery.broadcasts(self.topic):
-            await self._handle_out((channel, broadcast))
+            if channel is not self.channel:
+                return
+            if broadcast.event in channel._intercepts:
+                await self._replay_out(channel, broadcast)
+            else:
+                refs = self.channel_join_ref, broadcast.offset
+                event, payload = broadcast.event, broadcast.payload
+                self.socket.push(Message(*refs, self.topic, event, payload))
+
+    async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
+        """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
+        self._handled = broadcast
+        try:
+            payload = decode_payload(broadcast)
+            await channel._callbacks["handle_out"](channel, broadcast.event, payload)
+        except Exception:
+            logger.exception("%s: %r is not replayed", self.topic, broadcast.event)
+        finally:
+            self._handled = None
 
     async def _ask_join(
         self, channel: Channel, message: Message
@@ -605,6 +630,10 @@ class ChannelServer:
         self._at_end = self._at_end or {}
         self._at_end[key] = end
         return True
+
+    def is_known_as(self, channel_id: str) -> bool:
+        """Whether its client has sent as `channel_id`, now or before it joined again."""
+        return self._id == channel_id or channel_id in self._senders
 
     @property
     def id(self) -> str:

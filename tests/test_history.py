@@ -273,7 +273,10 @@ async def test_what_is_intercepted_and_what_is_not_keep_their_order(
         assert [f[1].rpartition("-")[2] for f in got] == ["1", "2", "3", "4"]
 
 
-async def test_a_crash_in_a_replay_ends_the_channel_there(client: Connect) -> None:
+async def test_what_handle_out_crashes_on_is_left_out_of_a_replay(
+    client: Connect,
+) -> None:
+    """Else the client would never get past it: every rejoin would crash."""
     socket = await client()
     offset = (await socket.join("secret:z")).reply["history"]["offset"]
     await socket.close()
@@ -281,7 +284,18 @@ async def test_a_crash_in_a_replay_ends_the_channel_there(client: Connect) -> No
         await abroadcast("secret:z", "msg", payload)
     socket, _ = await come_back(client, "secret:z", {"offset": offset})
     got = await frames(socket, "secret:z", 2)
-    assert [f[3] for f in got] == ["msg", "phx_error"]
+    assert [f[4]["i"] for f in got] == [1, 3]
+
+
+async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -> None:
+    """phoenix.js drops what has another join_ref: of a join that it has given up, say."""
+    socket = await client()
+    offset = (await socket.join("room:k")).reply["history"]["offset"]
+    await abroadcast("room:k", "msg", {"i": 1})
+    back, _ = await come_back(client, "room:k", {"offset": offset})
+    await abroadcast("room:k", "msg", {"i": 2})
+    got = await frames(back, "room:k", 2)
+    assert [f[0] for f in got] == ["1", None]
 
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:

@@ -211,9 +211,14 @@ class PresenceTopic:
 
     def compare(self, position: Position) -> None:
         """Read again if the replica does not come to where the state is."""
-        if self.replica is not None and not self.replica.has_come_to(position):
-            # what is missing may be on its way
-            self._node.loop.call_later(PATIENCE, self._compare_again, position)
+        replica = self.replica
+        if replica is None or replica.has_come_to(position):
+            return
+        # what is missing may be on its way; in a store that is new, what the others have is
+        patience = PATIENCE
+        if replica.position is not None and replica.position.epoch != position.epoch:
+            patience += self._state.beat_every
+        self._node.loop.call_later(patience, self._compare_again, position)
 
     def _compare_again(self, position: Position) -> None:
         if self.replica is not None and not self.replica.has_come_to(position):

@@ -194,7 +194,7 @@ class PubSub:
         history = history_of(broadcast.topic)
         if history is not None and history.keeps(broadcast):
             from_id = sender.id if sender is not None else from_id
-            return await self.ordered.broadcast(history, broadcast, sender, from_id)
+            return await self.ordered.broadcast(history, broadcast, from_id)
         self.deliver_now(broadcast, sender, from_id, strict=True)
         return self.send_on(broadcast, from_id)
 
@@ -220,7 +220,7 @@ class PubSub:
         if broadcast.offset is None:
             self.deliver_now(broadcast, sender, from_id, strict)
         else:
-            self.ordered.offer(Held(broadcast, sender, from_id))
+            self.ordered.offer(Held(broadcast, from_id))
 
     def deliver_now(
         self,

@@ -17,11 +17,11 @@ from ..exceptions import EncodeError, StateError
 from ..history import Claim, History, Recovery, kept_broadcast
 from ..logs import get_logger
 from ..state import Item, Kept, Position
+from ..wire import json
 from ..wire.messages import Broadcast
 
 if TYPE_CHECKING:
     from .node import PubSub
-    from .registry import Subscriber
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -34,10 +34,9 @@ BATCH = 1000
 
 
 class Held(NamedTuple):
-    """A broadcast that waits for the one before it, and who does not get it."""
+    """A broadcast that waits for the one before it, and the id of the channel not to get it."""
 
     broadcast: Broadcast
-    sender: Subscriber | None
     from_id: str | None
 
 
@@ -66,11 +65,7 @@ class Ordered:
     # ------------------------------------------------------------------ the way in
 
     async def broadcast(
-        self,
-        history: History,
-        broadcast: Broadcast,
-        sender: Subscriber | None,
-        from_id: str | None,
+        self, history: History, broadcast: Broadcast, from_id: str | None
     ) -> asyncio.Future[None] | None:
         """Keep, deliver here, and hand to the publisher, whose future is returned.
 
@@ -78,6 +73,7 @@ class Ordered:
         Raises EncodeError.
         """
         payload = bytes(broadcast.payload)
+        json.encode((broadcast.topic, broadcast.event))  # it may be no Unicode
         if payload[:1] != b"{":
             raise EncodeError(
                 f"the payload of {broadcast.event!r} must be a mapping: it is kept"
@@ -87,7 +83,7 @@ class Ordered:
         item = Item(topic, id, broadcast.event, *rest)
         done: asyncio.Future[asyncio.Future[None] | None]
         done = self._node.loop.create_future()
-        self._outbox.append(Waiting(item, Held(broadcast, sender, from_id), done))
+        self._outbox.append(Waiting(item, Held(broadcast, from_id), done))
         if self._task is None:
             self._task = self._node.loop.create_task(self._run())
         return await asyncio.shield(done)
@@ -97,7 +93,8 @@ class Ordered:
         try:
             while self._outbox:
                 batch, self._outbox = self._outbox[:BATCH], self._outbox[BATCH:]
-                positions = await self._keep([waiting.item for waiting in batch])
+                items = [waiting.item for waiting in batch]
+                positions = await self._keep(items)
                 for waiting, position in zip(batch, positions):
                     try:
                         published = self._publish(waiting, position)
@@ -126,12 +123,12 @@ class Ordered:
     def _publish(
         self, waiting: Waiting, position: Position | None
     ) -> asyncio.Future[None] | None:
-        broadcast, sender, from_id = waiting.held
+        broadcast, from_id = waiting.held
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
-        self._node.deliver(broadcast, sender, from_id, strict=False)
-        # the sender's channel is here and nowhere else
-        return self._node.send_on(broadcast, None if sender else from_id)
+        self._node.deliver(broadcast, from_id=from_id, strict=False)
+        # the sender may have joined again by now, elsewhere
+        return self._node.send_on(broadcast, from_id)
 
     async def _mend(self, topics: set[str]) -> None:
         """A history with a gap begins anew. Raises StateError."""
@@ -150,7 +147,7 @@ class Ordered:
         stream = self._streams.get(held.broadcast.topic)
         position = Position.parse(held.broadcast.offset)
         if stream is None or position is None:
-            self._node.deliver_now(*held)
+            self._node.deliver_now(held.broadcast, from_id=held.from_id)
         else:
             stream.offer(position, held)
 
@@ -266,7 +263,7 @@ class Stream:
 
     def _deliver(self, held: Held) -> None:
         if not self._is_closed:
-            self._node.deliver_now(*held)
+            self._node.deliver_now(held.broadcast, from_id=held.from_id)
 
     # ------------------------------------------------------------ what did not come
 
@@ -309,9 +306,7 @@ class Stream:
             return await self.begin_anew()
         for one in kept:
             if one.n > self.position.n:
-                held = Held(
-                    kept_broadcast(self.topic, head.epoch, one), None, one.sender
-                )
+                held = Held(kept_broadcast(self.topic, head.epoch, one), one.sender)
                 self._held.setdefault(one.n, held)
         self._drain()
         if self.position.n < head.n:

@@ -146,6 +146,7 @@ class Registry:
     def _find(lanes: dict[Any, Any], channel_id: str) -> Subscriber | None:
         for members in lanes.values():
             for subscriber in members:
-                if getattr(subscriber, "_id", None) == channel_id:
+                is_known_as = getattr(subscriber, "is_known_as", None)
+                if is_known_as is not None and is_known_as(channel_id):
                     return subscriber  # type: ignore[no-any-return]
         return None

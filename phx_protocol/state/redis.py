@@ -1,7 +1,8 @@
 """State of a project that runs as several processes: in Redis, every step one Lua script.
 
-All keys begin with the prefix, and every one expires. Scripts make up key names, so this is
-for one Redis server (or a primary behind sentinels), not for a cluster.
+All keys begin with the prefix, and every one expires. A Redis that was restarted is an empty one,
+whatever it has kept: see ``lua/names.lua``. Scripts make up key names, so this is for one Redis
+server (or a primary behind sentinels), not for a cluster.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ CHUNK = 500
 
 @cache
 def _lua(name: str) -> str:
-    return (files(__package__) / "lua" / f"{name}.lua").read_text()
+    lua = files(__package__) / "lua"
+    return (lua / "names.lua").read_text() + (lua / f"{name}.lua").read_text()
 
 
 class RedisState(State):

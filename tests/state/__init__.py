@@ -18,7 +18,13 @@ async def end_lease(state: State, node: str) -> None:
             state._nodes[node].until = 0.0
     else:
         assert isinstance(state, RedisState)
-        await state._redis.zadd(f"{state._prefix}nodes", {node: 1}, xx=True)
+        await state._redis.zadd(await key(state, "nodes"), {node: 1}, xx=True)
+
+
+async def key(state: RedisState, name: str) -> str:
+    """The name of a key in Redis: of no other run of the server."""
+    run_id = (await state._redis.info("server"))["run_id"]
+    return f"{state._prefix}{run_id[:8]}:{name}"
 
 
 async def forget(state: RedisState) -> None:

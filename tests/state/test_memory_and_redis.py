@@ -23,7 +23,7 @@ from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import CHUNK, RedisState
 from tests import servers
 
-from . import end_lease, forget, item
+from . import end_lease, forget, item, key
 
 ODD_NAMES = [
     "",
@@ -63,10 +63,9 @@ async def state(
 
 async def keys(state: RedisState) -> dict[str, int]:
     """All keys of `state` without their prefix, and the milliseconds until they expire."""
-    found = {}
-    async for key in state._redis.scan_iter(f"{state._prefix}*"):
-        name = key.decode().removeprefix(state._prefix)
-        found[name] = await state._redis.pttl(key)
+    found, prefix = {}, await key(state, "")
+    async for name in state._redis.scan_iter(f"{state._prefix}*"):
+        found[name.decode().removeprefix(prefix)] = await state._redis.pttl(name)
     return found
 
 
@@ -404,12 +403,12 @@ CALLS: dict[str, Callable[[State], Awaitable[Any]]] = {
 
 
 async def test_every_key_expires_whatever_was_called_last(redis: RedisState) -> None:
-    for name, call in CALLS.items():
+    for called, call in CALLS.items():
         await call(redis)
-        for key, ms in (await keys(redis)).items():
-            history = key.startswith(("head:", "history:"))
+        for name, ms in (await keys(redis)).items():
+            history = name.startswith(("head:", "history:"))
             limit = 3600 if history else redis.expiry
-            assert 0 < ms <= limit * 1000, (name, key)
+            assert 0 < ms <= limit * 1000, (called, name)
 
 
 async def test_a_live_node_keeps_all_of_its_keys_from_expiring(
@@ -419,8 +418,8 @@ async def test_a_live_node_keeps_all_of_its_keys_from_expiring(
     await redis.count("a1", {"t": 1})
     await redis.change("g", "a1", {"r1": b""}, [])
     await redis.open("t", 60)
-    for key in await keys(redis):
-        await redis._redis.pexpire(redis._prefix + key, 10_000)
+    for name in await keys(redis):
+        await redis._redis.pexpire(await key(redis, name), 10_000)
     await redis.beat("a1", {})
     await redis.positions(["g"])
     await redis.heads({"t": 60})
@@ -452,14 +451,14 @@ async def test_a_history_whose_position_was_lost_begins_anew(
     redis: RedisState, begin: str
 ) -> None:
     before = await redis.append([item("1", "t"), item("2", "t")])
-    await redis._redis.delete(f"{redis._prefix}head:t")
+    await redis._redis.delete(await key(redis, "head:t"))
     assert await redis.since("t", 0, 60, partial=True) == (NOWHERE, [])
     assert "history:t" in await keys(redis)
     await CALLS[begin](redis)
     position, kept = await redis.since("t", 0, 60)
     assert position.epoch != before[0].epoch
     # nothing of the old one is left
-    assert await redis._redis.xlen(f"{redis._prefix}history:t") == len(kept)
+    assert await redis._redis.xlen(await key(redis, "history:t")) == len(kept)
     assert await redis.open("t", 60) == position
 
 
@@ -471,7 +470,7 @@ async def test_redis_holds_nothing_that_is_older_than_its_ttl(
     await redis.append([item("2", "t", ttl=0.2)])
     await asyncio.sleep(0.15)
     await redis.append([item("3", "t", ttl=0.2)])
-    assert await redis._redis.xlen(f"{redis._prefix}history:t") == 2
+    assert await redis._redis.xlen(await key(redis, "history:t")) == 2
 
 
 async def test_a_clock_of_redis_that_goes_back_changes_no_order(
@@ -480,9 +479,9 @@ async def test_a_clock_of_redis_that_goes_back_changes_no_order(
     await redis.append([item("1", "t")])
     # as if that had been an hour from now
     later = int((time.time() + 3600) * 1000)
-    await redis._redis.hset(f"{redis._prefix}head:t", "ms", later)
-    await redis._redis.xadd(f"{redis._prefix}history:t", {"id": "x"}, id=f"{later}-1")
-    await redis._redis.xtrim(f"{redis._prefix}history:t", 1, approximate=False)
+    await redis._redis.hset(await key(redis, "head:t"), "ms", later)
+    await redis._redis.xadd(await key(redis, "history:t"), {"id": "x"}, id=f"{later}-1")
+    await redis._redis.xtrim(await key(redis, "history:t"), 1, approximate=False)
     found = await redis.append([item("2", "t"), item("3", "t")])
     assert [p.n for p in found] == [2, 3]
     assert ids(await redis.since("t", 1, 60)) == ["2", "3"]
@@ -743,5 +742,5 @@ async def test_the_error_tells_what_redis_said(redis: RedisState) -> None:
 
 async def refuse(redis: RedisState) -> None:
     """Make Redis refuse some scripts: their keys are something else already."""
-    for key in ("nodes", "head:topic"):
-        await redis._redis.set(redis._prefix + key, "foreign", px=60_000)
+    for name in ("nodes", "head:topic"):
+        await redis._redis.set(await key(redis, name), "foreign", px=60_000)

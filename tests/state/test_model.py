@@ -28,7 +28,7 @@ from phx_protocol.state.base import NOWHERE
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
 
-from . import end_lease, forget
+from . import end_lease, forget, key
 
 T = TypeVar("T")
 
@@ -355,9 +355,9 @@ class RedisMachine(StateMachine):
 
     def pause(self) -> None:
         """Redis has the time of day: leases end earlier instead."""
-        key = f"{self.prefix}nodes"
-        for name in self.run(self.redis.zrange(key, 0, -1)):
-            self.run(self.redis.zincrby(key, -PAUSE * 1000, name))
+        nodes = self.run(key(self.state, "nodes"))
+        for name in self.run(self.redis.zrange(nodes, 0, -1)):
+            self.run(self.redis.zincrby(nodes, -PAUSE * 1000, name))
 
     def lose_everything(self) -> None:
         self.run(forget(self.state))

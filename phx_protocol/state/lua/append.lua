@@ -1,7 +1,7 @@
--- Keep a broadcast. KEYS: prefix. ARGV: topic, id, event, payload, sender ("" for none), size, ttl ms,
+-- Keep a broadcast. ARGV: topic, id, event, payload, sender ("" for none), size, ttl ms,
 -- expiry ms, a new epoch, again ("1" when it may be there already).
 -- A stream entry is named <ms>-<n>: trimmed by its time, found by its number. Returns epoch and n.
-local at, stream = KEYS[1] .. 'head:' .. ARGV[1], KEYS[1] .. 'history:' .. ARGV[1]
+local at, stream = P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1]
 local epoch, n, last = unpack(redis.call('HMGET', at, 'epoch', 'n', 'ms'))
 if not epoch then
   epoch, n = ARGV[9], 0

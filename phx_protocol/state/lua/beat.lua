@@ -1,13 +1,13 @@
--- Renew a lease. KEYS: prefix. ARGV: node, about, silence ms, expiry ms, first ("1" or "").
-local p, node = KEYS[1], ARGV[1]
+-- Renew a lease. ARGV: node, about, silence ms, expiry ms, first ("1" or "").
+local node = ARGV[1]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local till = redis.call('ZSCORE', p .. 'nodes', node)
+local till = redis.call('ZSCORE', P .. 'nodes', node)
 if till and tonumber(till) <= now then return 0 end
 if not till and ARGV[5] == '' then return 0 end
-redis.call('ZADD', p .. 'nodes', now + ARGV[3], node)
-redis.call('SET', p .. 'node:' .. node, ARGV[2])
+redis.call('ZADD', P .. 'nodes', now + ARGV[3], node)
+redis.call('SET', P .. 'node:' .. node, ARGV[2])
 for _, kind in ipairs({'nodes', 'node:' .. node, 'topics:' .. node, 'groups:' .. node}) do
-  redis.call('PEXPIRE', p .. kind, ARGV[4])
+  redis.call('PEXPIRE', P .. kind, ARGV[4])
 end
 return 1

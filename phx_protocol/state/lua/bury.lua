@@ -1,15 +1,15 @@
--- Drop what a node owns, some groups at a time. KEYS: prefix. ARGV: node, or "" for any dead one;
+-- Drop what a node owns, some groups at a time. ARGV: node, or "" for any dead one;
 -- groups at the most. Returns the node, or "" for none, and how many of its groups are left.
-local p, node = KEYS[1], ARGV[1]
+local node = ARGV[1]
 if node == '' then
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
-  node = redis.call('ZRANGEBYSCORE', p .. 'nodes', '-inf', now, 'LIMIT', 0, 1)[1]
+  node = redis.call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now, 'LIMIT', 0, 1)[1]
   if not node then return {'', 0} end
 end
-local groups = p .. 'groups:' .. node
+local groups = P .. 'groups:' .. node
 for _, group in ipairs(redis.call('SPOP', groups, ARGV[2])) do
-  local key, at, mine = p .. 'group:' .. group, p .. 'position:' .. group, node .. '\n'
+  local key, at, mine = P .. 'group:' .. group, P .. 'position:' .. group, node .. '\n'
   local all, dropped = redis.call('HGETALL', key), 0
   for i = 1, #all, 2 do
     if string.sub(all[i + 1], 1, #mine) == mine then
@@ -20,7 +20,7 @@ for _, group in ipairs(redis.call('SPOP', groups, ARGV[2])) do
 end
 local left = redis.call('SCARD', groups)
 if left == 0 then
-  redis.call('ZREM', p .. 'nodes', node)
-  redis.call('DEL', p .. 'node:' .. node, p .. 'topics:' .. node)
+  redis.call('ZREM', P .. 'nodes', node)
+  redis.call('DEL', P .. 'node:' .. node, P .. 'topics:' .. node)
 end
 return {node, left}

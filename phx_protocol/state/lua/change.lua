@@ -1,9 +1,9 @@
--- Put entries of a node into a group and drop others. KEYS: prefix. ARGV: group, node, a new epoch,
+-- Put entries of a node into a group and drop others. ARGV: group, node, a new epoch,
 -- expiry ms, how: "change" or "replace" (then all that the node has and is not put is dropped),
 -- number of drops, refs to drop..., then ref, entry, ref, entry...
 -- Returns epoch and n before (false, 0 for none), epoch and n after.
-local p, group, node = KEYS[1], ARGV[1], ARGV[2]
-local key, at, mine = p .. 'group:' .. group, p .. 'position:' .. group, node .. '\n'
+local group, node = ARGV[1], ARGV[2]
+local key, at, mine = P .. 'group:' .. group, P .. 'position:' .. group, node .. '\n'
 local before, n = redis.call('HGET', at, 'epoch'), tonumber(redis.call('HGET', at, 'n') or 0)
 local epoch, first = before, n
 if not epoch then
@@ -24,11 +24,11 @@ end
 for i = 7, first_put - 1 do n = n + redis.call('HDEL', key, ARGV[i]) end
 for i = first_put, #ARGV, 2 do n = n + redis.call('HSET', key, ARGV[i], mine .. ARGV[i + 1]) end
 redis.call('HSET', at, 'n', n)
-redis.call('SADD', p .. 'groups:' .. node, group)
-if not redis.call('ZSCORE', p .. 'nodes', node) then
-  redis.call('ZADD', p .. 'nodes', 0, node)  -- it never beat, or is dead: it is soon reaped
+redis.call('SADD', P .. 'groups:' .. node, group)
+if not redis.call('ZSCORE', P .. 'nodes', node) then
+  redis.call('ZADD', P .. 'nodes', 0, node)  -- it never beat, or is dead: it is soon reaped
 end
-for _, name in ipairs({key, at, p .. 'groups:' .. node, p .. 'nodes'}) do
+for _, name in ipairs({key, at, P .. 'groups:' .. node, P .. 'nodes'}) do
   redis.call('PEXPIRE', name, ARGV[4])
 end
 return {before, first, epoch, n}

@@ -1,6 +1,6 @@
--- Set the subscribers of topics. KEYS: prefix. ARGV: node, expiry ms, topic, count, topic, count...
-local key = KEYS[1] .. 'topics:' .. ARGV[1]
-if not redis.call('ZSCORE', KEYS[1] .. 'nodes', ARGV[1]) then return end
+-- Set the subscribers of topics. ARGV: node, expiry ms, topic, count, topic, count...
+local key = P .. 'topics:' .. ARGV[1]
+if not redis.call('ZSCORE', P .. 'nodes', ARGV[1]) then return end
 for i = 3, #ARGV, 2 do
   if ARGV[i + 1] == '0' then
     redis.call('HDEL', key, ARGV[i])

@@ -1,8 +1,8 @@
--- Where histories are. KEYS: prefix. ARGV: topic, expiry ms, topic... Returns epoch (false for none)
+-- Where histories are. ARGV: topic, expiry ms, topic... Returns epoch (false for none)
 -- and n of each.
 local found = {}
 for i = 1, #ARGV, 2 do
-  local at = KEYS[1] .. 'head:' .. ARGV[i]
+  local at = P .. 'head:' .. ARGV[i]
   local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
   if epoch then redis.call('PEXPIRE', at, ARGV[i + 1]) end
   found[#found + 1] = {epoch, tonumber(n or 0)}

@@ -1,7 +1,7 @@
--- Where a history is; it begins when there is none. KEYS: prefix. ARGV: topic, a new epoch, expiry ms.
-local at = KEYS[1] .. 'head:' .. ARGV[1]
+-- Where a history is; it begins when there is none. ARGV: topic, a new epoch, expiry ms.
+local at = P .. 'head:' .. ARGV[1]
 if redis.call('HSETNX', at, 'epoch', ARGV[2]) == 1 then
-  redis.call('DEL', KEYS[1] .. 'history:' .. ARGV[1])
+  redis.call('DEL', P .. 'history:' .. ARGV[1])
 end
 redis.call('PEXPIRE', at, ARGV[3])
 return redis.call('HMGET', at, 'epoch', 'n')

@@ -1,2 +1,2 @@
--- Forget a history. KEYS: prefix. ARGV: topic.
-redis.call('DEL', KEYS[1] .. 'head:' .. ARGV[1], KEYS[1] .. 'history:' .. ARGV[1])
+-- Forget a history. ARGV: topic.
+redis.call('DEL', P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1])

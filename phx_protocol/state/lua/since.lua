@@ -1,6 +1,6 @@
--- What was kept after the n-th. KEYS: prefix. ARGV: topic, n, ttl ms, partial ("1" or "").
+-- What was kept after the n-th. ARGV: topic, n, ttl ms, partial ("1" or "").
 -- Returns epoch (false for none), n, and the entries, the newest first.
-local at, stream = KEYS[1] .. 'head:' .. ARGV[1], KEYS[1] .. 'history:' .. ARGV[1]
+local at, stream = P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1]
 local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
 if not epoch then return {false, 0, {}} end
 n = tonumber(n or 0)

@@ -9,15 +9,19 @@ export function channelWithHistory(socket, topic, params = {}) {
   const have = { offset: null, senders: [] };
   const given = typeof params === "function" ? params : () => params;
   const channel = socket.channel(topic, () => ({ ...given(), history: have }));
-  channel.joinPush.receive("ok", ({ history: { offset, recovered, sender } }) => {
-    if (!recovered) have.offset = offset; // else what was missed brings its own
-    have.senders = [...have.senders.slice(-19), sender]; // who we were: it need not be repeated
+  channel.joinPush.receive("ok", ({ history }) => {
+    if (!history) return; // the channel class has none
+    if (!history.recovered) have.offset = history.offset; // else what was missed brings its own
+    have.senders = [...have.senders.slice(-19), history.sender]; // whom we need not hear again
   });
-  const onMessage = channel.onMessage;
-  channel.onMessage = (event, payload, ref, joinRef) => {
+  const trigger = channel.trigger;
+  channel.trigger = (event, payload, ref, joinRef) => {
     // a kept broadcast has its offset where other messages have a number or nothing
-    if (event !== "phx_reply" && /^[a-z]\w*-\d+$/.test(ref)) have.offset = ref;
-    return onMessage.call(channel, event, payload, ref, joinRef);
+    if (event !== "phx_reply" && /^[a-z]\w*-\d+$/.test(ref)) {
+      if (channel.state !== "joined") return; // the join that is under way will bring it
+      have.offset = ref;
+    }
+    trigger.call(channel, event, payload, ref, joinRef);
   };
   return channel;
 }

@@ -1,0 +1,10 @@
+"""The settings of the conformance application, with a lease that a test can wait for."""
+
+from __future__ import annotations
+
+from tests.conformance.settings import *  # noqa: F401,F403
+
+PHX_PROTOCOL = {
+    "SOCKETS": {"/socket": "tests.integration.history_sockets.HistorySocket"},
+    "STATE": {"LEASE": 2.0},
+}
