@@ -114,22 +114,23 @@ class Roster:
         self.change(Diff(entries))
 
     def change(self, diff: Diff) -> None:
-        for ref in (*diff.leaves, *diff.joins):
-            self._drop(ref)
+        left = [self._drop(ref) for ref in (*diff.leaves, *diff.joins)]
         for entry in diff.joins.values():
             self.entries[entry.ref] = entry
             self._encoded.pop(entry.key, None)
             bisect.insort(self._keys.setdefault(entry.key, []), entry, key=_since)
+        for key in left:  # only now: one that was updated keeps its place
+            if key in self._keys and not self._keys[key]:
+                del self._keys[key]
 
-    def _drop(self, ref: str) -> None:
+    def _drop(self, ref: str) -> str | None:
+        """Take out an entry; returns its key."""
         entry = self.entries.pop(ref, None)
         if entry is None:
-            return
+            return None
         self._encoded.pop(entry.key, None)
-        metas = self._keys[entry.key]
-        metas.remove(entry)
-        if not metas:
-            del self._keys[entry.key]
+        self._keys[entry.key].remove(entry)
+        return entry.key
 
     def of(self, key: str) -> Roster:
         """Those of one key."""

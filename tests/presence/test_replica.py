@@ -384,3 +384,10 @@ def test_metas_of_a_key_are_in_the_order_they_came() -> None:
     del wanted["bob"]
     assert roster.presences() == wanted
     assert roster.of("bob").presences() == {}
+
+
+def test_a_key_that_is_updated_keeps_its_place() -> None:
+    ada, bob = Entry.make("ada", 1, {}), Entry.make("bob", 2, {})
+    roster = Roster([ada, bob])
+    roster.change(Diff([Entry.make("ada", 1, {"a": 1}, ada.ref)], [ada]))
+    assert list(roster.presences()) == ["ada", "bob"]
