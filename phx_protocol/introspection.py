@@ -124,7 +124,7 @@ async def alist_presences(topic: str) -> Presences:
     trackers: Trackers = get_pubsub().extension(TRACKERS)
     found = Roster()
     for presence_class in list(classes.values()):
-        roster = await trackers.of(presence_class).topic(topic).roster()
+        roster = await trackers.of(presence_class).roster(topic)
         found.change(Diff(roster.entries.values()))
     return found.presences()
 

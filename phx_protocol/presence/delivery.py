@@ -28,9 +28,8 @@ class Delivery:
         self._topic = topic
         self._waiting = Diff()
         self._timer: asyncio.TimerHandle | None = None
-        self._fetching: deque[Diff] = (
-            deque()
-        )  # diffs whose presences are being enriched
+        # diffs whose presences are being enriched
+        self._fetching: deque[Diff] = deque()
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -95,21 +95,21 @@ class Presence:
     async def list(cls, where: Channel | str) -> Presences:
         """``{key: {"metas": [...]}}`` of a topic, as ``fetch`` enriches it. Mirrors ``c:list/1``."""
         topic, tracker = _topic(where), cls._tracker()
-        roster = await tracker.topic(topic).roster()
+        roster = await tracker.roster(topic)
         return await fetched(tracker.presence, topic, roster)
 
     @classmethod
     async def get(cls, where: Channel | str, key: Any) -> dict[str, Any] | None:
         """What ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
         topic, tracker, key = _topic(where), cls._tracker(), _key(key)
-        roster = await tracker.topic(topic).roster()
+        roster = await tracker.roster(topic)
         return (await fetched(tracker.presence, topic, roster.of(key))).get(key)
 
     @classmethod
     async def push_state(cls, channel: Channel) -> None:
         """Push ``presence_state`` to the client: who is on the channel's topic."""
         tracker = cls._tracker()
-        roster = await tracker.topic(channel.topic).roster()
+        roster = await tracker.roster(channel.topic)
         if tracker.presence.enriches:
             presences = await fetched(tracker.presence, channel.topic, roster)
             await channel.push(cls.state_event, presences)

@@ -11,7 +11,7 @@ import msgspec
 from ..exceptions import AlreadyTracked, NotTracked
 from ..pubsub.node import extensions
 from ..state import Position
-from .entries import Diff, Entry
+from .entries import Diff, Entry, Roster
 from .replica import Hint
 from .topic import HINT, PresenceTopic
 
@@ -41,6 +41,12 @@ class Tracker:
         if topic is None:
             topic = self._topics[name] = PresenceTopic(self._node, self.presence, name)
         return topic
+
+    async def roster(self, name: str) -> Roster:
+        """Who is on a topic; one that only is asked about is not kept."""
+        if name in self._topics or name in self._node.registry:
+            return await self.topic(name).roster()
+        return await PresenceTopic(self._node, self.presence, name).roster()
 
     async def track(self, owner: Owner, topic: str, key: str, meta: Meta) -> str:
         owned = self._owned.get((owner, topic), {})
