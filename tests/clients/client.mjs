@@ -4,7 +4,8 @@ import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
 const PATIENCE = 4000;
-const AGAIN = 10; // ms until phoenix.js reconnects or joins again
+// ms until phoenix.js reconnects or joins again; 1.2.1 gives up an answer that takes longer
+const AGAIN = 50;
 
 export const WebSocket = require("ws");
 
