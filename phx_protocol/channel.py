@@ -331,6 +331,10 @@ class Channel:
             raise TypeError(
                 f"{cls.__name__}.history is a History or None, not {cls.history!r:.100}"
             )
+        if cls.presence is not None and not hasattr(cls.presence, "enter"):
+            raise TypeError(
+                f"{cls.__name__}.presence is a Presence class or None, not {cls.presence!r:.100}"
+            )
         cls._held_events = held_events(cls._intercepts, cls.history)
         cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}

@@ -7,6 +7,7 @@
     ├── EncodeError           the application handed out what the wire cannot carry
     ├── BroadcastError        the channel layer did not take a broadcast
     ├── StateError            what processes share (Redis) could not be reached
+    │   └── StateRefused      or refused something
     ├── InvalidTopicPattern   a pattern in CHANNELS that could never be matched
     ├── AlreadyTracked        a presence that is tracked already
     ├── NotTracked            an update of a presence that is not tracked
@@ -41,6 +42,10 @@ class BroadcastError(PhxError):
 
 class StateError(PhxError):
     """The state that processes share refused a step or could not be reached."""
+
+
+class StateRefused(StateError):
+    """The state could be reached, and refused a step: a matter of that step alone."""
 
 
 class AlreadyTracked(PhxError):

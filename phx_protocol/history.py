@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .logs import get_logger
 from .state import Kept, Position
 from .wire.messages import Broadcast
+
+logger = get_logger("phx_protocol.channel")
 
 #: channels of one client whose own broadcasts it need not be told of
 SENDERS = 20
@@ -29,7 +32,7 @@ class History:
     events: Iterable[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.ttl <= 0:
+        if not isinstance(self.size, int) or self.size < 1 or self.ttl < 0.001:
             raise ValueError("a history has a size of 1 or more, and a ttl above 0")
         if isinstance(self.events, str):
             raise TypeError("the events of a history are a set of names, not a string")
@@ -59,7 +62,7 @@ class Claim(NamedTuple):
             return cls(None, frozenset())
         senders = history.get("senders")
         names = senders[-SENDERS:] if isinstance(senders, list) else ()
-        known = frozenset(name for name in names if isinstance(name, str))
+        known = frozenset(n for n in names if isinstance(n, str) and len(n) <= 64)
         return cls(Position.parse(history.get("offset")), known)
 
 
@@ -82,6 +85,8 @@ class Recovery(NamedTuple):
             return reply  # Phoenix takes any JSON, and there is no place in it
         offset = None if self.position is None else str(self.position)
         history = {"offset": offset, "recovered": self.recovered, "sender": sender}
+        if "history" in reply:
+            logger.error("the reply of a join has its own 'history', which is replaced")
         return {**reply, "history": history}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 from .logs import get_logger
 from .presence.entries import Diff, Presences, Roster
@@ -20,6 +20,8 @@ from .pubsub.relay import NoAnswer
 from .socket import known_sockets
 
 logger = get_logger("phx_protocol.introspection")
+
+Info = TypeVar("Info")
 
 #: seconds that a node has for an answer
 PATIENCE = 2.0
@@ -70,7 +72,7 @@ class SocketInfo:
 async def alist_nodes() -> list[NodeInfo]:
     """The live nodes, the oldest first."""
     known = await get_pubsub().heartbeat.state.nodes()
-    nodes = [NodeInfo(name=name, **about) for name, about in known.items()]
+    nodes = [_made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
     return sorted(nodes, key=lambda node: (node.started_at, node.name))
 
 
@@ -114,7 +116,15 @@ async def _ask(node: PubSub, other: NodeInfo, body: dict[str, Any]) -> list[Sock
     except NoAnswer as error:
         logger.warning("%s did not tell of its sockets: %s", other.name, error)
         return []
-    return [SocketInfo(node=other.name, **told) for told in answer["sockets"]]
+    return [
+        _made(SocketInfo, {**told, "node": other.name}) for told in answer["sockets"]
+    ]
+
+
+def _made(info: type[Info], told: dict[str, Any]) -> Info:
+    """`info` of what a node tells, which may be of a later version and tell more."""
+    fields: Any = info
+    return info(**{f.name: told[f.name] for f in dataclasses.fields(fields)})
 
 
 async def alist_presences(topic: str) -> Presences:

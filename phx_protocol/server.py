@@ -10,10 +10,12 @@ join, leave and pushes of a topic keep their order while topics run beside each 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
     from .socket import Route, Socket
 
 logger = get_logger("phx_protocol.channel")
+
+# the broadcast that this code is asked about by ``handle_out``
+_handled: ContextVar[Broadcast | None] = ContextVar(
+    "phx_protocol.handled", default=None
+)
 
 Mail = tuple[Callable[[Any], Awaitable[None]], Any]
 
@@ -330,14 +337,19 @@ class ChannelServer:
 
     async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
         """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
-        self._handled = broadcast
+        payload, handle_out = (
+            decode_payload(broadcast),
+            channel._callbacks["handle_out"],
+        )
         try:
-            payload = decode_payload(broadcast)
-            await channel._callbacks["handle_out"](channel, broadcast.event, payload)
+            with self._handling(broadcast):
+                await handle_out(channel, broadcast.event, payload)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            logger.exception("%s: %r is not replayed", self.topic, broadcast.event)
         except Exception:
             logger.exception("%s: %r is not replayed", self.topic, broadcast.event)
-        finally:
-            self._handled = None
 
     async def _ask_join(
         self, channel: Channel, message: Message
@@ -440,10 +452,17 @@ class ChannelServer:
             return self._write(broadcast)
         # decoded for each receiver: what one handle_out changes no other one sees
         payload = decode_payload(broadcast)
-        self._handled = broadcast
-        try:
+        with self._handling(broadcast):
             await self._callback(channel, "handle_out", broadcast.event, payload)
+
+    @contextlib.contextmanager
+    def _handling(self, broadcast: Broadcast) -> Iterator[None]:
+        self._handled = broadcast
+        token = _handled.set(broadcast)
+        try:
+            yield
         finally:
+            _handled.reset(token)
             self._handled = None
 
     def _write(self, broadcast: Broadcast) -> None:
@@ -573,8 +592,9 @@ class ChannelServer:
 
     def push(self, channel: Channel, event: str, payload: Any) -> None:
         self.must_have_joined(channel, "push")
-        handled = self._handled
-        ref = handled.offset if handled and handled.event == event else None
+        # what handle_out makes of a kept broadcast has its offset, whatever it is called
+        handled = _handled.get()
+        ref = handled.offset if handled and handled is self._handled else None
         self.socket.push(
             Message(self.channel_join_ref, ref, self.topic, event, payload)
         )

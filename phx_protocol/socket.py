@@ -357,7 +357,7 @@ class Socket:
             "id": self.key,
             "name": self._id and self._id.name,
             "user": None if user is None else str(user.pk),
-            "username": None if user is None else str(user),
+            "username": None if user is None else str(user.get_username()),
             "transport": self.transport.name,
             "opened_at": self.opened_at,
             "topics": [t for t, server in self._servers.items() if server.channel],
@@ -409,15 +409,16 @@ def _routes(options: Options) -> TopicPatterns[Route]:
 
 
 # the Socket classes that this process serves, named in SOCKETS or not
-mounted: set[type[Socket]] = set()
+mounted: dict[type[Socket], None] = {}
 
 
-def known_sockets() -> set[type[Socket]]:
-    """The Socket classes in SOCKETS, and those that this process serves.
+def known_sockets() -> list[type[Socket]]:
+    """The Socket classes in SOCKETS, and those that this process serves, in order.
 
     A worker knows only those in SOCKETS. Raises ImportError, TypeError.
     """
-    return {*map(load_socket, options().sockets.values()), *mounted}
+    named = [load_socket(target) for target in options().sockets.values()]
+    return list(dict.fromkeys([*named, *mounted]))
 
 
 def history_of(topic: str) -> History | None:
@@ -427,7 +428,12 @@ def history_of(topic: str) -> History | None:
 
 @functools.lru_cache(maxsize=10_000)
 def _history_of(options: Options, mounted: int, topic: str) -> History | None:
-    for socket_class in known_sockets():
+    try:
+        sockets = known_sockets()
+    except (ImportError, TypeError):
+        logger.exception("SOCKETS cannot be loaded: nothing is kept of %r", topic)
+        return None
+    for socket_class in sockets:
         match = socket_class.routes().match(topic)
         if match is not None and match[0].channel_class.history is not None:
             return match[0].channel_class.history

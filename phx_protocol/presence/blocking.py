@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..channel import Channel
 from ..pubsub import blocking
+from ..pubsub.node import all_nodes
 from .entries import Presences
+from .tracker import TRACKERS
 
 if TYPE_CHECKING:
     from .presence import Meta, Presence
@@ -26,7 +29,7 @@ class BlockingPresence:
         self, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
     ) -> str:
         call = self._presence.track(where, key, meta, topic=topic)
-        return str(self._run(call, "track"))
+        return str(self._run(call, "track", where))
 
     def update(
         self,
@@ -37,25 +40,43 @@ class BlockingPresence:
         topic: str | None = None,
     ) -> str:
         call = self._presence.update(where, key, meta, topic=topic)
-        return str(self._run(call, "update"))
+        return str(self._run(call, "update", where))
 
     def untrack(
         self, where: Channel | str, key: Any = None, *, topic: str | None = None
     ) -> None:
-        self._run(self._presence.untrack(where, key, topic=topic), "untrack")
+        call = self._presence.untrack(where, key, topic=topic)
+        self._run(call, "untrack", where)
 
     def list(self, where: Channel | str) -> Presences:
-        found: Presences = self._run(self._presence.list(where), "list")
+        found: Presences = self._run(self._presence.list(where), "list", where)
         return found
 
     def get(self, where: Channel | str, key: Any) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._run(self._presence.get(where, key), "get")
+        call = self._presence.get(where, key)
+        found: dict[str, Any] | None = self._run(call, "get", where)
         return found
 
-    def _run(self, call: Coroutine[Any, Any, Any], name: str) -> Any:
+    def _run(
+        self, call: Coroutine[Any, Any, Any], name: str, where: Channel | str
+    ) -> Any:
         path = f"{self._presence.__name__}.{name}"
         whole = f"{self._presence.__name__}.sync.{name}"
-        return blocking.run(call, whole, f"await {path}(...)")
+        loop = loop_of(self._presence, where)
+        return blocking.run(call, whole, f"await {path}(...)", loop)
+
+
+def loop_of(
+    presence: type[Presence], where: Channel | str
+) -> asyncio.AbstractEventLoop | None:
+    """The event loop that has what belongs to `where`: a channel's own, or the one of this
+    process that tracks something there; None for any."""
+    if isinstance(where, Channel):
+        return where._server.socket.pubsub.loop
+    for node in all_nodes():
+        if node.extension(TRACKERS).of(presence).owns(where):
+            return node.loop
+    return None
 
 
 class Blocking:

@@ -53,7 +53,7 @@ class Delivery:
         self.put(waiting)
 
     def _deliver(self, diff: Diff) -> None:
-        if not self._presence.enriches:
+        if not (self._presence._fetches or self._presence._handles):
             joins = Roster(diff.joins.values()).encoded()
             leaves = Roster(diff.leaves.values()).encoded()
             self._broadcast(joins, leaves)
@@ -76,8 +76,9 @@ class Delivery:
             joins = await fetched(presence, topic, Roster(diff.joins.values()))
             leaves = await fetched(presence, topic, Roster(diff.leaves.values()))
             self._broadcast(joins, leaves)
-            now = (await self._topic.roster()).presences()
-            await presence._handle_metas(topic, joins, leaves, now)
+            if presence._handles:
+                now = (await self._topic.roster()).presences()
+                await presence._handle_metas(topic, joins, leaves, now)
         except Exception:
             logger.exception(
                 "%s: a diff of %s was not handled", topic, type(presence).__name__
@@ -92,7 +93,7 @@ class Delivery:
 async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
     """`roster` as ``Presence.fetch`` enriches it."""
     presences = roster.presences()
-    if not presences or not presence.enriches:
+    if not presences or not presence._fetches:
         return presences
     try:
         enriched: Presences = await presence._fetch(topic, presences)

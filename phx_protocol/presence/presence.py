@@ -52,7 +52,8 @@ class Presence:
     async def track(
         cls, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
     ) -> str:
-        """Have `key` be present with `meta`; returns its ``phx_ref``.
+        """Have `key` be present with `meta`; returns its ``phx_ref``, or "" for a channel that
+        has ended.
 
         `where` is the channel it belongs to, on whose topic it is (or on `topic`), or a topic:
         then it belongs to this process. Raises AlreadyTracked for the same owner, topic and
@@ -60,8 +61,8 @@ class Presence:
         """
         owner, topic = cls._place(where, topic)
         if isinstance(where, Channel) and not cls._ends_with(where, topic):
-            return ""  # a channel that has ended is nowhere
-        return await cls._tracker().track(owner, topic, _key(key), meta)
+            return ""
+        return await cls._tracker(where).track(owner, topic, _key(key), meta)
 
     @classmethod
     async def update(
@@ -78,7 +79,7 @@ class Presence:
         ``phx_ref``; raises NotTracked. Mirrors ``c:update/3`` and ``c:update/4``.
         """
         owner, topic = cls._place(where, topic)
-        return await cls._tracker().update(owner, topic, _key(key), meta)
+        return await cls._tracker(where).update(owner, topic, _key(key), meta)
 
     @classmethod
     async def untrack(
@@ -89,7 +90,9 @@ class Presence:
         Mirrors ``c:untrack/1``, ``c:untrack/2`` and ``c:untrack/3``.
         """
         owner, topic = cls._place(where, topic)
-        await cls._tracker().untrack(owner, topic, None if key is None else _key(key))
+        await cls._tracker(where).untrack(
+            owner, topic, None if key is None else _key(key)
+        )
 
     @classmethod
     async def list(cls, where: Channel | str) -> Presences:
@@ -110,7 +113,7 @@ class Presence:
         """Push ``presence_state`` to the client: who is on the channel's topic."""
         tracker = cls._tracker()
         roster = await tracker.roster(channel.topic)
-        if tracker.presence.enriches:
+        if cls._fetches:
             presences = await fetched(tracker.presence, channel.topic, roster)
             await channel.push(cls.state_event, presences)
         else:
@@ -127,8 +130,8 @@ class Presence:
     async def fetch(self, topic: str, presences: Presences) -> Presences:
         """Enrich presences before clients see them: names from the database, say.
 
-        Called with all that joined in a diff, with all that left, and with a whole list; never
-        once a client. Return `presences` with more in it, each with its ``metas``. Diffs keep
+        Called with all that joined in a diff, with all that left, and with the whole list for
+        whoever asks for it: each client that joins, and each ``list``. Return `presences` with more in it, each with its ``metas``. Diffs keep
         their order while it runs. Mirrors ``c:fetch/2``.
         """
         return presences
@@ -144,8 +147,9 @@ class Presence:
 
     # ------------------------------------------------------- the implementation
 
-    #: whether diffs need more than to be sent
-    enriches: ClassVar[bool] = False
+    # whether ``fetch`` and ``handle_metas`` do anything
+    _fetches: ClassVar[bool] = False
+    _handles: ClassVar[bool] = False
     _fetch: ClassVar[AsyncCallable] = fetch
     _handle_metas: ClassVar[AsyncCallable] = handle_metas
 
@@ -155,15 +159,21 @@ class Presence:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
         cls._fetch = as_async(cls.fetch)
         cls._handle_metas = as_async(cls.handle_metas)
-        cls.enriches = (
-            cls.fetch is not Presence.fetch
-            or cls.handle_metas is not Presence.handle_metas
-        )
+        cls._fetches = cls.fetch is not Presence.fetch
+        cls._handles = cls.handle_metas is not Presence.handle_metas
+        other = classes.get(cls.name, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{other.__qualname__} has the name {cls.name!r} already")
         classes[cls.name] = cls
 
     @classmethod
-    def _tracker(cls) -> Tracker:
-        trackers: Trackers = get_pubsub().extension(TRACKERS)
+    def _tracker(cls, where: Channel | str = "") -> Tracker:
+        # the node of a channel is that of its socket, whatever loop this runs on
+        if isinstance(where, Channel):
+            node = where._server.socket.pubsub
+        else:
+            node = get_pubsub()
+        trackers: Trackers = node.extension(TRACKERS)
         return trackers.of(cls)
 
     @classmethod
@@ -179,7 +189,7 @@ class Presence:
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
         """Have presences on `topic` end with `channel`; False when it has ended already."""
-        server, tracker = channel._server, cls._tracker()
+        server, tracker = channel._server, cls._tracker(channel)
         end = functools.partial(tracker.end, server.id, topic)
         return server.at_end(channel, (cls, topic), end)
 

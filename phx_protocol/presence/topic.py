@@ -107,7 +107,7 @@ class PresenceTopic:
                 change = self._state.change
                 done = await change(self.group, beat.name, puts, diff.leaves)
         except StateError as error:
-            beat.outage.report(error)
+            beat.failed(error)
             self.is_dirty = True
             if self.replica is not None:
                 diff = self.replica.apply_unseen(diff)
@@ -156,7 +156,7 @@ class PresenceTopic:
         try:
             return Roster((await self._from_state())[1].values())
         except StateError as error:
-            self._node.heartbeat.outage.report(error)
+            self._node.heartbeat.failed(error)
             return Roster(self.own.values())
 
     async def _from_state(self) -> tuple[Position, Entries]:
@@ -176,9 +176,11 @@ class PresenceTopic:
     async def _read(self, replica: Replica) -> None:
         """Have `replica` as the state is; clients are told what that changes."""
         try:
+            if self._node.heartbeat.is_down:
+                raise StateError("it is known to fail")
             position, entries = await self._from_state()
         except StateError as error:
-            self._node.heartbeat.outage.report(error)
+            self._node.heartbeat.failed(error)
             if replica.position is None:
                 # what is here is better than nothing; the next beat sets it right
                 replica.read(NOWHERE, dict(self.own))

@@ -81,6 +81,10 @@ class Tracker:
             self._release()
             await done
 
+    def owns(self, topic: str) -> bool:
+        """Whether something on `topic` belongs to the process."""
+        return (None, topic) in self._owned
+
     def end(self, owner: Owner, topic: str) -> None:
         """The channel `owner` is no more."""
         owned = self._owned.pop((owner, topic), {})

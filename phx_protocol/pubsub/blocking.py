@@ -17,8 +17,13 @@ Result = TypeVar("Result")
 TIMEOUT = 10.0
 
 
-def run(coroutine: Coroutine[Any, Any, Result], name: str, advice: str) -> Result:
-    """The result of `coroutine`, run where this process does such things.
+def run(
+    coroutine: Coroutine[Any, Any, Result],
+    name: str,
+    advice: str,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Result:
+    """The result of `coroutine`, run on `loop`, or where this process does such things.
 
     Raises RuntimeError on a running event loop, where `name` must not block and `advice` is
     right; TimeoutError after TIMEOUT.
@@ -30,8 +35,9 @@ def run(coroutine: Coroutine[Any, Any, Result], name: str, advice: str) -> Resul
     else:
         coroutine.close()
         raise RuntimeError(f"{name}() blocks: on an event loop it is `{advice}`")
-    serving = serving_nodes()
-    loop = serving[0].loop if serving else _own_loop()
+    if loop is None:
+        serving = serving_nodes()
+        loop = serving[0].loop if serving else _own_loop()
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result(TIMEOUT)

@@ -45,7 +45,10 @@ class Groups:
         return next(reversed(self._steps.values()), None)
 
     def used(self, topic: str) -> None:
+        """Somebody is subscribed to `topic`, however long ago it was added."""
         self._idle.pop(topic, None)
+        if topic not in self._wanted:
+            self.add(topic)
 
     def unused(self, topic: str, now: float) -> None:
         """Nobody is subscribed to `topic` now; after LINGER seconds it is wanted no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import secrets
@@ -11,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import StateError
+from ..exceptions import StateError, StateRefused
 from ..logs import get_logger
 from ..outage import Outage
 from ..state import State, get_state
@@ -44,10 +45,9 @@ class Heartbeat:
         self._node = node
         self._task: asyncio.Task[None] | None = None
         self._has_beaten = asyncio.Event()
+        self._wake = asyncio.Event()
         self._is_first = True
         self._started_at = time.time()
-        self._told: dict[str, int] = {}  # topic -> subscribers, as the state has it
-        self._told_at_change = -1
 
     @property
     def is_down(self) -> bool:
@@ -62,55 +62,69 @@ class Heartbeat:
 
     async def ready(self) -> None:
         """Wait until the first beat is done, or has failed."""
-        self.start()
-        await self._has_beaten.wait()
+        while not self._has_beaten.is_set():
+            self.start()  # it may have been stopped meanwhile
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT):
+                    await self._has_beaten.wait()
+
+    def failed(self, error: StateError) -> None:
+        """The state did not do something. If it cannot be reached, it is looked after at once."""
+        if isinstance(error, StateRefused):
+            logger.error("the state refuses something: %s", error)
+        else:
+            self.outage.report(error)
+            self._wake.set()
 
     async def _run(self) -> None:
         while True:
+            self._wake.clear()
             await self.beat()
-            pause = self.state.beat_every
             if self.outage.is_on:
-                pause = min(pause, REPORT)
-            next_beat = self._node.loop.time() + pause
-            while (left := next_beat - self._node.loop.time()) > 0:
-                await asyncio.sleep(min(left, REPORT))
-                await self._guarded(self._report)
+                await asyncio.sleep(min(self.state.beat_every, REPORT))
+            else:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the next beat is due, or the state fails; what has changed is reported."""
+        due = self._node.loop.time() + self.state.beat_every
+        while (left := due - self._node.loop.time()) > 0 and not self._wake.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, REPORT)):
+                    await self._wake.wait()
+            await self._guarded(self._report)
 
     async def beat(self) -> None:
         """Renew the lease, see to what the dead left, and to what is to be looked after."""
-        await self._guarded(self._beat)
+        if await self._guarded(self._renew):
+            self.outage.report(None)
+            for step in (self.state.reap, self._report, *self.duties):
+                await self._guarded(step)
         self._has_beaten.set()
 
-    async def _guarded(self, step: Callable[[], Awaitable[bool]]) -> None:
-        """Take `step`, which says whether it asked the state for anything."""
+    async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
+        """Take `step`; what goes wrong stops no other one. Returns whether nothing did."""
         try:
-            has_asked = await step()
+            await step()
+            return True
         except StateError as error:
-            self.outage.report(error)
+            self.failed(error)
         except Exception:
             logger.exception("the heartbeat goes on, though a part of it failed")
-        else:
-            if has_asked:
-                self.outage.report(None)
+        return False
 
-    async def _beat(self) -> bool:
+    async def _renew(self) -> None:
         about = self._about(await self._node.address())
         if not await self.state.beat(self.name, about, first=self._is_first):
             self._lose()
             await self.state.beat(self.name, about, first=True)
         self._is_first = False
-        await self.state.reap()
-        await self._report()
-        for duty in self.duties:
-            await duty()
-        return True
 
     def _lose(self) -> None:
         """The lease is over (the process was paused), or the store was lost."""
         lost, self.name = self.name, secrets.token_hex(8)
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
-        self._told.clear()
-        self._told_at_change = -1
+        self._node.registry.all_changed()
         for lose in self.on_loss:
             lose()
 
@@ -123,32 +137,34 @@ class Heartbeat:
             "address": address,
         }
 
-    async def _report(self) -> bool:
-        """Tell the state how many subscribers topics have, if that has changed."""
+    async def _report(self) -> None:
+        """Tell the state how many subscribers topics have, of those where that has changed."""
         registry = self._node.registry
-        if registry.changes == self._told_at_change or self._is_first:
-            return False
-        changes, now = registry.changes, registry.counts()
-        told = {topic: 0 for topic in self._told if topic not in now}
-        told |= {t: count for t, count in now.items() if self._told.get(t) != count}
-        if told:
-            await self.state.count(self.name, told)
-        self._told, self._told_at_change = now, changes
-        return bool(told)
-
-    async def stop(self) -> None:
-        """The end: nothing of this node stays in the state. It may have started anew meanwhile."""
-        if self._task is None:
+        if self._is_first or not registry.changed:
             return
+        changed, registry.changed = registry.changed, set()
+        try:
+            counts = {topic: registry.count_joined(topic) for topic in changed}
+            await self.state.count(self.name, counts)
+        except StateError:
+            registry.changed |= changed
+            raise
+
+    def stop(self) -> Awaitable[None]:
+        """The end: nothing of this node stays in the state. It may start anew at once."""
         task, self._task = self._task, None
         left, self.name = self.name, secrets.token_hex(8)
-        self._has_beaten.clear()
         self._is_first = True
-        self._told.clear()
-        self._told_at_change = -1
+        self._has_beaten.clear()
+        self._node.registry.all_changed()
+        return self._leave(task, left)
+
+    async def _leave(self, task: asyncio.Task[None] | None, name: str) -> None:
+        if task is None:
+            return
         await end(task)
         try:
-            await self.state.leave(left)
+            await self.state.leave(name)
             if self._task is None:
                 await self.state.close()
         except StateError as error:

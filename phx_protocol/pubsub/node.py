@@ -10,7 +10,7 @@ import itertools
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -161,7 +161,8 @@ class PubSub:
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.add(topic, subscriber)
-        self.groups.used(topic)
+        if self.layer is not None:
+            self.groups.used(topic)
 
     def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.discard(topic, subscriber)
@@ -373,10 +374,13 @@ class PubSub:
         listener, self._listener = self._listener, None
         self._named.clear()
         self.groups.close()
-        self._ending = self.loop.create_task(self._end(listener))
+        ended = self._end(self.heartbeat.stop(), listener)
+        self._ending = self.loop.create_task(ended)
 
-    async def _end(self, listener: asyncio.Task[None] | None) -> None:
-        await self.heartbeat.stop()
+    async def _end(
+        self, left: Awaitable[None], listener: asyncio.Task[None] | None
+    ) -> None:
+        await left
         if listener is not None:
             await end(listener)
 
@@ -397,14 +401,18 @@ def get_pubsub() -> PubSub:
     loop = asyncio.get_running_loop()
     node = _nodes.get(loop)
     if node is None:
+        # asyncio.run() and async_to_sync() make a loop for each call, and a node for each of these
+        for closed in [other for other in _nodes if other.is_closed()]:
+            del _nodes[closed]
         node = _nodes[loop] = PubSub()
     return node
 
 
+def all_nodes() -> list[PubSub]:
+    """The nodes of this process, one for each event loop that runs."""
+    return [node for loop, node in list(_nodes.items()) if loop.is_running()]
+
+
 def serving_nodes() -> list[PubSub]:
-    """The nodes of this process that have subscribers or sockets, whatever loop they run on."""
-    return [
-        node
-        for loop, node in list(_nodes.items())
-        if (node.registry or node.sockets) and loop.is_running()
-    ]
+    """Those that have subscribers or sockets."""
+    return [node for node in all_nodes() if node.registry or node.sockets]

@@ -73,7 +73,8 @@ class Ordered:
         Raises EncodeError.
         """
         payload = bytes(broadcast.payload)
-        json.encode((broadcast.topic, broadcast.event))  # it may be no Unicode
+        # they may be no Unicode
+        json.encode((broadcast.topic, broadcast.event, from_id))
         if payload[:1] != b"{":
             raise EncodeError(
                 f"the payload of {broadcast.event!r} must be a mapping: it is kept"
@@ -94,8 +95,14 @@ class Ordered:
             while self._outbox:
                 batch, self._outbox = self._outbox[:BATCH], self._outbox[BATCH:]
                 items = [waiting.item for waiting in batch]
-                positions = await self._keep(items)
+                try:
+                    positions = await self._keep(items)
+                except Exception as error:
+                    for waiting in batch:
+                        waiting.done.set_exception(error)
+                    raise
                 for waiting, position in zip(batch, positions):
+                    await self._node.take_turns()
                     try:
                         published = self._publish(waiting, position)
                     except Exception as error:
@@ -113,7 +120,7 @@ class Ordered:
             await self._mend(topics)
             return list(await self._state.append(items))
         except StateError as error:
-            self._node.heartbeat.outage.report(error)
+            self._node.heartbeat.failed(error)
             self._broken |= topics
             # a process without sockets beats too, until that is mended
             self._node.hold(self)
@@ -175,7 +182,7 @@ class Ordered:
             await self._mend({stream.topic})
             return await stream.since(claim.position)
         except StateError as error:
-            beat.outage.report(error)
+            beat.failed(error)
             return None
 
     def look_again(self) -> None:
@@ -229,9 +236,11 @@ class Stream:
     async def _open(self) -> None:
         """See where the topic is; what comes meanwhile waits."""
         try:
+            if self._node.heartbeat.is_down:
+                raise StateError("it is known to fail")
             self.position = await self._state.open(self.topic, self.ttl)
         except StateError as error:
-            self._node.heartbeat.outage.report(error)
+            self._node.heartbeat.failed(error)
         finally:
             self._opening = None
             early, self._early = self._early, []
@@ -291,7 +300,7 @@ class Stream:
             )
             await self._take(head, kept)
         except StateError as error:
-            self._node.heartbeat.outage.report(error)
+            self._node.heartbeat.failed(error)
             self._wait_for_the_state()
         else:
             self._failing_since = None

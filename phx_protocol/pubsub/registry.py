@@ -42,7 +42,7 @@ class Registry:
         self._topics: dict[
             str, dict[Any, dict[Subscriber, Callable[[Any], None] | None]]
         ] = {}
-        self.changes = 0  # how often somebody came or went
+        self.changed: set[str] = set()  # topics where somebody came or went
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
@@ -51,14 +51,14 @@ class Registry:
         return len(self._topics)
 
     def add(self, topic: str, subscriber: Subscriber) -> None:
-        self.changes += 1
+        self.changed.add(topic)
         lanes = self._topics.setdefault(topic, {})
         lanes.setdefault(subscriber.fastlane, {})[subscriber] = getattr(
             subscriber, "write", None
         )
 
     def discard(self, topic: str, subscriber: Subscriber) -> None:
-        self.changes += 1
+        self.changed.add(topic)
         lanes = self._topics.get(topic, {})
         members = lanes.get(subscriber.fastlane, {})
         members.pop(subscriber, None)
@@ -73,13 +73,14 @@ class Registry:
     def subscribers(self, topic: str) -> list[Subscriber]:
         return [s for members in self._topics.get(topic, {}).values() for s in members]
 
-    def counts(self) -> dict[str, int]:
-        """topic -> the channels that have joined it: a fastlane is what they have."""
-        counts = {
-            topic: sum(len(members) for lane, members in lanes.items() if lane)
-            for topic, lanes in self._topics.items()
-        }
-        return {topic: count for topic, count in counts.items() if count}
+    def count_joined(self, topic: str) -> int:
+        """The channels that have joined `topic`: a fastlane is what they have."""
+        lanes = self._topics.get(topic, {})
+        return sum(len(members) for lane, members in lanes.items() if lane)
+
+    def all_changed(self) -> None:
+        """Have all topics counted (again)."""
+        self.changed |= self._topics.keys()
 
     def deliver(
         self,
@@ -88,7 +89,8 @@ class Registry:
         from_id: str | None = None,
         strict: bool = True,
     ) -> int:
-        """Hand `broadcast` to every subscriber but `sender`; returns how many those are.
+        """Hand `broadcast` to every subscriber but `sender`, or the channels of the client
+        that is known as `from_id`; returns how many those are.
 
         Every frame is made before the first is written. One that cannot be made raises
         EncodeError, and nobody gets anything; if not `strict`, it is logged and only those
@@ -97,23 +99,26 @@ class Registry:
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
             return 0
+        excluded: set[Any] = set()
         if from_id is not None:
-            sender = self._find(lanes, from_id)
+            excluded = self._known_as(lanes, from_id)
+        elif sender is not None:
+            excluded = {sender}
         delivered = 0
         for frame, members in self._frames(lanes, broadcast, strict):
-            excluded = sender is not None and sender in members
+            left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
                 for subscriber in tuple(members):
-                    if subscriber is not sender:
+                    if subscriber not in excluded:
                         subscriber.deliver_broadcast(broadcast)
-            elif excluded:
+            elif left_out:
                 for subscriber, write in tuple(members.items()):
-                    if subscriber is not sender:
+                    if subscriber not in excluded:
                         write(frame)
             else:
                 for write in tuple(members.values()):
                     write(frame)
-            delivered += len(members) - excluded
+            delivered += len(members) - left_out
         return delivered
 
     def _frames(self, lanes: dict[Any, Any], broadcast: Broadcast, strict: bool) -> Any:
@@ -143,10 +148,15 @@ class Registry:
         return pairs
 
     @staticmethod
-    def _find(lanes: dict[Any, Any], channel_id: str) -> Subscriber | None:
-        for members in lanes.values():
-            for subscriber in members:
-                is_known_as = getattr(subscriber, "is_known_as", None)
-                if is_known_as is not None and is_known_as(channel_id):
-                    return subscriber  # type: ignore[no-any-return]
-        return None
+    def _known_as(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
+        """The channels of the client that has sent as `channel_id`."""
+        return {
+            subscriber
+            for members in lanes.values()
+            for subscriber in members
+            if getattr(subscriber, "is_known_as", _never)(channel_id)
+        }
+
+
+def _never(channel_id: str) -> bool:
+    return False

@@ -211,15 +211,20 @@ class MemoryState(State):
     def _append(self, item: Item) -> Position:
         topic = self._topic(item.topic, item.ttl)
         topic.append(item, self._clock())
+        self._renew(topic, item.ttl)
         return self._where(topic)
 
     def _topic(self, name: str, ttl: float) -> Topic:
         topic = self._topics.get(name)
         if topic is None or topic.until <= self._clock():
             topic = self._topics[name] = Topic()
-        topic.ttl = ttl
-        topic.until = self._clock() + history_expiry(ttl)
+        self._renew(topic, ttl)
         return topic
+
+    def _renew(self, topic: Topic, ttl: float) -> None:
+        topic.ttl = ttl
+        lasts = history_expiry(ttl) if topic.n else self.expiry
+        topic.until = self._clock() + lasts
 
     async def since(
         self, topic: str, n: int, ttl: float, *, partial: bool = False

@@ -18,9 +18,14 @@ import msgspec
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
-from ..exceptions import StateError
+from ..exceptions import StateError, StateRefused
 from .base import (
     NOWHERE,
     About,
@@ -78,8 +83,9 @@ class RedisState(State):
                 except (ConnectionError, TimeoutError):
                     return await call(True)
             except (RedisError, OSError) as error:
+                kind = StateRefused if isinstance(error, ResponseError) else StateError
                 said = f"{type(error).__name__}: {error}"
-                raise StateError(f"Redis does not do it: {said}") from error
+                raise kind(f"Redis does not do it: {said}") from error
 
     def _script(self, name: str) -> Any:
         if name not in self._scripts:
@@ -182,14 +188,15 @@ class RedisState(State):
         return _position(epoch, last), [_kept(*entry) for entry in reversed(entries)]
 
     async def open(self, topic: str, ttl: float) -> Position:
-        found = await self._run("open", topic, new_epoch(), _ms(history_expiry(ttl)))
+        args = topic, new_epoch(), _ms(history_expiry(ttl)), self._expiry
+        found = await self._run("open", *args)
         return _position(*found)
 
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         found: list[Position] = []
         for some in _chunks(list(topics.items())):
             args = ((topic, _ms(history_expiry(ttl))) for topic, ttl in some)
-            pairs = await self._run("heads", *chain.from_iterable(args))
+            pairs = await self._run("heads", self._expiry, *chain.from_iterable(args))
             found += [_position(*pair) for pair in pairs]
         return found
 

@@ -59,7 +59,7 @@ class LongPollConsumer:
             raise ImproperlyConfigured(
                 f"{socket.__name__} serves no long-poll: switch LONGPOLL on, or set longpoll = True on it"
             )
-        mounted.add(socket)
+        mounted[socket] = None
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -51,7 +51,7 @@ class PhoenixConsumer:
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
         """The ASGI application for connections of `socket`."""
-        mounted.add(socket)
+        mounted[socket] = None
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -20,7 +20,7 @@ class NewMessage(msgspec.Struct):
 
 
 class RoomPresence(Presence):
-    """Who is in a room: each name once, whatever the number of its tabs."""
+    """Who is in a room: each user once, whatever the number of its tabs."""
 
 
 class RoomChannel(Channel):
@@ -38,8 +38,8 @@ class RoomChannel(Channel):
             return "error", {"reason": "no such room"}
         return "ok"
 
-    def presence_key(self) -> str:
-        return str(self.socket.user.get_username())
+    def presence_meta(self) -> dict[str, Any]:
+        return {"name": self.socket.user.get_username()}
 
     @event("latest")
     async def latest(self, payload: Any) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,9 @@
--- Where a history is; it begins when there is none. ARGV: topic, a new epoch, expiry ms.
+-- Where a history is; it begins when there is none. ARGV: topic, a new epoch, expiry ms, expiry ms while
+-- nothing was kept.
 local at = P .. 'head:' .. ARGV[1]
 if redis.call('HSETNX', at, 'epoch', ARGV[2]) == 1 then
   redis.call('DEL', P .. 'history:' .. ARGV[1])
 end
-redis.call('PEXPIRE', at, ARGV[3])
-return redis.call('HMGET', at, 'epoch', 'n')
+local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
+redis.call('PEXPIRE', at, n and ARGV[3] or ARGV[4])
+return {epoch, tonumber(n or 0)}

@@ -149,7 +149,7 @@ function send(payload, item) {
 const presence = new Presence(channel);
 
 presence.onSync(() => {
-  const people = presence.list((name, { metas }) => [name, metas.length]);
+  const people = presence.list((id, { metas }) => [metas[0].name, metas.length]);
   $("people").replaceChildren(
     ...people.map(([name, tabs]) => {
       const item = document.createElement("li");
