@@ -17,7 +17,8 @@ from phx_protocol import (
     event,
     local_broadcast,
 )
-from phx_protocol.history import EVERYTHING, Claim, held_events
+from phx_protocol.exceptions import StateError, StateRefused
+from phx_protocol.history import EVERYTHING, Claim, Recovery, held_events
 from phx_protocol.pubsub import get_pubsub
 from phx_protocol.state import Position
 from phx_protocol.testing import TestChannel as Joined
@@ -55,7 +56,9 @@ class Secretive(Room):
             await self.gate.wait()
         if payload.get("crash"):
             raise RuntimeError("crash")
-        if not payload.get("secret"):
+        if payload.get("renamed"):
+            await self.push("renamed", {})
+        elif not payload.get("secret"):
             await self.push(event, {**payload, "for": self.subtopic})
 
 
@@ -251,6 +254,20 @@ async def test_a_replay_passes_handle_out_as_live_broadcasts_do(
     assert replayed[1][1].endswith("-3")
 
 
+async def test_what_handle_out_makes_of_a_broadcast_has_its_offset_whatever_its_name(
+    client: Connect,
+) -> None:
+    socket = await client()
+    await socket.join("secret:renamed")
+    await abroadcast("secret:renamed", "msg", {"renamed": True})
+    ((_, offset, *_),) = await frames(socket, "secret:renamed", 1)
+    assert offset.endswith("-1")
+    back, history = await come_back(client, "secret:renamed", {"offset": offset})
+    assert history["recovered"] is True
+    await abroadcast("secret:renamed", "msg", {"i": 2})
+    assert (await frames(back, "secret:renamed", 1))[0][4]["i"] == 2
+
+
 async def test_what_is_intercepted_and_what_is_not_keep_their_order(
     client: Connect,
 ) -> None:
@@ -375,13 +392,52 @@ def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
     for payload in (None, [], {}, {"history": 1}, {"history": {"senders": {"a": 1}}}):
         assert Claim.of(payload) == nothing
     senders = [str(i) for i in range(30)] + [None, {}]
+    assert Claim.of({"history": {"senders": ["x" * 65]}}) == nothing
     claim = Claim.of({"history": {"offset": "e-3", "senders": senders}})
     assert claim.position == Position("e", 3)
     assert claim.senders == frozenset(str(i) for i in range(12, 30))
 
 
+async def test_what_the_state_refuses_once_is_no_outage(client: Connect) -> None:
+    socket = await client()
+    await socket.join("room:refused")
+    beat = get_pubsub().heartbeat
+    beat.failed(StateRefused("WRONGTYPE"))
+    assert not beat.is_down
+    await abroadcast("room:refused", "msg", {"i": 1})
+    assert (await frames(socket, "room:refused", 1))[0][1].endswith("-1")
+
+
+async def test_a_state_that_failed_once_is_asked_again_at_once(
+    client: Connect,
+) -> None:
+    socket = await client()
+    await socket.join("room:hiccup")
+    beat = get_pubsub().heartbeat
+    await beat.ready()
+    beat.failed(StateError("gone"))
+    assert beat.is_down
+    async with asyncio.timeout(0.9):  # not with the next beat only, nor a second later
+        while beat.is_down:
+            await asyncio.sleep(0)
+
+
+async def test_a_reply_of_join_cannot_have_a_history_of_its_own(
+    client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Recovery(None).told({"history": 1}, "s")["history"]["sender"] == "s"
+    assert "its own 'history'" in caplog.text
+
+
+def test_what_is_no_history_and_no_presence_is_refused_at_import() -> None:
+    with pytest.raises(TypeError, match="history is a History or None"):
+        type("Wrong", (Room,), {"history": 100})
+    with pytest.raises(TypeError, match="presence is a Presence class or None"):
+        type("Wrong", (Room,), {"presence": "chat.RoomPresence"})
+
+
 def test_a_history_says_what_is_wrong_with_it() -> None:
-    for wrong in ({"size": 0}, {"ttl": 0}, {"ttl": -1}):
+    for wrong in ({"size": 0}, {"size": 1.5}, {"ttl": 0}, {"ttl": -1}):
         with pytest.raises(ValueError, match="size of 1 or more, and a ttl above 0"):
             History(**wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not a string"):

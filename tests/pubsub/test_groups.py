@@ -83,6 +83,19 @@ async def test_a_topic_wanted_again_while_it_is_discarded_is_added_again() -> No
     assert [what for what, _ in layer.calls] == ["add", "discard", "add"]
 
 
+async def test_a_subscriber_that_took_too_long_to_come_has_its_group_added_again() -> (
+    None
+):
+    groups, layer, _ = make()
+    await groups.add("a")
+    groups.unused("a", 100)
+    groups.sweep(100 + LINGER)
+    groups.used("a")
+    await groups.add("a")
+    assert "a" in groups
+    assert [what for what, _ in layer.calls][-1] == "add"
+
+
 async def test_a_layer_that_forgot_everything_gets_it_all_again() -> None:
     groups, layer, _ = make()
     await asyncio.gather(groups.add("a"), groups.add("b"))
