@@ -188,7 +188,12 @@ class Poller:
 
     def _send_join(self, topic: str) -> None:
         ref = self._join_refs[topic] = str(next(self.refs))
-        self._outbox.put_nowait(json.dumps([ref, ref, topic, "phx_join", {}]))
+        payload = self.join_payload(topic, ref)
+        self._outbox.put_nowait(json.dumps([ref, ref, topic, "phx_join", payload]))
+
+    def join_payload(self, topic: str, ref: str) -> dict[str, Any]:
+        """What a join of `topic`, which is sent with `ref`, says."""
+        return {}
 
     async def _notify(self) -> None:
         async with self._changed:

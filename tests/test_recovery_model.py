@@ -121,3 +121,22 @@ async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
         node.deliver(broadcast, from_id=from_id)
     await abroadcast(topic, "msg", {"i": 1})
     assert await seen(socket, topic, 1) == [1]
+
+
+async def test_nor_while_the_connection_that_it_lost_is_still_there(
+    sockets: list[Connected],
+) -> None:
+    """The server may learn much later that the old one is dead: two channels of one client."""
+    node, topic = get_pubsub(), "model:twice"
+    old, room = await enter(sockets, topic)
+    first = room.reply["history"]
+    late: list[Any] = []
+    offer, node.ordered.offer = node.ordered.offer, late.append  # type: ignore[method-assign]
+    await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
+    node.ordered.offer = offer  # type: ignore[method-assign]
+    socket, _ = await enter(sockets, topic, first["offset"], first["sender"])
+    for broadcast, from_id in late:
+        node.deliver(broadcast, from_id=from_id)
+    await abroadcast(topic, "msg", {"i": 1})
+    assert await seen(socket, topic, 1) == [1]
+    assert await seen(old, topic, 1) == [1]

@@ -91,6 +91,8 @@ class PubSub:
         #: called with a topic whose last subscriber here has left
         self.on_unused: list[Callable[[str], None]] = []
         self.heartbeat = Heartbeat(self)
+        # a Redis that lost the leases may have lost the groups of the layer too
+        self.heartbeat.on_loss.append(self._add_groups_again)
         self.ordered = Ordered(self)
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
@@ -322,6 +324,10 @@ class PubSub:
                 self.report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
+
+    def _add_groups_again(self) -> None:
+        if self.groups.channel_name is not None:
+            self.groups.connected(self.groups.channel_name)
 
     async def _take(self, message: dict[str, Any]) -> None:
         """One message of the layer; a bad one costs a line in the log and nothing else."""

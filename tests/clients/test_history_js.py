@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,15 +28,54 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield running
 
 
+def printed(
+    script: str, server: servers.Server, directory: Path, package: str, **config: str
+) -> Any:
+    """What `script` says at its end."""
+    # no package.json says that the .js is a module
+    module = shutil.copy(MODULE, directory / "history.mjs")
+    config = {"url": server.url, "package": package, "module": str(module), **config}
+    command = ["node", str(HERE / script), json.dumps(config)]
+    ran = subprocess.run(command, capture_output=True, timeout=60, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_join_that_times_out_and_the_next_one_repeat_nothing(
     server: servers.Server, package: str, tmp_path: Path
 ) -> None:
     """The server replays for the first of them as well, when nobody waits for it any more."""
-    # no package.json says that the .js is a module
-    module = shutil.copy(MODULE, tmp_path / "history.mjs")
-    config = {"url": server.url, "package": package, "module": str(module)}
-    command = ["node", str(HERE / "late_join.mjs"), json.dumps(config)]
-    ran = subprocess.run(command, capture_output=True, timeout=60, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == [0, 1, 2, 3, 4]
+    assert printed("late_join.mjs", server, tmp_path, package) == [0, 1, 2, 3, 4]
+
+
+CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongPoll")]
+
+
+@pytest.mark.parametrize("kind", ["kept", "masked"])
+@pytest.mark.parametrize(("package", "transport"), CLIENTS)
+def test_who_was_cut_is_given_what_it_missed_or_is_told(
+    server: servers.Server, package: str, transport: str, kind: str, tmp_path: Path
+) -> None:
+    """Whatever its own whispers were."""
+    config = {"transport": transport, "kind": kind}
+    told = printed("catch_up.mjs", server, tmp_path, package, **config)
+    first, again = {"recovered": False}, {"recovered": True}
+    assert told == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_kept_broadcast_is_no_answer_to_a_heartbeat(
+    server: servers.Server, package: str, tmp_path: Path
+) -> None:
+    """phoenix.js takes any message for it whose ref is that of the pending heartbeat."""
+    result = printed("heartbeats.mjs", server, tmp_path, package)
+    assert result.pop("between") > 0  # else nothing was tried
+    assert result == {
+        "answered": 30,
+        "wrong": [],
+        "inOrder": True,
+        "closes": 0,
+        "sent": 30,
+        "unanswered": 0,
+    }

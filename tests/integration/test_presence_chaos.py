@@ -235,7 +235,7 @@ async def test_a_storm_on_both_processes_ends_the_same_everywhere(
 
 
 @pytest.mark.big
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 async def test_a_big_storm_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack, seed: int
 ) -> None:
@@ -243,7 +243,7 @@ async def test_a_big_storm_ends_the_same_everywhere(
 
 
 @pytest.mark.big
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 async def test_a_storm_in_bad_weather_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack, seed: int
 ) -> None:

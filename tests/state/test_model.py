@@ -394,9 +394,9 @@ def test_redis_does_what_the_model_does(redis_url: str) -> None:
 
 @pytest.mark.big
 def test_the_memory_does_what_the_model_does_for_long() -> None:
-    run_state_machine_as_test(MemoryMachine, settings=runs(2000, 60))
+    run_state_machine_as_test(MemoryMachine, settings=runs(1000, 60))
 
 
 @pytest.mark.big
 def test_redis_does_what_the_model_does_for_long(redis_url: str) -> None:
-    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(500, 60))
+    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(250, 60))
