@@ -337,13 +337,10 @@ class ChannelServer:
 
     async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
         """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
-        payload, handle_out = (
-            decode_payload(broadcast),
-            channel._callbacks["handle_out"],
-        )
+        handle_out = channel._callbacks["handle_out"]
         try:
             with self._handling(broadcast):
-                await handle_out(channel, broadcast.event, payload)
+                await handle_out(channel, broadcast.event, decode_payload(broadcast))
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise

@@ -14,6 +14,7 @@ from phx_protocol import (
     History,
     Socket,
     abroadcast,
+    abroadcast_from,
     event,
     local_broadcast,
 )
@@ -233,6 +234,17 @@ async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> N
         client, "room:j", {"offset": room.reply["history"]["offset"]}
     )
     assert history["offset"] == room.reply["history"]["offset"]
+
+
+@pytest.mark.parametrize("topic", ["room:ok", "room:\ud800"])
+async def test_what_is_no_unicode_is_an_error_and_holds_up_nobody(
+    client: Connect, topic: str
+) -> None:
+    await (await client()).join("room:ok")
+    sender = "\ud800" if topic == "room:ok" else "s"
+    with pytest.raises(EncodeError):
+        await asyncio.wait_for(abroadcast_from(sender, topic, "msg", {}), 5)
+    await asyncio.wait_for(abroadcast("room:ok", "msg", {}), 5)
 
 
 async def test_a_replay_passes_handle_out_as_live_broadcasts_do(

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: what a node notes to the others of a topic
 HINT = "presence"
-
-
 #: seconds that a hint may take
 PATIENCE = 0.1
 

@@ -100,7 +100,7 @@ class Ordered:
                 except Exception as error:
                     for waiting in batch:
                         waiting.done.set_exception(error)
-                    raise
+                    continue
                 for waiting, position in zip(batch, positions):
                     await self._node.take_turns()
                     try:
