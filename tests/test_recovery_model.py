@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from phx_protocol import Channel, History, Socket, abroadcast, event
-from phx_protocol.pubsub import get_pubsub, ordered
+from phx_protocol.pubsub import get_pubsub, stream
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -96,7 +96,7 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     await node.heartbeat.beat()  # lets go of streams without clients
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["offset"].endswith("-3")
-    await asyncio.sleep(3 * ordered.PATIENCE)  # what would come has come
+    await asyncio.sleep(3 * stream.PATIENCE)  # what would come has come
     await abroadcast(topic, "msg", {"i": 3})
     assert await seen(socket, topic, 3) == [3]
 

@@ -24,11 +24,12 @@ from ..wire.messages import Broadcast
 from . import message as layer_message
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
-from .ordered import Held, Ordered
+from .ordered import Ordered
 from .publisher import Publisher
 from .registry import Registry, Subscriber
 from .relay import NODES, Relay
 from .sockets import Sockets
+from .stream import Held
 
 if TYPE_CHECKING:
     from ..server import ChannelServer, ReplyRef

@@ -67,9 +67,6 @@ class Registry:
         if not lanes:
             self._topics.pop(topic, None)
 
-    def count(self, topic: str) -> int:
-        return sum(map(len, self._topics.get(topic, {}).values()))
-
     def subscribers(self, topic: str) -> list[Subscriber]:
         return [s for members in self._topics.get(topic, {}).values() for s in members]
 
