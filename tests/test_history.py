@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from phx_protocol import (
     Channel,
@@ -20,11 +21,12 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history import EVERYTHING, Claim, Recovery, held_events
-from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub import get_pubsub, message
 from phx_protocol.state import Position
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from phx_protocol.wire.messages import Broadcast
 
 
 class Room(Channel):
@@ -432,6 +434,20 @@ async def test_a_state_that_failed_once_is_asked_again_at_once(
     async with asyncio.timeout(0.9):  # not with the next beat only, nor a second later
         while beat.is_down:
             await asyncio.sleep(0)
+
+
+async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
+    client: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker whose settings do not lead to the channel class, say."""
+    socket = await client()
+    await socket.join("room:worker")
+    for name in ("msg", "other"):
+        item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")), None)
+        await get_pubsub()._take(message.pack([item], "another node"))
+    assert [f[3] for f in await frames(socket, "room:worker", 2)] == ["msg", "other"]
+    (record,) = caplog.records
+    assert "'msg' came from a process that did not keep it" in record.getMessage()
 
 
 async def test_a_reply_of_join_cannot_have_a_history_of_its_own(

@@ -336,6 +336,8 @@ class PubSub:
             if message.get("type") == layer_message.BROADCAST:
                 if message.get("node") != self.name:
                     for broadcast, from_id in layer_message.unpack(message):
+                        if broadcast.offset is None:
+                            self.ordered.look_at(broadcast)
                         self.deliver(broadcast, from_id=from_id, strict=False)
                         await self.take_turns()
             elif message.get("type") == layer_message.REPLY:

@@ -13,6 +13,7 @@ import msgspec
 
 from ..exceptions import EncodeError, StateError
 from ..history import Claim, History, Recovery
+from ..logs import get_logger
 from ..state import Item, Kept, Position
 from ..wire import json
 from ..wire.messages import Broadcast
@@ -20,6 +21,8 @@ from .stream import Held, Stream
 
 if TYPE_CHECKING:
     from .node import PubSub
+
+logger = get_logger("phx_protocol.pubsub")
 
 #: broadcasts that are kept in one step
 BATCH = 1000
@@ -143,11 +146,22 @@ class Ordered:
         else:
             stream.offer(position, held)
 
+    def look_at(self, broadcast: Broadcast) -> None:
+        """A broadcast without an offset, from another process: should it have one?"""
+        stream = self._streams.get(broadcast.topic)
+        if stream is not None and stream.history.keeps(broadcast):
+            logger.warning(
+                "%s: %r came from a process that did not keep it: its state is away, or its "
+                "PHX_PROTOCOL['SOCKETS'] does not lead to the channel class",
+                broadcast.topic,
+                broadcast.event,
+            )
+
     async def catch_up(self, topic: str, history: History, claim: Claim) -> Recovery:
         """What a client with `claim` missed. Nothing comes live between that and the return."""
         stream = self._streams.get(topic)
         if stream is None:
-            stream = self._streams[topic] = Stream(self._node, topic, history.ttl)
+            stream = self._streams[topic] = Stream(self._node, topic, history)
         stream.users += 1
         try:
             missed = await self._missed(stream, claim)
