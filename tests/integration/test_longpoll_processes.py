@@ -257,14 +257,18 @@ async def test_a_process_killed_in_a_burst_loses_nothing_of_sessions_elsewhere(
 
 
 def without_repeats(answers: list[Answer], killed: str) -> list[list[Any]]:
-    """All frames, where the last answer of `killed` counts once if the next begins with it."""
+    """All frames, where the last answers of `killed` count once if what follows begins with them:
+    that they were written may have died with it."""
     last = max((i for i, a in enumerate(answers) if a.upstream == killed), default=-1)
-    frames = []
-    for i, (part, *_) in enumerate(answers):
-        before = answers[last].frames
-        again = i == last + 1 and last >= 0 and before and part[: len(before)] == before
-        frames += part[len(before) :] if again else part
-    return frames
+    before = [answer.frames for answer in answers[: last + 1]]
+    after = [frame for answer in answers[last + 1 :] for frame in answer.frames]
+    head = [frame for frames in before for frame in frames]
+    for i in range(len(before)):
+        if answers[i].upstream == killed and any(before[i:]):
+            again = [frame for frames in before[i:] for frame in frames]
+            if after[: len(again)] == again:
+                return head + after[len(again) :]
+    return head + after
 
 
 # ----------------------------------------------------------- a poll is dropped
