@@ -68,7 +68,7 @@ class Kept(NamedTuple):
 
 
 class State(ABC):
-    """Every method may raise StateError, and has then done its step either fully or not at all.
+    """Every method may raise StateError, and may have done its step all the same: an answer can be lost.
 
     A node is one event loop of one process. It lives while it beats; what it owns (its counts,
     its presences) is dropped by ``reap`` when its lease is over, whoever calls that.
