@@ -13,6 +13,7 @@ class PhxProtocolConfig(AppConfig):
         from . import (  # noqa: F401 - each registers itself
             checks,
             django_json,
+            introspection,
             presence,
         )
 

@@ -15,6 +15,7 @@ from .channel import Channel
 from .conf import LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .limits import parse_rates
+from .pubsub.node import is_in_memory
 from .socket import Socket, load_channel, load_socket
 from .state.factory import backend, get_state
 from .wire.serializers import parse_requirement
@@ -311,7 +312,7 @@ def _state() -> Iterator[CheckMessage]:
         yield Error(f"STATE: {error}", hint=hint, id="phx_protocol.E015")
         return
     layer = get_channel_layer(options().channel_layer)
-    is_shared = layer is not None and not isinstance(layer, InMemoryChannelLayer)
+    is_shared = not is_in_memory(layer)
     if is_shared and backend(state) == "memory":
         yield Warning(
             "STATE is in memory: presences and histories end at the process, broadcasts do not.",

@@ -135,6 +135,7 @@ class ChannelServer:
         ):
             self._abandon()
         self.socket.waiting += 1
+        self.socket.pubsub.traffic.add(self.topic)
         self._put(self._handle_message, message)
 
     def _wait(self, message: Message) -> float:
@@ -156,6 +157,10 @@ class ChannelServer:
     def put_reauthorize(self) -> None:
         """Ask again whether the client may be here, behind what waits."""
         self._put(self._handle_reauthorize, None)
+
+    def put_stop(self) -> None:
+        """End the channel as if it had stopped itself, behind what waits: its client stays away."""
+        self._put(self._handle_stop, self.channel)
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
@@ -489,6 +494,10 @@ class ChannelServer:
             await self._end(Reason.SHUTDOWN)
             lost = protocol.crashed(self.topic, join_ref, Refusal.HISTORY_LOST)
             self.socket.push(lost)
+
+    async def _handle_stop(self, channel: Channel | None) -> None:
+        if channel is not None and channel is self.channel:
+            await self._stop(channel, Reason.SHUTDOWN)
 
     async def _handle_info(self, mail: tuple[Channel, Any]) -> None:
         channel, message = mail

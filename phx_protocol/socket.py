@@ -51,6 +51,12 @@ class Transport(Protocol):
     def close(self, code: int, reason: Reason) -> None:
         """End the connection with `code`; its channels end with `reason`."""
 
+    def pending_bytes(self) -> int:
+        """Bytes that wait for the client."""
+
+    def last_seen(self) -> float:
+        """When the client was last heard of, in seconds of the epoch."""
+
 
 class Fastlane(NamedTuple):
     """How a broadcast becomes a frame, and for which events it does not.
@@ -360,6 +366,8 @@ class Socket:
             "username": None if user is None else str(user.get_username()),
             "transport": self.transport.name,
             "opened_at": self.opened_at,
+            "last_seen": self.transport.last_seen(),
+            "buffered_bytes": self.transport.pending_bytes(),
             "topics": [t for t, server in self._servers.items() if server.channel],
         }
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-from phx_protocol import Channel, Presence, Socket
+import phx_protocol
+from phx_protocol import (
+    Channel,
+    History,
+    Presence,
+    Socket,
+    abroadcast,
+    aclose_topic,
+    adisconnect_socket,
+)
 from phx_protocol import introspection as look
 from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.traffic import WINDOW
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 
@@ -29,8 +40,15 @@ class Room(Channel):
         return "ok"
 
 
+class Kept(Channel):
+    history = History(size=5, ttl=60, events={"new"})
+
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
 class NamedSocket(Socket):
-    channels = {"room:*": Room}
+    channels = {"room:*": Room, "kept:*": Kept}
 
     def id(self) -> str | None:
         return self.params.get("name")
@@ -153,3 +171,83 @@ async def test_on_an_event_loop_the_twin_is_named() -> None:
             call()  # type: ignore[operator]
     with pytest.raises(RuntimeError, match="await alist_presences"):
         look.list_presences("room:a")
+
+
+async def test_topics_are_described_by_what_goes_on_there(client: Any) -> None:
+    one, two = await client(), await client()
+    room = await one.join("room:described")
+    await two.join("room:described")
+    for _ in range(10):
+        await abroadcast("room:described", "new", {})
+    await room.assert_reply(await room.push("unknown", {}), "error")
+    await beaten()
+    described = await look.adescribe_topics(["room:described", "room:not there"])
+    assert list(described) == ["room:described"]
+    details = described["room:described"]
+    assert details.channels == [f"{__name__}.Room"]
+    assert details.presences == 2
+    # two joins and a push came in, ten broadcasts went out to two, and to two tests
+    assert 20 / (4 * WINDOW) < details.messages_per_second < 53 / WINDOW
+    busiest = await look.abusiest_topics()
+    assert busiest["room:described"] >= details.messages_per_second * 0.5
+    assert "room:not there" not in busiest
+
+
+async def test_a_socket_tells_when_it_was_heard_of_and_what_waits(client: Any) -> None:
+    socket = await client()
+    room = await socket.join("room:seen")
+    await beaten()
+    (before,) = await look.alist_sockets()
+    assert before.opened_at <= before.last_seen <= time.time()
+    assert before.buffered_bytes == 0
+    await room.assert_reply(await room.push("unknown", {}), "error")
+    (after,) = await look.alist_sockets()
+    assert after.last_seen > before.last_seen
+
+
+async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
+    await client()
+    await beaten()
+    nodes = {node.name: node for node in await look.alist_nodes()}
+    node = nodes[get_pubsub().heartbeat.name]
+    assert node.versions["phx_protocol"] == phx_protocol.__version__
+    assert set(node.versions) == {"python", "django", "channels", "phx_protocol"}
+    assert 0 <= node.load < 64
+
+
+async def test_the_history_of_a_topic_is_told(client: Any) -> None:
+    socket = await client()
+    await socket.join("kept:one")
+    for number in range(7):
+        await abroadcast("kept:one", "new", {"n": number})
+    await abroadcast("kept:one", "other", {})
+    history = await look.ahistory("kept:one")
+    assert history is not None
+    assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
+    assert (history.kept, history.offset[-2:]) == (5, "-7")
+    assert await look.ahistory("room:one") is None
+
+
+async def test_one_socket_is_closed_by_its_own_id(client: Any) -> None:
+    one, _ = await client(), await client()
+    await beaten()
+    first, second = await look.alist_sockets()
+    await adisconnect_socket(first.id)
+    await one.assert_closed(1001)
+    assert [s.id for s in await look.alist_sockets()] == [second.id]
+
+
+async def test_a_topic_is_closed_for_all_who_joined_it(client: Any) -> None:
+    one, two = await client(), await client()
+    a, b = await one.join("room:closed"), await two.join("room:closed")
+    other = await one.join("room:open")
+    await aclose_topic("room:closed")
+    for channel in (a, b):
+        await channel.assert_ended()
+    await other.assert_reply(await other.push("unknown", {}), "error")
+    await beaten()
+    assert [t.topic for t in await look.alist_topics()] == ["room:open"]
+
+
+def test_with_a_layer_in_memory_only_this_process_is_seen() -> None:
+    assert look.sees_only_itself()

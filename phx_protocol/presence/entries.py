@@ -132,6 +132,10 @@ class Roster:
         self._keys[entry.key].remove(entry)
         return entry.key
 
+    def __len__(self) -> int:
+        """How many keys are present."""
+        return len(self._keys)
+
     def of(self, key: str) -> Roster:
         """Those of one key."""
         return Roster(self._keys.get(key, ()))

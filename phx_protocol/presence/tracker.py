@@ -48,6 +48,16 @@ class Tracker:
             return await self.topic(name).roster()
         return await PresenceTopic(self._node, self.presence, name).roster()
 
+    def count(self, name: str) -> int:
+        topic = self._topics.get(name)
+        if topic is None:
+            return 0
+        return len(
+            Roster(topic.own.values())
+            if topic.replica is None
+            else topic.replica.roster
+        )
+
     async def track(self, owner: Owner, topic: str, key: str, meta: Meta) -> str:
         owned = self._owned.get((owner, topic), {})
         if key in owned:
@@ -152,6 +162,10 @@ class Trackers:
         if tracker is None:
             tracker = self._trackers[name] = Tracker(self._node, presence_class())
         return tracker
+
+    def count(self, topic: str) -> int:
+        """How many keys are on `topic`, as far as this process knows without asking."""
+        return sum(tracker.count(topic) for tracker in self._trackers.values())
 
     def _take(self, body: dict[str, Any]) -> None:
         presence_class = classes.get(body["name"])

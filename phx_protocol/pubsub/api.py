@@ -83,17 +83,47 @@ def disconnect(socket_id: str) -> None:
     broadcast(socket_id, "disconnect", {})
 
 
+async def adisconnect_socket(id: str) -> None:
+    """Close one connection (``SocketInfo.id``), wherever it is, with 1001; its client connects
+    again. Raises BroadcastError when the layer did not take it.
+    """
+    await _order("disconnect_socket", {"id": id})
+
+
+def disconnect_socket(id: str) -> None:
+    """``adisconnect_socket`` for synchronous code."""
+    _run(_order("disconnect_socket", {"id": id}), "adisconnect_socket")
+
+
+async def aclose_topic(topic: str) -> None:
+    """End every channel that has joined `topic`, on every process, as if it had stopped itself:
+    with ``phx_close``, on which phoenix.js does not join again by itself.
+
+    Raises BroadcastError when the layer did not take it.
+    """
+    await _order("close_topic", {"topic": topic})
+
+
+def close_topic(topic: str) -> None:
+    """``aclose_topic`` for synchronous code."""
+    _run(_order("close_topic", {"topic": topic}), "aclose_topic")
+
+
 async def adisconnect_user(user: Any) -> None:
-    """Close every socket of `user`, on every process, with 1001; clients connect again.
+    """Close every socket of `user` (a user, or its primary key), on every process, with 1001; clients connect again.
 
     Called when a user logs out. Raises BroadcastError when the layer did not take it.
     """
-    await _order("disconnect_user", {"user": str(user.pk)})
+    await _order("disconnect_user", _of(user))
 
 
 def disconnect_user(user: Any) -> None:
     """``adisconnect_user`` for synchronous code."""
-    _run(_order("disconnect_user", {"user": str(user.pk)}), "adisconnect_user")
+    _run(_order("disconnect_user", _of(user)), "adisconnect_user")
+
+
+def _of(user: Any) -> dict[str, Any]:
+    return {"user": str(getattr(user, "pk", user))}
 
 
 async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:

@@ -6,11 +6,17 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import platform
 import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+
+import channels
+import django
+
+import phx_protocol
 
 from ..exceptions import StateError, StateRefused
 from ..logs import get_logger
@@ -22,6 +28,12 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.state")
 
+VERSIONS = {
+    "python": platform.python_version(),
+    "django": django.__version__,
+    "channels": channels.__version__,
+    "phx_protocol": phx_protocol.__version__,
+}
 #: seconds between two reports of how many subscribers topics have
 REPORT = 1.0
 
@@ -48,6 +60,7 @@ class Heartbeat:
         self._wake = asyncio.Event()
         self._is_first = True
         self._started_at = time.time()
+        self._load = Load()
 
     @property
     def is_down(self) -> bool:
@@ -135,6 +148,8 @@ class Heartbeat:
             "started_at": self._started_at,
             "sockets": len(self._node.sockets),
             "address": address,
+            "versions": VERSIONS,
+            "load": self._load.since_last(),
         }
 
     async def _report(self) -> None:
@@ -169,6 +184,20 @@ class Heartbeat:
                 await self.state.close()
         except StateError as error:
             self.outage.report(error)
+
+
+class Load:
+    """The share of one CPU that this process uses."""
+
+    def __init__(self) -> None:
+        self._then = time.process_time(), time.monotonic()
+
+    def since_last(self) -> float:
+        """Since this was asked before; 0.25 for a quarter of one CPU."""
+        now = time.process_time(), time.monotonic()
+        used, passed = now[0] - self._then[0], now[1] - self._then[1]
+        self._then = now
+        return round(used / passed, 3) if passed else 0.0
 
 
 async def end(task: asyncio.Task[None]) -> None:

@@ -11,7 +11,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
@@ -30,6 +30,7 @@ from .registry import Registry, Subscriber
 from .relay import NODES, Relay
 from .sockets import Sockets
 from .stream import Held
+from .traffic import Traffic
 
 if TYPE_CHECKING:
     from ..server import ChannelServer, ReplyRef
@@ -60,11 +61,10 @@ class PubSub:
         self.loop = asyncio.get_running_loop()
         self.name = secrets.token_hex(8)
         self.registry = Registry()
+        self.traffic = Traffic()
         self.layer: Any = get_channel_layer(options().channel_layer)
         # Own broadcasts never enter an in-memory layer: local delivery has done it all.
-        self.is_alone = self.layer is None or isinstance(
-            self.layer, InMemoryChannelLayer
-        )
+        self.is_alone = is_in_memory(self.layer)
         self.outage = Outage(
             logger,
             "the channel layer fails, broadcasts stay in this process",
@@ -84,8 +84,8 @@ class PubSub:
         self._awaiting_reply = weakref.WeakValueDictionary()
         self.sockets = Sockets()
         self.relay = Relay(self)
-        self.relay.serve("list_sockets", self.sockets.describe)
-        for name, order in self.sockets.orders.items():
+        orders = {**self.sockets.orders, "close_topic": self._close_topic}
+        for name, order in orders.items():
             self.relay.listen(name, order)
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
@@ -175,6 +175,11 @@ class PubSub:
             for unused in self.on_unused:
                 unused(topic)
 
+    def _close_topic(self, body: dict[str, Any]) -> None:
+        for subscriber in self.registry.subscribers(body["topic"]):
+            if subscriber.fastlane is not None:  # not one that only listens
+                cast("ChannelServer", subscriber).put_stop()
+
     # -------------------------------------------------------------- broadcasts
 
     async def broadcast(
@@ -233,7 +238,9 @@ class PubSub:
         from_id: str | None = None,
         strict: bool = False,
     ) -> None:
-        self._delivered += self.registry.deliver(broadcast, sender, from_id, strict)
+        delivered = self.registry.deliver(broadcast, sender, from_id, strict)
+        self._delivered += delivered
+        self.traffic.add(broadcast.topic, delivered)
 
     async def take_turns(self) -> None:
         """Give the loop a turn after every thousand deliveries."""
@@ -363,6 +370,7 @@ class PubSub:
     def _tick(self) -> None:
         now = self.loop.time()
         self.groups.sweep(now)
+        self.traffic.turn()
         expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
         if (
             now - self._refreshed_at > min(expiry / 2, REFRESH)
@@ -398,6 +406,11 @@ class PubSub:
         self._stop()
         if self._ending is not None:
             await self._ending
+
+
+def is_in_memory(layer: Any) -> bool:
+    """Whether what goes onto `layer` stays in the process."""
+    return layer is None or isinstance(layer, InMemoryChannelLayer)
 
 
 _nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]

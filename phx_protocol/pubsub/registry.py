@@ -70,6 +70,11 @@ class Registry:
     def subscribers(self, topic: str) -> list[Subscriber]:
         return [s for members in self._topics.get(topic, {}).values() for s in members]
 
+    def one_of_each_lane(self, topic: str) -> list[Subscriber]:
+        """Of the channels that have joined `topic` one for each fastlane."""
+        lanes = self._topics.get(topic, {})
+        return [next(iter(members)) for lane, members in lanes.items() if lane]
+
     def count_joined(self, topic: str) -> int:
         """The channels that have joined `topic`: a fastlane is what they have."""
         lanes = self._topics.get(topic, {})

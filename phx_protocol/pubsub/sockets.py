@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,16 @@ class Sockets:
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
         self.orders: dict[str, Callable[[Body], None]] = {
+            "disconnect_socket": self._disconnect_socket,
             "disconnect_user": self._disconnect_user,
             "reauthorize": self._reauthorize,
         }
 
     def __len__(self) -> int:
         return len(self._sockets)
+
+    def __iter__(self) -> Iterator[Socket]:
+        return iter(tuple(self._sockets))  # as they are now, whatever is done to them
 
     def add(self, socket: Socket) -> None:
         self._sockets.add(socket)
@@ -36,19 +39,17 @@ class Sockets:
 
     def of_user(self, key: str) -> Iterator[Socket]:
         """The sockets whose user has the primary key `key` (as text)."""
-        for socket in tuple(self._sockets):
+        for socket in self:
             # what a middleware puts there need not be Django's
             user = socket.user
             if getattr(user, "is_authenticated", False):
                 if str(getattr(user, "pk", None)) == key:
                     yield socket
 
-    async def describe(self, body: Body) -> Body:
-        """What ``introspection.list_sockets`` asks of every node."""
-        user, topic, limit = body["user"], body["topic"], body["limit"]
-        chosen = self.of_user(user) if user is not None else iter(tuple(self._sockets))
-        found = (s for s in chosen if topic is None or s.has_joined(topic))
-        return {"sockets": [s.describe() for s in itertools.islice(found, limit)]}
+    def _disconnect_socket(self, body: Body) -> None:
+        for socket in self:
+            if socket.key == body["id"]:
+                socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
 
     def _disconnect_user(self, body: Body) -> None:
         for socket in self.of_user(body["user"]):
@@ -56,6 +57,6 @@ class Sockets:
 
     def _reauthorize(self, body: Body) -> None:
         key, topic = body.get("user"), body.get("topic")
-        chosen = tuple(self._sockets) if key is None else self.of_user(key)
+        chosen = self if key is None else self.of_user(key)
         for socket in chosen:
             socket.reauthorize(topic)

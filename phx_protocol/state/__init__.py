@@ -5,6 +5,15 @@ One small interface (``base.State``) with two homes: ``memory`` for a project of
 """
 
 from .base import NOWHERE, Entries, Item, Kept, Position, State
-from .factory import get_state
+from .factory import backend, get_state
 
-__all__ = ["NOWHERE", "Entries", "Item", "Kept", "Position", "State", "get_state"]
+__all__ = [
+    "NOWHERE",
+    "Entries",
+    "Item",
+    "Kept",
+    "Position",
+    "State",
+    "backend",
+    "get_state",
+]

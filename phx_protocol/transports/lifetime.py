@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 from ..channel import Reason
@@ -41,6 +42,10 @@ class Lifetime:
             self._timer = self._loop.call_later(min(left, self._timeout), self._check)
         else:
             self._close(CloseCode.IDLE, Reason.CLOSED)
+
+    def last_seen(self) -> float:
+        """``seen_at`` in seconds of the epoch; now, while it is not to be silent."""
+        return time.time() - max(0.0, self._loop.time() - self.seen_at)
 
     def stop(self) -> None:
         self._timer.cancel()

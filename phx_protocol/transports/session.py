@@ -83,9 +83,7 @@ class LongPollSession:
         self._is_closed = False
         self._frames: deque[bytes] = deque()
         self._frames_bytes = 0
-        self._bound = Bound(
-            self.options.outbound, self._pending_bytes, self._overflowed
-        )
+        self._bound = Bound(self.options.outbound, self.pending_bytes, self._overflowed)
         # the polls that wait, the newest last: it gets what comes, the others end empty
         self._polls: list[asyncio.Event] = []
         self._numbers = 0
@@ -243,7 +241,10 @@ class LongPollSession:
 
     # ----------------------------------------------------------------- the end
 
-    def _pending_bytes(self) -> int:
+    def last_seen(self) -> float:
+        return self._lifetime.last_seen()
+
+    def pending_bytes(self) -> int:
         return self._frames_bytes
 
     def _overflowed(self) -> None:

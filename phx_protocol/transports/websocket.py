@@ -75,6 +75,7 @@ class PhoenixConsumer:
             self._overflowed,
         )
         self.write = self._outgoing.write
+        self.pending_bytes = self._outgoing.pending_bytes
         self._closing: tuple[int, Reason] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
@@ -178,10 +179,14 @@ class PhoenixConsumer:
             if self._task is not None:
                 self._task.cancel()
 
+    def last_seen(self) -> float:
+        lifetime = self._lifetime
+        return self.socket.opened_at if lifetime is None else lifetime.last_seen()
+
     def _overflowed(self) -> None:
         logger.warning(
             "closing a connection with 1013: the client does not take what it is sent, %d bytes wait",
-            self._outgoing.pending_bytes(),
+            self.pending_bytes(),
         )
         self.close(CloseCode.OVERLOADED, Reason.CLOSED)
 

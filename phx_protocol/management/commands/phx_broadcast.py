@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import get_channel_layer
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from phx_protocol.conf import options
 from phx_protocol.exceptions import DecodeError, PhxError
 from phx_protocol.pubsub import broadcast
+from phx_protocol.pubsub.node import is_in_memory
 from phx_protocol.wire import json
 
 
@@ -40,7 +41,7 @@ class Command(BaseCommand):
                 f"the payload must be a JSON object, not {text.strip()[:100]}"
             )
         layer = get_channel_layer(options().channel_layer)
-        if layer is None or isinstance(layer, InMemoryChannelLayer):
+        if is_in_memory(layer):
             raise CommandError(
                 "the channel layer is in-memory: no message of this process reaches the server's. "
                 "Configure a Redis layer in CHANNEL_LAYERS."

@@ -1,0 +1,48 @@
+"""What is going on, over all processes: nodes, topics, sockets, presences, histories.
+
+Each function has an async twin with an ``a`` before its name; the plain ones are for views,
+commands and the shell, and raise RuntimeError on a running event loop. All raise StateError
+when the state cannot be reached. With a state in memory only this process is seen.
+"""
+
+from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo
+from .queries import (
+    abusiest_topics,
+    adescribe_topics,
+    ahistory,
+    alist_nodes,
+    alist_presences,
+    alist_sockets,
+    alist_topics,
+    busiest_topics,
+    describe_topics,
+    history,
+    list_nodes,
+    list_presences,
+    list_sockets,
+    list_topics,
+    sees_only_itself,
+)
+
+__all__ = [
+    "HistoryInfo",
+    "NodeInfo",
+    "SocketInfo",
+    "TopicDetails",
+    "TopicInfo",
+    "abusiest_topics",
+    "adescribe_topics",
+    "ahistory",
+    "alist_nodes",
+    "alist_presences",
+    "alist_sockets",
+    "alist_topics",
+    "busiest_topics",
+    "describe_topics",
+    "history",
+    "list_nodes",
+    "list_presences",
+    "list_sockets",
+    "list_topics",
+    "sees_only_itself",
+]

@@ -1,0 +1,196 @@
+"""The questions, and how all nodes are asked."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+from channels.layers import get_channel_layer
+
+from ..conf import options
+from ..logs import get_logger
+from ..presence.entries import Diff, Presences, Roster
+from ..presence.tracker import TRACKERS, Trackers, classes
+from ..pubsub import PubSub, blocking, get_pubsub
+from ..pubsub.node import is_in_memory
+from ..pubsub.relay import NoAnswer
+from ..socket import history_of, known_sockets
+from ..state import backend
+from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
+from .report import REPORT, Report
+
+logger = get_logger("phx_protocol.introspection")
+
+Result = TypeVar("Result")
+
+#: seconds that a node has for an answer
+PATIENCE = 2.0
+#: sockets that one node tells of at the most
+LIMIT = 1000
+
+
+async def alist_nodes() -> list[NodeInfo]:
+    """The live nodes, the oldest first."""
+    known = await get_pubsub().heartbeat.state.nodes()
+    nodes = [made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
+    return sorted(nodes, key=lambda node: (node.started_at, node.name))
+
+
+async def alist_topics() -> list[TopicInfo]:
+    """The topics that clients have joined, by name; their counts are at most a second old."""
+    counts = await get_pubsub().heartbeat.state.counts()
+    return [TopicInfo(t, sum(n.values()), n) for t, n in sorted(counts.items())]
+
+
+async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
+    """More of those of `topics` that clients have joined. Every node is asked, as below."""
+    found: dict[str, TopicDetails] = {}
+    for _, told in await _ask_all("describe_topics", {"topics": list(topics)}):
+        for topic, new in told.items():
+            old = found.get(topic, TopicDetails([], 0, 0.0))
+            found[topic] = TopicDetails(
+                list(dict.fromkeys([*old.channels, *new["channels"]])),
+                # each node knows of all, one that has just begun of some
+                max(old.presences, new["presences"]),
+                old.messages_per_second + new["rate"],
+            )
+    return found
+
+
+async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
+    """topic -> messages in a second, as in TopicDetails, the busiest first; quiet ones are left
+    out, and what no node has among its `limit` busiest. Every node is asked, as below.
+    """
+    rates: Counter[str] = Counter()
+    for _, told in await _ask_all("busiest_topics", {"limit": limit}):
+        for topic, rate in told.items():
+            rates[topic] += rate
+    return dict(rates.most_common(limit))
+
+
+async def alist_sockets(
+    *, topic: str | None = None, user: Any = None, limit: int = LIMIT
+) -> list[SocketInfo]:
+    """The open connections that have joined `topic`, of `user` (a user, or its primary key),
+    or all; of each node `limit` at the most.
+
+    Every node is asked. One that does not answer in two seconds is left out and logged.
+    """
+    wanted = None if user is None else str(getattr(user, "pk", user))
+    body = {"topic": topic, "user": wanted, "limit": limit}
+    found = [
+        made(SocketInfo, {**socket, "node": node.name})
+        for node, told in await _ask_all("list_sockets", body)
+        for socket in told["sockets"]
+    ]
+    return sorted(found, key=lambda socket: socket.opened_at)
+
+
+async def alist_presences(topic: str) -> Presences:
+    """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
+    for socket_class in known_sockets():
+        socket_class.routes()  # which loads the channels, and they their presences
+    trackers: Trackers = get_pubsub().extension(TRACKERS)
+    found = Roster()
+    for presence_class in list(classes.values()):
+        roster = await trackers.of(presence_class).roster(topic)
+        found.change(Diff(roster.entries.values()))
+    return found.presences()
+
+
+async def ahistory(topic: str) -> HistoryInfo | None:
+    """What is kept of `topic`, or None when its channel class keeps nothing."""
+    kept = history_of(topic)
+    if kept is None:
+        return None
+    state = get_pubsub().heartbeat.state
+    position, items = await state.since(topic, 0, kept.ttl, partial=True)
+    events = None if kept.events is None else sorted(kept.events)
+    return HistoryInfo(kept.size, kept.ttl, events, len(items), str(position))
+
+
+def sees_only_itself() -> bool:
+    """Whether other processes cannot be seen from this one: the state or the layer is in memory."""
+    layer = get_channel_layer(options().channel_layer)
+    return is_in_memory(layer) or backend(options().state) == "memory"
+
+
+async def _ask_all(
+    name: str, body: dict[str, Any]
+) -> list[tuple[NodeInfo, dict[str, Any]]]:
+    """The answers of the nodes that give one."""
+    node, others = get_pubsub(), await alist_nodes()
+    answers = await asyncio.gather(*(_ask(node, other, name, body) for other in others))
+    return [(other, told) for other, told in zip(others, answers) if told is not None]
+
+
+async def _ask(
+    node: PubSub, other: NodeInfo, name: str, body: dict[str, Any]
+) -> dict[str, Any] | None:
+    here = {n.heartbeat.name: n for n in (node, *node.others())}.get(other.name)
+    try:
+        if here is not None:
+            return await _on(here, _answer(here, name, body))
+        if other.address is None:
+            raise NoAnswer("it is not on the channel layer")
+        ask = functools.partial(node.relay.ask, patience=PATIENCE, timeout=PATIENCE)
+        return await ask(other.address, name, body)
+    except NoAnswer as error:
+        logger.warning("%s did not answer to %s: %s", other.name, name, error)
+        return None
+
+
+async def _answer(here: PubSub, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    report: Report = here.extension(REPORT)
+    return report.answers[name](body)
+
+
+async def _on(node: PubSub, call: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `call`, made on the loop of `node`."""
+    if node is get_pubsub():
+        return await call
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, node.loop))
+
+
+def list_nodes() -> list[NodeInfo]:
+    """``alist_nodes`` for synchronous code."""
+    return blocking.run(alist_nodes(), "list_nodes", "await alist_nodes()")
+
+
+def list_topics() -> list[TopicInfo]:
+    """``alist_topics`` for synchronous code."""
+    return blocking.run(alist_topics(), "list_topics", "await alist_topics()")
+
+
+def describe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
+    """``adescribe_topics`` for synchronous code."""
+    call = adescribe_topics(topics)
+    return blocking.run(call, "describe_topics", "await adescribe_topics(...)")
+
+
+def busiest_topics(limit: int = LIMIT) -> dict[str, float]:
+    """``abusiest_topics`` for synchronous code."""
+    call = abusiest_topics(limit)
+    return blocking.run(call, "busiest_topics", "await abusiest_topics(...)")
+
+
+def list_sockets(
+    *, topic: str | None = None, user: Any = None, limit: int = LIMIT
+) -> list[SocketInfo]:
+    """``alist_sockets`` for synchronous code."""
+    call = alist_sockets(topic=topic, user=user, limit=limit)
+    return blocking.run(call, "list_sockets", "await alist_sockets(...)")
+
+
+def list_presences(topic: str) -> Presences:
+    """``alist_presences`` for synchronous code."""
+    call = alist_presences(topic)
+    return blocking.run(call, "list_presences", "await alist_presences(...)")
+
+
+def history(topic: str) -> HistoryInfo | None:
+    """``ahistory`` for synchronous code."""
+    return blocking.run(ahistory(topic), "history", "await ahistory(...)")
