@@ -355,8 +355,11 @@ class Socket:
         servers = list(self._servers.values())
         for server in servers:
             server.close(reason, exception)
-        if servers:
-            await asyncio.gather(*(server.finish() for server in servers))
+        try:
+            if servers:
+                await asyncio.gather(*(server.finish() for server in servers))
+        finally:
+            self.pubsub.sockets.ended(self)
         signals.socket_disconnected.emit(
             type(self),
             socket=self,

@@ -84,6 +84,10 @@ class Heartbeat:
                 async with asyncio.timeout(REPORT):
                     await self._has_beaten.wait()
 
+    def beat_soon(self) -> None:
+        """Tell now what is new about this node."""
+        self._wake.set()
+
     def failed(self, error: StateError) -> None:
         """The state did not do something. If it cannot be reached, it is looked after at once."""
         if isinstance(error, StateRefused):
@@ -153,6 +157,7 @@ class Heartbeat:
             "address": address,
             "versions": VERSIONS,
             "load": self._load.since_last(),
+            "is_draining": self._node.drainer.is_on,
         }
 
     async def _report(self) -> None:

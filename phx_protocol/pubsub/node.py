@@ -24,6 +24,7 @@ from ..socket import history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
+from .drainer import Drainer
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
 from .ordered import Ordered
@@ -32,6 +33,7 @@ from .registry import Registry, Subscriber
 from .relay import NODES, Relay
 from .sockets import Sockets
 from .stream import Held
+from .termination import stand_in_front
 from .traffic import Traffic
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ class PubSub:
         # a Redis that lost the leases may have lost the groups of the layer too
         self.heartbeat.on_loss.append(self._add_groups_again)
         self.ordered = Ordered(self)
+        self.drainer = Drainer(self)
+        self._is_in_front = False  # of the server's handlers of signals
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
         self._extensions: dict[str, Any] = {}
@@ -119,6 +123,9 @@ class PubSub:
 
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
+        if not self._is_in_front:
+            self._is_in_front = True
+            stand_in_front(self)
         self.groups.used(NODES)
 
     def discard_socket(self, socket: Socket) -> None:

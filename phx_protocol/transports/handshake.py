@@ -102,6 +102,9 @@ class Handshake:
         return serializer
 
     def _check_room(self) -> None:
+        if get_pubsub().drainer.is_on:
+            refusals[Refusal.DRAINING] += 1
+            raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
         if limit is not None and len(get_pubsub().sockets) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)

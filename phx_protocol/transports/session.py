@@ -313,14 +313,6 @@ class Sessions:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def drain(self) -> None:
-        """End them all: their clients come back to another process."""
-        for session in list(self._sessions.values()):
-            session.close(CloseCode.COME_BACK, Reason.DRAINING)
-        if self._ending:
-            await asyncio.wait(self._ending)
-        await self._pubsub.relay.settled()
-
     # ------------------------------------------------ asked for by other nodes
 
     async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
