@@ -24,6 +24,8 @@ logger = get_logger("phx_protocol.introspection")
 
 #: sockets that one node tells of at the most
 LIMIT = 1000
+#: topics that are asked about in one message
+TOPICS = 5000
 
 
 async def alist_nodes() -> list[NodeInfo]:
@@ -41,8 +43,15 @@ async def alist_topics() -> list[TopicInfo]:
 
 async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
     """More of those of `topics` that clients have joined. Every node is asked, as below."""
-    found: dict[str, TopicDetails] = {}
-    for _, told in await _ask_all("describe_topics", {"topics": list(topics)}):
+    wanted, found = list(topics), dict[str, TopicDetails]()
+    for start in range(0, len(wanted), TOPICS):
+        some = {"topics": wanted[start : start + TOPICS]}
+        await _describe(some, found)
+    return found
+
+
+async def _describe(some: dict[str, Any], found: dict[str, TopicDetails]) -> None:
+    for _, told in await _ask_all("describe_topics", some):
         for topic, new in told.items():
             old = found.get(topic, TopicDetails([], 0, 0.0))
             found[topic] = TopicDetails(
@@ -51,7 +60,6 @@ async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
                 max(old.presences, new["presences"]),
                 old.messages_per_second + new["rate"],
             )
-    return found
 
 
 async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
