@@ -163,6 +163,7 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
+    {http}
     upstream processes {{
         {upstreams}
     }}
@@ -170,6 +171,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://processes;
+            {location}
             add_header x-upstream $upstream_addr;  # who answered, the last of several
         }}
     }}
@@ -178,15 +180,20 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, *upstreams: Server) -> Iterator[Server]:
+def nginx(
+    directory: Path, *upstreams: Server, location: str = "", http: str = ""
+) -> Iterator[Server]:
     """An nginx that sends request after request to the next of `upstreams`, as it does unless told
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
+
+    `location` and `http` are lines of its configuration, for these two blocks.
     """
     port = free_port()
     home = directory / f"nginx-{port}"
     home.mkdir()
     listed = "\n        ".join(f"server 127.0.0.1:{s.port};" for s in upstreams)
-    (home / "nginx.conf").write_text(NGINX.format(port=port, upstreams=listed))
+    text = NGINX.format(port=port, upstreams=listed, location=location, http=http)
+    (home / "nginx.conf").write_text(text)
     # Debian keeps it where only root's PATH leads
     executable = shutil.which("nginx") or "/usr/sbin/nginx"
     args = [executable, "-p", str(home), "-c", "nginx.conf", "-e", "stderr"]
