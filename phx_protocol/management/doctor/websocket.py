@@ -111,10 +111,10 @@ async def idle_timeout(site: Site) -> Verdict:
             more = f" (--idle {ENOUGH + 5} shows more)" if site.idle < ENOUGH else ""
             return ok(f"open after {site.idle:g} s of silence{more}")
         lasted = time.monotonic() - started
-    return _ended(lasted, connection.close_code)
+    return ended(lasted, connection.close_code)
 
 
-def _ended(lasted: float, code: int | None) -> Verdict:
+def ended(lasted: float, code: int | None) -> Verdict:
     by_the_site = code == CloseCode.IDLE
     whom = "PHX_PROTOCOL['TIMEOUT'] of the site" if by_the_site else "a proxy"
     change = advice.SITE_TIMEOUT if by_the_site else advice.PROXY_TIMEOUT
