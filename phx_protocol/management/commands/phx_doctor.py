@@ -1,0 +1,103 @@
+"""manage.py phx_doctor: what a client meets at a site, and what to change about it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+if TYPE_CHECKING:
+    from phx_protocol.management.doctor import Finding
+
+#: status -> the style of its word
+STYLES = {"ok": "SUCCESS", "warning": "WARNING", "fault": "ERROR", "skipped": "NOTICE"}
+
+
+class Command(BaseCommand):
+    help = "Connects to a site as phoenix.js would, and tells what is wrong with it and what mends it."
+    # what it looks at may be another site
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("url", help="the mount, as in https://example.com/socket")
+        parser.add_argument(
+            "--param",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="a connect parameter; may be given several times",
+        )
+        parser.add_argument("--auth-token", help="what phoenix.js has as authToken")
+        parser.add_argument(
+            "--origin", help="the Origin of your pages (default: that of the URL)"
+        )
+        parser.add_argument(
+            "--idle",
+            type=float,
+            default=65.0,
+            metavar="SECONDS",
+            help="how long a silent connection is watched, and with it how long this takes "
+            "(default 65); what is closed within 30 is a fault, within 60 a warning",
+        )
+        parser.add_argument(
+            "--no-layer",
+            action="store_true",
+            help="these are not the settings of the site: leave out what needs them",
+        )
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="a list of {check, status, message, change}",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            from phx_protocol.management import doctor
+        except ImportError as error:
+            raise CommandError(
+                f"{error}: phx_doctor needs `pip install phx_protocol[doctor]`"
+            ) from error
+        if options["idle"] <= 0:
+            raise CommandError("--idle takes seconds above 0")
+        try:
+            mount = doctor.parse_mount(options["url"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        site = doctor.Site(
+            mount,
+            options["origin"] or doctor.own_origin(mount),
+            tuple(map(_pair, options["param"])),
+            options["auth_token"],
+            options["idle"],
+        )
+        without = frozenset({"layer"} if options["no_layer"] else ())
+        findings = asyncio.run(doctor.examine(site, without))
+        if options["json"]:
+            rows = [dataclasses.asdict(finding) for finding in findings]
+            self.stdout.write(json.dumps(rows, indent=2))
+        else:
+            self._print(findings, options["verbosity"])
+        faults = [f.check for f in findings if f.status is doctor.Status.FAULT]
+        if faults:
+            raise CommandError(f"{len(faults)} at fault: {', '.join(faults)}")
+
+    def _print(self, findings: list[Finding], verbosity: int) -> None:
+        width = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            if verbosity == 0 and finding.status in ("ok", "skipped"):
+                continue
+            word = getattr(self.style, STYLES[finding.status])(f"{finding.status:<8}")
+            self.stdout.write(f"{word} {finding.check:<{width}}  {finding.message}")
+            if finding.change:
+                self.stdout.write(textwrap.indent(finding.change, " " * 11))
+
+
+def _pair(param: str) -> tuple[str, str]:
+    name, separator, value = param.partition("=")
+    if not name or not separator:
+        raise CommandError(f"--param takes NAME=VALUE, not {param!r}")
+    return name, value

@@ -1,0 +1,87 @@
+"""What ``manage.py phx_doctor`` looks at: a site as its clients see it, one check a function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from phx_protocol.pubsub import get_pubsub
+
+from . import clock, layer, longpoll, websocket
+from .findings import Finding, Status, Trouble, Verdict, fault, skipped
+from .site import Site, own_origin, parse_mount
+
+__all__ = ["Finding", "Site", "Status", "examine", "own_origin", "parse_mount"]
+
+Stage = Mapping[str, Callable[[Site], Awaitable[Verdict]]]
+
+#: each is a row of stages; what comes after a stage that has a fault has nothing to stand on
+GROUPS: tuple[tuple[Stage, ...], ...] = (
+    (
+        {"websocket": websocket.path},
+        {
+            "origin": websocket.own_origin,
+            "foreign origin": websocket.foreign_origin,
+            "subprotocol": websocket.subprotocol,
+            "vsn 2.0.0": websocket.version_2,
+            "vsn 1.0.0": websocket.version_1,
+            "compression": websocket.compression,
+            "websocket delay": websocket.delay,
+            "idle timeout": websocket.idle_timeout,
+            "layer": layer.round_trip,
+        },
+    ),
+    (
+        {"long-poll": longpoll.opening},
+        {"long-poll delay": longpoll.delay},
+        {"long-poll connections": longpoll.connections},
+        {"long-poll window": longpoll.window},
+    ),
+    ({"clock": clock.skew},),
+)
+
+
+async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Finding]:
+    """What every check finds at `site`, in order; those named in `without` are skipped.
+
+    All groups run at once: it takes little longer than ``site.idle``.
+    """
+    try:
+        found = await asyncio.gather(*(_group(site, g, without) for g in GROUPS))
+    finally:
+        await get_pubsub().close()
+    return sum(found, [])
+
+
+async def _group(
+    site: Site, stages: tuple[Stage, ...], without: frozenset[str]
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for stage in stages:
+        missing = next((f.check for f in findings if f.blocks), None)
+        verdicts = await asyncio.gather(
+            *(
+                _verdict(site, check, missing, name in without)
+                for name, check in stage.items()
+            )
+        )
+        findings += map(Finding.of, stage, verdicts)
+    return findings
+
+
+async def _verdict(
+    site: Site,
+    check: Callable[[Site], Awaitable[Verdict]],
+    missing: str | None,
+    is_unwanted: bool,
+) -> Verdict:
+    if is_unwanted:
+        return skipped("not asked for")
+    if missing is not None:
+        return skipped(f"{missing!r} has to be in order first")
+    try:
+        return await check(site)
+    except Trouble as trouble:
+        return fault(str(trouble), trouble.change)
+    except Exception as error:  # the other checks have their say all the same
+        return fault(f"{type(error).__name__}: {error}")

@@ -1,0 +1,111 @@
+"""What to change: the words for an operator, by what was found. docs/doctor.md says why."""
+
+from __future__ import annotations
+
+_UPGRADE = """\
+The proxy does not pass the upgrade on. nginx, in the location of the socket:
+    proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection "upgrade";
+If there is no proxy, the server speaks no WebSocket: pip install websockets (for uvicorn)."""
+_NOT_THERE = """\
+Nothing is served there: is the URL the mount (PHX_PROTOCOL["SOCKETS"], PHX_PROTOCOL["WEBSOCKET"]),
+does the proxy send it to the ASGI server, and does that run get_phoenix_application()?"""
+_REFUSED = """\
+connect() of the Socket refuses: pass what your page connects with, --param token=... or
+--auth-token TOKEN. (uvicorn and Daphne also answer 403 where no WebSocket is served.)"""
+_REDIRECTED = (
+    "Browsers follow no redirect of a WebSocket: use the URL that it leads to."
+)
+_UNREACHABLE = """\
+The proxy does not reach the ASGI server: is it running, and is it where proxy_pass says?"""
+_BUSY = """\
+The site takes no more connections: it is going down, PHX_PROTOCOL["MAX_CONNECTIONS"] is
+reached, or the proxy has no server left. Start more processes."""
+_CRASHED = "connect() of the Socket, or CHECK_ORIGIN, crashed: see the log of the site."
+_DEAD = "Nobody answers: check the host, the port, the firewall and the certificate."
+
+#: the answer to a handshake -> what to do; None: there was none
+UPGRADE: dict[int | None, str] = {
+    None: _DEAD,
+    200: _UPGRADE,
+    301: _REDIRECTED,
+    302: _REDIRECTED,
+    307: _REDIRECTED,
+    308: _REDIRECTED,
+    400: _UPGRADE,
+    401: _REFUSED,
+    403: _REFUSED,
+    404: _NOT_THERE,
+    426: _UPGRADE,
+    500: _CRASHED,
+    502: _UNREACHABLE,
+    503: _BUSY,
+    504: _UNREACHABLE,
+}
+OTHER_STATUS = (
+    "That is no answer of this package: something before it refuses. See its log."
+)
+
+ORIGIN = """\
+The site takes another host for its own than its pages have. nginx:
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-Proto $scheme;  # and SECURE_PROXY_SSL_HEADER in the settings
+Pages of another host need CSRF_TRUSTED_ORIGINS or PHX_PROTOCOL["CHECK_ORIGIN"]."""
+FOREIGN_ORIGIN = """\
+Any page on the web can connect as its visitor. Take PHX_PROTOCOL["CHECK_ORIGIN"] (or check_origin
+of the Socket) off False, or name the origins of your pages there."""
+SUBPROTOCOL = """\
+Browsers fail this handshake. Is Sec-WebSocket-Protocol passed on both ways by the proxy? nginx does;
+others: allow the header. A middleware that accepts by itself must accept "phoenix"."""
+VSN = 'Clients of that version cannot connect: see PHX_PROTOCOL["SERIALIZERS"] of the site.'
+COMPRESSION = """\
+A broadcast is compressed once for each client: about twice the CPU and three times the memory.
+    uvicorn --ws-per-message-deflate false
+hypercorn and granian negotiate none. Keep it if bandwidth is what you lack."""
+BUFFERING = """\
+Something between holds messages back. nginx, in the location of the socket:
+    proxy_buffering off;
+    proxy_cache off;
+and neither proxy_limit_rate nor limit_rate; of a CDN or WAF, no inspection of whole responses."""
+CACHE = """\
+Something between caches answers that say "no-store": two clients would share a session. nginx:
+    proxy_cache off;
+and no proxy_ignore_headers Cache-Control; of a CDN, bypass its cache for the mount."""
+PROXY_TIMEOUT = """\
+phoenix.js speaks every 30 s. nginx, in the location of the socket:
+    proxy_read_timeout 75s;
+    proxy_send_timeout 75s;
+Of a load balancer it is the idle timeout (AWS: idle_timeout.timeout_seconds)."""
+SITE_TIMEOUT = """\
+phoenix.js speaks every 30 s: set PHX_PROTOCOL["TIMEOUT"] (or timeout of the Socket) to 60."""
+CAME_BACK = "The site closed it: was it restarted just now? Run this again."
+POLL_TIMEOUT = """\
+A poll waits for PHX_PROTOCOL["LONGPOLL"]["WINDOW"] seconds (10) and must be let. nginx:
+    proxy_read_timeout 75s;"""
+LONGPOLL_OFF = """\
+Where WebSockets are blocked clients have nothing else: PHX_PROTOCOL["LONGPOLL"] = True."""
+LOST_SESSION = """\
+Several processes serve the site and do not reach each other: with a channel layer in memory, or
+different ones, or different SECRET_KEYs. Give all of them the same Redis:
+    CHANNEL_LAYERS = {"default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": ["redis://127.0.0.1:6379/0"]}}}
+or run one process only. Broadcasts between the processes are lost as well."""
+IN_MEMORY = """\
+That is fine for one process only. For several, and for commands: channels_redis in CHANNEL_LAYERS.
+If these are not the settings of the site, give --no-layer."""
+NO_STATE = """\
+Is Redis running, and where CHANNEL_LAYERS (or PHX_PROTOCOL["STATE"]["HOSTS"]) says?"""
+NO_NODE = """\
+The site uses another Redis, database or prefix than these settings (its layer may be in memory).
+Run this with the settings of the site, or with --no-layer."""
+NO_ANSWER = """\
+The processes are known to the state but do not answer over the layer: do all have the same
+CHANNEL_LAYERS, and the same PHX_PROTOCOL["CHANNEL_LAYER"]?"""
+SOME_ANSWERS = """\
+A process that was killed is known until its lease ends (30 s): run this again. One that stays silent
+is stuck, or has another channel layer."""
+SLOW_LAYER = "Redis is far away or overloaded, or the processes are: look at redis-cli --latency."
+SKEW = """\
+Tokens have ages and leases have times: run an NTP client (timedatectl set-ntp true) on both."""

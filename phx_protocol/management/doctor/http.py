@@ -1,0 +1,53 @@
+"""HTTP requests, each over a TCP connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .site import Site
+
+#: seconds that an ordinary request may take
+PATIENCE = 10.0
+
+
+class Response(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+async def request(
+    site: Site,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE,
+) -> Response:
+    """The answer to one request. Raises OSError (TimeoutError after `timeout` seconds of
+    silence), HTTPException for what is no HTTP."""
+    return await asyncio.to_thread(
+        _request, site, method, target, body, headers or {}, timeout
+    )
+
+
+def _request(
+    site: Site,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout: float,
+) -> Response:
+    kind = http.client.HTTPSConnection if site.has_tls else http.client.HTTPConnection
+    connection = kind(site.mount.hostname or "", site.mount.port, timeout=timeout)
+    try:
+        everything = {"Connection": "close", "User-Agent": "phx_doctor", **headers}
+        connection.request(method, target, body or None, everything)
+        answer = connection.getresponse()
+        return Response(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()

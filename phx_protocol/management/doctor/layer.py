@@ -1,0 +1,91 @@
+"""The check of the channel layer: asks the site's processes for the doctor's own socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from phx_protocol.exceptions import StateError
+from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
+from phx_protocol.introspection.queries import PATIENCE
+from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.relay import NoAnswer
+
+from . import advice
+from .findings import Verdict, fault, ok, warning
+from .line import line
+from .site import Site
+
+#: seconds after which a round trip is slow
+SLOW = 0.5
+#: sockets that a process is asked for
+LIMIT = 10_000
+
+
+class Told(NamedTuple):
+    """What the processes say: how long each took (None: it says nothing), and their sockets."""
+
+    took: list[float | None]
+    sockets: set[str]
+
+
+async def round_trip(site: Site) -> Verdict:
+    """Opens a socket, and looks for one that comes and goes with it."""
+    if sees_only_itself():
+        return warning("in memory, by these settings", advice.IN_MEMORY)
+    try:
+        before = await _ask_all()
+        async with line(site):
+            during = await _until(lambda told: bool(told.sockets - before.sockets))
+        new = during.sockets - before.sockets
+        after = await _until(lambda told: bool(new - told.sockets)) if new else during
+    except StateError as error:
+        return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
+    return _judged(during, bool(new - after.sockets))
+
+
+def _judged(told: Told, knows_us: bool) -> Verdict:
+    times = [took for took in told.took if took is not None]
+    answer = f"{len(times)} of {len(told.took)} processes answer"
+    if not told.took:
+        return fault("no process of the site is known", advice.NO_NODE)
+    if not times:
+        return fault(answer, advice.NO_ANSWER)
+    if not knows_us:
+        return fault(f"{answer}, none of them has this connection", advice.NO_NODE)
+    if len(times) < len(told.took):
+        return warning(answer, advice.SOME_ANSWERS)
+    message = f"{answer}, the slowest in {max(times) * 1000:.0f} ms"
+    return warning(message, advice.SLOW_LAYER) if max(times) > SLOW else ok(message)
+
+
+async def _until(condition: Callable[[Told], bool]) -> Told:
+    """What they say when it meets `condition`, or when patience is over."""
+    end = time.monotonic() + PATIENCE
+    while not condition(told := await _ask_all()) and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+    return told
+
+
+async def _ask_all() -> Told:
+    answers = await asyncio.gather(*(_ask(node) for node in await alist_nodes()))
+    return Told([took for took, _ in answers], set().union(*(s for _, s in answers)))
+
+
+async def _ask(node: NodeInfo) -> tuple[float | None, set[str]]:
+    """How long `node` takes to tell of its sockets, and their ids."""
+    body = {"topic": None, "user": None, "limit": LIMIT}
+    relay = get_pubsub().relay
+    started = time.monotonic()
+    try:
+        if node.address is None:
+            raise NoAnswer("it is not on the channel layer")
+        answer = await relay.ask(
+            node.address, "list_sockets", body, patience=PATIENCE, timeout=PATIENCE
+        )
+    except NoAnswer:
+        return None, set()
+    took = time.monotonic() - started
+    return took, {socket["id"] for socket in answer["sockets"]}

@@ -1,0 +1,90 @@
+"""A WebSocket as phoenix.js opens it, and what it means when it does not open."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.typing import Origin, Subprotocol
+
+from phx_protocol.transports.trust import BEARER
+from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, REPLY, Message
+from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
+
+from . import advice
+from .findings import Trouble
+from .http import PATIENCE
+from .site import Site
+
+
+class Refused(Trouble):
+    """The handshake failed; `status` is the HTTP answer to it, None where there was none."""
+
+    def __init__(self, status: int | None, message: str) -> None:
+        super().__init__(message, advice.UPGRADE.get(status, advice.OTHER_STATUS))
+        self.status = status
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc  # browsers follow none
+
+
+@contextlib.asynccontextmanager
+async def line(
+    site: Site,
+    *,
+    origin: str | None = None,
+    vsn: str = "2.0.0",
+    auth_token: str | None = None,
+) -> AsyncIterator[ClientConnection]:
+    """An open connection that never speaks by itself. Raises Refused."""
+    token = auth_token or site.auth_token
+    opening = _Connect(
+        site.websocket(vsn),
+        origin=None if origin is None else Origin(origin),
+        subprotocols=(
+            None if token is None else [Subprotocol("phoenix"), _bearer(token)]
+        ),
+        user_agent_header="phx_doctor",
+        proxy=None,
+        open_timeout=PATIENCE,
+        close_timeout=1,
+        ping_interval=None,
+    )
+    try:
+        connection = await opening
+    except InvalidStatus as error:
+        status, headers = error.response.status_code, error.response.headers
+        body = (error.response.body or b"").decode(errors="replace").strip()
+        said = headers.get("Location") or body[:200]
+        raise Refused(status, f"answered {status} {said}".strip()) from error
+    except TimeoutError as error:
+        raise Refused(None, f"no answer in {PATIENCE:.0f} s") from error
+    except (OSError, EOFError, WebSocketException) as error:
+        raise Refused(None, str(error) or type(error).__name__) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _bearer(token: str) -> Subprotocol:
+    encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+    return Subprotocol(f"{BEARER}{encoded}")
+
+
+async def heartbeat(connection: ClientConnection, vsn: str = "2.0.0") -> None:
+    """Send one and wait for its reply. Raises DecodeError for a frame of another version,
+    ConnectionClosed."""
+    serializer = for_version(vsn, DEFAULT_SERIALIZERS)
+    assert serializer is not None
+    beat = Message(None, "1", HEARTBEAT_TOPIC, HEARTBEAT, {})
+    await connection.send(serializer.encode(beat))
+    while True:
+        reply = serializer.decode(await connection.recv())
+        if (reply.topic, reply.event, reply.ref) == (HEARTBEAT_TOPIC, REPLY, "1"):
+            return

@@ -1,0 +1,175 @@
+"""The checks of long-poll: a session, its requests over connections of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import itertools
+import json
+import time
+from typing import Any
+
+from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Message
+from phx_protocol.wire.serializers import V2JSONSerializer
+
+from . import advice
+from .findings import Trouble, Verdict, fault, ok, skipped
+from .http import PATIENCE, Response, request
+from .site import Site
+from .websocket import LATE
+
+#: requests of one session that shall reach every process there is
+REQUESTS = 8
+#: seconds that a poll is given to arrive before something is sent to it
+HEAD_START = 0.3
+
+WIRE = V2JSONSerializer()
+
+
+class NoSession(Trouble):
+    """The answer is none of long-poll; `status` is that of HTTP, or of the body."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message, advice.UPGRADE.get(status, advice.OTHER_STATUS))
+        self.status = status
+
+
+class Late(Trouble):
+    """An answer that could have been given at once was not."""
+
+    def __init__(self, what: str, took: float) -> None:
+        message = f"{what} takes {took:.1f} s: something between holds it back"
+        super().__init__(message, advice.BUFFERING)
+
+
+class Session:
+    """As phoenix.js has it. Everything raises NoSession, Late, OSError, HTTPException."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.token = ""
+        self._refs = itertools.count(1)
+
+    async def open(self, wait: float = 0.0) -> Session:
+        answer = await self.poll(wait)
+        if answer["status"] != 410 or not self.token:
+            reason = answer.get("reason", "")
+            raise NoSession(answer["status"], f"status {answer['status']} {reason}")
+        return self
+
+    async def poll(self, wait: float = 0.0) -> dict[str, Any]:
+        """One that may `wait` so many seconds for messages. Raises TimeoutError after these."""
+        answer = await self._ask("GET", wait=wait)
+        self.token = answer.get("token", self.token)
+        return answer
+
+    async def send_heartbeat(self) -> dict[str, Any]:
+        beat = Message(None, str(next(self._refs)), HEARTBEAT_TOPIC, HEARTBEAT, {})
+        frame = WIRE.encode(beat)
+        assert isinstance(frame, str)
+        return await self._ask("POST", frame.encode())
+
+    async def _ask(
+        self, method: str, body: bytes = b"", wait: float = 0.0
+    ) -> dict[str, Any]:
+        known = {"token": self.token} if self.token else {}
+        target = self.site.target("longpoll", vsn="2.0.0", **known)
+        headers = {"Content-Type": "application/x-ndjson"} if body else {}
+        if self.site.auth_token is not None:
+            headers["X-Phoenix-AuthToken"] = self.site.auth_token
+        started, timeout = time.monotonic(), wait or PATIENCE
+        try:
+            response = await request(self.site, method, target, body, headers, timeout)
+        except TimeoutError as error:
+            if wait:
+                raise
+            raise Late("an answer", timeout) from error
+        took = time.monotonic() - started
+        if took > LATE and not wait:
+            raise Late("an answer", took)
+        return _read(response)
+
+
+def _read(response: Response) -> dict[str, Any]:
+    try:
+        answer = json.loads(response.body)
+        if response.status == 200 and isinstance(answer["status"], int):
+            return dict(answer)
+    except (ValueError, LookupError, TypeError):
+        pass
+    said = response.body.decode(errors="replace").strip()[:100]
+    raise NoSession(response.status, f"answered {response.status} {said}")
+
+
+async def opening(site: Site) -> Verdict:
+    """Two sessions of the same URL, which no cache may make one."""
+    try:
+        # that they are late is for the next check to say
+        one = await Session(site).open(wait=PATIENCE)
+        two = await Session(site).open(wait=PATIENCE)
+    except NoSession as error:
+        if error.status != 404:
+            raise
+        return skipped("the site serves none (404)", advice.LONGPOLL_OFF)
+    except (OSError, http.client.HTTPException) as error:
+        return fault(str(error) or type(error).__name__, advice.UPGRADE[None])
+    if one.token == two.token:
+        return fault("two clients were given the same session", advice.CACHE)
+    return ok("sessions open")
+
+
+async def connections(site: Site) -> Verdict:
+    """A session whose every request may reach another process."""
+    session = await Session(site).open()
+    for number in range(1, REQUESTS + 1):
+        status = (await session.send_heartbeat())["status"]
+        if status != 200:
+            message = f"request {number} of a new session is answered {status}"
+            return fault(f"{message}: the session is lost", advice.LOST_SESSION)
+    missing = REQUESTS
+    while missing > 0:
+        answer = await session.poll()
+        if answer["status"] != 200:
+            message = f"a poll of a new session is answered {answer['status']}"
+            return fault(f"{message}: the session is lost", advice.LOST_SESSION)
+        missing -= len(answer["messages"])
+    return ok(f"a session lives on over {REQUESTS} connections")
+
+
+async def delay(site: Site) -> Verdict:
+    """How long a poll that waits takes to say that there is something."""
+    session = await Session(site).open()
+    poll = asyncio.create_task(session.poll(wait=2 * PATIENCE))
+    await asyncio.sleep(HEAD_START)
+    started = time.monotonic()
+    what = "the answer to a poll for which there is a message"
+    try:
+        sent, answer = await asyncio.gather(session.send_heartbeat(), poll)
+    except TimeoutError as error:
+        raise Late(what, 2 * PATIENCE) from error
+    took = time.monotonic() - started
+    if took > LATE:
+        raise Late(what, took)
+    if (sent["status"], answer["status"]) != (200, 200):
+        return ok("none, but the session is lost")  # which the next check is about
+    return ok(f"a poll says in {took * 1000:.0f} ms that there is a message")
+
+
+async def window(site: Site) -> Verdict:
+    """Whether a poll may wait as long as the site lets it."""
+    session = await Session(site).open()
+    started = time.monotonic()
+    try:
+        status = (await session.poll(wait=site.idle))["status"]
+    except TimeoutError:
+        return ok(f"a poll waits for {site.idle:g} s and more")
+    except NoSession as error:
+        status = error.status
+    except (OSError, http.client.HTTPException):
+        status = 0
+    waited = time.monotonic() - started
+    if status == 204:
+        return ok(f"a poll without messages is answered after {waited:.1f} s")
+    what = f"answered {status}" if status else "cut off"
+    message = f"a poll without messages is {what} after {waited:.1f} s"
+    return fault(message, advice.POLL_TIMEOUT)

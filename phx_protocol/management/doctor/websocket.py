@@ -1,0 +1,128 @@
+"""The checks of the WebSocket: is it there, who is let in, what is it like."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from phx_protocol.exceptions import DecodeError
+from phx_protocol.wire.reasons import CloseCode
+
+from . import advice
+from .findings import Verdict, fault, ok, skipped, warning
+from .http import PATIENCE
+from .line import Refused, heartbeat, line
+from .site import Site
+
+FOREIGN = "https://evil.example"
+#: seconds after which something between is held to keep a message back
+LATE = 2.0
+#: seconds between two heartbeats of phoenix.js, and for how long it is silent if one is lost
+HEARTBEAT_EVERY, ENOUGH = 30, 60
+
+
+async def path(site: Site) -> Verdict:
+    """Without an Origin, which has a check of its own."""
+    async with line(site):
+        return ok("upgraded with 101")
+
+
+async def own_origin(site: Site) -> Verdict:
+    try:
+        async with line(site, origin=site.origin):
+            return ok(f"{site.origin} is let in")
+    except Refused as refused:
+        return fault(f"pages of {site.origin} are refused: {refused}", advice.ORIGIN)
+
+
+async def foreign_origin(site: Site) -> Verdict:
+    try:
+        async with line(site, origin=FOREIGN):
+            return warning(f"{FOREIGN} is let in", advice.FOREIGN_ORIGIN)
+    except Refused as refused:
+        if refused.status == 403:
+            return ok(f"{FOREIGN} is refused with 403")
+        return warning(
+            f"{FOREIGN} is not refused with 403: {refused}", advice.OTHER_STATUS
+        )
+
+
+async def subprotocol(site: Site) -> Verdict:
+    """As phoenix.js's ``authToken`` travels; browsers fail when none of what they offered comes back."""
+    try:
+        async with line(site, auth_token=site.auth_token or "phx_doctor") as connection:
+            if connection.subprotocol == "phoenix":
+                return ok("of what an authToken offers, 'phoenix' comes back")
+            said = connection.subprotocol
+            return fault(f"{said!r} came back, not 'phoenix'", advice.SUBPROTOCOL)
+    except Refused as refused:
+        if site.auth_token is None and refused.status in (401, 403):
+            return skipped(
+                f"a made-up token was {refused}", "Pass a good one: --auth-token TOKEN"
+            )
+        return fault(f"with an authToken: {refused}", advice.SUBPROTOCOL)
+
+
+async def version_2(site: Site) -> Verdict:
+    return await _version(site, "2.0.0")
+
+
+async def version_1(site: Site) -> Verdict:
+    return await _version(site, "1.0.0")
+
+
+async def _version(site: Site, vsn: str) -> Verdict:
+    try:
+        async with line(site, vsn=vsn) as connection, asyncio.timeout(PATIENCE):
+            await heartbeat(connection, vsn)
+            return ok("a heartbeat is answered")
+    except (Refused, DecodeError, TimeoutError) as error:
+        return fault(f"a heartbeat of {vsn} is not answered: {error}", advice.VSN)
+
+
+async def compression(site: Site) -> Verdict:
+    async with line(site) as connection:
+        if connection.protocol.extensions:
+            return warning("permessage-deflate is negotiated", advice.COMPRESSION)
+        return ok("none, as it should be")
+
+
+async def delay(site: Site) -> Verdict:
+    async with line(site) as connection:
+        worst = 0.0
+        for _ in range(3):
+            started = time.monotonic()
+            async with asyncio.timeout(PATIENCE):
+                await heartbeat(connection)
+            worst = max(worst, time.monotonic() - started)
+    if worst > LATE:
+        return fault(f"a heartbeat is answered after {worst:.1f} s", advice.BUFFERING)
+    return ok(f"a heartbeat is answered in {worst * 1000:.0f} ms")
+
+
+async def idle_timeout(site: Site) -> Verdict:
+    """How long a connection lives on which nobody says anything."""
+    async with line(site) as connection:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(site.idle):
+                await connection.wait_closed()
+        except TimeoutError:
+            more = f" (--idle {ENOUGH + 5} shows more)" if site.idle < ENOUGH else ""
+            return ok(f"open after {site.idle:g} s of silence{more}")
+        lasted = time.monotonic() - started
+    return ended(lasted, connection.close_code)
+
+
+def ended(lasted: float, code: int | None) -> Verdict:
+    by_the_site = code == CloseCode.IDLE
+    whom = "PHX_PROTOCOL['TIMEOUT'] of the site" if by_the_site else "a proxy"
+    change = advice.SITE_TIMEOUT if by_the_site else advice.PROXY_TIMEOUT
+    if code not in (CloseCode.IDLE, 1006):
+        return warning(f"closed with {code} after {lasted:.1f} s", advice.CAME_BACK)
+    message = f"{whom} ends a silent connection after {lasted:.1f} s"
+    if lasted < HEARTBEAT_EVERY:
+        return fault(f"{message}: before a client's next heartbeat", change)
+    if round(lasted) < ENOUGH:
+        return warning(f"{message}: one late heartbeat and clients reconnect", change)
+    return ok(message)
