@@ -1,0 +1,20 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+import atexit
+
+from django.apps import AppConfig
+
+
+class PrometheusConfig(AppConfig):
+    name = "phx_protocol.contrib.prometheus"
+    label = "phx_prometheus"
+    verbose_name = "Phoenix Channels: metrics"
+
+    def ready(self) -> None:
+        from . import counters, gauges
+
+        counters.install()
+        gauges.install()
+        atexit.register(gauges.forget_this_process)
