@@ -42,8 +42,8 @@ class Room(Channel):
 
     @event("flood")
     async def flood(self, payload: Any) -> None:
-        for _ in range(20):
-            await self.push("water", {"drops": "~" * 1_000_000})
+        for _ in range(20):  # of what cannot be compressed well
+            await self.push("water", {"drops": os.urandom(500_000).hex()})
 
     @event("crash")
     async def crash(self, payload: Any) -> None:
@@ -56,6 +56,7 @@ class Room(Channel):
 class Doors(Socket):
     channels = {"room:*": Room}
     check_origin = False
+    outbound = {"seconds": 60}
 
     async def connect(self, params: dict[str, Any]) -> None:
         if "refuse" in params:

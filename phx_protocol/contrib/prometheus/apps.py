@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-
 from django.apps import AppConfig
 
 
@@ -17,4 +15,3 @@ class PrometheusConfig(AppConfig):
 
         counters.install()
         gauges.install()
-        atexit.register(gauges.forget_this_process)

@@ -7,13 +7,11 @@ way drifts for good with the first end that is not told.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
-from prometheus_client.multiprocess import mark_process_dead
 
 from ... import signals
 from ...pubsub.node import PubSub, extensions, serving_nodes
@@ -77,13 +75,16 @@ def sample() -> None:
 
 
 class Sampler:
-    """Samples while its node has sockets, and once when the last of them has gone."""
+    """Samples while its node has sockets, and at once when the last of them has gone.
+
+    A process that goes down has closed its sockets by then, and leaves nothing to the others.
+    """
 
     def __init__(self, node: PubSub) -> None:
         self._node = node
         self._timer: asyncio.Handle | None = None
 
-    def start(self) -> None:
+    def connected(self) -> None:
         if self._timer is None:
             self._timer = self._node.loop.call_soon(self._sample)
 
@@ -93,6 +94,12 @@ class Sampler:
         if self._node.sockets:
             self._timer = self._node.loop.call_later(SECONDS, self._sample)
 
+    def disconnected(self) -> None:
+        if not self._node.sockets:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._sample()
+
 
 #: where a node has its Sampler
 SAMPLER = "phx_protocol.contrib.prometheus"
@@ -100,16 +107,21 @@ SAMPLER = "phx_protocol.contrib.prometheus"
 
 def _connected(sender: Any, socket: Socket, result: str, **kwargs: Any) -> None:
     if result == "ok":
-        socket.pubsub.extension(SAMPLER).start()
+        socket.pubsub.extension(SAMPLER).connected()
+
+
+def _disconnected(sender: Any, socket: Socket, **kwargs: Any) -> None:
+    socket.pubsub.extension(SAMPLER).disconnected()
+
+
+RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
+    signals.socket_connected: _connected,
+    signals.socket_disconnected: _disconnected,
+}
 
 
 def install() -> None:
     """Sample from the next connection on; once more does no harm."""
     extensions[SAMPLER] = Sampler
-    signals.socket_connected.connect(_connected)
-
-
-def forget_this_process() -> None:
-    """A process that ends has no sockets: for the others, with PROMETHEUS_MULTIPROC_DIR."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+    for signal, receiver in RECEIVERS.items():
+        signal.connect(receiver)
