@@ -46,8 +46,8 @@ class Signal(dispatch.Signal):
         super().connect(receiver, *args, **kwargs)
 
 
-# Their senders are the classes that are concerned: of the socket, the channel, the presence.
-# Those of the last six are None.
+# Their senders are the classes that are concerned: of the socket, the channel, the presence;
+# None from ``broadcast_sent`` on.
 
 #: ``Socket.connect`` has decided: socket, transport, serializer (its class's name), duration,
 #: result ("ok", "refused", "crashed")
@@ -88,3 +88,6 @@ layer_recovered = Signal()
 #: as the two above, of the state
 state_failed = Signal()
 state_recovered = Signal()
+#: something was refused, or a connection closed by us: reason (a ``Refusal``, a ``CloseCode``, or
+#: the HTTP status of a connection that was refused), as ``limits.refusals`` counts it
+refused = Signal()

@@ -409,6 +409,10 @@ class Socket:
     def has_joined(self, topic: str) -> bool:
         return topic in self._servers and self._servers[topic].channel is not None
 
+    def joined(self) -> list[Channel]:
+        """The channels that have joined."""
+        return [s.channel for s in list(self._servers.values()) if s.channel]
+
     def filtered(self, payload: Any) -> Any:
         """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""
         return filter_parameters(payload, self.options.filter_parameters)

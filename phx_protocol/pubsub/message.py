@@ -94,5 +94,18 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
         offset = item.get("offset")
         if offset is not None and Position.parse(offset) is None:
             raise Unreadable(f"the offset {offset!r:.100}")
-        told = offset, item.get("at"), item.get("headers")
+        told = offset, *_told(item)
         yield Broadcast(topic, event, raw, *told), item.get("from")
+
+
+def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
+    """When the broadcast was sent, and its headers. Raises Unreadable."""
+    at, headers = item.get("at"), item.get("headers")
+    if at is not None and not isinstance(at, (int, float)):
+        raise Unreadable(f"at is a number, not {at!r:.100}")
+    is_text = isinstance(headers, dict) and all(
+        isinstance(text, str) for pair in headers.items() for text in pair
+    )
+    if headers is not None and not is_text:
+        raise Unreadable(f"headers are a dict of str, not {headers!r:.100}")
+    return at, headers
