@@ -6,6 +6,7 @@ at once. What nginx has in its location is what docs/doctor.md says, but for wha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import io
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -63,7 +64,9 @@ class Case(NamedTuple):
     change: str = ""
     layer: str = "pubsub"
     http: str = ""
-    settings_db: int | None = None
+    #: what the settings of the doctor have, where it is not what the site has
+    db: str = "13"
+    doctors_layer: str = "pubsub"
 
 
 def but(text: str, new: str = "", of: str = WELL) -> str:
@@ -105,7 +108,10 @@ CASES = {
         "Sec-WebSocket-Protocol",
     ),
     "settings of another site": Case(
-        WELL, "layer", "Run this with the settings of the site", settings_db=14
+        WELL, "layer", "Run this with the settings of the site", db="14"
+    ),
+    "another layer on the same Redis": Case(
+        WELL, "layer", "do not answer over the layer", doctors_layer="core"
     ),
 }
 BROKEN = [name for name in CASES if name != "well"]
@@ -126,15 +132,13 @@ class Report(NamedTuple):
         return [f["check"] for f in self.findings if f["status"] in statuses]
 
 
-def doctor(*args: str, redis_url: str = "") -> Report:
-    """``phx_doctor`` in a process of its own, with the settings of the site."""
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
-    if redis_url:
-        env["PHX_REDIS_URL"] = redis_url
+def doctor(*args: str, **env: str) -> Report:
+    """``phx_doctor`` in a process of its own, with the settings of the site but for `env`."""
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
     done = subprocess.run(
         [sys.executable, "-m", "django", "phx_doctor", *args],
         cwd=servers.ROOT,
-        env=env,
+        env={**os.environ, **settings, **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -190,13 +194,14 @@ def reports(
         home.mkdir()
         lines = {"location": case.location, "http": HTTP + case.http}
         with servers.nginx(home, *processes[case.layer], **lines) as nginx:
-            db = case.settings_db
-            url = site_url if db is None else site_url.replace("/13", f"/{db}")
-            return doctor(
-                f"http://{nginx.address}/socket",
-                *("--idle", IDLE, "--json"),
-                redis_url=url if case.layer == "pubsub" else "",
-            )
+            url = f"http://{nginx.address}/socket"
+            if case.layer == "memory":
+                return doctor(url, "--idle", IDLE, "--json")
+            env = {
+                "PHX_REDIS_URL": site_url.replace("/13", f"/{case.db}"),
+                "PHX_LAYER": case.doctors_layer,
+            }
+            return doctor(url, "--idle", IDLE, "--json", **env)
 
     with ThreadPoolExecutor(len(CASES)) as pool:
         return dict(zip(CASES, pool.map(examine, CASES), strict=True))
@@ -282,7 +287,7 @@ def test_a_site_that_is_not_there_is_said_so() -> None:
 def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
     nowhere = f"redis://127.0.0.1:{servers.free_port()}/0"
     args = (f"{mount}/socket", "--idle", "0.5", "--json")
-    report = doctor(*args, redis_url=nowhere)
+    report = doctor(*args, PHX_REDIS_URL=nowhere)
     (layer,) = [f for f in report.findings if f["check"] == "layer"]
     assert layer["status"] == "fault"
     assert "Is Redis running" in layer["change"]
@@ -380,6 +385,50 @@ def test_a_mount_is_known_by_any_of_its_urls(url: str) -> None:
     assert site(url).origin == "http://a"
 
 
+@contextlib.asynccontextmanager
+async def slowly(port: int, seconds: float) -> AsyncIterator[str]:
+    """A proxy on the way to `port` that passes everything on after so many `seconds`."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await asyncio.sleep(seconds)
+            writer.write(data)
+        writer.close()
+
+    async def connected(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        there = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/socket"
+
+
+@pytest.mark.parametrize(
+    "check, name", [(websocket.delay, "websocket"), (longpoll.delay, "longpoll")]
+)
+async def test_a_proxy_that_holds_messages_back_is_found(
+    processes: dict[str, list[servers.Server]],
+    monkeypatch: pytest.MonkeyPatch,
+    check: Callable[[Site], Awaitable[Verdict]],
+    name: str,
+) -> None:
+    monkeypatch.setattr(websocket, "LATE", 0.5)
+    monkeypatch.setattr(longpoll, "LATE", 0.5)
+    port = processes["memory"][0].port
+    async with slowly(port, 0.01) as url:
+        assert (await check(site(url))).status is Status.OK
+    async with slowly(port, 0.3) as url:  # there and back
+        try:
+            verdict = await check(site(url))
+        except longpoll.Late as late:
+            assert "proxy_buffering off" in late.change
+        else:
+            assert verdict.status is Status.FAULT
+            assert "proxy_buffering off" in verdict.change
+
+
 @contextlib.contextmanager
 def answering(date: float, status: int = 404, body: bytes = b"") -> Iterator[str]:
     """A server that answers every request so, with this time in its header Date."""
@@ -416,5 +465,5 @@ async def test_a_clock_that_is_off_is_said_so(off: float, said: str) -> None:
 
 async def test_an_answer_that_is_none_of_long_poll_is_shown() -> None:
     with answering(0, 200, b"<html>Welcome!</html>") as url:
-        with pytest.raises(longpoll.NoSession, match="answered 200 <html>Welcome!"):
+        with pytest.raises(longpoll.NoSession, match="answered 200 Welcome!"):
             await longpoll.opening(site(url))

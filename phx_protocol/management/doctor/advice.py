@@ -25,24 +25,23 @@ reached, or the proxy has no server left. Start more processes."""
 _CRASHED = "connect() of the Socket, or CHECK_ORIGIN, crashed: see the log of the site."
 _DEAD = "Nobody answers: check the host, the port, the firewall and the certificate."
 
-#: the answer to a handshake -> what to do; None: there was none
-UPGRADE: dict[int | None, str] = {
+#: the status of an answer that is none of ours -> what to do; None: there was no answer
+ANSWER: dict[int | None, str] = {
     None: _DEAD,
-    200: _UPGRADE,
     301: _REDIRECTED,
     302: _REDIRECTED,
     307: _REDIRECTED,
     308: _REDIRECTED,
-    400: _UPGRADE,
     401: _REFUSED,
     403: _REFUSED,
     404: _NOT_THERE,
-    426: _UPGRADE,
     500: _CRASHED,
     502: _UNREACHABLE,
     503: _BUSY,
     504: _UNREACHABLE,
 }
+#: the same of an answer to a handshake
+UPGRADE = {**ANSWER, 200: _UPGRADE, 400: _UPGRADE, 426: _UPGRADE}
 OTHER_STATUS = (
     "That is no answer of this package: something before it refuses. See its log."
 )
@@ -62,7 +61,7 @@ VSN = 'Clients of that version cannot connect: see PHX_PROTOCOL["SERIALIZERS"] o
 COMPRESSION = """\
 A broadcast is compressed once for each client: about twice the CPU and three times the memory.
     uvicorn --ws-per-message-deflate false
-hypercorn and granian negotiate none. Keep it if bandwidth is what you lack."""
+Daphne and granian negotiate none. Keep it if bandwidth is what you lack."""
 BUFFERING = """\
 Something between holds messages back. nginx, in the location of the socket:
     proxy_buffering off;

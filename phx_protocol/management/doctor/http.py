@@ -7,6 +7,8 @@ import http.client
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from django.utils.html import strip_tags
+
 from .site import Site
 
 #: seconds that an ordinary request may take
@@ -17,6 +19,11 @@ class Response(NamedTuple):
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+
+
+def said(body: bytes) -> str:
+    """What an error page says, in short."""
+    return " ".join(strip_tags(body.decode(errors="replace")).split())[:100]
 
 
 async def request(

@@ -16,7 +16,7 @@ from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
 
 from . import advice
 from .findings import Trouble
-from .http import PATIENCE
+from .http import PATIENCE, said
 from .site import Site
 
 
@@ -59,9 +59,8 @@ async def line(
         connection = await opening
     except InvalidStatus as error:
         status, headers = error.response.status_code, error.response.headers
-        body = (error.response.body or b"").decode(errors="replace").strip()
-        said = headers.get("Location") or body[:200]
-        raise Refused(status, f"answered {status} {said}".strip()) from error
+        more = headers.get("Location") or said(error.response.body or b"")
+        raise Refused(status, f"answered {status} {more}".strip()) from error
     except TimeoutError as error:
         raise Refused(None, f"no answer in {PATIENCE:.0f} s") from error
     except (OSError, EOFError, WebSocketException) as error:

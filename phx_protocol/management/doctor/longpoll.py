@@ -14,7 +14,7 @@ from phx_protocol.wire.serializers import V2JSONSerializer
 
 from . import advice
 from .findings import Trouble, Verdict, fault, ok, skipped
-from .http import PATIENCE, Response, request
+from .http import PATIENCE, Response, request, said
 from .site import Site
 from .websocket import LATE
 
@@ -30,7 +30,7 @@ class NoSession(Trouble):
     """The answer is none of long-poll; `status` is that of HTTP, or of the body."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message, advice.UPGRADE.get(status, advice.OTHER_STATUS))
+        super().__init__(message, advice.ANSWER.get(status, advice.OTHER_STATUS))
         self.status = status
 
 
@@ -54,7 +54,8 @@ class Session:
         answer = await self.poll(wait)
         if answer["status"] != 410 or not self.token:
             reason = answer.get("reason", "")
-            raise NoSession(answer["status"], f"status {answer['status']} {reason}")
+            message = f"answered with the status {answer['status']} {reason}"
+            raise NoSession(answer["status"], message.strip())
         return self
 
     async def poll(self, wait: float = 0.0) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def _read(response: Response) -> dict[str, Any]:
             return dict(answer)
     except (ValueError, LookupError, TypeError):
         pass
-    said = response.body.decode(errors="replace").strip()[:100]
-    raise NoSession(response.status, f"answered {response.status} {said}")
+    more = response.headers.get("Location") or said(response.body)
+    raise NoSession(response.status, f"answered {response.status} {more}".strip())
 
 
 async def opening(site: Site) -> Verdict:
@@ -112,7 +113,7 @@ async def opening(site: Site) -> Verdict:
             raise
         return skipped("the site serves none (404)", advice.LONGPOLL_OFF)
     except (OSError, http.client.HTTPException) as error:
-        return fault(str(error) or type(error).__name__, advice.UPGRADE[None])
+        return fault(str(error) or type(error).__name__, advice.ANSWER[None])
     if one.token == two.token:
         return fault("two clients were given the same session", advice.CACHE)
     return ok("sessions open")
