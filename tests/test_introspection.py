@@ -225,7 +225,7 @@ async def test_the_history_of_a_topic_is_told(client: Any) -> None:
     assert history is not None
     assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
     assert (history.kept, history.offset[-2:]) == (5, "-7")
-    assert await look.ahistory("room:one") is None
+    assert await look.ahistory("unmatched:topic") is None
 
 
 async def test_one_socket_is_closed_by_its_own_id(client: Any) -> None:

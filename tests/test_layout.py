@@ -15,6 +15,8 @@ PACKAGE = Path(phx_protocol.__file__).parent
 ORDER = [
     "exceptions",
     "logs",
+    "event_log",
+    "signals",
     "outage",
     "conf",
     "filters",

@@ -71,13 +71,13 @@ class SocketInfo:
 @dataclasses.dataclass(frozen=True)
 class HistoryInfo:
     """What is kept of a topic: `kept` broadcasts of the `size` there may be, of `events` (None:
-    all), for `ttl` seconds; `offset` is the place of the last one."""
+    all), for `ttl` seconds; `offset` is the place of the last one there was, if any."""
 
     size: int
     ttl: float
     events: list[str] | None
     kept: int
-    offset: str
+    offset: str | None
 
 
 def made(info: type[Info], told: dict[str, Any]) -> Info:

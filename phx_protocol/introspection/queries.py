@@ -18,7 +18,7 @@ from ..pubsub import PubSub, blocking, get_pubsub
 from ..pubsub.node import is_in_memory
 from ..pubsub.relay import NoAnswer
 from ..socket import history_of, known_sockets
-from ..state import backend
+from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
 from .report import REPORT, Report
 
@@ -109,7 +109,8 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     state = get_pubsub().heartbeat.state
     position, items = await state.since(topic, 0, kept.ttl, partial=True)
     events = None if kept.events is None else sorted(kept.events)
-    return HistoryInfo(kept.size, kept.ttl, events, len(items), str(position))
+    offset = None if position == NOWHERE else str(position)
+    return HistoryInfo(kept.size, kept.ttl, events, len(items), offset)
 
 
 def sees_only_itself() -> bool:

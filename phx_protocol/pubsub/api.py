@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,7 @@ def _message(topic: str, event: str, payload: Any) -> Broadcast:
         raise TypeError(
             f"topic and event are strings, not {topic!r:.100} and {event!r:.100}"
         )
-    return Broadcast(topic, event, json.encode_payload(payload))
+    return Broadcast(topic, event, json.encode_payload(payload), None, time.time())
 
 
 def _channel_id(sender: ReplyRef | str) -> str:

@@ -21,6 +21,7 @@ import phx_protocol
 from ..exceptions import StateError, StateRefused
 from ..logs import get_logger
 from ..outage import Outage
+from ..signals import state_failed, state_recovered
 from ..state import State, get_state
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Heartbeat:
             logger,
             "the state fails, presences and histories stay in this process",
             "the state works again",
+            state_failed,
+            state_recovered,
         )
         #: awaited at every beat; each may raise StateError
         self.duties: list[Callable[[], Awaitable[None]]] = []

@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import secrets
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from ..conf import options
 from ..logs import get_logger
 from ..outage import Outage
+from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
 from ..socket import history_of
 from ..wire import json
 from ..wire.messages import Broadcast
@@ -69,6 +71,8 @@ class PubSub:
             logger,
             "the channel layer fails, broadcasts stay in this process",
             "the channel layer works again",
+            layer_failed,
+            layer_recovered,
         )
         self.report = self.outage.report
         self.groups = Groups(self.layer, self.report)
@@ -200,7 +204,11 @@ class PubSub:
         self, broadcast: Broadcast, sender: ChannelServer | None, from_id: str | None
     ) -> asyncio.Future[None] | None:
         """Deliver here and hand to the publisher; returns what is done when the layer took it."""
-        history = history_of(broadcast.topic)
+        topic, event = broadcast.topic, broadcast.event
+        if broadcast_sent.receivers:
+            size = len(memoryview(broadcast.payload))
+            broadcast_sent.emit(None, topic=topic, event=event, size=size)
+        history = history_of(topic)
         if history is not None and history.keeps(broadcast):
             from_id = sender.id if sender is not None else from_id
             return await self.ordered.broadcast(history, broadcast, from_id)
@@ -241,6 +249,14 @@ class PubSub:
         delivered = self.registry.deliver(broadcast, sender, from_id, strict)
         self._delivered += delivered
         self.traffic.add(broadcast.topic, delivered)
+        if broadcast_delivered.receivers:
+            broadcast_delivered.emit(
+                None,
+                topic=broadcast.topic,
+                event=broadcast.event,
+                subscribers=delivered,
+                latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
+            )
 
     async def take_turns(self) -> None:
         """Give the loop a turn after every thousand deliveries."""
