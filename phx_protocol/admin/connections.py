@@ -13,8 +13,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
-from django.http import HttpRequest
-from django.http import HttpResponse as Response
+from django.http import HttpRequest, HttpResponse
 
 from ..introspection import SocketInfo, list_sockets
 from ..introspection.queries import LIMIT
@@ -52,7 +51,7 @@ class ConnectionAdmin(LiveAdmin):
 
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
-    ) -> Response:
+    ) -> HttpResponse:
         query, user = request.GET.get("q", ""), request.GET.get("user") or None
         sockets = list_sockets(user=user)
         of = f" of {_named(user, sockets)}" if user else ""
@@ -68,7 +67,7 @@ class ConnectionAdmin(LiveAdmin):
             context["disconnect_user"] = url
         return self.render(request, "connections", context)
 
-    def disconnect_view(self, request: HttpRequest, object_id: str) -> Response:
+    def disconnect_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         id = str(unquote(object_id))
         found = [socket for socket in list_sockets() if socket.id == id]
         called = f"the connection {id}"
@@ -77,7 +76,7 @@ class ConnectionAdmin(LiveAdmin):
         action = functools.partial(disconnect_socket, id)
         return self._disconnect(request, Connection(id=id), called, found, action)
 
-    def disconnect_user_view(self, request: HttpRequest, user: str) -> Response:
+    def disconnect_user_view(self, request: HttpRequest, user: str) -> HttpResponse:
         key = str(unquote(user))
         found = list_sockets(user=key)
         more = "at least " if is_cut(found) else ""
@@ -94,7 +93,7 @@ class ConnectionAdmin(LiveAdmin):
         called: str,
         found: list[SocketInfo],
         action: Callable[[], None],
-    ) -> Response:
+    ) -> HttpResponse:
         back = self._back(request)
         if request.method == "POST":
             return self.act(request, action, on, f"Disconnected {called}.", back)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
-from django.http import HttpResponse as Response
+from django.http import HttpRequest, HttpResponse
 
 from ..introspection import list_nodes
 from ..models import Node
@@ -17,7 +16,7 @@ from .live import LiveAdmin, moment, sight
 class NodeAdmin(LiveAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
-    ) -> Response:
+    ) -> HttpResponse:
         nodes = [(node, moment(node.started_at)) for node in list_nodes()]
         context = {"title": "Nodes", "nodes": nodes, "sight": sight()}
         return self.render(request, "nodes", context)

@@ -8,9 +8,7 @@ from typing import Any
 
 import msgspec
 from django.contrib import admin, messages
-from django.http import HttpRequest
-from django.http import HttpResponse as Response
-from django.http import HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from .. import introspection
 from ..exceptions import PhxError
@@ -75,7 +73,7 @@ class TopicAdmin(LiveAdmin):
 
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
-    ) -> Response:
+    ) -> HttpResponse:
         query, order = request.GET.get("q", ""), request.GET.get("o", "topic")
         told = introspection.list_topics()
         rates = introspection.busiest_topics() if order == "-rate" else {}
@@ -114,7 +112,7 @@ class TopicAdmin(LiveAdmin):
         object_id: str,
         form_url: str = "",
         extra_context: Any = None,
-    ) -> Response:
+    ) -> HttpResponse:
         topic = topic_at(object_id)
         presences = introspection.list_presences(topic)
         details = introspection.describe_topics([topic])
@@ -139,7 +137,7 @@ class TopicAdmin(LiveAdmin):
             "topic": topic,
             "subscribers": _subscribers(topic),
             "sight": sight(),
-            "change_url": self._address("change", topic),
+            "back": self._address("change", topic),
             "log_url": self._address("history", topic),
             "broadcast_url": may(request, "broadcast_topic")
             and self._address("broadcast", topic),
@@ -151,7 +149,7 @@ class TopicAdmin(LiveAdmin):
 
     # ---------------------------------------------------------------- the actions
 
-    def broadcast_view(self, request: HttpRequest, object_id: str) -> Response:
+    def broadcast_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The form, then what will be sent, which is to be confirmed."""
         topic = topic_at(object_id)
         posted = request.POST if request.method == "POST" else None
@@ -179,18 +177,18 @@ class TopicAdmin(LiveAdmin):
             form.add_error(None, f"{event} did not reach all processes: {error}.")
             done = f"{done} But this failed: {error}."
         else:
-            messages.success(request, f"{event} was broadcast on {topic}.")
+            messages.success(request, f"Broadcast {event} on {topic}.")
         self.log_change(request, Topic(topic=topic), done)
         return form.is_valid()
 
-    def close_view(self, request: HttpRequest, object_id: str) -> Response:
+    def close_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         topic = topic_at(object_id)
         context = self._about(request, topic)
         if request.method == "POST":
             clients = counted(context["subscribers"], "client")
             done = f"Closed {topic}, which {clients} had joined."
             action = functools.partial(close_topic, topic)
-            on, then = Topic(topic=topic), context["change_url"]
+            on, then = Topic(topic=topic), context["back"]
             return self.act(request, action, on, done, then)
         return self.render(request, "close", {**context, "title": f"Close {topic}?"})
 
@@ -217,5 +215,5 @@ def _subscribers(topic: str) -> int:
 
 def _present(key: str, presence: dict[str, Any]) -> dict[str, Any]:
     metas = presence["metas"]
-    text = msgspec.json.format(json.encode(metas), indent=2).decode()
-    return {"key": key, "count": len(metas), "metas": text}
+    lines = [msgspec.json.format(json.encode(meta), indent=0) for meta in metas]
+    return {"key": key, "count": len(metas), "metas": b"\n".join(lines).decode()}

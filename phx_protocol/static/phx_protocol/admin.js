@@ -41,7 +41,7 @@ function keep(bar) {
     if (awaySince) changes.unshift("The server is back.");
     awaySince = null;
     bar.classList.remove("phx-away");
-    said.textContent = `Updated at ${time()}`;
+    said.textContent = `Updated at ${time()}.`;
     if (changes.length) news.textContent = changes.join(" ");
   }
 
@@ -65,6 +65,7 @@ function keep(bar) {
     refresh();
   });
   document.addEventListener("visibilitychange", refresh);
+  said.textContent = `Updated at ${time()}.`;
   bar.hidden = false;
   timer = setTimeout(refresh, every);
 }
