@@ -39,7 +39,7 @@ class BroadcastForm(forms.Form):
         try:
             payload = json.decode(typed)
         except DecodeError as error:
-            raise forms.ValidationError(f"This is {error}{_place(error, typed)}.")
+            raise forms.ValidationError(f"This is {_with_place(str(error), typed)}.")
         if not isinstance(payload, dict):
             raise forms.ValidationError(
                 'The payload must be a JSON object, as in {"body": "hello"}.'
@@ -51,11 +51,12 @@ class BroadcastForm(forms.Form):
         return payload
 
 
-def _place(error: DecodeError, typed: str) -> str:
-    """Where in the lines of the field the byte is that the error names."""
-    found = re.search(r"\(byte (\d+)\)", str(error))
+def _with_place(error: str, typed: str) -> str:
+    """`error` with the line and the column, in the field, of the byte that it names."""
+    found = re.search(r" \(byte (\d+)\)", error)
     if found is None:
-        return ""
+        return error
     before = typed.encode()[: int(found[1])].decode(errors="ignore")
     lines = before.replace("\r\n", "\n").split("\n")
-    return f", in line {len(lines)}, column {len(lines[-1]) + 1}"
+    place = f" in line {len(lines)}, column {len(lines[-1]) + 1}"
+    return error.replace(found[0], place)

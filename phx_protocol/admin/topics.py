@@ -120,8 +120,8 @@ class TopicAdmin(LiveAdmin):
             **self._about(request, topic),
             "title": topic or "(empty)",
             "details": details.get(topic, UNKNOWN),
-            "presences": [_present(key, presences[key]) for key in presences][
-                :PRESENCES
+            "presences": [
+                _present(key, presences[key]) for key in sorted(presences)[:PRESENCES]
             ],
             "more_presences": max(0, len(presences) - PRESENCES),
             "history": introspection.history(topic),

@@ -17,7 +17,8 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: 
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
-from phx_protocol import Channel, History, Presence, Socket  # noqa: E402
+from phx_protocol import Channel, History, Presence, Socket, event  # noqa: E402
+from phx_protocol.admin import live  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 
 #: who may sign in with their own name as the password, and what they may do
@@ -29,24 +30,28 @@ STAFF = {
 }
 
 
+live.REFRESH = 0.5  # type: ignore[assignment]
+
+
 class RoomPresence(Presence):
     name = "rooms"
-
-
-class RoomChannel(Channel):
-    presence = RoomPresence
-    history = History(size=20, ttl=300, events={"new_msg"})
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-    def presence_meta(self) -> dict[str, Any]:
-        return {"device": self.params.get("device", "desk")}
 
 
 class QuietChannel(Channel):
     async def join(self, payload: Any) -> Any:
         return "ok"
+
+    @event("ask")
+    async def ask(self, payload: Any) -> Any:
+        return "ok"
+
+
+class RoomChannel(QuietChannel):
+    presence = RoomPresence
+    history = History(size=20, ttl=300, events={"new_msg"})
+
+    def presence_meta(self) -> dict[str, Any]:
+        return {"device": self.params.get("device", "desk")}
 
 
 class VisitorSocket(Socket):

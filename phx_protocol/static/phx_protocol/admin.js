@@ -133,6 +133,10 @@ function told(what, rows) {
   return [`${what}: ${names.join(", ")}${more}.`];
 }
 
-const holdsFocus = (element) => element.contains(document.activeElement);
+function holdsFocus(element) {
+  return element.contains(document.activeElement);
+}
 
-const time = () => new Date().toLocaleTimeString();
+function time() {
+  return new Date().toLocaleTimeString();
+}
