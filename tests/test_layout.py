@@ -41,11 +41,13 @@ ORDER = [
 ]
 RIM = [
     "__init__",
+    "admin",
     "apps",
     "checks",
     "contrib",
     "django_json",
     "management",
+    "models",
     "templatetags",
     "testing",
 ]

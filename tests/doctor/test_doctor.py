@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -34,7 +34,7 @@ from phx_protocol.management.doctor import (
     parse_mount,
     websocket,
 )
-from phx_protocol.management.doctor.findings import Status
+from phx_protocol.management.doctor.findings import Status, Verdict
 from tests import servers
 
 APPLICATION = "tests.doctor.asgi:application"
