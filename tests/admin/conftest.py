@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from django.test import Client
 
 from phx_protocol import Channel, History, Presence, Socket
 from phx_protocol.pubsub import get_pubsub
+from phx_protocol.socket import _history_of, mounted
 from phx_protocol.testing import TestChannel as JoinedChannel
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -60,7 +61,19 @@ class SeatSocket(Socket):
 
 
 @pytest.fixture
-async def open() -> AsyncIterator[Open]:
+def _these_channels_alone() -> Iterator[None]:
+    """Those of other tests have histories too, and ours takes every topic."""
+    others = dict(mounted)
+    mounted.clear()
+    _history_of.cache_clear()
+    yield
+    mounted.clear()
+    mounted.update(others)
+    _history_of.cache_clear()
+
+
+@pytest.fixture
+async def open(_these_channels_alone: None) -> AsyncIterator[Open]:
     """Opens a connection that has joined these topics, of a user if one is named."""
     opened: list[Connected] = []
 
