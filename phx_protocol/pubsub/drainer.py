@@ -53,6 +53,8 @@ class Drainer:
 
     def _switch(self, is_on: bool) -> None:
         self.is_on = is_on
+        # who has no sockets any more must still hear that it shall take up again
+        (self._node.hold if is_on else self._node.release)(self)
         self._node.heartbeat.beat_soon()  # which tells the other nodes
 
     def _done(self, task: asyncio.Task[int]) -> None:

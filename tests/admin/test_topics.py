@@ -175,12 +175,12 @@ async def test_hostile_names_are_text(open: Open, staff: Staff) -> None:
 async def test_the_page_shows_connections_presences_and_the_history(
     open: Open, staff: Staff
 ) -> None:
-    ada = await open("room:a", user="ada")
+    ada = await open("room:page", user="ada")
     await open("room:b", user="bob")
-    await Presence.track("room:a", "worker", {"says": "<b>hi</b> & bye"})
-    await abroadcast("room:a", "said", {})
+    await Presence.track("room:page", "worker", {"says": "<b>hi</b> & bye"})
+    await abroadcast("room:page", "said", {})
     client = await staff("view_topic", "view_connection")
-    page = await client.get(url("change", "room:a"))
+    page = await client.get(url("change", "room:page"))
     (connection,) = rows(page, "connections")
     assert connection[1] == "ada" and connection[3] == "websocket"
     assert re.fullmatch(r"[0-3] s ago", connection[5])
@@ -191,13 +191,12 @@ async def test_the_page_shows_connections_presences_and_the_history(
     assert len(present) == 2
     facts = text(html(page))
     assert "Kept 1 of at most 5 For 60 seconds Events said Offset" in facts
-    await Presence.untrack("room:a", "worker")
+    await Presence.untrack("room:page", "worker")
     await ada.close()
 
 
-async def test_presences_beyond_a_hundred_are_counted(
-    staff: Staff,
-) -> None:
+async def test_presences_beyond_a_hundred_are_counted(open: Open, staff: Staff) -> None:
+    await open()
     for n in range(103):
         await Presence.track("room:full", f"key {n}", {})
     page = await (await staff("view_topic")).get(url("change", "room:full"))
