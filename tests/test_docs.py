@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 
 import phx_protocol
 from phx_protocol.conf import LONGPOLL, STATE, Options
@@ -16,6 +17,7 @@ from phx_protocol.wire.reasons import CloseCode, Refusal
 
 PACKAGE = Path(phx_protocol.__file__).parent
 LIMITS = (PACKAGE.parent / "docs/limits.md").read_text()
+ADMIN = (PACKAGE.parent / "docs/admin.md").read_text()
 SHARED = (PACKAGE.parent / "docs/shared.md").read_text()
 
 
@@ -50,6 +52,18 @@ def test_every_status_of_long_poll_is_explained() -> None:
 
 def test_every_key_of_the_state_is_explained_and_no_other() -> None:
     assert table("The state", SHARED) == set(STATE)
+
+
+def test_every_permission_is_explained_and_no_other() -> None:
+    ours = apps.get_app_config("phx_protocol").get_models()
+    assert table("Permissions", ADMIN) == {
+        codename
+        for model in ours
+        for codename in (
+            f"view_{model._meta.model_name}",
+            *(codename for codename, _ in model._meta.permissions),
+        )
+    }
 
 
 def test_every_call_of_a_presence_is_explained() -> None:
