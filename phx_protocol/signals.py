@@ -56,7 +56,7 @@ socket_connected = Signal(event_log.CONNECTED)
 #: close code, None when there is none), reason, exception, duration (of the connection)
 socket_disconnected = Signal()
 #: ``Channel.join`` has decided: channel, payload, duration, result ("ok", "error", "refused"
-#: by what it asks of the user, "crashed")
+#: by what it asks of the user, "crashed"); one that is "ok" may still be cut off before it counts
 channel_joined = Signal(event_log.JOINED)
 #: an event of a client was handled: channel, event, payload, ref, duration, status (of the
 #: reply, None without one), exception (what ended the channel, or None)

@@ -360,14 +360,14 @@ class Socket:
                 await asyncio.gather(*(server.finish() for server in servers))
         finally:
             self.pubsub.sockets.ended(self)
-        signals.socket_disconnected.emit(
-            type(self),
-            socket=self,
-            code=code,
-            reason=reason,
-            exception=exception,
-            duration=time.time() - self.opened_at,
-        )
+            signals.socket_disconnected.emit(
+                type(self),
+                socket=self,
+                code=code,
+                reason=reason,
+                exception=exception,
+                duration=time.time() - self.opened_at,
+            )
 
     async def reload_user(self) -> None:
         """Have the user as the database has it now."""

@@ -141,6 +141,34 @@ async def test_without_a_drainer_the_server_goes_its_own_way(
         assert "DRAINING" not in running.logged()
 
 
+async def test_a_development_server_that_reloads_sends_its_pages_away(
+    tmp_path: Path,
+) -> None:
+    settings = tmp_path / "reload_settings.py"
+    settings.write_text("from tests.integration.drain_settings import *\n")
+    port = servers.free_port()
+    args = [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{port}"]
+    env = {"PYTHONPATH": f"{tmp_path}:{servers.ROOT}"}
+    env["DJANGO_SETTINGS_MODULE"] = "reload_settings"
+    with servers.run(args, port, tmp_path / "log", **env) as running:
+        async with Client(running.url) as client:
+            await client.join("busy:1")
+            await client.push("busy:1", "work", {"seconds": 1000})
+            await client.until("working")
+            closed = asyncio.create_task(client.closed())
+            while not closed.done():  # a change before its first look it does not see
+                settings.write_text(settings.read_text() + "A = 1\n")
+                await asyncio.wait({closed}, timeout=0.5)
+            assert closed.result() == 1012
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with contextlib.suppress(OSError, InvalidMessage, InvalidStatus):
+                    async with Client(running.url) as client:
+                        assert (await client.join("busy:1"))[0] == "ok"
+                        break
+        assert "Traceback" not in running.logged()
+
+
 WEBSOCKET = """
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
