@@ -104,6 +104,9 @@ async def test_all_of_a_user_are_disconnected(open: Open, staff: Staff) -> None:
     entry = await LogEntry.objects.aget()
     assert entry.object_id == f"all of user {ada.pk}"
     assert entry.change_message == "Disconnected 2 connections of ada."
+    # a connection has no page of its own, to which the recent actions could lead
+    index = await client.get("/admin/")
+    assert f"all of user {ada.pk}" in html(index)
 
 
 async def test_one_that_is_gone_is_said_to_be(open: Open, staff: Staff) -> None:
