@@ -313,6 +313,7 @@ async def test_nothing_is_asked_while_it_is_paused_hidden_or_text_is_selected(
     await heard_out(page)
 
 
+@pytest.mark.big
 async def test_the_page_outlives_a_server_that_is_away(
     site: Site, visit: Visit, console: list[str]
 ) -> None:

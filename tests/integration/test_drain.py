@@ -68,10 +68,10 @@ async def polling(http: httpx.AsyncClient, url: str) -> asyncio.Task[httpx.Respo
     ("server", "how"),
     [
         ("uvicorn", signal.SIGTERM),
-        ("uvicorn", signal.SIGINT),
+        pytest.param("uvicorn", signal.SIGINT, marks=pytest.mark.big),
         ("gunicorn", signal.SIGTERM),
         ("daphne", signal.SIGTERM),
-        ("daphne", signal.SIGINT),
+        pytest.param("daphne", signal.SIGINT, marks=pytest.mark.big),
     ],
 )
 async def test_a_process_that_is_told_to_end_drains_its_sockets(
@@ -113,7 +113,9 @@ async def test_a_process_that_is_told_to_end_drains_its_sockets(
         assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "daphne"])
+@pytest.mark.parametrize(
+    "server", ["uvicorn", pytest.param("daphne", marks=pytest.mark.big)]
+)
 async def test_a_second_signal_goes_straight_to_the_server(
     server: str, tmp_path: Path
 ) -> None:
@@ -127,7 +129,9 @@ async def test_a_second_signal_goes_straight_to_the_server(
             await ended(running)
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "daphne"])
+@pytest.mark.parametrize(
+    "server", ["uvicorn", pytest.param("daphne", marks=pytest.mark.big)]
+)
 async def test_without_a_drainer_the_server_goes_its_own_way(
     server: str, tmp_path: Path
 ) -> None:
