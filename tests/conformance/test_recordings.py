@@ -59,7 +59,14 @@ def replayed(
         }
     log = tmp_path_factory.mktemp(request.param) / "server.log"
     with servers.serve(server, log, **env) as running:
-        yield server, asyncio.run(replay_all(running.url))
+        results = asyncio.run(replay_all(running.url))
+    # join/limit_100 needs a server that is new and not busy with others: the replies to a hundred
+    # joins that are sent at once overtake each other else
+    for case in [c for c, found in results.items() if found and not is_known(c)]:
+        with servers.serve(server, log, **env) as fresh:
+            alone = replay.run_one(fresh.url, VECTORS[case], 2.0, asyncio.Semaphore(1))
+            results[case] = asyncio.run(alone)[1]
+    yield server, results
 
 
 async def replay_all(base: str) -> Results:
@@ -73,10 +80,6 @@ async def replay_all(base: str) -> Results:
             *(replay.run_one(base, v, 2.0, limit) for v in batch)
         ):
             results[case] = problems
-    # a machine that is busy with the others reorders what it can: once more, one at a time
-    for case in [c for c, found in results.items() if found and not is_known(c)]:
-        alone = asyncio.Semaphore(1)
-        results[case] = (await replay.run_one(base, VECTORS[case], 2.0, alone))[1]
     return results
 
 
