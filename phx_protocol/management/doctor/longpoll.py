@@ -15,8 +15,8 @@ from phx_protocol.wire.serializers import V2JSONSerializer
 from . import advice
 from .findings import Trouble, Verdict, fault, ok, skipped
 from .http import PATIENCE, Response, request, said
+from .late import Late, must_be_soon
 from .site import Site
-from .websocket import LATE
 
 #: requests of one session that shall reach every process there is
 REQUESTS = 8
@@ -32,14 +32,6 @@ class NoSession(Trouble):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message, advice.ANSWER.get(status, advice.OTHER_STATUS))
         self.status = status
-
-
-class Late(Trouble):
-    """An answer that could have been given at once was not."""
-
-    def __init__(self, what: str, took: float) -> None:
-        message = f"{what} takes {took:.1f} s: something between holds it back"
-        super().__init__(message, advice.BUFFERING)
 
 
 class Session:
@@ -86,8 +78,8 @@ class Session:
                 raise
             raise Late("an answer", timeout) from error
         took = time.monotonic() - started
-        if took > LATE and not wait:
-            raise Late("an answer", took)
+        if not wait:
+            must_be_soon("an answer", took)
         return _read(response)
 
 
@@ -149,8 +141,7 @@ async def delay(site: Site) -> Verdict:
     except TimeoutError as error:
         raise Late(what, 2 * PATIENCE) from error
     took = time.monotonic() - started
-    if took > LATE:
-        raise Late(what, took)
+    must_be_soon(what, took)
     if (sent["status"], answer["status"]) != (200, 200):
         return ok("none, but the session is lost")  # which the next check is about
     return ok(f"a poll says in {took * 1000:.0f} ms that there is a message")
