@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from django.apps import AppConfig, apps
+from django.utils.autoreload import DJANGO_AUTORELOAD_ENV, file_changed
 
 
 class PhxProtocolConfig(AppConfig):
@@ -17,6 +20,10 @@ class PhxProtocolConfig(AppConfig):
             presence,
         )
 
+        if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":
+            from .receivers import close_sockets_to_reload
+
+            file_changed.connect(close_sockets_to_reload, dispatch_uid="phx_protocol")
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_out
 

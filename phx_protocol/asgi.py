@@ -13,7 +13,6 @@ from django.urls import re_path
 
 from .pubsub import get_pubsub
 from .transports.http import Receive, Send, respond
-from .transports.session import sessions_of
 from .transports.websocket import SERVER_SEND
 
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
@@ -70,8 +69,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         event = await receive()
         if event["type"] == "lifespan.shutdown":
-            await sessions_of(get_pubsub()).drain()
-            await get_pubsub().close()  # nobody waits for the end of its lease
+            node = get_pubsub()
+            await node.drainer.at_once()  # what a signal has not drained before
+            await node.close()  # nobody waits for the end of its lease
         await send({"type": f"{event['type']}.complete"})
         if event["type"] == "lifespan.shutdown":
             return

@@ -304,6 +304,7 @@ class Channel:
     _rates: ClassVar[Rates] = {}
     _server: ChannelServer
     _stop_reason: str | None = None
+    _joined_at: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

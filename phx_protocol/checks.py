@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
-from .conf import LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
+from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .limits import parse_rates
 from .pubsub.node import is_in_memory
@@ -28,6 +28,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "CHANNEL_LAYER": (str,),
     "WEBSOCKET": (bool, Mapping),
     "LONGPOLL": (bool, Mapping),
+    "DRAINER": (bool, Mapping),
     "TIMEOUT": (int, float),
     "MAX_FRAME_SIZE": (int,),
     "MAX_CHANNELS": (int,),
@@ -64,6 +65,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *_channels(options().channels, "CHANNELS"),
         *_sockets(),
         *_values(Socket),
+        *_parts("DRAINER", options().drainer, DRAINER),
         *layer,
         *(() if any(isinstance(found, Error) for found in layer) else _state()),
     ]
@@ -213,25 +215,32 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
 
 
 def _transports(chosen: Options) -> Iterator[CheckMessage]:
-    for name, default in (("websocket", WEBSOCKET), ("longpoll", LONGPOLL)):
-        transport: Any = getattr(chosen, name) or {}
-        wrong = {
-            key: value
-            for key, value in transport.items()
-            if key not in default or not _is_like(value, default[key])
-        }
-        if wrong:
-            yield Error(
-                f"{name.upper()} has the keys {', '.join(default)}, numbers above 0; not {wrong!r}.",
-                hint=f"True stands for {default}.",
-                id="phx_protocol.E012",
-            )
-        elif transport.get("WINDOW", 0) >= 20:
-            yield Error(
-                f"LONGPOLL['WINDOW'] is {transport['WINDOW']} seconds; phoenix.js gives up after 20.",
-                hint="Stay well below 20, or set longpollerTimeout (milliseconds) in every client.",
-                id="phx_protocol.E012",
-            )
+    yield from _parts("WEBSOCKET", chosen.websocket, WEBSOCKET)
+    yield from _parts("LONGPOLL", chosen.longpoll, LONGPOLL)
+    window = (chosen.longpoll or {}).get("WINDOW", 0)
+    if _is_like(window, 20) and window >= 20:
+        yield Error(
+            f"LONGPOLL['WINDOW'] is {window} seconds; phoenix.js gives up after 20.",
+            hint="Stay well below 20, or set longpollerTimeout (milliseconds) in every client.",
+            id="phx_protocol.E012",
+        )
+
+
+def _parts(
+    name: str, chosen: Any, default: Mapping[str, Any]
+) -> Iterator[CheckMessage]:
+    """A setting that is False, or a dict like `default`."""
+    wrong = {
+        key: value
+        for key, value in (chosen or {}).items()
+        if key not in default or not _is_like(value, default[key])
+    }
+    if wrong:
+        yield Error(
+            f"{name} has the keys {', '.join(default)}, numbers above 0; not {wrong!r}.",
+            hint=f"True stands for {dict(default)}.",
+            id="phx_protocol.E012",
+        )
 
 
 def _is_like(value: Any, default: Any) -> bool:

@@ -60,6 +60,9 @@ class Options:
     check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
     #: seconds that running callbacks get when their socket is gone
     shutdown_timeout: float = 5
+    #: how the sockets of a process that goes down are closed: a dict that changes some of
+    #: DRAINER, or False: as its server does it
+    drainer: Any = True
     #: threads for callbacks that are a plain ``def``
     sync_threads: int = 8
     #: names of parameters whose values never show in our logs, or {"keep": names of all that do}
@@ -77,7 +80,7 @@ class Options:
 
 
 #: what no Socket class has a say in
-OF_THE_PROJECT = frozenset({"sockets", "state"})
+OF_THE_PROJECT = frozenset({"sockets", "state", "drainer"})
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
@@ -101,6 +104,9 @@ STATE: dict[str, Any] = {
     "LEASE": 30.0,
     "TIMEOUT": 2.0,
 }
+#: sockets that are closed at once; seconds between two rounds (down to half of it, by chance);
+#: seconds that all rounds may take: if need be, more sockets are closed in each
+DRAINER: dict[str, Any] = {"BATCH_SIZE": 1000, "BATCH_INTERVAL": 1.0, "SHUTDOWN": 15.0}
 OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 32 * 1024 * 1024}
 
 
@@ -130,7 +136,8 @@ def _options(socket_class: Any) -> Options:
     state = values.get("state", {})
     state = {"BACKEND": state} if isinstance(state, str) else state
     values["state"] = {**STATE, **state}
-    for name, default in (("websocket", WEBSOCKET), ("longpoll", LONGPOLL)):
+    switches = {"websocket": WEBSOCKET, "longpoll": LONGPOLL, "drainer": DRAINER}
+    for name, default in switches.items():
         if chosen := values.get(name, getattr(Options, name)):
             values[name] = {**default, **({} if chosen is True else chosen)}
     return Options(**values)

@@ -7,11 +7,21 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from . import signals
 from .wire.messages import JOIN
+
+
+class Refusals(Counter[str | int]):
+    """A count that tells the signal `refused` of everything it counts."""
+
+    def __setitem__(self, reason: str | int, times: int) -> None:
+        super().__setitem__(reason, times)
+        signals.refused.emit(None, reason=reason)
+
 
 #: how often this process refused something: ``Refusal``, ``CloseCode``, or the HTTP status of a
 #: connection that was refused -> times
-refusals: Counter[str | int] = Counter()
+refusals = Refusals()
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import logging
+import time
+
+from .signals import Signal
 
 
 class Outage:
-    """Told how every call went; logs the first failure and the end of it, and counts them all."""
+    """Told how every call went; says when it begins (`failed`) and ends (`recovered`), and counts."""
 
-    def __init__(self, logger: logging.Logger, fails: str, works: str) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        fails: str,
+        works: str,
+        failed: Signal,
+        recovered: Signal,
+    ) -> None:
         self.is_on = False
+        self._since = 0.0
+        self._failed = failed
+        self._recovered = recovered
         self.failures = 0
         self._logger = logger
         self._fails = fails
@@ -22,6 +35,10 @@ class Outage:
             return
         self.is_on = error is not None
         if error is not None:
+            self._since = time.monotonic()
             self._logger.error(f"{self._fails}: %r", error)
+            self._failed.emit(None, error=error)
         else:
             self._logger.warning(self._works)
+            duration = time.monotonic() - self._since
+            self._recovered.emit(None, failures=self.failures, duration=duration)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +14,10 @@ from django.db import transaction
 from .exceptions import BroadcastError
 from .logs import get_logger
 from .pubsub import adisconnect_user, disconnect_user
+from .pubsub.node import serving_nodes
+
+#: seconds that a development server that reloads waits for its sockets
+RELOAD_PATIENCE = 1.0
 
 logger = get_logger("phx_protocol.socket")
 _tasks: set[asyncio.Task[None]] = set()
@@ -32,6 +38,17 @@ def close_sockets_of(
         task = loop.create_task(_close_sockets_of(user))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+
+def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
+    """``file_changed``: the server starts anew, and pages shall come back at once. It hardly waits."""
+    if file_path.suffix != ".py":
+        return  # which does not always restart it
+    closing = [
+        asyncio.run_coroutine_threadsafe(node.drainer.at_once(), node.loop)
+        for node in serving_nodes()
+    ]
+    concurrent.futures.wait(closing, timeout=RELOAD_PATIENCE)
 
 
 def _forget_session(request: Any) -> None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from . import callbacks
-from .channel import Answer, Channel, Reason, describe_invalid
+from . import callbacks, signals
+from .channel import Answer, Channel, EventHandler, Reason, describe_invalid
 from .exceptions import EncodeError, JoinDenied, PhxError
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
@@ -42,6 +42,9 @@ _handled: ContextVar[Broadcast | None] = ContextVar(
 )
 
 Mail = tuple[Callable[[Any], Awaitable[None]], Any]
+
+#: what became of a callback: the status it was answered with, or what it raised
+Outcome = str | BaseException | None
 
 ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payload'
 
@@ -293,12 +296,19 @@ class ChannelServer:
         started = time.perf_counter()
         recovery = None
         status, reply, permanent = await self._ask_join(channel, message)
-        self._log_join(channel, message, status, time.perf_counter() - started)
+        signals.channel_joined.emit(
+            type(channel),
+            channel=channel,
+            payload=message.payload,
+            duration=time.perf_counter() - started,
+            result=status,
+        )
         if status == "ok":
             # a topic that is new to this process waits until the other processes know
             await self.socket.pubsub.ready(self.topic)
             recovery = await self._recover(channel, message)
             self.channel, self.join_ref = channel, message.join_ref
+            channel._joined_at = time.monotonic()
             self.socket.pubsub.subscribe(self.topic, self)
             if recovery is not None:
                 reply = recovery.told(reply, self.id)
@@ -373,7 +383,7 @@ class ChannelServer:
             return (*answer, False)
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
-        except Exception:
+        except Exception as error:
             logger.exception(
                 "%s: %s.join crashed",
                 self.topic,
@@ -381,6 +391,7 @@ class ChannelServer:
                 extra={"cause": type(channel)},
             )
             refusals[Refusal.JOIN_CRASHED] += 1
+            self._tell_crashed(channel, error, JOIN)
             return "crashed", {"reason": Refusal.JOIN_CRASHED}, False
         finally:
             self._asked = None
@@ -410,27 +421,35 @@ class ChannelServer:
         assert channel is not None
         self._message = message
         handler = channel._events.get(event) if isinstance(event, str) else None
-        level = channel.log_handle_in
-        started = time.perf_counter() if level and logger.isEnabledFor(level) else None
+        is_heard = signals.channel_handled_in.is_heard(type(channel))
+        started = time.perf_counter() if is_heard else 0.0
         try:
             if handler is None:
-                await self._callback(channel, "handle_in", event, message.payload)
+                payload = message.payload
+                outcome = await self._callback(channel, "handle_in", event, payload)
             else:
-                try:
-                    payload = handler.decode(message.payload)
-                except msgspec.ValidationError as error:
-                    return self.socket.refuse(
-                        message,
-                        Refusal.INVALID_PAYLOAD,
-                        self.channel_join_ref,
-                        errors=describe_invalid(error),
-                    )
-                await self._callback(channel, handler.call, payload)
+                outcome = await self._handle_event(channel, handler, message)
         finally:
             self._message = None
-        if started is not None:
-            assert level is not None
-            self._log_event(level, event, message, time.perf_counter() - started)
+        if is_heard:
+            took = time.perf_counter() - started
+            self._tell_handled_in(channel, message, outcome, took)
+
+    async def _handle_event(
+        self, channel: Channel, handler: EventHandler, message: Message
+    ) -> Outcome:
+        """An event that a method was written for."""
+        try:
+            payload = handler.decode(message.payload)
+        except msgspec.ValidationError as error:
+            self.socket.refuse(
+                message,
+                Refusal.INVALID_PAYLOAD,
+                self.channel_join_ref,
+                errors=describe_invalid(error),
+            )
+            return "error"
+        return await self._callback(channel, handler.call, payload)
 
     async def _handle_reauthorize(self, _: None) -> None:
         if self.channel is not None:
@@ -510,26 +529,29 @@ class ChannelServer:
         reason, exception = mail
         await self._end(reason, exception)
 
-    async def _callback(self, channel: Channel, callback: Any, *args: Any) -> None:
+    async def _callback(self, channel: Channel, callback: Any, *args: Any) -> Outcome:
         """Call into user code, answer with what it returns, and bear what it raises."""
         call = channel._callbacks[callback] if isinstance(callback, str) else callback
         message = self._message
         task = self._task
+        outcome: Outcome = None
         try:
             await self._close_stale_connections()
             answer = await call(channel, *args)
             if self._task is task and answer is not None and message is not None:
-                status, payload = parse_answer(answer) or ("ok", {})
-                self.socket.push(self._reply(message.ref, status, payload))
+                outcome, payload = parse_answer(answer) or ("ok", {})
+                self.socket.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
             if self._task is not task or _is_cancelled():
                 raise
             await self._crash(channel, error)  # it awaited something that was cancelled
+            return error
         except Exception as error:
             await self._crash(channel, error)
-        else:
-            if channel._stop_reason is not None and self.channel is channel:
-                await self._stop(channel, channel._stop_reason)
+            return error
+        if channel._stop_reason is not None and self.channel is channel:
+            await self._stop(channel, channel._stop_reason)
+        return outcome
 
     async def _stop(self, channel: Channel, reason: str) -> None:
         if reason not in (Reason.NORMAL, Reason.SHUTDOWN):
@@ -557,6 +579,7 @@ class ChannelServer:
                 exc_info=error,
                 extra={"cause": type(channel)},
             )
+        self._tell_crashed(channel, error, event)
         join_ref = self.join_ref
         await self._end(Reason.CRASH, error)
         self.socket.push(protocol.crashed(self.topic, join_ref))
@@ -580,6 +603,7 @@ class ChannelServer:
         finally:
             for end in (at_end or {}).values():
                 end()
+            self._tell_left(channel, reason, exception)
 
     async def _terminate(self, channel: Channel, reason: Reason) -> None:
         try:
@@ -609,7 +633,8 @@ class ChannelServer:
         self, channel: Channel, event: str, payload: Any, from_self: bool = False
     ) -> None:
         self.must_have_joined(channel, "broadcast")
-        broadcast = Broadcast(self.topic, event, json.encode_payload(payload))
+        raw, now = json.encode_payload(payload), time.time()
+        broadcast = Broadcast(self.topic, event, raw, None, now)
         await self.socket.pubsub.broadcast(broadcast, self if from_self else None)
 
     def must_have_joined(self, channel: Channel, what: str) -> None:
@@ -671,35 +696,38 @@ class ChannelServer:
     def _reply(self, ref: Any, status: str, payload: Any) -> Reply:
         return Reply(self.channel_join_ref, ref, self.topic, status, payload)
 
-    # ------------------------------------------------------------------ the log
+    # -------------------------------------------------------------- the signals
 
-    def _log_join(
-        self, channel: Channel, message: Message, status: str, seconds: float
+    def _tell_handled_in(
+        self, channel: Channel, message: Message, outcome: Outcome, seconds: float
     ) -> None:
-        level = channel.log_join
-        if (
-            level is not None
-            and logger.isEnabledFor(level)
-            and not self.topic.startswith("phoenix")
-        ):
-            word = "JOINED" if status == "ok" else "REFUSED JOIN"
-            took, payload = seconds * 1e6, self.socket.filtered(message.payload)
-            logger.log(
-                level,
-                "%s %s in %.0fus\n  Parameters: %.500r",
-                word,
-                self.topic,
-                took,
-                payload,
-            )
+        raised = isinstance(outcome, BaseException)
+        signals.channel_handled_in.emit(
+            type(channel),
+            channel=channel,
+            event=message.event,
+            payload=message.payload,
+            ref=message.ref,
+            duration=seconds,
+            status=None if raised else outcome,
+            exception=outcome if raised else None,
+        )
 
-    def _log_event(
-        self, level: int, event: Any, message: Message, seconds: float
+    def _tell_left(
+        self, channel: Channel, reason: Reason, exception: BaseException | None
     ) -> None:
-        took, payload = seconds * 1e6, self.socket.filtered(message.payload)
-        name = self.route.channel_class.__name__
-        text = "HANDLED %s INCOMING ON %s (%s) in %.0fus\n  Parameters: %.500r"
-        logger.log(level, text, event, self.topic, name, took, payload)
+        signals.channel_left.emit(
+            type(channel),
+            channel=channel,
+            reason=reason,
+            exception=exception,
+            duration=time.monotonic() - channel._joined_at,
+        )
+
+    def _tell_crashed(self, channel: Channel, error: BaseException, event: Any) -> None:
+        signals.channel_crashed.emit(
+            type(channel), channel=channel, exception=error, event=event
+        )
 
 
 async def _reauthorize(channel: Channel) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from django.utils.module_loading import import_string
 
+from . import signals
 from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
@@ -168,6 +169,7 @@ class Socket:
         self._is_terminated = False
         # whether the user is to be loaded anew before the next channel is joined
         self.is_stale = False
+        self.requested_at = time.perf_counter()
 
     def open(
         self, serializer: Serializer, transport: Transport, pubsub: PubSub
@@ -177,9 +179,23 @@ class Socket:
         self.transport = transport
         self.pubsub = pubsub
         self.opened_at = time.time()
+        self.tell_connected(transport.name, serializer, "ok")
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         pubsub.add_socket(self)
+
+    def tell_connected(
+        self, transport: str, serializer: Serializer, result: str
+    ) -> None:
+        """What became of the request: "ok", "refused" or "crashed"."""
+        signals.socket_connected.emit(
+            type(self),
+            socket=self,
+            transport=transport,
+            serializer=type(serializer).__name__,
+            duration=time.perf_counter() - self.requested_at,
+            result=result,
+        )
 
     def handle_in(self, frame: Frame) -> None:
         """One frame of the client, answered here or handed to its topic. Never waits.
@@ -326,7 +342,10 @@ class Socket:
         self.pubsub.subscribe(name, self._id)
 
     async def terminate(
-        self, reason: Reason, exception: BaseException | None = None
+        self,
+        reason: Reason,
+        exception: BaseException | None = None,
+        code: int | None = None,
     ) -> None:
         """The connection is gone: every channel ends behind the mail that it has."""
         self._is_terminated = True
@@ -336,8 +355,19 @@ class Socket:
         servers = list(self._servers.values())
         for server in servers:
             server.close(reason, exception)
-        if servers:
-            await asyncio.gather(*(server.finish() for server in servers))
+        try:
+            if servers:
+                await asyncio.gather(*(server.finish() for server in servers))
+        finally:
+            self.pubsub.sockets.ended(self)
+            signals.socket_disconnected.emit(
+                type(self),
+                socket=self,
+                code=code,
+                reason=reason,
+                exception=exception,
+                duration=time.time() - self.opened_at,
+            )
 
     async def reload_user(self) -> None:
         """Have the user as the database has it now."""
@@ -378,6 +408,10 @@ class Socket:
 
     def has_joined(self, topic: str) -> bool:
         return topic in self._servers and self._servers[topic].channel is not None
+
+    def joined(self) -> list[Channel]:
+        """The channels that have joined."""
+        return [s.channel for s in list(self._servers.values()) if s.channel]
 
     def filtered(self, payload: Any) -> Any:
         """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""

@@ -181,17 +181,24 @@ http {{
 
 @contextlib.contextmanager
 def nginx(
-    directory: Path, *upstreams: Server, location: str = "", http: str = ""
+    directory: Path,
+    *upstreams: Server,
+    location: str = "",
+    http: str = "",
+    server: str = "",
 ) -> Iterator[Server]:
     """An nginx that sends request after request to the next of `upstreams`, as it does unless told
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
 
-    `location` and `http` are lines of its configuration, for these two blocks.
+    `location` and `http` are lines of its configuration, for these two blocks; `server` are
+    parameters of every upstream.
     """
     port = free_port()
     home = directory / f"nginx-{port}"
     home.mkdir()
-    listed = "\n        ".join(f"server 127.0.0.1:{s.port};" for s in upstreams)
+    listed = "\n        ".join(
+        f"server 127.0.0.1:{s.port} {server};" for s in upstreams
+    )
     text = NGINX.format(port=port, upstreams=listed, location=location, http=http)
     (home / "nginx.conf").write_text(text)
     # Debian keeps it where only root's PATH leads

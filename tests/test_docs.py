@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 
 import phx_protocol
-from phx_protocol.conf import LONGPOLL, STATE, Options
+from phx_protocol.conf import DRAINER, LONGPOLL, STATE, Options
 from phx_protocol.transports import longpoll, session
 from phx_protocol.wire.reasons import CloseCode, Refusal
 
@@ -99,3 +100,30 @@ def test_the_limits_of_long_poll_are_in_the_table() -> None:
     for key in LONGPOLL:
         if key.startswith("MAX_"):
             assert f'`LONGPOLL["{key}"]`' in LIMITS
+
+
+OPERATE = (PACKAGE.parent / "docs/operate.md").read_text()
+
+
+def test_every_command_is_explained_and_no_other() -> None:
+    folder = PACKAGE / "management/commands"
+    commands = {path.stem for path in folder.glob("phx_*.py")}
+    said = " ".join(table("Commands", OPERATE))
+    assert set(re.findall(r"\bphx_\w+", said)) == commands
+
+
+def test_every_key_of_the_drainer_is_explained_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", OPERATE, flags=re.M)
+    assert {name: float(value) for name, value in rows} == DRAINER
+
+
+def test_every_permission_of_the_admin_is_explained_and_no_other() -> None:
+    page = (PACKAGE.parent / "docs/admin.md").read_text()
+    said = re.findall(r"^\| `phx_protocol\.(\w+)` \|", page, flags=re.M)
+    made = [
+        f"view_{model._meta.model_name}"
+        for model in apps.get_app_config("phx_protocol").get_models()
+    ]
+    for model in apps.get_app_config("phx_protocol").get_models():
+        made += [name for name, _ in model._meta.permissions]
+    assert sorted(said) == sorted(made)

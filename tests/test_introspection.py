@@ -48,7 +48,7 @@ class Kept(Channel):
 
 
 class NamedSocket(Socket):
-    channels = {"room:*": Room, "kept:*": Kept}
+    channels = {"room:*": Room, "told:*": Kept}
 
     def id(self) -> str | None:
         return self.params.get("name")
@@ -217,11 +217,11 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
 
 async def test_the_history_of_a_topic_is_told(client: Any) -> None:
     socket = await client()
-    await socket.join("kept:one")
+    await socket.join("told:one")
     for number in range(7):
-        await abroadcast("kept:one", "new", {"n": number})
-    await abroadcast("kept:one", "other", {})
-    history = await look.ahistory("kept:one")
+        await abroadcast("told:one", "new", {"n": number})
+    await abroadcast("told:one", "other", {})
+    history = await look.ahistory("told:one")
     assert history is not None
     assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
     assert (history.kept, history.offset[-2:]) == (5, "-7")

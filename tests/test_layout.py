@@ -15,6 +15,8 @@ PACKAGE = Path(phx_protocol.__file__).parent
 ORDER = [
     "exceptions",
     "logs",
+    "event_log",
+    "signals",
     "outage",
     "conf",
     "filters",
@@ -39,11 +41,13 @@ ORDER = [
 ]
 RIM = [
     "__init__",
+    "admin",
     "apps",
     "checks",
     "contrib",
     "django_json",
     "management",
+    "models",
     "templatetags",
     "testing",
 ]

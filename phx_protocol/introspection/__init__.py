@@ -5,6 +5,7 @@ commands and the shell, and raise RuntimeError on a running event loop. All rais
 when the state cannot be reached. With a state in memory only this process is seen.
 """
 
+from . import report  # noqa: F401 - which every node has
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo
 from .queries import (
     abusiest_topics,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import Counter
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from channels.layers import get_channel_layer
 
@@ -16,20 +15,17 @@ from ..presence.entries import Diff, Presences, Roster
 from ..presence.tracker import TRACKERS, Trackers, classes
 from ..pubsub import PubSub, blocking, get_pubsub
 from ..pubsub.node import is_in_memory
-from ..pubsub.relay import NoAnswer
+from ..pubsub.relay import NoAnswer, ask_node
 from ..socket import history_of, known_sockets
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
-from .report import REPORT, Report
 
 logger = get_logger("phx_protocol.introspection")
 
-Result = TypeVar("Result")
-
-#: seconds that a node has for an answer
-PATIENCE = 2.0
 #: sockets that one node tells of at the most
 LIMIT = 1000
+#: topics that are asked about in one message
+TOPICS = 5000
 
 
 async def alist_nodes() -> list[NodeInfo]:
@@ -47,8 +43,15 @@ async def alist_topics() -> list[TopicInfo]:
 
 async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
     """More of those of `topics` that clients have joined. Every node is asked, as below."""
-    found: dict[str, TopicDetails] = {}
-    for _, told in await _ask_all("describe_topics", {"topics": list(topics)}):
+    wanted, found = list(topics), dict[str, TopicDetails]()
+    for start in range(0, len(wanted), TOPICS):
+        some = {"topics": wanted[start : start + TOPICS]}
+        await _describe(some, found)
+    return found
+
+
+async def _describe(some: dict[str, Any], found: dict[str, TopicDetails]) -> None:
+    for _, told in await _ask_all("describe_topics", some):
         for topic, new in told.items():
             old = found.get(topic, TopicDetails([], 0, 0.0))
             found[topic] = TopicDetails(
@@ -57,7 +60,6 @@ async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
                 max(old.presences, new["presences"]),
                 old.messages_per_second + new["rate"],
             )
-    return found
 
 
 async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
@@ -131,29 +133,11 @@ async def _ask_all(
 async def _ask(
     node: PubSub, other: NodeInfo, name: str, body: dict[str, Any]
 ) -> dict[str, Any] | None:
-    here = {n.heartbeat.name: n for n in (node, *node.others())}.get(other.name)
     try:
-        if here is not None:
-            return await _on(here, _answer(here, name, body))
-        if other.address is None:
-            raise NoAnswer("it is not on the channel layer")
-        ask = functools.partial(node.relay.ask, patience=PATIENCE, timeout=PATIENCE)
-        return await ask(other.address, name, body)
+        return await ask_node(node, other.name, other.address, name, body)
     except NoAnswer as error:
         logger.warning("%s did not answer to %s: %s", other.name, name, error)
         return None
-
-
-async def _answer(here: PubSub, name: str, body: dict[str, Any]) -> dict[str, Any]:
-    report: Report = here.extension(REPORT)
-    return report.answers[name](body)
-
-
-async def _on(node: PubSub, call: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `call`, made on the loop of `node`."""
-    if node is get_pubsub():
-        return await call
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, node.loop))
 
 
 def list_nodes() -> list[NodeInfo]:

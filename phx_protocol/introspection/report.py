@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..presence.tracker import TRACKERS, Trackers
@@ -20,28 +19,18 @@ class Report:
 
     def __init__(self, node: PubSub) -> None:
         self._node = node
-        self.answers: dict[str, Callable[[Body], Body]] = {
-            "list_sockets": self._sockets,
-            "describe_topics": self._topics,
-            "busiest_topics": self._busiest,
-        }
-        for name in self.answers:
-            node.relay.serve(name, self._server_of(name))
+        node.relay.serve("list_sockets", self._sockets)
+        node.relay.serve("describe_topics", self._topics)
+        node.relay.serve("busiest_topics", self._busiest)
 
-    def _server_of(self, name: str) -> Any:
-        async def serve(body: Body) -> Body:
-            return self.answers[name](body)
-
-        return serve
-
-    def _sockets(self, body: Body) -> Body:
+    async def _sockets(self, body: Body) -> Body:
         user, topic, limit = body["user"], body["topic"], body["limit"]
         sockets = self._node.sockets
         chosen = sockets.of_user(user) if user is not None else sockets
         found = (s for s in chosen if topic is None or s.has_joined(topic))
         return {"sockets": [s.describe() for s in itertools.islice(found, limit)]}
 
-    def _topics(self, body: Body) -> Body:
+    async def _topics(self, body: Body) -> Body:
         rates = self._node.traffic.rates()
         return {
             topic: {
@@ -63,12 +52,10 @@ class Report:
         trackers: Trackers = self._node.extension(TRACKERS)
         return trackers.count(topic)
 
-    def _busiest(self, body: Body) -> Body:
+    async def _busiest(self, body: Body) -> Body:
         rates = self._node.traffic.rates()
         busiest = sorted(rates, key=rates.__getitem__, reverse=True)
         return {topic: rates[topic] for topic in busiest[: body["limit"]]}
 
 
-#: where a node has its Report
-REPORT = "report"
-extensions[REPORT] = Report
+extensions["report"] = Report

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..logs import get_logger
+from ..signals import presence_changed
 from ..wire import json
 from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
@@ -54,9 +55,11 @@ class Delivery:
 
     def _deliver(self, diff: Diff) -> None:
         if not (self._presence._fetches or self._presence._handles):
-            joins = Roster(diff.joins.values()).encoded()
-            leaves = Roster(diff.leaves.values()).encoded()
-            self._broadcast(joins, leaves)
+            joins, leaves = Roster(diff.joins.values()), Roster(diff.leaves.values())
+            if presence_changed.receivers:
+                self._broadcast(joins.presences(), leaves.presences())
+            else:
+                self._broadcast(joins.encoded(), leaves.encoded())
             return
         self._fetching.append(diff)
         if self._task is None:
@@ -85,6 +88,9 @@ class Delivery:
             )
 
     def _broadcast(self, joins: Any, leaves: Any) -> None:
+        presence_changed.emit(
+            type(self._presence), topic=self._topic.name, joins=joins, leaves=leaves
+        )
         payload = json.encode_payload({"joins": joins, "leaves": leaves})
         event = self._presence.diff_event
         self._node.deliver(Broadcast(self._topic.name, event, payload), strict=False)

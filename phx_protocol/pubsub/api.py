@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
+from ..conf import DRAINER, options
 from ..exceptions import BroadcastError
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import blocking
 from . import message as layer_message
 from .node import get_pubsub
+from .relay import NoAnswer, ask_node
 
 if TYPE_CHECKING:
     from ..server import ReplyRef
@@ -157,6 +160,38 @@ async def _order(name: str, body: dict[str, Any]) -> None:
         raise BroadcastError(f"the channel layer did not take it: {error!r}") from error
 
 
+async def adrain(node: str, *, resume: bool = False) -> int:
+    """Have the node of that name (``NodeInfo.name``) close its sockets with 1012, in rounds
+    (setting DRAINER), and refuse new ones; returns how many there were when it is done.
+
+    It stays so until its process ends, or until this is called with `resume`. Raises
+    LookupError when there is no such node, BroadcastError when it does not answer.
+    """
+    here = get_pubsub()
+    nodes = await here.heartbeat.state.nodes()
+    if node not in nodes:
+        raise LookupError(f"there is no node {node!r}")
+    patience = _drain_timeout()
+    try:
+        asked = {"resume": resume}
+        address = nodes[node].get("address")
+        answer = await ask_node(here, node, address, "drain", asked, patience)
+    except NoAnswer as error:
+        raise BroadcastError(f"the node {node!r} does not answer: {error}") from error
+    return int(answer["sockets"])
+
+
+def _drain_timeout() -> float:
+    drainer = options().drainer or DRAINER
+    return float(drainer["SHUTDOWN"] + 2 * options().shutdown_timeout + 5)
+
+
+def drain(node: str, *, resume: bool = False) -> int:
+    """``adrain`` for synchronous code."""
+    call = adrain(node, resume=resume)
+    return blocking.run(call, "drain", "await adrain(...)", timeout=_drain_timeout())
+
+
 async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     """Answer the event that ``Channel.reply_ref()`` stands for, from any process.
 
@@ -192,7 +227,7 @@ def _message(topic: str, event: str, payload: Any) -> Broadcast:
         raise TypeError(
             f"topic and event are strings, not {topic!r:.100} and {event!r:.100}"
         )
-    return Broadcast(topic, event, json.encode_payload(payload))
+    return Broadcast(topic, event, json.encode_payload(payload), None, time.time())
 
 
 def _channel_id(sender: ReplyRef | str) -> str:

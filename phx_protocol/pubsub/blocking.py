@@ -22,11 +22,12 @@ def run(
     name: str,
     advice: str,
     loop: asyncio.AbstractEventLoop | None = None,
+    timeout: float = TIMEOUT,
 ) -> Result:
     """The result of `coroutine`, run on `loop`, or where this process does such things.
 
     Raises RuntimeError on a running event loop, where `name` must not block and `advice` is
-    right; TimeoutError after TIMEOUT.
+    right; TimeoutError after `timeout` seconds.
     """
     try:
         asyncio.get_running_loop()
@@ -40,10 +41,10 @@ def run(
         loop = serving[0].loop if serving else _own_loop()
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
-        return future.result(TIMEOUT)
+        return future.result(timeout)
     except concurrent.futures.TimeoutError as error:
         future.cancel()
-        raise TimeoutError(f"{name}() was not done in {TIMEOUT} seconds") from error
+        raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
 
 
 _lock = threading.Lock()

@@ -21,6 +21,7 @@ import phx_protocol
 from ..exceptions import StateError, StateRefused
 from ..logs import get_logger
 from ..outage import Outage
+from ..signals import state_failed, state_recovered
 from ..state import State, get_state
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Heartbeat:
             logger,
             "the state fails, presences and histories stay in this process",
             "the state works again",
+            state_failed,
+            state_recovered,
         )
         #: awaited at every beat; each may raise StateError
         self.duties: list[Callable[[], Awaitable[None]]] = []
@@ -80,6 +83,10 @@ class Heartbeat:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPORT):
                     await self._has_beaten.wait()
+
+    def beat_soon(self) -> None:
+        """Tell now what is new about this node."""
+        self._wake.set()
 
     def failed(self, error: StateError) -> None:
         """The state did not do something. If it cannot be reached, it is looked after at once."""
@@ -150,6 +157,7 @@ class Heartbeat:
             "address": address,
             "versions": VERSIONS,
             "load": self._load.since_last(),
+            "is_draining": self._node.drainer.is_on,
         }
 
     async def _report(self) -> None:

@@ -4,7 +4,8 @@
 
     {"type": "phx.broadcast", "v": 1, "node": <node name or None>,
      "items": [{"topic": str, "event": str, "payload": <JSON text | bytes | dict>,
-                "from": <channel id or None>, "offset": <str or None>}]}
+                "from": <channel id or None>, "offset": <str or None>,
+                "at": <seconds of the epoch or None>, "headers": <dict of str, or None>}]}
 
 Any code may ``group_send`` it to ``group_name(topic)`` and reach Phoenix clients. A payload
 of ``str`` is JSON already encoded (msgpack refuses datetimes and breaks its receiver on
@@ -48,6 +49,8 @@ def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
         "payload": packed,
         "from": from_id,
         "offset": broadcast.offset,
+        "at": broadcast.sent_at,
+        "headers": broadcast.headers,
     }
 
 
@@ -91,4 +94,18 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
         offset = item.get("offset")
         if offset is not None and Position.parse(offset) is None:
             raise Unreadable(f"the offset {offset!r:.100}")
-        yield Broadcast(topic, event, raw, offset), item.get("from")
+        told = offset, *_told(item)
+        yield Broadcast(topic, event, raw, *told), item.get("from")
+
+
+def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
+    """When the broadcast was sent, and its headers. Raises Unreadable."""
+    at, headers = item.get("at"), item.get("headers")
+    if at is not None and not isinstance(at, (int, float)):
+        raise Unreadable(f"at is a number, not {at!r:.100}")
+    is_text = isinstance(headers, dict) and all(
+        isinstance(text, str) for pair in headers.items() for text in pair
+    )
+    if headers is not None and not is_text:
+        raise Unreadable(f"headers are a dict of str, not {headers!r:.100}")
+    return at, headers

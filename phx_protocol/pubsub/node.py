@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import secrets
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -18,10 +19,12 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from ..conf import options
 from ..logs import get_logger
 from ..outage import Outage
+from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
 from ..socket import history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
+from .drainer import Drainer
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
 from .ordered import Ordered
@@ -30,6 +33,7 @@ from .registry import Registry, Subscriber
 from .relay import NODES, Relay
 from .sockets import Sockets
 from .stream import Held
+from .termination import stand_in_front
 from .traffic import Traffic
 
 if TYPE_CHECKING:
@@ -69,6 +73,8 @@ class PubSub:
             logger,
             "the channel layer fails, broadcasts stay in this process",
             "the channel layer works again",
+            layer_failed,
+            layer_recovered,
         )
         self.report = self.outage.report
         self.groups = Groups(self.layer, self.report)
@@ -95,6 +101,8 @@ class PubSub:
         # a Redis that lost the leases may have lost the groups of the layer too
         self.heartbeat.on_loss.append(self._add_groups_again)
         self.ordered = Ordered(self)
+        self.drainer = Drainer(self)
+        self._is_in_front = False  # of the server's handlers of signals
         # what keeps the listener alive beside subscribers: a session, a request
         self._holders: set[Any] = set()
         self._extensions: dict[str, Any] = {}
@@ -115,6 +123,9 @@ class PubSub:
 
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
+        if not self._is_in_front:
+            self._is_in_front = True
+            stand_in_front(self)
         self.groups.used(NODES)
 
     def discard_socket(self, socket: Socket) -> None:
@@ -200,7 +211,11 @@ class PubSub:
         self, broadcast: Broadcast, sender: ChannelServer | None, from_id: str | None
     ) -> asyncio.Future[None] | None:
         """Deliver here and hand to the publisher; returns what is done when the layer took it."""
-        history = history_of(broadcast.topic)
+        topic, event = broadcast.topic, broadcast.event
+        if broadcast_sent.receivers:
+            size = len(memoryview(broadcast.payload))
+            broadcast_sent.emit(None, topic=topic, event=event, size=size)
+        history = history_of(topic)
         if history is not None and history.keeps(broadcast):
             from_id = sender.id if sender is not None else from_id
             return await self.ordered.broadcast(history, broadcast, from_id)
@@ -241,6 +256,14 @@ class PubSub:
         delivered = self.registry.deliver(broadcast, sender, from_id, strict)
         self._delivered += delivered
         self.traffic.add(broadcast.topic, delivered)
+        if broadcast_delivered.receivers:
+            broadcast_delivered.emit(
+                None,
+                topic=broadcast.topic,
+                event=broadcast.event,
+                subscribers=delivered,
+                latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
+            )
 
     async def take_turns(self) -> None:
         """Give the loop a turn after every thousand deliveries."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import BroadcastError
+from ..signals import messages_dropped
 from ..wire.messages import Broadcast
 from . import message
 from .message import group_name
@@ -29,7 +30,6 @@ class Publisher:
     ) -> None:
         self.layer = layer
         self.node = node
-        self.dropped = 0  # broadcasts that the layer did not take
         self._report = report
         self._outbox: deque[Entry] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -86,8 +86,8 @@ class Publisher:
                 group_name(topic), message.pack(items, self.node)
             )
         except Exception as error:
-            self.dropped += len(batch)
             self._report(error)
+            messages_dropped.emit(None, count=len(batch), where="layer")
             for *_, done in batch:
                 if not done.done():
                     done.set_exception(

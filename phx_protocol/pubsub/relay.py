@@ -40,6 +40,8 @@ RETRY = 0.05
 TELL_TIMEOUT = 2.0
 #: seconds in which an answer saves the acknowledgement
 SOON = 0.005
+#: seconds in which a node takes a request, and answers one that costs it little
+PATIENCE = 2.0
 #: requests that are known when they come a second time
 REMEMBERED = 1000
 
@@ -186,6 +188,13 @@ class Relay:
         except Exception as error:
             self._node.report(error)
 
+    async def ask_here(self, name: str, body: Body) -> Body:
+        """The answer of this node itself. Raises NoAnswer."""
+        answer = await self._handle({"name": name, "body": body})
+        if answer is None:
+            raise NoAnswer(f"{name!r} failed here")
+        return answer
+
     def tell_here(self, name: str, body: Body) -> None:
         """Tell this node itself."""
         self._listeners[name](body)
@@ -254,6 +263,28 @@ class Relay:
         except Exception:
             logger.exception("another node's %r failed here", request["name"])
             return None
+
+
+async def ask_node(
+    node: PubSub,
+    name: str,
+    address: str | None,
+    what: str,
+    body: Body,
+    timeout: float = PATIENCE,
+) -> Body:
+    """What the node `name`, whose listener is at `address`, answers: another one, one of this
+    process, or `node` itself. Raises NoAnswer."""
+    here = {n.heartbeat.name: n for n in (node, *node.others())}.get(name)
+    if here is node:
+        return await node.relay.ask_here(what, body)
+    if here is not None:
+        call = here.relay.ask_here(what, body)
+        future = asyncio.run_coroutine_threadsafe(call, here.loop)
+        return await asyncio.wrap_future(future)
+    if address is None:
+        raise NoAnswer("it is not on the channel layer")
+    return await node.relay.ask(address, what, body, patience=PATIENCE, timeout=timeout)
 
 
 def _message(**fields: Any) -> Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ class Sockets:
 
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
+        self._ending: set[Socket] = set()
+        self._gone = asyncio.Event()
         self.orders: dict[str, Callable[[Body], None]] = {
             "disconnect_socket": self._disconnect_socket,
             "disconnect_user": self._disconnect_user,
@@ -35,7 +38,21 @@ class Sockets:
         self._sockets.add(socket)
 
     def discard(self, socket: Socket) -> None:
+        """It is closed, and has channels that end."""
         self._sockets.discard(socket)
+        self._ending.add(socket)
+
+    def ended(self, socket: Socket) -> None:
+        """It has no channels any more."""
+        self._ending.discard(socket)
+        if not self._ending:
+            self._gone.set()
+
+    async def gone(self) -> None:
+        """Wait until all have ended."""
+        while self._sockets or self._ending:
+            self._gone.clear()
+            await self._gone.wait()
 
     def of_user(self, key: str) -> Iterator[Socket]:
         """The sockets whose user has the primary key `key` (as text)."""

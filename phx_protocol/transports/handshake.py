@@ -34,7 +34,7 @@ class Handshake:
         self.options = socket.options
         self.headers = headers_of(self.scope)
         self.params: dict[str, Any] = {}
-        self._started = time.perf_counter()
+        socket.requested_at = time.perf_counter()
 
     def log_request(self) -> None:
         if self.options.transport_log is not None:
@@ -90,33 +90,21 @@ class Handshake:
             await authenticate(self.scope, self.headers, params, checked)
             await socket.authorize(socket.params)
         except DenyConnection as error:
-            self._log("REFUSED CONNECTION TO", transport, serializer)
+            socket.tell_connected(transport, serializer, "refused")
             if isinstance(error, ConnectionRefused):
                 raise
             raise ConnectionRefused(403) from error
         except Exception as error:
             logger.exception("%s.connect crashed", type(socket).__name__)
+            socket.tell_connected(transport, serializer, "crashed")
             raise ConnectionRefused(500) from error
         self._check_room()  # others may have come meanwhile
-        self._log("CONNECTED TO", transport, serializer)
         return serializer
 
-    def _log(self, what: str, transport: str, serializer: Serializer) -> None:
-        """As ``Phoenix.Logger`` has it."""
-        socket, took = self.socket, time.perf_counter() - self._started
-        if socket.log is not None and logger.isEnabledFor(socket.log):
-            logger.log(
-                socket.log,
-                "%s %s in %.0fms\n  Transport: %s\n  Serializer: %s\n  Parameters: %.500r",
-                what,
-                type(socket).__name__,
-                took * 1000,
-                transport,
-                type(serializer).__name__,
-                socket.filtered(socket.params),
-            )
-
     def _check_room(self) -> None:
+        if get_pubsub().drainer.is_on:
+            refusals[Refusal.DRAINING] += 1
+            raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
         if limit is not None and len(get_pubsub().sockets) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)

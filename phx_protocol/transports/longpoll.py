@@ -253,7 +253,9 @@ class LongPollConsumer:
         if refused.reason:
             answer["reason"] = refused.reason
         headers = [*JSON, *raw_headers(refused.headers)]
-        await respond(self._send, 200, encode(answer), headers)
+        # phoenix.js reads the body alone; a proxy that reads 503 asks another process
+        status = 503 if refused.status == 503 else 200
+        await respond(self._send, status, encode(answer), headers)
 
     async def _answer(self, answer: dict[str, Any], status: int = 200) -> None:
         await respond(self._send, status, encode(answer), JSON)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+from ..signals import messages_dropped
 from .bound import Bound
 from .edge import Edge
 
@@ -115,6 +116,8 @@ class Outgoing:
     def stop(self) -> None:
         """Nothing goes out any more; what waits is dropped."""
         self.is_closed = True
+        if self._waiting:
+            messages_dropped.emit(None, count=len(self._waiting), where="outbound")
         self._waiting.clear()
         self._waiting_bytes = 0
         self._bound.stop()

@@ -26,6 +26,7 @@ from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import PubSub
 from ..pubsub.relay import NoAnswer
+from ..signals import messages_dropped
 from ..socket import Socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode, Refusal
@@ -168,6 +169,7 @@ class LongPollSession:
 
     def _drop(self, what: str) -> None:
         _cannot_be_sent(type(self.socket).__name__, what)
+        messages_dropped.emit(None, count=1, where="longpoll")
 
     def _wake(self) -> None:
         if self._polls:
@@ -264,14 +266,18 @@ class LongPollSession:
         refusals[code] += 1
         self._lifetime.stop()
         self._bound.stop()
-        self._frames.clear()
         if self._in_flight is not None:
             self._in_flight[2].set_result(None)
             self._in_flight = None
         for poll in self._polls:
             poll.set()
         self._pubsub.release(self)
-        self._sessions.ended(self, self.socket.terminate(reason, exception))
+        if self._frames:
+            dropped = len(self._frames)
+            messages_dropped.emit(None, count=dropped, where="outbound")
+        self._frames.clear()
+        terminate = self.socket.terminate(reason, exception, code)
+        self._sessions.ended(self, terminate)
 
 
 class Sessions:
@@ -306,14 +312,6 @@ class Sessions:
         task = self._pubsub.loop.create_task(terminate)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-    async def drain(self) -> None:
-        """End them all: their clients come back to another process."""
-        for session in list(self._sessions.values()):
-            session.close(CloseCode.COME_BACK, Reason.DRAINING)
-        if self._ending:
-            await asyncio.wait(self._ending)
-        await self._pubsub.relay.settled()
 
     # ------------------------------------------------ asked for by other nodes
 

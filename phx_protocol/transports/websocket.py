@@ -77,6 +77,7 @@ class PhoenixConsumer:
         self.write = self._outgoing.write
         self.pending_bytes = self._outgoing.pending_bytes
         self._closing: tuple[int, Reason] | None = None
+        self._code: int | None = None  # with which it ended
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
 
@@ -110,7 +111,10 @@ class PhoenixConsumer:
             if self._lifetime is not None:
                 self._lifetime.stop()
         self._outgoing.stop()
-        await asyncio.gather(self._close(), self.socket.terminate(reason, exception))
+        if self._closing is not None:
+            self._code = self._closing[0]
+        terminated = self.socket.terminate(reason, exception, self._code)
+        await asyncio.gather(self._close(), terminated)
 
     async def _close(self) -> None:
         """Our close frame, unless it was the client who ended the connection."""
@@ -156,6 +160,7 @@ class PhoenixConsumer:
 
     def _ended(self, code: int | None) -> Reason:
         """The connection is gone, closed with `code` by the client or by the server."""
+        self._code = code
         if code == CloseCode.TOO_LARGE:
             logger.warning("the server refused a frame: it is beyond MAX_FRAME_SIZE")
             refusals[CloseCode.TOO_LARGE] += 1

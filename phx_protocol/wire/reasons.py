@@ -27,6 +27,7 @@ class Refusal(StrEnum):
     REF_TOO_LONG = "ref too long"
     # of a request
     TOO_MANY_CONNECTIONS = "too many connections"
+    DRAINING = "draining"
     REQUEST_TOO_LARGE = "request too large"
     TOO_MANY_FRAMES_WAIT = "too many frames wait"
     BAD_LINE = "a line is neither a text frame nor base64"

@@ -17,6 +17,13 @@ def test_a_group_name_is_one_that_every_layer_takes(topic: str) -> None:
     assert re.fullmatch(r"[a-zA-Z0-9\-_.]{1,99}", group_name(topic))
 
 
+def test_what_is_told_beside_a_broadcast_comes_out_too() -> None:
+    told = 1.5, {"traceparent": "00-1-1-01"}
+    broadcast = Broadcast("t", "e", msgspec.Raw(b"{}"), None, *told)
+    message = pack([pack_item(broadcast, None)], "node")
+    assert list(unpack(message)) == [(broadcast, None)]
+
+
 def test_topics_that_look_alike_never_share_a_group() -> None:
     assert group_name("room:1") != group_name("room.1")
     assert group_name("a" * 50 + "b") != group_name("a" * 50 + "c")
@@ -53,6 +60,19 @@ def test_foreign_code_may_send_a_dict_or_json() -> None:
             "items": [{"topic": "t", "event": "e", "payload": "{"}],
         },
         {"type": "phx.broadcast", "v": 1, "items": ["text"]},
+        *(
+            {
+                "type": "phx.broadcast",
+                "v": 1,
+                "items": [{"topic": "t", "event": "e", "payload": {}, **told}],
+            }
+            for told in (
+                {"at": "now"},
+                {"headers": "traceparent"},
+                {"headers": {"traceparent": 1}},
+                {"headers": {1: "traceparent"}},
+            )
+        ),
     ],
 )
 def test_what_this_version_does_not_know_is_unreadable(message: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
 from phx_protocol.pubsub import get_pubsub
 from phx_protocol.server import ChannelServer
-from phx_protocol.transports.session import LongPollSession, sessions_of
+from phx_protocol.transports.session import LongPollSession
 from tests.transports.longpoll import Client, Request
 
 Feed = Callable[[Any], Awaitable[None]]
@@ -264,7 +264,7 @@ class HostilePoller:
         assert (await self.neighbour.receive())[1] == "9"
 
     async def finish(self) -> None:
-        await sessions_of(get_pubsub()).drain()
+        await get_pubsub().drainer.at_once()
         assert not len(get_pubsub().sockets) and not get_pubsub().registry
         await get_pubsub().close()
 

@@ -326,7 +326,7 @@ async def test_a_draining_process_sends_its_clients_elsewhere() -> None:
     client = await opened(PatientSocket)
     await client.join("room:a")
     poll = await client.start_poll()
-    await sessions_of(get_pubsub()).drain()
+    await get_pubsub().drainer.at_once()
     assert (await poll.answer())["status"] == 410
     assert await ended.get() == ("room:a", Reason.DRAINING)
 
@@ -344,7 +344,7 @@ async def test_a_session_that_ends_while_it_opens_leaves_nothing_behind(
     monkeypatch.setattr(pubsub, "reachable", reachable)
     opening = asyncio.create_task(Client(PatientSocket, {"id": "users:1"}).open())
     await began.wait()
-    await sessions_of(pubsub).drain()
+    await pubsub.drainer.at_once()
     may_go_on.set()
     await opening
     assert not len(sessions_of(pubsub)) and not pubsub.registry

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from phx_protocol.exceptions import StateError
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
-from phx_protocol.introspection.queries import PATIENCE
 from phx_protocol.pubsub import get_pubsub
-from phx_protocol.pubsub.relay import NoAnswer
+from phx_protocol.pubsub.relay import PATIENCE, NoAnswer, ask_node
 
 from . import advice
 from .findings import Verdict, fault, ok, warning
@@ -77,14 +76,10 @@ async def _ask_all() -> Told:
 async def _ask(node: NodeInfo) -> tuple[float | None, set[str]]:
     """How long `node` takes to tell of its sockets, and their ids."""
     body = {"topic": None, "user": None, "limit": LIMIT}
-    relay = get_pubsub().relay
+    where = get_pubsub(), node.name, node.address
     started = time.monotonic()
     try:
-        if node.address is None:
-            raise NoAnswer("it is not on the channel layer")
-        answer = await relay.ask(
-            node.address, "list_sockets", body, patience=PATIENCE, timeout=PATIENCE
-        )
+        answer = await ask_node(*where, "list_sockets", body)
     except NoAnswer:
         return None, set()
     took = time.monotonic() - started

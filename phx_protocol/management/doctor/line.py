@@ -59,7 +59,7 @@ async def line(
         connection = await opening
     except InvalidStatus as error:
         status, headers = error.response.status_code, error.response.headers
-        more = headers.get("Location") or said(error.response.body or b"")
+        more = headers.get("Location") or said(bytes(error.response.body or b""))
         raise Refused(status, f"answered {status} {more}".strip()) from error
     except TimeoutError as error:
         raise Refused(None, f"no answer in {PATIENCE:.0f} s") from error

@@ -1,0 +1,162 @@
+"""The connections: their list, and disconnecting one or all of a user."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote, unquote
+from django.http import HttpRequest, HttpResponse
+
+from ..introspection import SocketInfo, list_sockets
+from ..introspection.queries import LIMIT
+from ..models import Connection
+from ..pubsub import disconnect_socket, disconnect_user
+from .addresses import address_of
+from .listing import counted, matches, page_of
+from .live import LiveAdmin, Page, may, moment, sight
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A connection in a table: `silent` is how many seconds ago it was last seen, `of_user` the
+    list of all connections of its user."""
+
+    info: SocketInfo
+    since: datetime.datetime
+    silent: int
+    of_user: str
+    disconnect: str
+
+
+@admin.register(Connection)
+class ConnectionAdmin(LiveAdmin):
+    """``?user=`` (a primary key) and ``?q=`` choose some."""
+
+    def pages(self) -> list[Page]:
+        one, all_of_user = self.disconnect_view, self.disconnect_user_view
+        needs = "disconnect_connection"
+        return [
+            *super().pages(),
+            ("user/<path:user>/disconnect/", "disconnect_user", all_of_user, needs),
+            ("<path:object_id>/disconnect/", "disconnect", one, needs),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> HttpResponse:
+        query, user = request.GET.get("q", ""), request.GET.get("user") or None
+        sockets = list_sockets(user=user)
+        of = f" of {_named(user, sockets)}" if user else ""
+        context = {
+            "title": f"Connections{of}",
+            "query": query,
+            "user_key": user,
+            "sight": sight(),
+            **sockets_table(self, request, sockets, query),
+        }
+        if user and may(request, "disconnect_connection"):
+            url = self.address("connection_disconnect_user", quote(user))
+            context["disconnect_user"] = url
+        return self.render(request, "connections", context)
+
+    def disconnect_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        id = str(unquote(object_id))
+        found = [socket for socket in list_sockets() if socket.id == id]
+        called = f"the connection {id}"
+        if found and found[0].username:
+            called = f"{called} of {found[0].username}"
+        action = functools.partial(disconnect_socket, id)
+        return self._disconnect(request, Connection(id=id), called, found, action)
+
+    def disconnect_user_view(self, request: HttpRequest, user: str) -> HttpResponse:
+        key = str(unquote(user))
+        found = list_sockets(user=key)
+        more = "at least " if is_cut(found) else ""
+        count = counted(len(found), "connection")
+        called = f"{more}{count} of {_named(key, found)}"
+        action = functools.partial(disconnect_user, key)
+        on = Connection(id=f"all of user {key}")
+        return self._disconnect(request, on, called, found, action)
+
+    def _disconnect(
+        self,
+        request: HttpRequest,
+        on: Connection,
+        called: str,
+        found: list[SocketInfo],
+        action: Callable[[], None],
+    ) -> HttpResponse:
+        back = self._back(request)
+        if request.method == "POST":
+            return self.act(request, action, on, f"Disconnected {called}.", back)
+        context = {
+            "title": f"Disconnect {called}?",
+            "back": back,
+            "sight": sight(),
+            **sockets_table(self, request, found),
+            "may_disconnect": False,  # but all of those on this page
+        }
+        return self.render(request, "disconnect", context)
+
+    def _back(self, request: HttpRequest) -> str:
+        """The page of the topic from which this was asked for, or the list."""
+        topic = request.GET.get("topic")
+        if not topic:
+            return self.address("connection_changelist")
+        return self.address("topic_change", quote(unquote(topic)))
+
+
+def sockets_table(
+    admin: LiveAdmin,
+    request: HttpRequest,
+    sockets: list[SocketInfo],
+    query: str = "",
+    topic: str | None = None,
+) -> dict[str, Any]:
+    """What the template of the table takes: a page of those that match, on the page of `topic`
+    if it stands there."""
+    back = "" if topic is None else "?" + urlencode({"topic": address_of(topic)})
+    chosen = [socket for socket in sockets if _matches(query, socket)]
+    shown = page_of(request, chosen, "connection")
+    return {
+        **shown,
+        "rows": [_row(admin, socket, back) for socket in shown["page"]],
+        "limit": LIMIT if is_cut(sockets) else None,
+        "may_disconnect": may(request, "disconnect_connection"),
+    }
+
+
+def is_cut(sockets: list[SocketInfo]) -> bool:
+    """Whether a node may have more than it told of."""
+    nodes = Counter(socket.node for socket in sockets)
+    return max(nodes.values(), default=0) >= LIMIT
+
+
+def _row(admin: LiveAdmin, info: SocketInfo, back: str) -> Row:
+    of_user = urlencode({"user": info.user or ""})
+    return Row(
+        info=info,
+        since=moment(info.opened_at),
+        silent=max(0, round(time.time() - info.last_seen)),
+        of_user=f"{admin.address('connection_changelist')}?{of_user}",
+        disconnect=admin.address("connection_disconnect", quote(info.id)) + back,
+    )
+
+
+def _matches(query: str, socket: SocketInfo) -> bool:
+    told = (socket.id, socket.name, socket.user, socket.username, socket.node)
+    return matches(query, *told, socket.transport)
+
+
+def _named(user: str, sockets: list[SocketInfo]) -> str:
+    """The user with this primary key, by the name that a connection has for it."""
+    names = [socket.username for socket in sockets if socket.username]
+    return names[0] if names else f"the user {user}"

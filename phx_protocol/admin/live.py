@@ -1,0 +1,135 @@
+"""LiveAdmin: the pages of a model that has no table, and what they have in common."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+
+from ..exceptions import PhxError, StateError
+from ..introspection import list_sockets, sees_only_itself
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+View = Callable[..., HttpResponseBase]
+#: a page: its route, its name, its view, and the permission that its action needs, if it has one
+Page = tuple[str, str, View, str | None]
+
+#: seconds between two looks at what is shown
+REFRESH = 3
+
+
+class LiveAdmin(ModelAdmin):
+    """Asks for ``view_<model>``, Django's own, and on the page of an action for that one's too."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def pages(self) -> list[Page]:
+        """In place of Django's: there is nothing to add, change or delete."""
+        return [("", "changelist", self.changelist_view, None)]
+
+    def get_urls(self) -> list[URLPattern]:
+        model = f"{self.opts.app_label}_{self.opts.model_name}"
+        return [
+            path(route, self._for_those_who_may(view, needs), name=f"{model}_{name}")
+            for route, name, view, needs in self.pages()
+        ]
+
+    def _for_those_who_may(self, view: View, needs: str | None) -> View:
+        """`view`, or 403; and one clear page while what processes share cannot be reached."""
+
+        @functools.wraps(view)
+        def page(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+            if not self.has_view_permission(request):
+                raise PermissionDenied
+            if needs is not None and not may(request, needs):
+                raise PermissionDenied
+            try:
+                return view(request, **kwargs)
+            except (StateError, TimeoutError) as error:
+                context = {"title": "No answer", "error": error}
+                return self.render(request, "unavailable", context, status=503)
+
+        return self.admin_site.admin_view(page)
+
+    def render(
+        self,
+        request: HttpRequest,
+        template: str,
+        context: dict[str, Any],
+        status: int = 200,
+    ) -> TemplateResponse:
+        request.current_app = self.admin_site.name
+        shared = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "refresh": REFRESH,
+        }
+        name = f"admin/phx_protocol/{template}.html"
+        return TemplateResponse(request, name, {**shared, **context}, status=status)
+
+    def address(self, page: str, *args: str) -> str:
+        """The address of a page of this app: ``address("topic_change", address_of(topic))``."""
+        name = f"admin:{self.opts.app_label}_{page}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
+
+    def act(
+        self,
+        request: HttpRequest,
+        action: Callable[[], None],
+        on: Model,
+        done: str,
+        then: str,
+    ) -> HttpResponseRedirect:
+        """Do `action`, log what was `done` to `on`, say so on the page `then`.
+
+        One that fails may have done its part in this process: that is logged as well.
+        """
+        try:
+            action()
+        except (PhxError, TimeoutError) as error:
+            done = f"{done} But this failed: {error}."
+            messages.error(request, done)
+        else:
+            messages.success(request, done)
+        self.log_change(request, on, done)
+        return HttpResponseRedirect(then)
+
+
+def may(request: HttpRequest, permission: str) -> bool:
+    """Whether the user has this permission of the app: ``may(request, "close_topic")``."""
+    user: Any = request.user
+    return bool(user.has_perm(f"phx_protocol.{permission}"))
+
+
+def sight() -> str:
+    """How far this process sees: "all" processes, "itself", or "nothing", since it serves no
+    socket and cannot see who does."""
+    if not sees_only_itself():
+        return "all"
+    return "itself" if list_sockets(limit=1) else "nothing"
+
+
+def moment(seconds: float) -> datetime.datetime:
+    """`seconds` of the epoch as templates take them."""
+    zone = datetime.timezone.utc if settings.USE_TZ else None
+    return datetime.datetime.fromtimestamp(seconds, zone)

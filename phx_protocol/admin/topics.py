@@ -1,0 +1,219 @@
+"""The topics: their list, the page of each, and what can be done to one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import msgspec
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from .. import introspection
+from ..exceptions import PhxError
+from ..introspection import TopicDetails, TopicInfo
+from ..models import Topic
+from ..pubsub import broadcast, close_topic
+from ..wire import json
+from .addresses import address_of, topic_at
+from .connections import sockets_table
+from .forms import BroadcastForm
+from .listing import columns, counted, matches, page_of
+from .live import LiveAdmin, Page, may, sight
+
+#: the columns with the orders that each can honestly be in: of channel classes and presences it is
+#: only known what one page needs
+COLUMNS = [
+    ("Topic", ["topic", "-topic"]),
+    ("Channel class", []),
+    ("Subscribers", ["-subscribers", "subscribers"]),
+    ("Presences", []),
+    ("Messages a second", ["-rate"]),
+]
+#: keys that a page shows
+PRESENCES = 100
+#: characters of a payload that the log keeps
+LOGGED = 1000
+
+UNKNOWN = TopicDetails([], 0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A topic in the list."""
+
+    topic: str
+    address: str
+    subscribers: int
+    details: TopicDetails
+    rate: float
+
+
+@admin.register(Topic)
+class TopicAdmin(LiveAdmin):
+    def pages(self) -> list[Page]:
+        topic = "<path:object_id>"
+        broadcast, close = "broadcast_topic", "close_topic"
+        return [
+            *super().pages(),
+            (f"{topic}/history/", "history", self.history_view, None),
+            (f"{topic}/change/", "change", self.change_view, None),
+            (f"{topic}/broadcast/", "broadcast", self.broadcast_view, broadcast),
+            (f"{topic}/close/", "close", self.close_view, close),
+        ]
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Topic:
+        """Any topic: the log of one outlives it."""
+        return Topic(topic=object_id)
+
+    # ---------------------------------------------------------------- the list
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> HttpResponse:
+        query, order = request.GET.get("q", ""), request.GET.get("o", "topic")
+        told = introspection.list_topics()
+        rates = introspection.busiest_topics() if order == "-rate" else {}
+        chosen = [info for info in told if matches(query, info.topic)]
+        shown = page_of(request, _sorted(chosen, order, rates), "topic")
+        context = {
+            "title": "Topics",
+            "query": query,
+            "total": len(told),
+            "columns": columns(order, COLUMNS),
+            "rows": self._rows(list(shown["page"]), rates),
+            **shown,
+            "sight": sight(),
+        }
+        return self.render(request, "topics", context)
+
+    def _rows(self, infos: list[TopicInfo], rates: dict[str, float]) -> list[Row]:
+        details = introspection.describe_topics([info.topic for info in infos])
+        return [
+            Row(
+                topic=info.topic,
+                address=self._address("change", info.topic),
+                subscribers=info.subscribers,
+                details=(known := details.get(info.topic, UNKNOWN)),
+                # the list is in the order of these
+                rate=rates.get(info.topic, known.messages_per_second),
+            )
+            for info in infos
+        ]
+
+    # ------------------------------------------------------------ a topic's page
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> HttpResponse:
+        topic = topic_at(object_id)
+        presences = introspection.list_presences(topic)
+        details = introspection.describe_topics([topic])
+        context = {
+            **self._about(request, topic),
+            "title": topic or "(empty)",
+            "details": details.get(topic, UNKNOWN),
+            "presences": [
+                _present(key, presences[key]) for key in sorted(presences)[:PRESENCES]
+            ],
+            "more_presences": max(0, len(presences) - PRESENCES),
+            "history": introspection.history(topic),
+        }
+        if may(request, "view_connection"):
+            sockets = introspection.list_sockets(topic=topic)
+            context |= sockets_table(self, request, sockets, topic=topic)
+        return self.render(request, "topic", context)
+
+    def _about(self, request: HttpRequest, topic: str) -> dict[str, Any]:
+        """What all pages of a topic show, and where they lead."""
+        return {
+            "topic": topic,
+            "subscribers": _subscribers(topic),
+            "sight": sight(),
+            "back": self._address("change", topic),
+            "log_url": self._address("history", topic),
+            "broadcast_url": may(request, "broadcast_topic")
+            and self._address("broadcast", topic),
+            "close_url": may(request, "close_topic") and self._address("close", topic),
+        }
+
+    def _address(self, page: str, topic: str) -> str:
+        return self.address(f"topic_{page}", address_of(topic))
+
+    # ---------------------------------------------------------------- the actions
+
+    def broadcast_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form, then what will be sent, which is to be confirmed."""
+        topic = topic_at(object_id)
+        posted = request.POST if request.method == "POST" else None
+        form = BroadcastForm(posted)
+        template = "broadcast"
+        if form.is_valid() and "edit" not in request.POST:
+            if "confirmed" not in request.POST:
+                template = "broadcast_confirmation"
+            elif self._broadcast(request, topic, form):
+                return HttpResponseRedirect(self._address("change", topic))
+        context = {
+            **self._about(request, topic),
+            "title": f"Broadcast on {topic}",
+            "form": form,
+        }
+        return self.render(request, template, context)
+
+    def _broadcast(self, request: HttpRequest, topic: str, form: BroadcastForm) -> bool:
+        """Whether it went out; if not, the form says why."""
+        event, payload = form.cleaned_data["event"], form.decoded()
+        done = f"Broadcast {event}: {json.encode(payload).decode()[:LOGGED]}"
+        try:
+            broadcast(topic, event, payload)
+        except (PhxError, TimeoutError) as error:
+            form.add_error(None, f"{event} did not reach all processes: {error}.")
+            done = f"{done} But this failed: {error}."
+        else:
+            messages.success(request, f"Broadcast {event} on {topic}.")
+        self.log_change(request, Topic(topic=topic), done)
+        return form.is_valid()
+
+    def close_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        topic = topic_at(object_id)
+        context = self._about(request, topic)
+        if request.method == "POST":
+            clients = counted(context["subscribers"], "client")
+            done = f"Closed {topic}, which {clients} had joined."
+            action = functools.partial(close_topic, topic)
+            on, then = Topic(topic=topic), context["back"]
+            return self.act(request, action, on, done, then)
+        return self.render(request, "close", {**context, "title": f"Close {topic}?"})
+
+
+def _sorted(
+    infos: list[TopicInfo], order: str, rates: dict[str, float]
+) -> list[TopicInfo]:
+    """`infos`, which come by name, in the order that was asked for; names decide among equals."""
+    if order == "-rate":
+        return sorted(infos, key=lambda info: -rates.get(info.topic, 0.0))
+    if order == "-topic":
+        return infos[::-1]
+    if order in ("subscribers", "-subscribers"):
+        sign = -1 if order.startswith("-") else 1
+        return sorted(infos, key=lambda info: sign * info.subscribers)
+    return infos
+
+
+def _subscribers(topic: str) -> int:
+    return sum(
+        info.subscribers for info in introspection.list_topics() if info.topic == topic
+    )
+
+
+def _present(key: str, presence: dict[str, Any]) -> dict[str, Any]:
+    metas = presence["metas"]
+    lines = [msgspec.json.format(json.encode(meta), indent=0) for meta in metas]
+    return {"key": key, "count": len(metas), "metas": b"\n".join(lines).decode()}

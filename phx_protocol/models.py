@@ -1,0 +1,65 @@
+"""What the admin has entries and permissions for. It has no tables, and no migrations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+
+class NoRows(models.Manager[Any]):
+    """The database is never asked: ``dumpdata`` goes through the managers of all models."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return super().get_queryset().none()
+
+
+class Live(models.Model):
+    """Something that lives in the processes that serve sockets."""
+
+    objects = NoRows()
+
+    class Meta:
+        abstract = True
+        managed = False
+        base_manager_name = "objects"
+        default_permissions = ("view",)
+
+
+class Topic(Live):
+    """A topic, whether anybody has joined it or not."""
+
+    topic = models.TextField(primary_key=True)
+
+    class Meta(Live.Meta):
+        permissions = [
+            ("broadcast_topic", "Can broadcast on topic"),
+            ("close_topic", "Can close topic"),
+        ]
+
+    def __str__(self) -> str:
+        return self.topic
+
+
+class Connection(Live):
+    """A client's open connection: a Socket, over WebSocket or long-poll."""
+
+    id = models.TextField(primary_key=True)
+
+    class Meta(Live.Meta):
+        permissions = [("disconnect_connection", "Can disconnect connection")]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Node(Live):
+    """A process (event loop) that serves sockets or tracks presences."""
+
+    name = models.TextField(primary_key=True)
+
+    class Meta(Live.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return self.name

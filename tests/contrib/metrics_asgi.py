@@ -1,0 +1,11 @@
+"""Rooms with metrics: ``uvicorn tests.contrib.metrics_asgi:application``."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.contrib.metrics_settings")
+
+from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+
+application = get_phoenix_application()

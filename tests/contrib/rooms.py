@@ -1,0 +1,65 @@
+"""What the tests of metrics and traces talk to: ``uvicorn tests.contrib.metrics_asgi:application``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from phx_protocol import Channel, ConnectionRefused, Socket, event
+
+
+class Room(Channel):
+    intercepts = {"whispered"}
+
+    async def authorize(self) -> bool:
+        return self.subtopic != "forbidden"
+
+    async def join(self, payload: Any) -> Any:
+        if self.subtopic == "crash":
+            raise RuntimeError("no join")
+        if self.subtopic == "denied":
+            return "error"
+        return "ok", {"pid": os.getpid()}
+
+    @event("say")
+    async def say(self, payload: Any) -> Any:
+        await self.broadcast("said", payload)
+        return "ok"
+
+    @event("whisper")
+    async def whisper(self, payload: Any) -> Any:
+        await self.broadcast("whispered", payload)
+        return "ok"
+
+    @event("answer")
+    async def answer(self, payload: Any) -> Any:
+        return payload["status"]
+
+    @event("listen")
+    async def listen(self, payload: Any) -> Any:
+        await self.subscribe(payload["topic"])
+        return "ok"
+
+    @event("flood")
+    async def flood(self, payload: Any) -> None:
+        for _ in range(20):  # of what cannot be compressed well
+            await self.push("water", {"drops": os.urandom(500_000).hex()})
+
+    @event("crash")
+    async def crash(self, payload: Any) -> None:
+        raise ZeroDivisionError("crash")
+
+    async def handle_info(self, message: Any) -> None:
+        await self.push("heard", {"event": message.event})
+
+
+class Doors(Socket):
+    channels = {"room:*": Room}
+    check_origin = False
+    outbound = {"seconds": 60}
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        if "refuse" in params:
+            raise ConnectionRefused
+        if "crash" in params:
+            raise RuntimeError("no connect")

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import json
+import os
+
+from tests.conformance.settings import *  # noqa: F401,F403
+from tests.conformance.settings import LOGGING
+
+PHX_PROTOCOL = {
+    "SOCKETS": {"/socket": "tests.integration.drain_app.DrainedSocket"},
+    "DRAINER": json.loads(os.environ.get("PHX_DRAINER", "true")),
+    "STATE": {"LEASE": 2.0},
+    "SHUTDOWN_TIMEOUT": 3,
+}
+ASGI_APPLICATION = "tests.integration.drain_app.application"
+LOGGING["loggers"]["phx_protocol"]["level"] = "INFO"  # type: ignore[index]

@@ -1,0 +1,298 @@
+"""A process that goes down: its clients are sent away first, whatever server it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+
+from tests import servers
+from tests.client import PATIENCE, Client
+
+APPLICATION = "tests.integration.drain_app:application"
+SETTINGS = "tests.integration.drain_settings"
+ROUNDS = {"BATCH_SIZE": 8, "BATCH_INTERVAL": 0.5}
+
+
+def command(server: str, port: int) -> list[str]:
+    if server != "gunicorn":
+        return servers.command(server, port, APPLICATION)
+    worker = ["-k", "uvicorn_worker.UvicornWorker", "-b", f"127.0.0.1:{port}"]
+    return [sys.executable, "-m", "gunicorn", *worker, APPLICATION]
+
+
+def run(
+    server: str, tmp_path: Path, **drainer: float
+) -> contextlib.AbstractContextManager[servers.Server]:
+    port = servers.free_port()
+    log = tmp_path / "log"
+    env = {"PHX_DRAINER": json.dumps(drainer)} if drainer else {}
+    return servers.run(command(server, port), port, log, **env)
+
+
+async def ended(server: servers.Server) -> int:
+    """The exit status of the process."""
+    return await asyncio.wait_for(asyncio.to_thread(server.process.wait), PATIENCE)
+
+
+async def until_logged(server: servers.Server, text: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while text not in server.logged():
+            await asyncio.sleep(0.02)
+
+
+async def polling(http: httpx.AsyncClient, url: str) -> asyncio.Task[httpx.Response]:
+    """A poll that has reached the server."""
+    sent = asyncio.Event()
+
+    async def trace(name: str, info: object) -> None:
+        if name == "http11.send_request_body.complete":
+            sent.set()
+
+    poll = asyncio.create_task(http.get(url, extensions={"trace": trace}))
+    await sent.wait()
+    await http.options(url)  # answered behind it
+    return poll
+
+
+@pytest.mark.parametrize(
+    ("server", "how"),
+    [
+        ("uvicorn", signal.SIGTERM),
+        pytest.param("uvicorn", signal.SIGINT, marks=pytest.mark.big),
+        ("gunicorn", signal.SIGTERM),
+        ("daphne", signal.SIGTERM),
+        pytest.param("daphne", signal.SIGINT, marks=pytest.mark.big),
+    ],
+)
+async def test_a_process_that_is_told_to_end_drains_its_sockets(
+    server: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    with run(server, tmp_path, **ROUNDS) as running:
+        clients = [Client(running.url) for _ in range(20)]
+        for client in clients:
+            await client.__aenter__()
+        for client in clients[:10]:  # the others have no channel
+            assert (await client.join("busy:1"))[0] == "ok"
+        await clients[0].push("busy:1", "work", {"seconds": 1.5})
+        await clients[0].until("working")
+        url = f"http://{running.address}/socket/longpoll?vsn=2.0.0"
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+            token = (await http.get(url)).json()["token"]
+            poll = await polling(http, f"{url}&token={token}")
+            os.kill(running.process.pid, how)
+            await until_logged(running, "DRAINING 8 of 21 sockets")
+            with pytest.raises(InvalidStatus) as refused:
+                async with Client(running.url):
+                    pass
+            # Daphne does not let an application answer an upgrade
+            status = refused.value.response.status_code
+            assert status == (403 if server == "daphne" else 503)
+            answer = await http.get(url)
+            assert answer.status_code == 503
+            assert answer.json() == {"status": 500, "reason": "draining"}
+            assert (await poll).json()["status"] == 410
+        codes = await asyncio.gather(*(client.closed() for client in clients))
+        assert Counter(codes) == {1012: 20}
+        status = await ended(running)
+        assert status in (0, -how)  # uvicorn ends by the signal itself
+        log = running.logged()
+        assert log.index("DRAINING 16 of 21") < log.index("DRAINING 21 of 21")
+        # what ran was let run, what it held was let go
+        assert log.count("WORK DONE") == 1
+        assert log.count("TERMINATED draining") == 10
+        assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    "server", ["uvicorn", pytest.param("daphne", marks=pytest.mark.big)]
+)
+async def test_a_second_signal_goes_straight_to_the_server(
+    server: str, tmp_path: Path
+) -> None:
+    never = {"BATCH_SIZE": 1, "BATCH_INTERVAL": 1000, "SHUTDOWN": 100_000}
+    with run(server, tmp_path, **never) as running:
+        async with Client(running.url) as one, Client(running.url) as two:
+            os.kill(running.process.pid, signal.SIGTERM)
+            await until_logged(running, "DRAINING 1 of 2")
+            os.kill(running.process.pid, signal.SIGTERM)
+            await asyncio.gather(one.closed(), two.closed())
+            await ended(running)
+
+
+@pytest.mark.parametrize(
+    "server", ["uvicorn", pytest.param("daphne", marks=pytest.mark.big)]
+)
+async def test_without_a_drainer_the_server_goes_its_own_way(
+    server: str, tmp_path: Path
+) -> None:
+    port = servers.free_port()
+    args = command(server, port)
+    with servers.run(args, port, tmp_path / "log", PHX_DRAINER="false") as running:
+        async with Client(running.url) as client:
+            os.kill(running.process.pid, signal.SIGTERM)
+            assert await client.closed() in (1006, 1012)
+            await ended(running)
+        assert "DRAINING" not in running.logged()
+
+
+async def test_a_development_server_that_reloads_sends_its_pages_away(
+    tmp_path: Path,
+) -> None:
+    settings = tmp_path / "reload_settings.py"
+    settings.write_text("from tests.integration.drain_settings import *\n")
+    port = servers.free_port()
+    args = [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{port}"]
+    env = {"PYTHONPATH": f"{tmp_path}:{servers.ROOT}"}
+    env["DJANGO_SETTINGS_MODULE"] = "reload_settings"
+    with servers.run(args, port, tmp_path / "log", **env) as running:
+        async with Client(running.url) as client:
+            await client.join("busy:1")
+            await client.push("busy:1", "work", {"seconds": 1000})
+            await client.until("working")
+            closed = asyncio.create_task(client.closed())
+            while not closed.done():  # a change before its first look it does not see
+                settings.write_text(settings.read_text() + "A = 1\n")
+                await asyncio.wait({closed}, timeout=0.5)
+            assert closed.result() == 1012
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with contextlib.suppress(OSError, InvalidMessage, InvalidStatus):
+                    async with Client(running.url) as client:
+                        assert (await client.join("busy:1"))[0] == "ok"
+                        break
+        assert "Traceback" not in running.logged()
+
+
+WEBSOCKET = """
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_next_upstream error timeout http_503;
+"""
+NGINX = {
+    "location": WEBSOCKET,
+    "http": "map $http_upgrade $connection_upgrade { default upgrade; '' close; }",
+    # else a process that was restarted is not asked again for ten seconds
+    "server": "max_fails=0",
+}
+PUBLISHER = """
+import sys, threading, time
+from phx_protocol import broadcast
+threading.Thread(target=lambda: sys.stdin.read() or done.set(), daemon=True).start()
+done, n = threading.Event(), 0
+while not done.wait(0.02):
+    n += 1
+    broadcast("news:1", "news", {"n": n})
+print(n)
+"""
+
+
+class Reader:
+    """A page with history.js and phoenix.js's way to come back, as far as a server can tell."""
+
+    tries = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0)
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.read: list[int] = []
+        self.gaps = 0  # times it was told that something is missing
+        self.codes: list[int | None] = []  # with which its connections ended
+        self.joined = asyncio.Event()
+        self._have: dict[str, object] = {"offset": None, "senders": []}
+
+    async def run(self) -> None:
+        tried = 0
+        while True:
+            with contextlib.suppress(OSError, InvalidStatus, InvalidMessage):
+                async with Client(self.url) as client:
+                    tried = 0
+                    with contextlib.suppress(ConnectionClosed):
+                        await self._read(client)
+                    self.codes.append(client.ws.close_code)
+            self.joined.clear()
+            await asyncio.sleep(self.tries[min(tried, len(self.tries) - 1)])
+            tried += 1
+
+    async def _read(self, client: Client) -> None:
+        join = ["1", "1", "news:1", "phx_join", {"history": self._have}]
+        await client.ws.send(json.dumps(join))
+        async for text in client.ws:
+            _, ref, _, event, payload = json.loads(text)
+            if event == "phx_reply":
+                history = payload["response"]["history"]
+                if not history["recovered"]:
+                    self._have["offset"] = history["offset"]
+                    self.gaps += 1
+                self.joined.set()
+            elif event == "news":
+                self._have["offset"] = ref
+                self.read.append(payload["n"])
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.big)])
+async def test_in_a_rolling_restart_nobody_misses_anything(
+    count: int, tmp_path: Path, redis_url: str
+) -> None:
+    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "pubsub"}
+    env["PHX_DRAINER"] = json.dumps({"BATCH_SIZE": count // 8, "BATCH_INTERVAL": 0.2})
+    with contextlib.ExitStack() as stack:
+        ports = [servers.free_port(), servers.free_port()]
+
+        def start(port: int) -> servers.Server:
+            args = command("uvicorn", port)
+            return stack.enter_context(
+                servers.run(args, port, tmp_path / f"{port}.log", **env)
+            )
+
+        processes = [start(port) for port in ports]
+        nginx = stack.enter_context(servers.nginx(tmp_path, *processes, **NGINX))
+        readers = [Reader(nginx.url) for _ in range(count)]
+        running = [asyncio.create_task(reader.run()) for reader in readers]
+
+        async def all_are_there() -> None:
+            async with asyncio.timeout(2 * PATIENCE):
+                await asyncio.gather(*(reader.joined.wait() for reader in readers))
+
+        try:
+            await all_are_there()
+            publisher = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", PUBLISHER),
+                env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": SETTINGS},
+                cwd=servers.ROOT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            async with asyncio.timeout(PATIENCE):
+                while not all(reader.read for reader in readers):
+                    await asyncio.sleep(0.05)
+            for index, port in enumerate(ports):
+                os.kill(processes[index].process.pid, signal.SIGTERM)
+                await ended(processes[index])
+                processes[index] = await asyncio.to_thread(start, port)
+                await all_are_there()
+            output, _ = await publisher.communicate(b"")  # which ends its input
+            last = int(output)
+            async with asyncio.timeout(PATIENCE):
+                while not all(reader.read[-1] == last for reader in readers):
+                    await asyncio.sleep(0.05)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        whole = list(range(1, last + 1))
+        assert all(reader.read == whole for reader in readers)
+        assert {reader.gaps for reader in readers} == {1}  # the first join
+        # each was sent away by one process at least, and by none in another way
+        codes = [code for reader in readers for code in reader.codes]
+        assert set(codes) == {1012} and len(codes) >= count
+        assert max(len(reader.codes) for reader in readers) <= 2

@@ -1,0 +1,372 @@
+"""Signals: what happens is told, with what is known of it, and nobody is hurt by who listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from channels.layers import InMemoryChannelLayer
+
+from phx_protocol import (
+    Channel,
+    ConnectionRefused,
+    JoinDenied,
+    Presence,
+    Reason,
+    Socket,
+    abroadcast,
+    event,
+    signals,
+)
+from phx_protocol.outage import Outage
+from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.publisher import Publisher
+from phx_protocol.testing import connect
+from phx_protocol.wire import json
+from phx_protocol.wire.messages import Broadcast
+
+Told = list[tuple[Any, dict[str, Any]]]
+
+
+class Words(msgspec.Struct):
+    body: str
+
+
+class Guests(Presence):
+    pass
+
+
+class Room(Channel):
+    log_handle_in = None
+
+    async def authorize(self) -> bool:
+        return self.subtopic != "forbidden"
+
+    async def join(self, payload: Any) -> Any:
+        if self.subtopic == "crash":
+            raise RuntimeError("no join")
+        return "error" if self.subtopic == "denied" else "ok"
+
+    @event("say")
+    async def say(self, words: Words) -> Any:
+        return "ok"
+
+    @event("crash")
+    async def crash(self, payload: Any) -> None:
+        raise ZeroDivisionError
+
+    @event("silence")
+    async def silence(self, payload: Any) -> None:
+        pass
+
+    @event("bye")
+    async def bye(self, payload: Any) -> None:
+        await self.stop()
+
+
+class Guested(Room):
+    presence = Guests
+
+
+class Doors(Socket):
+    channels = {"room:*": Room, "guests:*": Guested}
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        if "refuse" in params:
+            raise ConnectionRefused
+        if "crash" in params:
+            raise RuntimeError("no connect")
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[signals.Signal], Told]]:
+    """What a signal tells from now on."""
+    connected: list[tuple[signals.Signal, Any]] = []
+
+    def listen(signal: signals.Signal) -> Told:
+        heard: Told = []
+
+        def receive(sender: Any, **named: Any) -> None:
+            del named["signal"]
+            heard.append((sender, named))
+
+        signal.connect(receive, weak=False)
+        connected.append((signal, receive))
+        return heard
+
+    yield listen
+    for signal, receive in connected:
+        signal.disconnect(receive)
+
+
+async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> None:
+    begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
+    client = await connect(Doors, {"a": "b"})
+    ((sender, connected),) = begun
+    assert sender is Doors
+    assert connected["result"] == "ok"
+    assert connected["transport"] == "websocket"
+    assert connected["serializer"] == "V2JSONSerializer"
+    assert connected["socket"].params["a"] == "b"
+    assert 0 < connected["duration"] < 60
+    assert not ended
+    await client.close()
+    ((sender, gone),) = ended
+    assert sender is Doors
+    assert gone["socket"] is connected["socket"]
+    assert (gone["code"], gone["reason"]) == (1000, Reason.CLOSED)
+    assert 0 <= gone["duration"] < 60
+
+
+async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
+    ended = told(signals.socket_disconnected)
+    client = await connect(Doors)
+    await client._communicator.send_input({"type": "websocket.receive", "text": "{"})
+    await client.assert_closed(1011)
+    await client.close()
+    ((_, gone),) = ended
+    assert (gone["code"], gone["reason"]) == (1011, Reason.CRASH)
+    assert "no V2 frame" in str(gone["exception"])
+
+
+@pytest.mark.parametrize(
+    ("params", "result"), [({"refuse": "1"}, "refused"), ({"crash": "1"}, "crashed")]
+)
+async def test_a_connection_that_is_not_let_in_is_told(
+    told: Any, params: dict[str, str], result: str
+) -> None:
+    begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
+    with pytest.raises(ConnectionRefused):
+        await connect(Doors, params)
+    assert [named["result"] for _, named in begun] == [result]
+    assert not ended
+
+
+@pytest.mark.parametrize(
+    ("subtopic", "result"),
+    [
+        ("lobby", "ok"),
+        ("denied", "error"),
+        ("forbidden", "refused"),
+        ("crash", "crashed"),
+    ],
+)
+async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None:
+    joined, crashed = told(signals.channel_joined), told(signals.channel_crashed)
+    client = await connect(Doors)
+    try:
+        await client.join(f"room:{subtopic}", {"as": "ada"})
+    except JoinDenied:
+        pass
+    ((sender, join),) = joined
+    assert sender is Room
+    assert (join["result"], join["payload"]) == (result, {"as": "ada"})
+    assert join["channel"].topic == f"room:{subtopic}"
+    assert 0 < join["duration"] < 60
+    assert [c["event"] for _, c in crashed] == ["phx_join"] * (result == "crashed")
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "status"),
+    [
+        ("say", {"body": "hi"}, "ok"),
+        ("say", {"body": 1}, "error"),
+        ("unknown", {}, "error"),
+        ("silence", {}, None),
+    ],
+)
+async def test_a_handled_event_is_told_with_its_answer(
+    told: Any, name: str, payload: Any, status: str | None
+) -> None:
+    handled = told(signals.channel_handled_in)
+    client = await connect(Doors)
+    room = await client.join("room:lobby")
+    ref = await room.push(name, payload)
+    await room.assert_reply(await room.push("say", {"body": "the last"}), "ok")
+    sender, first = handled[0]
+    assert sender is Room
+    assert (first["event"], first["payload"], first["ref"]) == (name, payload, ref)
+    assert (first["status"], first["exception"]) == (status, None)
+    assert 0 < first["duration"] < 60
+    await client.close()
+
+
+async def test_a_crash_is_told_three_times_over(told: Any) -> None:
+    handled, crashed = told(signals.channel_handled_in), told(signals.channel_crashed)
+    left = told(signals.channel_left)
+    client = await connect(Doors)
+    room = await client.join("room:lobby")
+    await room.push("crash")
+    await room.assert_ended(crashed=True)
+    for ((_, named),) in (handled, crashed, left):
+        assert isinstance(named["exception"], ZeroDivisionError)
+    assert crashed[0][1]["event"] == "crash"
+    assert left[0][1]["reason"] == Reason.CRASH
+    await client.close()
+
+
+async def test_the_end_of_a_channel_is_told_with_its_reason(told: Any) -> None:
+    left = told(signals.channel_left)
+    client = await connect(Doors)
+    rooms = [await client.join(f"room:{n}") for n in range(3)]
+    await rooms[0].leave()
+    await rooms[1].push("bye")
+    await rooms[1].assert_ended()
+    await client.close()
+    reasons = {named["channel"].subtopic: named["reason"] for _, named in left}
+    assert reasons == {"0": Reason.LEFT, "1": Reason.NORMAL, "2": Reason.CLOSED}
+    assert all(0 <= named["duration"] < 60 for _, named in left)
+
+
+async def test_a_broadcast_is_told_where_it_is_sent_and_where_it_arrives(
+    told: Any,
+) -> None:
+    sent, delivered = told(signals.broadcast_sent), told(signals.broadcast_delivered)
+    client = await connect(Doors)
+    room = await client.join("room:lobby")
+    await abroadcast("room:lobby", "new", {"n": 1})
+    assert await room.assert_push("new")
+    assert sent == [(None, {"topic": "room:lobby", "event": "new", "size": 7})]
+    ((_, arrived),) = delivered
+    # the channel, and the test that listens beside it
+    assert (arrived["topic"], arrived["event"], arrived["subscribers"]) == (
+        "room:lobby",
+        "new",
+        2,
+    )
+    assert 0 <= arrived["latency"] < 60
+    await client.close()
+
+
+async def test_who_comes_and_goes_is_told(told: Any) -> None:
+    changed = told(signals.presence_changed)
+    first, second = await connect(Doors), await connect(Doors)
+    room = await first.join("guests:1")
+    await room.assert_push("presence_state")
+    await (await second.join("guests:1")).assert_push("presence_state")
+    while len({key for _, named in changed for key in named["joins"]}) < 2:
+        await room.assert_push("presence_diff")
+    await second.close()
+    while not any(named["leaves"] for _, named in changed):
+        await room.assert_push("presence_diff")
+    assert {sender for sender, _ in changed} == {Guests}
+    assert {named["topic"] for _, named in changed} == {"guests:1"}
+    (gone,) = changed[-1][1]["leaves"]
+    assert gone in {key for _, named in changed for key in named["joins"]}
+    assert "metas" in changed[-1][1]["leaves"][gone]
+    await first.close()
+
+
+async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
+    class Full(InMemoryChannelLayer):
+        async def group_send(self, group: str, message: Any) -> None:
+            raise OSError("away")
+
+    dropped = told(signals.messages_dropped)
+    publisher = Publisher(Full(), "a node", lambda error: None)
+    message = Broadcast("room:1", "new", json.encode_payload({}))
+    futures = [publisher.publish(message, None) for _ in range(3)]
+    await asyncio.wait(futures)
+    assert dropped == [(None, {"count": 3, "where": "layer"})]
+
+
+async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> None:
+    failed, recovered = told(signals.layer_failed), told(signals.layer_recovered)
+    outage: Outage = get_pubsub().outage
+    error = OSError("away")
+    for report in (error, error, None, None):
+        outage.report(report)
+    assert failed == [(None, {"error": error})]
+    ((_, end),) = recovered
+    assert end["failures"] == 2
+    assert 0 <= end["duration"] < 60
+
+
+async def test_a_broken_receiver_hurts_nobody(
+    told: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(sender: Any, **named: Any) -> None:
+        raise RuntimeError("broken receiver")
+
+    every = [s for s in vars(signals).values() if isinstance(s, signals.Signal)]
+    for signal in every:
+        signal.connect(broken, weak=False)
+    try:
+        client = await connect(Doors)
+        room = await client.join("guests:1")
+        await room.assert_reply(await room.push("say", {"body": "hi"}), "ok")
+        await abroadcast("guests:1", "new", {})
+        await room.assert_push("new")
+        await room.push("crash")
+        await room.assert_ended(crashed=True)
+        await client.close()
+    finally:
+        for signal in every:
+            signal.disconnect(broken)
+    assert "broken receiver" in caplog.text
+
+
+def test_an_async_receiver_is_refused_when_it_is_connected() -> None:
+    async def receiver(sender: Any, **named: Any) -> None: ...
+
+    with pytest.raises(TypeError, match="is async"):
+        signals.channel_joined.connect(receiver)
+
+
+def test_what_nobody_hears_is_not_found_out() -> None:
+    assert not signals.channel_handled_in.is_heard(Room)
+
+    def receiver(sender: Any, **named: Any) -> None: ...
+
+    signals.channel_handled_in.connect(receiver)
+    assert signals.channel_handled_in.is_heard(Room)
+    signals.channel_handled_in.disconnect(receiver)
+
+
+def test_the_log_hears_what_its_level_lets_through(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Logged(Room):
+        log_handle_in = 10
+
+    caplog.set_level("INFO", "phx_protocol.channel")
+    assert not signals.channel_handled_in.is_heard(Logged)
+    caplog.set_level("DEBUG", "phx_protocol.channel")
+    assert signals.channel_handled_in.is_heard(Logged)
+    assert not signals.channel_handled_in.is_heard(Room)
+
+
+async def test_the_log_has_the_lines_of_phoenix(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Logged(Room):
+        log_handle_in = 10
+
+    class LoggedDoors(Doors):
+        channels = {"room:*": Logged}
+
+    caplog.set_level("DEBUG", "phx_protocol")
+    client = await connect(LoggedDoors, {"password": "secret"})
+    room = await client.join("room:lobby", {"token": "secret"})
+    await room.assert_reply(await room.push("say", {"body": "hi"}), "ok")
+    with pytest.raises(JoinDenied):
+        await client.join("room:denied")
+    await client.close()
+    with pytest.raises(ConnectionRefused):
+        await connect(LoggedDoors, {"refuse": "1"})
+    lines = [r.getMessage() for r in caplog.records]
+    starts = [
+        "CONNECTED TO LoggedDoors in ",
+        "JOINED room:lobby in ",
+        "HANDLED say INCOMING ON room:lobby (Logged) in ",
+        "REFUSED JOIN room:denied in ",
+        "REFUSED CONNECTION TO LoggedDoors in ",
+    ]
+    upper = [line for line in lines if line.split()[0].isupper()]
+    assert len(upper) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(upper, starts))
+    assert "secret" not in caplog.text
