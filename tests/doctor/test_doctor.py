@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 
 from phx_protocol.management.doctor import (
     Site,
@@ -292,6 +293,17 @@ def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
     (layer,) = [f for f in report.findings if f["check"] == "layer"]
     assert layer["status"] == "fault"
     assert "Is Redis running" in layer["change"]
+
+
+def test_settings_that_are_no_good_do_not_stop_the_other_checks(mount: str) -> None:
+    out, layers = io.StringIO(), {"default": {"BACKEND": "no.such.Layer"}}
+    with override_settings(CHANNEL_LAYERS=layers), pytest.raises(CommandError):
+        call_command(
+            "phx_doctor", f"{mount}/socket", "--idle=0.5", "--json", stdout=out
+        )
+    found = {f["check"]: f for f in json.loads(out.getvalue())}
+    assert "no.such.Layer" in found.pop("layer")["message"]
+    assert {f["status"] for f in found.values()} <= {"ok", "warning"}
 
 
 @pytest.mark.parametrize(
