@@ -40,6 +40,11 @@ def diverges(case: str, server: str) -> bool:
     )
 
 
+def is_known(case: str) -> bool:
+    """Whether it is among the divergences, of whatever server."""
+    return any(fnmatch(case, name) for name in DIVERGENCES)
+
+
 @pytest.fixture(scope="module", params=SERVERS)
 def replayed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -68,6 +73,10 @@ async def replay_all(base: str) -> Results:
             *(replay.run_one(base, v, 2.0, limit) for v in batch)
         ):
             results[case] = problems
+    # a machine that is busy with the others reorders what it can: once more, one at a time
+    for case in [c for c, found in results.items() if found and not is_known(c)]:
+        alone = asyncio.Semaphore(1)
+        results[case] = (await replay.run_one(base, VECTORS[case], 2.0, alone))[1]
     return results
 
 
