@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from phx_protocol.pubsub import get_pubsub
-
 from . import clock, layer, longpoll, websocket
 from .findings import Finding, Status, Trouble, Verdict, fault, skipped
 from .site import Site, own_origin, parse_mount
@@ -46,10 +44,7 @@ async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Fin
 
     All groups run at once: it takes little longer than ``site.idle``.
     """
-    try:
-        found = await asyncio.gather(*(_group(site, g, without) for g in GROUPS))
-    finally:
-        await get_pubsub().close()
+    found = await asyncio.gather(*(_group(site, group, without) for group in GROUPS))
     return sum(found, [])
 
 

@@ -32,7 +32,8 @@ class Told(NamedTuple):
 
 async def round_trip(site: Site) -> Verdict:
     """Opens a socket, and looks for one that comes and goes with it."""
-    if sees_only_itself():
+    # in a thread: it imports a lot, and other checks look at the clock meanwhile
+    if await asyncio.to_thread(sees_only_itself):
         return warning("in memory, by these settings", advice.IN_MEMORY)
     try:
         before = await _ask_all()
@@ -42,6 +43,8 @@ async def round_trip(site: Site) -> Verdict:
         after = await _until(lambda told: bool(new - told.sockets)) if new else during
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
+    finally:
+        await get_pubsub().close()
     return _judged(during, bool(new - after.sockets))
 
 
