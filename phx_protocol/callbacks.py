@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import time
@@ -10,11 +9,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from channels.db import aclose_old_connections, database_sync_to_async
-from django.conf import settings
+from asgiref.sync import SyncToAsync, sync_to_async
+from channels.db import database_sync_to_async
+from django.db import close_old_connections
 
 from .conf import options
+from .logs import get_logger
+
+logger = get_logger("phx_protocol.callbacks")
 
 AsyncCallable = Callable[..., Awaitable[Any]]
 
@@ -25,7 +27,6 @@ thread_sensitive = False
 # How often connections that the database has dropped are looked for, in seconds.
 STALE_AFTER = 1.0
 _looked_at = time.monotonic()
-_looking: asyncio.Task[None] | None = None
 
 
 @functools.cache
@@ -53,36 +54,31 @@ def as_async(function: Callable[..., Any]) -> AsyncCallable:
     return in_thread
 
 
-def stale_connections_are_due() -> bool:
-    """Whether a second has passed since dropped database connections were last looked for.
+def look_for_stale_connections() -> None:
+    """Close connections that the database has dropped, if the last look is a second ago.
 
-    Channels looks before every message, which is a hop to a thread and most of what a
-    hand-written consumer costs.
+    Channels looks before every message and waits for it, which is a hop to a thread and most of
+    what a hand-written consumer costs.
     """
     global _looked_at
-    if _looking is not None:
-        return True
     now = time.monotonic()
-    if now - _looked_at < STALE_AFTER or thread_sensitive or not settings.DATABASES:
-        return False
-    _looked_at = now
-    return True
+    if now - _looked_at >= STALE_AFTER:
+        _looked_at = now
+        close_stale_connections()
 
 
-async def close_stale_connections() -> None:
-    """Close them. Who comes while that runs waits for the same, so that nobody overtakes."""
-    global _looking
-    if not settings.DATABASES or thread_sensitive:
-        return
-    loop = asyncio.get_running_loop()
-    if _looking is None or _looking.get_loop() is not loop:
-        _looking = loop.create_task(_look())
-    await asyncio.shield(_looking)
+def close_stale_connections() -> None:
+    """Close them in the thread in which Django's async ORM works.
+
+    Nobody waits for it: that thread does it before whatever a callback then asks of it.
+    (Callbacks that run in a thread look there themselves, through ``database_sync_to_async``.)
+    """
+    if not thread_sensitive:
+        SyncToAsync.single_thread_executor.submit(_close)
 
 
-async def _look() -> None:
-    global _looking
+def _close() -> None:
     try:
-        await aclose_old_connections()
-    finally:
-        _looking = None
+        close_old_connections()
+    except Exception:
+        logger.exception("stale database connections cannot be closed")

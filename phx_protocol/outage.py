@@ -36,7 +36,8 @@ class Outage:
         self.is_on = error is not None
         if error is not None:
             self._since = time.monotonic()
-            self._logger.error(f"{self._fails}: %r", error)
+            # not its repr: an exception of redis-py keeps its message out of that
+            self._logger.error(f"{self._fails}: %s: %s", type(error).__name__, error)
             self._failed.emit(None, error=error)
         else:
             self._logger.warning(self._works)

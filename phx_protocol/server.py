@@ -369,7 +369,7 @@ class ChannelServer:
         """Ask ``authorize`` and ``join``: status, reply, and whether a refusal is for good."""
         self._asked = channel
         try:
-            await self._close_stale_connections()
+            callbacks.look_for_stale_connections()
             if not await self._may_be_here(channel):
                 refusals[Refusal.UNAUTHORIZED] += 1
                 return "refused", {"reason": Refusal.UNAUTHORIZED}, False
@@ -536,7 +536,7 @@ class ChannelServer:
         task = self._task
         outcome: Outcome = None
         try:
-            await self._close_stale_connections()
+            callbacks.look_for_stale_connections()
             answer = await call(channel, *args)
             if self._task is task and answer is not None and message is not None:
                 outcome, payload = parse_answer(answer) or ("ok", {})
@@ -583,7 +583,7 @@ class ChannelServer:
         join_ref = self.join_ref
         await self._end(Reason.CRASH, error)
         self.socket.push(protocol.crashed(self.topic, join_ref))
-        await callbacks.close_stale_connections()  # the crash may have come from a dead one
+        callbacks.close_stale_connections()  # the crash may have come from a dead one
 
     async def _end(
         self, reason: Reason, exception: BaseException | None = None
@@ -612,11 +612,6 @@ class ChannelServer:
             logger.exception(
                 "%s: %s.terminate crashed", self.topic, type(channel).__name__
             )
-
-    @staticmethod
-    async def _close_stale_connections() -> None:
-        if callbacks.stale_connections_are_due():
-            await callbacks.close_stale_connections()
 
     # ------------------------------------------------- what a channel asks for
 

@@ -101,10 +101,12 @@ class Groups:
         while (wanted := topic in self._wanted) != (topic in self._actual):
             if wanted:
                 await self.layer.group_add(group_name(topic), self.channel_name)
-                self._actual.add(topic)
             else:
                 await self.layer.group_discard(group_name(topic), self.channel_name)
-                self._actual.discard(topic)
+            if self._task is not asyncio.current_task():
+                # closed meanwhile, and redis-py's ``wait_for`` swallowed the cancellation
+                raise asyncio.CancelledError
+            (self._actual.add if wanted else self._actual.discard)(topic)
             self._report(None)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -80,7 +80,7 @@ class PubSub:
         self.groups = Groups(self.layer, self.report)
         self.publisher = Publisher(self.layer, self.name, self.report)
         self._listener: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
@@ -340,14 +340,13 @@ class PubSub:
         delay = 0.1
         while True:
             try:
-                if self.groups.channel_name is None:
-                    self.groups.channel_name = await self.layer.new_channel()
-                    self._named.set()
+                channel = self.groups.channel_name or await self.layer.new_channel()
                 self._refreshed_at = self.loop.time()
-                self.groups.connected(self.groups.channel_name)
+                self.groups.connected(channel)
+                self._named.set()
                 self.ordered.look_again()
                 while True:
-                    message = await self.layer.receive(self.groups.channel_name)
+                    message = await self.layer.receive(channel)
                     self.report(None)
                     delay = 0.1
                     await self._take(message)
@@ -414,15 +413,10 @@ class PubSub:
         listener, self._listener = self._listener, None
         self._named.clear()
         self.groups.close()
-        ended = self._end(self.heartbeat.stop(), listener)
-        self._ending = self.loop.create_task(ended)
-
-    async def _end(
-        self, left: Awaitable[None], listener: asyncio.Task[None] | None
-    ) -> None:
-        await left
+        ending = [self.heartbeat.stop()]
         if listener is not None:
-            await end(listener)
+            ending.append(end(listener))
+        self._ending = asyncio.gather(*ending)
 
     async def close(self) -> None:
         """Stop, and wait until nothing runs any more."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests import servers
 from tests.client import Client
@@ -22,8 +23,11 @@ LAYERS = ["pubsub", "core"]
 
 @pytest.fixture(params=LAYERS)
 def layer(request: pytest.FixtureRequest, redis_url: str) -> dict[str, str]:
-    # a database for each layer keeps the tests apart
+    # a database for each layer keeps the tests apart, and empty it knows no process that was
+    # killed in the one before
     url = redis_url.replace("/0", f"/{1 + LAYERS.index(request.param)}")
+    with Redis.from_url(url) as redis:
+        redis.flushdb()
     return {"PHX_LAYER": request.param, "PHX_REDIS_URL": url}
 
 

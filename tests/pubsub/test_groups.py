@@ -106,3 +106,26 @@ async def test_a_layer_that_forgot_everything_gets_it_all_again() -> None:
     )
     groups.close()
     assert not len(groups)
+
+
+async def test_a_call_that_outlives_the_end_does_nothing_more() -> None:
+    """As below Python 3.12, where redis-py swallows a cancellation now and then."""
+    groups, layer, reports = make()
+    taken = asyncio.Event()
+
+    async def deaf(group: str, channel: str) -> None:
+        taken.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await layer.call("add", group)
+
+    layer.group_add = deaf  # type: ignore[method-assign]
+    groups.add("a")
+    await taken.wait()
+    task = groups._task
+    assert task is not None
+    groups.close()
+    await asyncio.wait({task})
+    assert task.cancelled() and reports == []
+    assert layer.calls == [("add", group_name("a"))] and "a" not in groups

@@ -171,3 +171,35 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
     await one.layer.send(await two.address(), message)
     assert await ask(nodes, "alive", {}) == {}
     assert "was ignored: version 2" in caplog.text
+
+
+async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state takes its time to forget the node, and somebody still writes to it."""
+    one, two = nodes
+    leaving, may_leave = asyncio.Event(), asyncio.Event()
+    leave = two.heartbeat.state.leave
+
+    async def slow(name: str) -> None:
+        leaving.set()
+        await may_leave.wait()
+        await leave(name)
+
+    monkeypatch.setattr(two.heartbeat.state, "leave", slow)
+    two.heartbeat.start()
+    await two.heartbeat.ready()
+    address, after = await two.address(), await one.layer.new_channel()
+    assert address is not None
+    closing = asyncio.create_task(two.close())
+    await leaving.wait()
+    await one.layer.send(address, {"type": "unknown"})
+    await one.layer.send(after, {"type": "after"})
+    await one.layer.receive(after)
+    await one.layer.send(
+        after, {"type": "after"}
+    )  # and once more, as `two` had its turn
+    await one.layer.receive(after)
+    assert two.outage.failures == 0
+    may_leave.set()
+    await closing
