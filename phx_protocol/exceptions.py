@@ -93,3 +93,8 @@ class ConnectionRefused(DenyConnection):  # type: ignore[misc]
         self.status = status
         self.reason = reason
         self.headers = dict(headers or {})
+
+
+def in_words(error: BaseException) -> str:
+    """What an exception of somebody else says; redis-py keeps the message out of the ``repr``."""
+    return f"{type(error).__name__}: {error}" if str(error) else repr(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from .exceptions import in_words
 from .signals import Signal
 
 
@@ -36,8 +37,7 @@ class Outage:
         self.is_on = error is not None
         if error is not None:
             self._since = time.monotonic()
-            # not its repr: an exception of redis-py keeps its message out of that
-            self._logger.error(f"{self._fails}: %s: %s", type(error).__name__, error)
+            self._logger.error(f"{self._fails}: %s", in_words(error))
             self._failed.emit(None, error=error)
         else:
             self._logger.warning(self._works)

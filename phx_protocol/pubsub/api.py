@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 
 from ..conf import DRAINER, options
-from ..exceptions import BroadcastError
+from ..exceptions import BroadcastError, in_words
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import blocking
@@ -113,7 +113,8 @@ def close_topic(topic: str) -> None:
 
 
 async def adisconnect_user(user: Any) -> None:
-    """Close every socket of `user` (a user, or its primary key), on every process, with 1001; clients connect again.
+    """Close every socket of `user` (a user, or its primary key), on every process, with 1001;
+    clients connect again.
 
     Called when a user logs out. Raises BroadcastError when the layer did not take it.
     """
@@ -157,7 +158,9 @@ async def _order(name: str, body: dict[str, Any]) -> None:
     try:
         await node.relay.tell_all(name, body)
     except Exception as error:
-        raise BroadcastError(f"the channel layer did not take it: {error!r}") from error
+        raise BroadcastError(
+            f"the channel layer did not take it: {in_words(error)}"
+        ) from error
 
 
 async def adrain(node: str, *, resume: bool = False) -> int:
@@ -218,7 +221,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         await node.layer.send(ref.node, message)
     except Exception as error:
         raise BroadcastError(
-            f"the channel layer did not take the reply: {error!r}"
+            f"the channel layer did not take the reply: {in_words(error)}"
         ) from error
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import BroadcastError
+from ..exceptions import BroadcastError, in_words
 from ..signals import messages_dropped
 from ..wire.messages import Broadcast
 from . import message
@@ -91,7 +91,9 @@ class Publisher:
             for *_, done in batch:
                 if not done.done():
                     done.set_exception(
-                        BroadcastError(f"the channel layer did not take it: {error!r}")
+                        BroadcastError(
+                            f"the channel layer did not take it: {in_words(error)}"
+                        )
                     )
         else:
             self._report(None)
