@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CONFORMANCE = "tests.conformance.asgi:application"
+PROTOCOL = "phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol"
 
 
 def free_port() -> int:
@@ -39,28 +40,17 @@ def wait_for_port(
 
 
 def command(server: str, port: int, application: str = CONFORMANCE) -> list[str]:
-    """The command line of `server`, run by this Python."""
+    """The command line of `server`, run by this Python; "frames" is uvicorn with our --ws."""
     address = f"127.0.0.1:{port}"
+    uvicorn = ["uvicorn", application, "--port", str(port), "--log-level", "warning"]
     options = {
-        "uvicorn": [
-            "uvicorn",
-            application,
-            "--port",
-            str(port),
-            "--log-level",
-            "warning",
-        ],
+        "uvicorn": uvicorn,
+        "frames": [*uvicorn, "--ws", PROTOCOL],
         "daphne": ["daphne", "-b", "127.0.0.1", "-p", str(port), application],
         "hypercorn": ["hypercorn", application, "--bind", address],
         "granian": [
-            "granian",
-            "--interface",
-            "asgi",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            application,
+            *("granian", "--interface", "asgi", "--host", "127.0.0.1"),
+            *("--port", str(port), application),
         ],
     }[server]
     return [sys.executable, "-m", *options]
@@ -155,7 +145,7 @@ daemon off;
 master_process off;
 pid nginx.pid;
 error_log stderr warn;
-events {{}}
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path body;

@@ -186,11 +186,11 @@ NGINX = {
     "server": "max_fails=0",
 }
 PUBLISHER = """
-import sys, threading, time
+import os, sys, threading
 from phx_protocol import broadcast
 threading.Thread(target=lambda: sys.stdin.read() or done.set(), daemon=True).start()
 done, n = threading.Event(), 0
-while not done.wait(0.02):
+while not done.wait(float(os.environ["EVERY"])):
     n += 1
     broadcast("news:1", "news", {"n": n})
 print(n)
@@ -267,7 +267,13 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
             await all_are_there()
             publisher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", PUBLISHER),
-                env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": SETTINGS},
+                env={
+                    **os.environ,
+                    **env,
+                    "DJANGO_SETTINGS_MODULE": SETTINGS,
+                    # what two cores can read
+                    "EVERY": str(count / 10_000),
+                },
                 cwd=servers.ROOT,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
