@@ -23,6 +23,7 @@ NAIVE = "benchmarks.naive:application"
 NAMES = {
     "L": "L: bare uvloop",
     "N": "N: naive, uvicorn",
+    "frames": "phx_protocol, uvicorn --ws",
     "uvicorn": "phx_protocol, uvicorn",
     "daphne": "phx_protocol, Daphne",
 }
@@ -77,7 +78,8 @@ def command(name: str, port: int) -> list[str]:
         return [*servers.command(name, port), "-v", "0"]  # which logs no access
     application = NAIVE if name == "N" else servers.CONFORMANCE
     plain = ["--ws-per-message-deflate", "false", "--no-access-log"]
-    return [*servers.command("uvicorn", port, application), *plain]
+    server = "frames" if name == "frames" else "uvicorn"
+    return [*servers.command(server, port, application), *plain]
 
 
 def load_of(mode: str, name: str, quick: bool) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class Transport(Protocol):
 
     name: str
 
-    @staticmethod
-    def prepare(frame: Frame) -> Any:
-        """`frame` in the form that ``write`` takes; shared by all who get it."""
+    @property
+    def prepare(self) -> Callable[[Frame], Any]:
+        """What makes of a frame what ``write`` takes; the same function for all who share it."""
 
     def write(self, prepared: Any) -> None:
         """Send it, or keep it until the client takes it."""

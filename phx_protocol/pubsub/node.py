@@ -44,8 +44,9 @@ logger = get_logger("phx_protocol.pubsub")
 
 #: seconds that a join waits for the layer when its topic is new to this process
 READY_TIMEOUT = 2.0
-#: deliveries after which the loop is given a turn
+#: deliveries after which it is asked whether the others wait for too long, and how long that is
 TURN = 1000
+TURN_SECONDS = 0.015
 #: seconds after which every group is added again at the latest (layers forget them)
 REFRESH = 600.0
 
@@ -85,6 +86,7 @@ class PubSub:
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
         self._delivered = 0
+        self._turn_began = 0.0
         self._ids = itertools.count(1)
         self._awaiting_reply: weakref.WeakValueDictionary[str, ChannelServer]
         self._awaiting_reply = weakref.WeakValueDictionary()
@@ -266,10 +268,12 @@ class PubSub:
             )
 
     async def take_turns(self) -> None:
-        """Give the loop a turn after every thousand deliveries."""
+        """Give the loop a turn when deliveries have held it up for a while."""
         if self._delivered >= TURN:
             self._delivered = 0
-            await asyncio.sleep(0)
+            if time.monotonic() - self._turn_began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                self._turn_began = time.monotonic()
 
     # ----------------------------------------------------------- later replies
 

@@ -9,6 +9,7 @@ is missing. Nothing outside this module knows a server.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import socket
@@ -21,6 +22,9 @@ logger = get_logger("phx_protocol.transport")
 
 #: bytes that the server reads at once of a client that floods it
 STEP = 4096
+
+#: the key in the scope's state under which a server offers the connection's asyncio transport
+TRANSPORT = "phx_protocol.transport"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -42,6 +46,9 @@ class Edge:
 
     #: whether ``send`` waits while the client does not read
     has_back_pressure = True
+
+    #: where finished WebSocket frames can be written, if the server lets us
+    frames: asyncio.Transport | None = None
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -100,6 +107,14 @@ class UvicornEdge(Edge):
         self.transport.abort()
 
 
+class FramesEdge(UvicornEdge):
+    """uvicorn with ``contrib.uvicorn``: its transport is ours to write to."""
+
+    def __init__(self, send: Send, transport: asyncio.Transport) -> None:
+        Edge.__init__(self, send)
+        self.transport = self.frames = transport
+
+
 class DaphneEdge(Edge):
     """Daphne: ``send`` is a partial with the autobahn protocol as its first argument."""
 
@@ -148,9 +163,9 @@ def drops_what_it_is_given(send: Send) -> bool:
     return bool(transport.is_closing() or getattr(cycle, "disconnected", False))
 
 
-def edge_for(send: Send) -> Edge:
+def edge_for(scope: dict[str, Any], send: Send) -> Edge:
     """The edge of the server behind `send`; what it lacks is said once."""
-    edge = _edge(unwrap(send))
+    edge = _edge(scope, unwrap(send))
     if edge.lacks:
         _say_once(edge.lacks)
     return edge
@@ -161,11 +176,12 @@ def _say_once(lacks: str) -> None:
     logger.info("of this ASGI server nothing is known but ASGI: %s", lacks)
 
 
-def _edge(send: Any) -> Edge:
+def _edge(scope: dict[str, Any], send: Any) -> Edge:
+    transport = (scope.get("state") or {}).get(TRANSPORT)
+    if transport is not None:
+        return FramesEdge(send, transport)
     owner = getattr(send, "__self__", None)
-    if owner is not None and type(owner).__module__.startswith(
-        ("uvicorn.", "phx_protocol.contrib.")
-    ):
+    if owner is not None and type(owner).__module__.startswith("uvicorn."):
         if hasattr(getattr(owner, "transport", None), "get_write_buffer_size"):
             return UvicornEdge(send)
     if isinstance(send, functools.partial) and send.args:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..signals import messages_dropped
+from ..wire.messages import Frame
 from .bound import Bound
 from .edge import Edge
 
@@ -65,7 +66,14 @@ class Outgoing:
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
 
-    def write(self, message: dict[str, Any]) -> None:
+    @staticmethod
+    def prepare(frame: Frame) -> Any:
+        """The ASGI message of a frame: one dict for all who get it."""
+        if isinstance(frame, str):
+            return {"type": "websocket.send", "text": frame}
+        return {"type": "websocket.send", "bytes": frame}
+
+    def write(self, message: Any) -> None:
         """Send an ASGI message, at once if the client is not slow."""
         if self.is_closed:
             return
@@ -115,6 +123,8 @@ class Outgoing:
 
     def stop(self) -> None:
         """Nothing goes out any more; what waits is dropped."""
+        if self.is_closed:
+            return
         self.is_closed = True
         if self._waiting:
             messages_dropped.emit(None, count=len(self._waiting), where="outbound")

@@ -14,10 +14,10 @@ from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import get_pubsub
 from ..socket import Socket, mounted
-from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .edge import edge_for
+from .frames import FrameOutgoing
 from .handshake import Handshake
 from .http import TEXT, Receive, Send, raw_headers, respond
 from .inbound import FRAMES_IN_A_TURN, refused
@@ -69,11 +69,10 @@ class PhoenixConsumer:
         self.options = options(socket_class)
         self.socket = socket_class(scope)
         self._send = send
-        self._outgoing = Outgoing(
-            edge_for(scope.get(SERVER_SEND, send)),
-            self.options.outbound,
-            self._overflowed,
-        )
+        edge = edge_for(scope, scope.get(SERVER_SEND, send))
+        way_out = Outgoing if edge.frames is None else FrameOutgoing
+        self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
+        self.prepare = self._outgoing.prepare
         self.write = self._outgoing.write
         self.pending_bytes = self._outgoing.pending_bytes
         self._closing: tuple[int, Reason] | None = None
@@ -167,13 +166,6 @@ class PhoenixConsumer:
         return Reason.CRASH if code in ABNORMAL else Reason.CLOSED
 
     # ------------------------------------------------------------ the way out
-
-    @staticmethod
-    def prepare(frame: Frame) -> dict[str, Any]:
-        """The ASGI message of a frame: one dict for all who get it."""
-        if isinstance(frame, str):
-            return {"type": "websocket.send", "text": frame}
-        return {"type": "websocket.send", "bytes": frame}
 
     def close(self, code: int, reason: Reason) -> None:
         """End the connection: nothing goes out behind this but the close frame. Never 1000,

@@ -20,9 +20,10 @@ DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
     (HERE / "divergences.json").read_text()
 )
 
-# the server, and the layer on Redis if there is one
+# the server, and its protocol class or the layer on Redis if it is not the usual one
 SERVERS = [
     "uvicorn",
+    "uvicorn-frames",
     "daphne",
     "uvicorn-pubsub",
     "uvicorn-core",
@@ -45,30 +46,32 @@ def replayed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Results]]:
     """All cases replayed, several at a time as the replayer does it: case -> problems."""
-    server, _, layer = request.param.partition("-")
-    env = {}
-    if layer:
+    server, _, variant = request.param.partition("-")
+    env, command = {}, server
+    if variant == "frames":
+        command = variant
+    elif variant:
         env = {
-            "PHX_LAYER": layer,
+            "PHX_LAYER": variant,
             "PHX_REDIS_URL": request.getfixturevalue("redis_url"),
         }
     log = tmp_path_factory.mktemp(request.param) / "server.log"
-    with servers.serve(server, log, **env) as running:
+    with servers.serve(command, log, **env) as running:
         yield server, asyncio.run(replay_all(running.url))
 
 
 async def replay_all(base: str) -> Results:
     wanted = VECTORS.values()
     timed = [v for v in wanted if any("max_s" in step for step in v["steps"])]
-    results: Results = {}
-    # what is timed mostly waits
-    for batch, jobs in ((timed, 8), ([v for v in wanted if v not in timed], 4)):
-        limit = asyncio.Semaphore(jobs)
-        for case, problems, *_ in await asyncio.gather(
-            *(replay.run_one(base, v, 2.0, limit) for v in batch)
-        ):
-            results[case] = problems
-    return results
+    # what is timed mostly waits, and must not wait for its turn
+    few, all_at_once = asyncio.Semaphore(8), asyncio.Semaphore(len(timed))
+    replays = await asyncio.gather(
+        *(
+            replay.run_one(base, v, 2.0, all_at_once if v in timed else few)
+            for v in wanted
+        )
+    )
+    return {case: problems for case, problems, *_ in replays}
 
 
 @pytest.mark.parametrize("group", sorted({v["group"] for v in VECTORS.values()}))

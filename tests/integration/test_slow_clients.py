@@ -45,7 +45,7 @@ class Stalled:
         return data
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "daphne", "hypercorn"])
+@pytest.mark.parametrize("server", ["uvicorn", "frames", "daphne", "hypercorn"])
 async def test_a_stalled_client_is_closed_and_the_others_get_everything(
     server: str, tmp_path: Path
 ) -> None:

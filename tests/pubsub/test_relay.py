@@ -37,7 +37,7 @@ async def ask(nodes: Nodes, name: str, body: dict[str, Any], **kwargs: Any) -> A
     one, two = nodes
     address = await two.address()
     assert address is not None
-    limits = {"patience": 1.0, "timeout": 5.0, **kwargs}
+    limits = {"patience": 3.0, "timeout": 5.0, **kwargs}
     return await one.relay.ask(address, name, body, **limits)
 
 

@@ -1,0 +1,145 @@
+"""Finished frames: what is written, when, and what never goes out behind a close."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from phx_protocol.conf import OUTBOUND
+from phx_protocol.transports.edge import TRANSPORT, FramesEdge, edge_for
+from phx_protocol.transports.frames import SMALL, FrameOutgoing, finished
+
+
+class Transport:
+    """As asyncio's, of a client that reads only when the test lets it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closing = False
+        self.kept = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def writelines(self, several: list[bytes]) -> None:
+        self.written += several
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.kept
+
+
+class Way:
+    """A way out over a Transport."""
+
+    def __init__(self, **limits: float) -> None:
+        self.transport: Any = Transport()
+        self.sent: list[dict[str, Any]] = []
+        self.overflows = 0
+        edge = FramesEdge(self._send, self.transport)
+        self.out = FrameOutgoing(edge, {**OUTBOUND, **limits}, self._overflow)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.sent.append({**message, "behind": len(self.transport.written)})
+
+    def _overflow(self) -> None:
+        self.overflows += 1
+
+    def write(self, *texts: str) -> None:
+        for text in texts:
+            self.out.write(self.out.prepare(text))
+
+    @property
+    def written(self) -> list[bytes]:
+        return list(self.transport.written)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 100_000])
+def test_a_finished_frame_is_what_any_server_would_send(size: int) -> None:
+    text, data = "x" * (size - size % 2) + "\u00e9" * (size % 2), b"\x00" * size
+    for frame, opcode in ((text, Opcode.TEXT), (data, Opcode.BINARY)):
+        raw = frame.encode() if isinstance(frame, str) else frame
+        assert finished(frame) == Frame(opcode, raw).serialize(mask=False)
+
+
+async def test_the_first_frame_of_a_turn_goes_out_at_once_and_the_others_leave_joined() -> (
+    None
+):
+    way = Way()
+    way.write("a", "b", "c")
+    assert way.written == [finished("a")]
+    assert way.out.pending_bytes() == 6  # two frames of one letter
+    await asyncio.sleep(0)
+    assert way.written == [finished("a"), finished("b") + finished("c")]
+    way.write("d")
+    assert way.written[-1] == finished("d")
+    assert way.out.pending_bytes() == 0
+
+
+async def test_every_socket_has_its_own_first_frame() -> None:
+    one, two = Way(), Way()
+    one.write("a", "b")
+    two.write("c")
+    assert two.written == [finished("c")] and len(one.written) == 1
+
+
+async def test_what_is_large_is_shared_and_not_copied() -> None:
+    way, large = Way(), finished("x" * SMALL)
+    way.write("a")
+    way.out.write(large)
+    way.out.write(large)
+    await asyncio.sleep(0)
+    assert [frame is large for frame in way.transport.written] == [False, True, True]
+
+
+async def test_what_was_written_before_a_close_goes_out_before_it_and_nothing_after() -> (
+    None
+):
+    way = Way()
+    way.write("a", "b")
+    closing = asyncio.create_task(way.out.close(1001, 5))
+    way.out.stop()
+    way.write("c")
+    await closing
+    way.write("d")
+    assert way.written == [finished("a"), finished("b")]
+    assert way.sent == [{"type": "websocket.close", "code": 1001, "behind": 2}]
+
+
+async def test_a_connection_that_the_server_closes_is_written_to_no_more() -> None:
+    way = Way()
+    way.write("a", "b")
+    way.transport.closing = True  # its close frame may be out
+    await asyncio.sleep(0)
+    way.write("c")
+    assert way.written == [finished("a")]
+
+
+async def test_a_client_that_reads_nothing_overflows_by_what_the_server_keeps() -> None:
+    way = Way(bytes=100, seconds=0.01, hard_bytes=1000)
+    way.transport.kept = 100
+    way.write("a")
+    await asyncio.sleep(0.05)
+    assert way.overflows == 0
+    way.transport.kept = 101  # for longer than `seconds`
+    way.write("b")
+    while not way.overflows:
+        await asyncio.sleep(0.01)
+    way.transport.kept = 1001  # at once
+    way.write("c")
+    assert way.overflows == 2
+
+
+async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() -> None:
+    async def wrapped(message: dict[str, Any]) -> None: ...
+
+    transport = Transport()
+    edge = edge_for({"state": {TRANSPORT: transport}}, wrapped)
+    assert edge.frames is transport
+    assert edge_for({"state": {}}, wrapped).frames is None
+    assert edge_for({}, wrapped).frames is None
