@@ -40,7 +40,8 @@ def get_phoenix_application(
             await http_router(scope, receive, send)
         elif scope["type"] == "websocket":
             # middleware further in may wrap send; frames take the server's own
-            await websocket_router({**scope, SERVER_SEND: send}, receive, send)
+            scope[SERVER_SEND] = send
+            await websocket_router(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:

@@ -112,7 +112,7 @@ class ChannelServer:
         self.write = socket.transport.write
         self._throttles = socket.throttles(route.channel_class)
         self._id: str | None = None
-        self._mailbox: deque[Mail] = deque()
+        self._mailbox: deque[Mail] | None = None  # an empty one is 0.7 KiB
         self._task: asyncio.Task[None] | None = None
         self._abandoned: asyncio.Task[None] | None = None
         self._message: Message | None = None  # the frame being handled
@@ -177,6 +177,8 @@ class ChannelServer:
         self._put(self._handle_close, (reason, exception))
 
     def _put(self, handle: Callable[[Any], Awaitable[None]], mail: Any) -> None:
+        if self._mailbox is None:
+            self._mailbox = deque()
         self._mailbox.append((handle, mail))
         if self._task is None:
             self._task = self.socket.create_task(self._run())
@@ -193,6 +195,7 @@ class ChannelServer:
         finally:
             if self._task is task:
                 self._task = None
+                self._mailbox = self._mailbox or None
                 if self.channel is None:
                     self.socket.forget(self)
 
@@ -202,7 +205,7 @@ class ChannelServer:
         Phoenix kills the channel by an exit signal, even in the middle of an event.
         """
         kept: deque[Mail] = deque()
-        for handle, mail in self._mailbox:
+        for handle, mail in self._mailbox or ():
             if isinstance(mail, Message):
                 if mail.event in (JOIN, LEAVE):
                     kept.append((handle, mail))
@@ -229,8 +232,8 @@ class ChannelServer:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is None:
             return
-        closing = [mail for mail in self._mailbox if mail[0] == self._handle_close]
-        self._mailbox.clear()
+        closing = [m for m in self._mailbox or () if m[0] == self._handle_close]
+        self._mailbox = None
         abandoned, self._task = self._task, None
         abandoned.cancel()
         await asyncio.wait({abandoned}, timeout=1)

@@ -12,7 +12,14 @@ class Bound:
     A plain limit closes healthy sockets in a burst.
     """
 
-    __slots__ = ("limit", "_limits", "_pending_bytes", "_overflowed", "_timer")
+    __slots__ = (
+        "limit",
+        "checks",
+        "_limits",
+        "_pending_bytes",
+        "_overflowed",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -21,6 +28,7 @@ class Bound:
         overflowed: Callable[[], None],
     ) -> None:
         self.limit = limits["bytes"]  # up to which nothing need be checked
+        self.checks = 0  # since the client fell behind
         self._limits = limits
         self._pending_bytes = pending_bytes
         self._overflowed = overflowed
@@ -28,9 +36,11 @@ class Bound:
 
     def check(self) -> None:
         """The client is behind: by too much, or for how long?"""
+        self.checks += 1
         if self._pending_bytes() > self._limits["hard_bytes"]:
             self._overflowed()
         elif self._timer is None:
+            self.checks = 1
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._limits["seconds"], self._check_again)
 

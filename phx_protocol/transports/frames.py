@@ -51,7 +51,10 @@ class Turn:
 
     def _end(self) -> None:
         self.number += 1
-        self.is_on = False
+        if not self.waiting:
+            self.is_on = False
+            return
+        self.begin()
         waiting, self.waiting = self.waiting, []
         for outgoing in waiting:
             outgoing.flush()
@@ -69,8 +72,11 @@ def _turn() -> Turn:
 
 
 class FrameOutgoing(Outgoing):
-    """The first frame in a turn of the loop goes out at once; what comes after it in the same
-    turn leaves with the next one, joined: a system call each is what frames cost."""
+    """One write in a turn of the loop: a system call is what a frame costs.
+
+    The first frame goes out at once; what comes after it in the same turn leaves with the next
+    one, joined, and so on while there is more.
+    """
 
     __slots__ = ("_transport", "_turn", "_wrote_in", "_joined")
 
@@ -103,6 +109,7 @@ class FrameOutgoing(Outgoing):
     def flush(self) -> None:
         """What has been joined goes out now."""
         if self._joined:
+            self._wrote_in = self._turn.number
             joined, self._joined = self._joined, []
             # what is large is not copied: all sockets share it
             if sum(map(len, joined)) < SMALL:

@@ -113,13 +113,12 @@ class PhoenixConsumer:
         if self._closing is not None:
             self._code = self._closing[0]
         terminated = self.socket.terminate(reason, exception, self._code)
-        await asyncio.gather(self._close(), terminated)
-
-    async def _close(self) -> None:
-        """Our close frame, unless it was the client who ended the connection."""
-        if self._closing is not None:
+        if self._closing is None:  # it was the client who ended the connection
+            await terminated
+        else:
             refusals[self._closing[0]] += 1
-            await self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
+            closed = self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
+            await asyncio.gather(closed, terminated)
 
     # ------------------------------------------------------------- the way in
 

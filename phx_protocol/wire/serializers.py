@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -194,6 +195,7 @@ def for_version(
     return None
 
 
+@functools.cache
 def parse_requirement(requirement: str) -> tuple[int, int, int]:
     """The three numbers of ``"~> X.Y.Z"``. Raises ValueError naming what is accepted."""
     match = re.fullmatch(rf"~>\s*{_NUMBER}\.{_NUMBER}\.{_NUMBER}", requirement)

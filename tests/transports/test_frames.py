@@ -9,6 +9,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from phx_protocol.conf import OUTBOUND
+from phx_protocol.signals import messages_dropped
 from phx_protocol.transports.edge import TRANSPORT, FramesEdge, edge_for
 from phx_protocol.transports.frames import SMALL, FrameOutgoing, finished
 
@@ -67,7 +68,7 @@ def test_a_finished_frame_is_what_any_server_would_send(size: int) -> None:
         assert finished(frame) == Frame(opcode, raw).serialize(mask=False)
 
 
-async def test_the_first_frame_of_a_turn_goes_out_at_once_and_the_others_leave_joined() -> (
+async def test_a_socket_is_written_to_once_in_a_turn_at_once_or_with_what_was_joined() -> (
     None
 ):
     way = Way()
@@ -75,9 +76,13 @@ async def test_the_first_frame_of_a_turn_goes_out_at_once_and_the_others_leave_j
     assert way.written == [finished("a")]
     assert way.out.pending_bytes() == 6  # two frames of one letter
     await asyncio.sleep(0)
-    assert way.written == [finished("a"), finished("b") + finished("c")]
     way.write("d")
-    assert way.written[-1] == finished("d")
+    assert way.written == [finished("a"), finished("b") + finished("c")]
+    await asyncio.sleep(0)
+    assert way.written[2:] == [finished("d")]
+    await asyncio.sleep(0)
+    way.write("e")
+    assert way.written[3:] == [finished("e")]
     assert way.out.pending_bytes() == 0
 
 
@@ -133,6 +138,26 @@ async def test_a_client_that_reads_nothing_overflows_by_what_the_server_keeps() 
     way.transport.kept = 1001  # at once
     way.write("c")
     assert way.overflows == 2
+
+
+async def test_what_a_client_has_not_taken_is_told_as_dropped() -> None:
+    way, told = Way(bytes=100, seconds=5, hard_bytes=1000), []
+
+    def receive(count: int, where: str, **kwargs: Any) -> None:
+        told.append((count, where))
+
+    way.write("a")
+    await asyncio.sleep(0)
+    messages_dropped.connect(receive)
+    try:
+        for way.transport.kept in (500, 900, 1300):  # since it fell behind
+            way.write("b")
+            await asyncio.sleep(0)
+        assert way.overflows == 1
+        way.out.stop()
+    finally:
+        messages_dropped.disconnect(receive)
+    assert told == [(3, "outbound")]
 
 
 async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() -> None:
