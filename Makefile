@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # two files at a time: most of them wait for servers
 SPREAD := -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint format bench debian clean
+.PHONY: demo test test-all soak lint format bench debian clean
 
 demo: $(VENV)/.installed project/node_modules/.installed
 	$(BIN)/python manage.py migrate --verbosity 0
@@ -23,6 +23,12 @@ test-all: $(VENV)/.installed project/node_modules/.installed tests/node_modules/
 	$(PYTEST) -q -m big
 	.ci/other-pythons
 
+# SECONDS and SOCKETS as one likes: make soak SECONDS=14400
+soak: SECONDS = 1200
+soak: SOCKETS = 2000
+soak: $(VENV)/.installed debian
+	SOAK_SECONDS=$(SECONDS) SOAK_SOCKETS=$(SOCKETS) $(PYTEST) -q -s tests/soak
+
 lint: $(VENV)/.installed
 	$(BIN)/python -m black --check -q .
 	$(BIN)/python -m isort --check -q .
@@ -34,7 +40,7 @@ format: $(VENV)/.installed
 	$(BIN)/python -m black -q .
 
 bench: $(VENV)/.installed debian
-	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.bench --write
 
 $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,8 +1,8 @@
 """phxload: what a server that speaks the Phoenix Channels V2 protocol costs under load.
 
-It opens many WebSocket connections, drives one kind of load, and reports the CPU time of the
-server's processes per message (read from the kernel's CPU clocks), memory, loss and latency. CPU
-time is the figure to trust on a shared machine; wall-clock rates depend on what else runs.
+It opens many WebSocket connections, drives one kind of load, and reports the CPU time per message of
+the servers' processes and their children (read from the kernel's CPU clocks), memory, loss and
+latency. CPU time is the figure to trust on a shared machine; wall-clock rates depend on what else runs.
 
     python -m benchmarks.phxload fanout --server-pid 1234 \\
         --url "ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0"
@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -171,9 +172,13 @@ class Load:
         self.socks: list[Sock] = []
         self.result: Round = {}
         self.rounds: list[Round] = []
+        self.urls = itertools.cycle(options.url)
 
     def cpu(self) -> float:
-        return cpu_seconds(self.o.server_pid)
+        return sum(map(cpu_seconds, self.o.server_pid))
+
+    def rss_kib(self) -> int:
+        return sum(map(rss_kib, self.o.server_pid))
 
     async def connect(self, receive_buffer: int | None = None) -> Sock:
         def small_socket(url: Any) -> socket.socket:
@@ -185,7 +190,7 @@ class Load:
 
         _, sock = await ws_connect(
             Sock,
-            self.o.url,
+            next(self.urls),
             websocket_handshake_timeout=60,
             read_buffer_init_size=4096,
             max_frame_size=1 << 26,
@@ -460,10 +465,10 @@ async def idle(load: Load) -> None:
         await sock.join(f"bench:{i}")
         await sock.close()
     await asyncio.sleep(1)
-    before = rss_kib(o.server_pid)
+    before = load.rss_kib()
     socks = await load.connect_many(lambda i: f"bench:{i % 100}")
     await asyncio.sleep(1)
-    load.result["rss_kib_per_socket"] = (rss_kib(o.server_pid) - before) / len(socks)
+    load.result["rss_kib_per_socket"] = (load.rss_kib() - before) / len(socks)
     replies = 0
 
     def on_reply(sock: Sock, data: bytes) -> bool:
@@ -504,8 +509,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = p.add_argument
     add("mode", choices=MODES)
-    add("--url", required=True)
-    add("--server-pid", type=int, required=True, help="its children are included")
+    add("--url", required=True, action="append", help="several: taken in turn")
+    add("--server-pid", type=int, required=True, action="append")
     add("--json", help="write the result here")
     add("--sockets", type=int, help="default: 1000; echo 100; idle 5000")
     add("--rounds", type=int, default=3)

@@ -163,8 +163,6 @@ class Socket:
         self.waiting = 0  # frames that the channels have not taken yet
         self._servers: dict[str, ChannelServer] = {}
         self._throttles: dict[type[Channel], Throttles] = {}
-        self._fastlanes: dict[type[Channel], Fastlane] = {}
-        self._refusals: set[asyncio.Task[None]] = set()
         self._id: SocketId | None = None
         self._is_terminated = False
         # whether the user is to be loaded anew before the next channel is joined
@@ -268,8 +266,8 @@ class Socket:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
-            self._refusals.add(task)
-            task.add_done_callback(self._refusals.discard)
+            _refusing.add(task)
+            task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
         await self.pubsub.settled()
@@ -432,6 +430,10 @@ class SocketId:
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         if broadcast.event == "disconnect":
             self.socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+
+
+# the tasks that refuse joins later, which nobody else holds
+_refusing: set[asyncio.Task[None]] = set()
 
 
 def _length(value: Any) -> int:

@@ -74,7 +74,6 @@ class PhoenixConsumer:
         self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
         self.prepare = self._outgoing.prepare
         self.write = self._outgoing.write
-        self.pending_bytes = self._outgoing.pending_bytes
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # with which it ended
         self._task: asyncio.Task[Any] | None = None
@@ -174,6 +173,9 @@ class PhoenixConsumer:
             self._outgoing.stop()
             if self._task is not None:
                 self._task.cancel()
+
+    def pending_bytes(self) -> int:
+        return self._outgoing.pending_bytes()
 
     def last_seen(self) -> float:
         lifetime = self._lifetime
