@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTEST := $(BIN)/python -m pytest
-# two files at a time: most of them wait for servers
-SPREAD := -n 2 --dist loadfile
+# three files at a time, on two cores: most of them wait for servers
+SPREAD := -n 3 --dist loadfile
 
 .PHONY: demo test test-all soak lint format bench debian clean
 
