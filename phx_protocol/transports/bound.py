@@ -50,5 +50,6 @@ class Bound:
             self._overflowed()
 
     def stop(self) -> None:
+        self.checks = 0
         if self._timer is not None:
             self._timer.cancel()

@@ -16,10 +16,8 @@ from .outgoing import Outgoing
 
 #: bytes up to which frames of one turn are copied into one
 SMALL = 64 * 1024
-TEXT, BINARY = (
-    0x81,
-    0x82,
-)  # the last (and only) frame of its message, neither masked nor compressed
+# the first byte of a message in one frame, neither masked nor compressed
+TEXT, BINARY = 0x81, 0x82
 
 
 def finished(frame: Frame) -> bytes:
@@ -40,14 +38,14 @@ class Turn:
     """The turn that an event loop is in, while something is written; who has more to write."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self.number = 1
         self.is_on = False
         self.waiting: list[FrameOutgoing] = []
 
     def begin(self) -> None:
         self.is_on = True
-        self._loop.call_soon(self._end)
+        # not kept: `_turns` would never let go of the loop
+        asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
         self.number += 1

@@ -125,8 +125,6 @@ class Outgoing:
 
     def stop(self) -> None:
         """Nothing goes out any more; what waits is dropped."""
-        if self.is_closed:
-            return
         self.is_closed = True
         if dropped := self._dropped():
             messages_dropped.emit(None, count=dropped, where="outbound")

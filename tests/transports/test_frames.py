@@ -155,6 +155,7 @@ async def test_what_a_client_has_not_taken_is_told_as_dropped() -> None:
             await asyncio.sleep(0)
         assert way.overflows == 1
         way.out.stop()
+        way.out.stop()  # once for the overflow, once for the close frame
     finally:
         messages_dropped.disconnect(receive)
     assert told == [(3, "outbound")]
