@@ -23,10 +23,23 @@ logger = get_logger("phx_protocol.transport")
 #: bytes that the server reads at once of a client that floods it
 STEP = 4096
 
-#: the key in the scope's state under which a server offers the connection's asyncio transport
-TRANSPORT = "phx_protocol.transport"
+#: the key in the scope's state under which a server offers its Wire
+WIRE = "phx_protocol.wire"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Wire:
+    """What a server can offer of a WebSocket beyond ASGI, both ways without a coroutine."""
+
+    __slots__ = ("transport", "take")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        #: where finished frames are written
+        self.transport = transport
+        #: who is asked first about a text message that comes while none waits for ``receive``;
+        #: True: it was taken
+        self.take: Callable[[str], bool] | None = None
 
 
 def unwrap(send: Any) -> Any:
@@ -60,6 +73,9 @@ class Edge:
         except Exception:
             # Daphne behind an unknown wrapper: an application's own code it does take
             await self.send({**message, "code": 3000 + code})
+
+    def listen(self, take: Callable[[str], bool] | None) -> None:
+        """Have text messages given to `take` as they come (see Wire), where that is possible."""
 
     def buffered_bytes(self) -> int:
         """Bytes that the server keeps for the client, as far as that can be known."""
@@ -110,9 +126,13 @@ class UvicornEdge(Edge):
 class FramesEdge(UvicornEdge):
     """uvicorn with ``contrib.uvicorn``: its transport is ours to write to."""
 
-    def __init__(self, send: Send, transport: asyncio.Transport) -> None:
+    def __init__(self, send: Send, wire: Wire) -> None:
         Edge.__init__(self, send)
-        self.transport = self.frames = transport
+        self.transport = self.frames = wire.transport
+        self._wire = wire
+
+    def listen(self, take: Callable[[str], bool] | None) -> None:
+        self._wire.take = take
 
 
 class DaphneEdge(Edge):
@@ -177,9 +197,9 @@ def _say_once(lacks: str) -> None:
 
 
 def _edge(scope: dict[str, Any], send: Any) -> Edge:
-    transport = (scope.get("state") or {}).get(TRANSPORT)
-    if transport is not None:
-        return FramesEdge(send, transport)
+    wire = (scope.get("state") or {}).get(WIRE)
+    if wire is not None:
+        return FramesEdge(send, wire)
     owner = getattr(send, "__self__", None)
     if owner is not None and type(owner).__module__.startswith("uvicorn."):
         if hasattr(getattr(owner, "transport", None), "get_write_buffer_size"):

@@ -14,13 +14,14 @@ from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import get_pubsub
 from ..socket import Socket, mounted
+from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
 from .edge import edge_for
 from .frames import FrameOutgoing
 from .handshake import Handshake
 from .http import TEXT, Receive, Send, raw_headers, respond
-from .inbound import FRAMES_IN_A_TURN, refused
+from .inbound import Turns, refused
 from .lifetime import Lifetime
 from .outgoing import Outgoing
 from .trust import bearer_token
@@ -32,9 +33,6 @@ SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
 NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
-#: so many frames in so many seconds are a flood, of which the server is let read less at once
-FLOOD = 256
-FLOOD_SECONDS = 0.2
 #: close codes in which a connection ended because of what the client sent
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
 
@@ -76,8 +74,10 @@ class PhoenixConsumer:
         self.write = self._outgoing.write
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # with which it ended
+        self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
+        self._is_receiving = False
 
     async def __call__(self, receive: Receive) -> None:
         """The life of one connection."""
@@ -88,30 +88,26 @@ class PhoenixConsumer:
         if serializer is None:
             return
         self._task = asyncio.current_task()
-        exception: Exception | None = None
         try:
             await self._open(serializer)
             reason = await self._read(receive)
-        except DecodeError as error:
-            logger.warning("closing a connection with 1011: %.300s", error)
-            reason, exception = Reason.CRASH, error
-            self._closing = (CloseCode.CRASH, reason)
         except asyncio.CancelledError:
             if self._closing is None:  # the server goes down
                 await self.socket.terminate(Reason.DRAINING)
                 raise
             reason = self._closing[1]
         except Exception as error:
-            logger.exception("closing a connection with 1011")
-            reason, exception = Reason.CRASH, error
+            self._failed(error)
+            reason = Reason.CRASH
             self._closing = (CloseCode.CRASH, reason)
         finally:
+            self._outgoing.edge.listen(None)
             if self._lifetime is not None:
                 self._lifetime.stop()
         self._outgoing.stop()
         if self._closing is not None:
             self._code = self._closing[0]
-        terminated = self.socket.terminate(reason, exception, self._code)
+        terminated = self.socket.terminate(reason, self._exception, self._code)
         if self._closing is None:  # it was the client who ended the connection
             await terminated
         else:
@@ -122,38 +118,62 @@ class PhoenixConsumer:
     # ------------------------------------------------------------- the way in
 
     async def _read(self, receive: Receive) -> Reason:
-        """Frames until the connection ends. Raises DecodeError."""
-        lifetime = self._lifetime = Lifetime(
+        """Frames until the connection ends."""
+        self._now, edge = asyncio.get_running_loop().time, self._outgoing.edge
+        self._lifetime = Lifetime(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        handle_in, now = self.socket.handle_in, asyncio.get_running_loop().time
-        turn, began, in_a_turn = 0, now(), FRAMES_IN_A_TURN
+        self._turns = Turns(self._now(), edge.read_in_steps)
+        edge.listen(self._take_at_once)
         while True:
+            self._is_receiving = True
             event = await receive()
+            self._is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
-            lifetime.seen_at = now()
-            turn += 1
-            if self.socket.waiting or turn % in_a_turn == 0:
+            if self.socket.waiting or self._turns.is_over(self._now()):
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
-            if turn == FLOOD:
-                if lifetime.seen_at - began < FLOOD_SECONDS:
-                    in_a_turn = 1
-                    self._outgoing.edge.read_in_steps()
-                turn, began = 0, lifetime.seen_at
             frame = event.get("text")
-            if frame is None:
-                frame = event.get("bytes") or b""
+            self._take(event.get("bytes") or b"" if frame is None else frame)
             if self._closing is not None:
-                continue
+                await asyncio.sleep(0)  # close() has cancelled this task
+
+    def _take_at_once(self, frame: str) -> bool:
+        """Take a frame as it comes, unless something has to be done before."""
+        if (
+            not self._is_receiving
+            or self.socket.waiting
+            or self._turns.is_over(self._now())
+        ):
+            return False
+        self._take(frame)
+        return True
+
+    def _take(self, frame: Frame) -> None:
+        """One frame of the client. What is none ends the connection."""
+        assert self._lifetime is not None
+        self._lifetime.seen_at = self._now()
+        if self._closing is not None:
+            return
+        try:
             code = refused(self.socket, frame)
             if code is None:
-                handle_in(frame)
+                self.socket.handle_in(frame)
             else:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
+        except Exception as error:
+            self._failed(error)
+            self.close(CloseCode.CRASH, Reason.CRASH)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, DecodeError):
+            logger.warning("closing a connection with 1011: %.300s", error)
+        else:
+            logger.error("closing a connection with 1011", exc_info=error)
+        self._exception = error
 
     def _ended(self, code: int | None) -> Reason:
         """The connection is gone, closed with `code` by the client or by the server."""

@@ -40,14 +40,15 @@ async def p99(client: Client) -> float:
 
 
 @pytest.mark.big
+@pytest.mark.parametrize("server_name", ["uvicorn", "frames"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_echo_of_another_socket_takes_three_times_as_long_at_most(
-    kind: str, tmp_path: Path
+    kind: str, server_name: str, tmp_path: Path
 ) -> None:
     """A ratio within one run, of which a busy machine gets three."""
     log = tmp_path / "server.log"
     ratios = []
-    with servers.serve("uvicorn", log) as server:
+    with servers.serve(server_name, log) as server:
         async with Client(server.url) as client:
             await client.join("room:calm")
             await p99(client)  # warm

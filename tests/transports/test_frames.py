@@ -10,7 +10,7 @@ from websockets.frames import Frame, Opcode
 
 from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
-from phx_protocol.transports.edge import TRANSPORT, FramesEdge, edge_for
+from phx_protocol.transports.edge import WIRE, FramesEdge, Wire, edge_for
 from phx_protocol.transports.frames import SMALL, FrameOutgoing, finished
 
 
@@ -42,7 +42,7 @@ class Way:
         self.transport: Any = Transport()
         self.sent: list[dict[str, Any]] = []
         self.overflows = 0
-        edge = FramesEdge(self._send, self.transport)
+        edge = FramesEdge(self._send, Wire(self.transport))
         self.out = FrameOutgoing(edge, {**OUTBOUND, **limits}, self._overflow)
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() 
     async def wrapped(message: dict[str, Any]) -> None: ...
 
     transport = Transport()
-    edge = edge_for({"state": {TRANSPORT: transport}}, wrapped)
+    edge = edge_for({"state": {WIRE: Wire(transport)}}, wrapped)
     assert edge.frames is transport
     assert edge_for({"state": {}}, wrapped).frames is None
     assert edge_for({}, wrapped).frames is None
