@@ -18,6 +18,8 @@ Modes
   echo    M sockets, one push in flight on each.
   join    connect, join, leave, close, in a loop, C at a time.
   idle    N sockets, each joined to one of 100 topics: memory per socket, then heartbeats.
+  topics  T topics with one subscriber each, 100 on a socket: what joining them costs, and the
+          broadcasts to them.
 
 Every mode repeats its measurement --rounds times within the same connections and reports min,
 median and max.
@@ -31,6 +33,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import resource
 import socket
 import statistics
@@ -45,6 +48,8 @@ from picows import WSListener, WSMsgType, ws_connect
 
 FAN_TOPIC = "bench:fan"
 BEAT = b'[null,"hb","phoenix","heartbeat",{}]'
+#: what most servers let a client join
+TOPICS_ON_A_SOCKET = 100
 DEFAULT_SOCKETS = {"echo": 100, "idle": 5000}
 
 Round = dict[str, float]
@@ -498,9 +503,53 @@ async def idle(load: Load) -> None:
     load.result["quiet_cpu_us_per_socket_per_s"] = quiet / len(socks) * 1e6
 
 
+# ------------------------------------------------------------------------------ topics
+
+
+async def topics(load: Load) -> None:
+    """Joins of topics that nobody has joined yet, and broadcasts to them at random."""
+    o, heard = load.o, 0
+    socks = [await load.connect() for _ in range(-(-o.topics // TOPICS_ON_A_SOCKET))]
+    owners = [(f"bench:t{i}", socks[i % len(socks)]) for i in range(o.topics)]
+    chosen = random.Random(o.topics)
+
+    def on_shout(sock: Sock, data: bytes) -> bool:
+        nonlocal heard
+        heard += b'"shout"' in data[:60]
+        return b'"shout"' in data[:60]
+
+    async def join(topic: str, sock: Sock) -> None:
+        async with gate:
+            await sock.call(topic, "phx_join", {})
+
+    async def shout() -> int:
+        nonlocal heard
+        heard = 0
+        for topic, sock in chosen.choices(owners, k=o.count):
+            sock.push(topic, "shout", {"p": load.payload})
+            if sock.refs % 20 == 0:
+                await asyncio.sleep(0)
+        await load.settle(lambda: heard, o.count)
+        return heard
+
+    gate = asyncio.Semaphore(o.concurrency)
+    for sock in socks:
+        sock.hook = on_shout
+    before, cpu = load.rss_kib(), load.cpu()
+    await asyncio.gather(*(join(*owner) for owner in owners))
+    await asyncio.sleep(1)
+    load.result["cpu_us_per_new_topic"] = (load.cpu() - cpu) / o.topics * 1e6
+    load.result["rss_kib_per_topic"] = (load.rss_kib() - before) / o.topics
+    await shout()  # warm up
+    for _ in range(o.rounds):
+        lost = lambda: {"lost": o.count - heard}  # noqa: E731
+        await load.measure(shout(), "broadcast", lost)
+    load.socks = socks
+
+
 # ------------------------------------------------------------------ the command line
 
-MODES = {mode.__name__: mode for mode in (fanout, paced, echo, join, idle)}
+MODES = {mode.__name__: mode for mode in (fanout, paced, echo, join, idle, topics)}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -514,13 +563,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--json", help="write the result here")
     add("--sockets", type=int, help="default: 1000; echo 100; idle 5000")
     add("--rounds", type=int, default=3)
-    add("--count", type=int, default=50, help="fanout: broadcasts in a blast")
+    add("--count", type=int, default=50, help="fanout, topics: broadcasts in a round")
     add("--payload", type=int, default=100, help="bytes in the payload string")
     add("--rate", type=float, default=10, help="paced: broadcasts a second")
     add("--duration", type=float, default=5, help="paced, echo: seconds in a round")
     add("--stalled", type=int, default=0, help="fanout, paced: more that never read")
     add("--check-every", type=int, default=50, help="fanout: one in so many checks")
-    add("--concurrency", type=int, default=20, help="join: cycles at a time")
+    add("--concurrency", type=int, default=20, help="join, topics: so many at a time")
+    add("--topics", type=int, default=1000, help="topics: on all sockets together")
     add("--cycles", type=int, default=1000, help="join: cycles in a round")
     add("--quiet", type=float, default=3, help="idle: seconds of silence measured")
     add("--patience", type=float, default=3, help="seconds without news: give up")

@@ -27,6 +27,7 @@ class Groups:
         # topic -> done when it is as wanted
         self._steps: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self.done = 0  # steps so far
 
     def __contains__(self, topic: str) -> bool:
         # not one that is being discarded right now
@@ -93,6 +94,7 @@ class Groups:
                 else:
                     delay = 0.1
                     self._steps.pop(topic).set_result(None)
+                    self.done += 1
         finally:
             if self._task is asyncio.current_task():
                 self._task = None

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: seconds that a join waits for the layer when its topic is new to this process
+#: seconds without any progress that a join waits for the layer when its topic is new here
 READY_TIMEOUT = 2.0
 #: deliveries after which it is asked whether the others wait for too long, and how long that is
 TURN = 1000
@@ -167,13 +167,14 @@ class PubSub:
             await self._done(last)
 
     async def _done(self, step: asyncio.Future[None]) -> None:
-        if self.is_failing:
-            return
-        try:
-            async with asyncio.timeout(READY_TIMEOUT):
-                await asyncio.shield(step)
-        except TimeoutError as error:
-            self.report(error)
+        while not self.is_failing:
+            done = self.groups.done
+            try:
+                async with asyncio.timeout(READY_TIMEOUT):
+                    return await asyncio.shield(step)
+            except TimeoutError as error:
+                if self.groups.done == done:  # it is not only that the line is long
+                    return self.report(error)
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.add(topic, subscriber)

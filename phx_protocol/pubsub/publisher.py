@@ -23,7 +23,7 @@ Entry = tuple[Broadcast, str | None, asyncio.Future[None]]
 
 
 class Publisher:
-    """Sends broadcasts in the order they came; what waits for one group travels together."""
+    """Sends the broadcasts of a topic in the order they came; what waits for one travels together."""
 
     def __init__(
         self, layer: Any, node: str, report: Callable[[BaseException | None], None]
@@ -31,12 +31,14 @@ class Publisher:
         self.layer = layer
         self.node = node
         self._report = report
-        self._outbox: deque[Entry] = deque()
+        # topic -> what waits for it; the topic that waits longest first
+        self._outbox: dict[str, deque[Entry]] = {}
+        self._waiting = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_full(self) -> bool:
-        return len(self._outbox) >= OUTBOX
+        return self._waiting >= OUTBOX
 
     def publish(
         self, broadcast: Broadcast, from_id: str | None
@@ -44,7 +46,9 @@ class Publisher:
         """Queue `broadcast`. The future is done when the layer took it; its error is a BroadcastError."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_seen)
-        self._outbox.append((broadcast, from_id, done))
+        entries = self._outbox.setdefault(broadcast.topic, deque())
+        entries.append((broadcast, from_id, done))
+        self._waiting += 1
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return done
@@ -57,23 +61,17 @@ class Publisher:
             self._task = None
 
     def _next_batch(self) -> list[Entry]:
-        """The next broadcasts that go to one topic; what is between them keeps its place."""
-        topic, size = self._outbox[0][0].topic, 0
+        """The next broadcasts of the topic that waits longest."""
+        topic = next(iter(self._outbox))
+        entries = self._outbox.pop(topic)
         batch: list[Entry] = []
-        others: list[Entry] = []
-        while (
-            self._outbox
-            and len(batch) < BATCH
-            and size < BATCH_BYTES
-            and len(others) < BATCH
-        ):
-            entry = self._outbox.popleft()
-            if entry[0].topic == topic:
-                batch.append(entry)
-                size += len(memoryview(entry[0].payload))
-            else:
-                others.append(entry)
-        self._outbox.extendleft(reversed(others))
+        size = 0
+        while entries and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(entries.popleft())
+            size += len(memoryview(batch[-1][0].payload))
+        if entries:
+            self._outbox[topic] = entries  # behind the others
+        self._waiting -= len(batch)
         return batch
 
     async def _send(self, batch: list[Entry]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from phx_protocol import Presence, abroadcast
-from phx_protocol.pubsub import node
+from phx_protocol.pubsub import get_pubsub, node
 
 
 class Somebody(Presence):
@@ -29,3 +32,39 @@ async def test_what_a_process_tracks_is_found_from_any_of_its_threads() -> None:
         assert found is not None and found["metas"][0]["n"] == 2
         await asyncio.to_thread(Somebody.sync.untrack, topic)
         assert await Somebody.list(topic) == {}
+
+
+class Slow:
+    """A layer that needs its time for each group, and is stuck where it is told to be."""
+
+    def __init__(self) -> None:
+        self.stuck = asyncio.Event()
+        self.stuck.set()
+
+    async def new_channel(self) -> str:
+        return "specific.slow"
+
+    async def receive(self, channel: str) -> Any:
+        await asyncio.Future()
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await self.stuck.wait()
+        await asyncio.sleep(0.02)
+
+    async def group_discard(self, group: str, channel: str) -> None: ...
+
+
+async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node, "READY_TIMEOUT", 0.3)
+    pubsub = get_pubsub()
+    pubsub.layer = pubsub.groups.layer = Slow()
+    topics = [f"room:{n}" for n in range(40)]  # more than twice the time that one waits
+    await asyncio.gather(*map(pubsub.ready, topics))
+    assert all(topic in pubsub.groups for topic in topics)
+    assert not pubsub.is_failing
+    pubsub.layer.stuck.clear()
+    await pubsub.ready("room:stuck")
+    assert pubsub.is_failing
+    pubsub.layer.stuck.set()

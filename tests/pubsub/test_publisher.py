@@ -1,0 +1,93 @@
+"""The way to the layer: each topic in its order, what waits for one topic together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from phx_protocol.exceptions import BroadcastError
+from phx_protocol.pubsub.publisher import BATCH, OUTBOX, Publisher
+from phx_protocol.wire.messages import Broadcast
+
+
+class Layer:
+    """Takes notes of the topic and the events of each message, once it may."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, list[str]]] = []
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        [topic] = {item["topic"] for item in message["items"]}
+        self.sent.append((topic, [item["event"] for item in message["items"]]))
+
+
+def broadcast(topic: str, event: str) -> Broadcast:
+    return Broadcast(topic, event, msgspec.Raw(b"{}"), None, 0.0)
+
+
+async def test_what_waits_for_a_topic_travels_together_whatever_came_between() -> None:
+    layer = Layer()
+    publisher = Publisher(layer, "node", lambda error: None)
+    first = publisher.publish(broadcast("a", "1"), None)
+    await asyncio.sleep(0)  # the layer has it now
+    taken = [first]
+    for topic, event in (("b", "2"), ("a", "3"), ("c", "4"), ("b", "5"), ("a", "6")):
+        taken.append(publisher.publish(broadcast(topic, event), None))
+    layer.gate.set()
+    await asyncio.gather(*taken)
+    assert layer.sent == [
+        ("a", ["1"]),
+        ("b", ["2", "5"]),
+        ("a", ["3", "6"]),
+        ("c", ["4"]),
+    ]
+
+
+async def test_a_topic_with_more_than_a_message_takes_lets_the_others_pass() -> None:
+    layer = Layer()
+    publisher = Publisher(layer, "node", lambda error: None)
+    many = [
+        publisher.publish(broadcast("loud", str(n)), None) for n in range(BATCH + 2)
+    ]
+    quiet = publisher.publish(broadcast("quiet", "once"), None)
+    layer.gate.set()
+    await asyncio.gather(*many, quiet)
+    assert [(topic, len(events)) for topic, events in layer.sent] == [
+        ("loud", BATCH),
+        ("quiet", 1),
+        ("loud", 2),
+    ]
+    events = [
+        event for topic, events in layer.sent if topic == "loud" for event in events
+    ]
+    assert events == [str(n) for n in range(BATCH + 2)]
+
+
+async def test_it_is_full_while_much_waits() -> None:
+    layer = Layer()
+    publisher = Publisher(layer, "node", lambda error: None)
+    taken = [publisher.publish(broadcast("a", str(n)), None) for n in range(OUTBOX)]
+    assert publisher.is_full
+    layer.gate.set()
+    await asyncio.gather(*taken)
+    assert not publisher.is_full
+
+
+async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> None:
+    layer, reports = Layer(), []
+    layer.error = ConnectionError("gone")
+    layer.gate.set()
+    publisher = Publisher(layer, "node", reports.append)
+    with pytest.raises(BroadcastError, match="gone"):
+        await publisher.publish(broadcast("a", "1"), None)
+    layer.error = None
+    await publisher.publish(broadcast("a", "2"), None)
+    assert [type(report) for report in reports] == [ConnectionError, type(None)]
