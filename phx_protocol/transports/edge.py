@@ -14,7 +14,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..logs import get_logger
 
@@ -27,6 +27,15 @@ STEP = 4096
 WIRE = "phx_protocol.wire"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Frames(Protocol):
+    """Where finished frames are written: what an asyncio transport has of it."""
+
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, several: list[bytes]) -> None: ...
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
 
 
 class Wire:
@@ -57,11 +66,8 @@ class Edge:
     #: what a user can be told that this server lacks
     lacks = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
 
-    #: whether ``send`` waits while the client does not read
-    has_back_pressure = True
-
     #: where finished WebSocket frames can be written, if the server lets us
-    frames: asyncio.Transport | None = None
+    frames: Frames | None = None
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -135,15 +141,38 @@ class FramesEdge(UvicornEdge):
         self._wire.take = take
 
 
+class DaphneFrames:
+    """Twisted's transport below Daphne's protocol object."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def writelines(self, several: list[bytes]) -> None:
+        self._protocol.transport.writeSequence(several)
+
+    def is_closing(self) -> bool:
+        return bool(self._protocol.state != self._protocol.STATE_OPEN)
+
+    def get_write_buffer_size(self) -> int:
+        transport = self._protocol.transport
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
+
+
 class DaphneEdge(Edge):
     """Daphne: ``send`` is a partial with the autobahn protocol as its first argument."""
 
     lacks = ""
-    has_back_pressure = False
 
     def __init__(self, send: Send) -> None:
         super().__init__(send)
         self.protocol = send.args[0]  # type: ignore[attr-defined]
+        # autobahn frames a message for each client anew, and logs what it would have logged
+        self.frames = DaphneFrames(self.protocol)
 
     async def close(self, code: int, timeout: float) -> None:
         # websocket.close reaches autobahn's sendClose, which takes 1000 and 3000-4999 only
@@ -153,8 +182,8 @@ class DaphneEdge(Edge):
             self.protocol.sendCloseFrame(code=code, isReply=False)
 
     def buffered_bytes(self) -> int:
-        transport = self.protocol.transport
-        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
+        assert self.frames is not None
+        return self.frames.get_write_buffer_size()
 
     def limit_frames(self, size: int) -> None:
         limit = self.protocol.maxFramePayloadSize or size

@@ -47,7 +47,6 @@ class Outgoing:
         "edge",
         "is_closed",
         "_send",
-        "_has_back_pressure",
         "_bound",
         "_waiting",
         "_waiting_bytes",
@@ -60,7 +59,6 @@ class Outgoing:
         self.edge = edge
         self.is_closed = False
         self._send = edge.send
-        self._has_back_pressure = edge.has_back_pressure
         self._bound = Bound(limits, self.pending_bytes, overflowed)
         self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
         self._waiting_bytes = 0
@@ -93,11 +91,6 @@ class Outgoing:
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(_finish(steps, yielded))
             )
-        if (
-            not self._has_back_pressure
-            and self.edge.buffered_bytes() > self._bound.limit
-        ):
-            self._bound.check()
 
     def _wait(self, message: dict[str, Any]) -> None:
         if self._waiting is None:
