@@ -1,46 +1,43 @@
 """What a message costs here, next to the limit and to what one would write by hand.
 
-python -m benchmarks.bench [--quick] [--only MODE] [--servers L,N,frames,two,uvicorn,daphne] [--write]
+python -m benchmarks.bench [--quick] [--only MODE] [--servers L,N,frames,...] [--write]
 
-Prints one markdown table; benchmarks/README.md says how to read it. `--write` puts it, and its
-short form, between the marks in docs/performance.md and README.md.
+Prints one markdown table; benchmarks/README.md says how to read it. `--write` measures the
+curves too, and puts all of it between the marks in docs/performance.md, docs/capacity.md and
+README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import re
-import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import capacity, curves
 from benchmarks.phxload import raise_fd_limit
-from benchmarks.rows import NAMES, ROWS
+from benchmarks.rows import ROWS
+from benchmarks.runs import CONTENDERS, OURS, Figure, Found, drive, together
 from tests import servers
 
-NAIVE = "benchmarks.naive:application"
-# modes that only phx_protocol knows, and what drives them
-OURS = {"presence": "benchmarks.presence"}
 LOAD: dict[str, dict[str, Any]] = {
-    "fanout": {"sockets": 1000, "count": 100},
+    "fanout": {"sockets": 1000, "count": 50},
     "paced": {"sockets": 1000, "rate": 10, "duration": 4},
+    "relay": {"sockets": capacity.RELAYED, "rate": 200, "duration": 4},
     "echo": {"sockets": 100, "duration": 3},
     "join": {"cycles": 1000},
     "idle": {"sockets": 5000, "quiet": 5},
     "presence": {"cycles": 50},
 }
 QUICK: dict[str, dict[str, Any]] = {
-    "fanout": {"count": 30},
     "paced": {"duration": 2},
+    "relay": {"duration": 2},
     "echo": {"duration": 1},
     "join": {"cycles": 200},
     "idle": {"sockets": 300, "quiet": 2},
@@ -50,91 +47,44 @@ QUICK: dict[str, dict[str, Any]] = {
 FEWER: dict[str, dict[str, Any]] = {
     "fanout": {"count": 5},
     "paced": {"rate": 1},
+    "relay": {"rate": 50},
     "idle": {"sockets": 300},
 }
+#: the mode of phxload, where it has another name
+DRIVEN = {"relay": "paced"}
 #: what more than one process has something to say of
-TWO = ("paced",)
+SEVERAL = ("paced", "relay")
 #: times that all servers are measured in turn: what else the machine does hits them alike
 PASSES = 3
-
-Figure = dict[str, float]
-Found = dict[str, Figure]
-
-
-def command(name: str, port: int) -> list[str]:
-    if name == "L":
-        return [sys.executable, "-m", "benchmarks.limit", str(port)]
-    if name == "daphne":
-        return [*servers.command(name, port), "-v", "0"]  # which logs no access
-    application = NAIVE if name == "N" else servers.CONFORMANCE
-    plain = ["--ws-per-message-deflate", "false", "--no-access-log"]
-    server = "frames" if name in ("frames", "two") else "uvicorn"
-    return [*servers.command(server, port, application), *plain]
 
 
 def load_of(mode: str, name: str, quick: bool) -> dict[str, Any]:
     load = {"rounds": 3 if quick else 1, **LOAD[mode]}
     load.update({} if mode in OURS else {"payload": 100, "patience": 10})
-    load.update(QUICK[mode] if quick else {})
+    load.update(QUICK.get(mode, {}) if quick else {})
     load.update(FEWER.get(mode, {}) if name == "N" else {})
     return load
 
 
-def drive(mode: str, name: str, load: dict[str, Any], redis_url: str) -> Found:
-    """Fresh servers under phxload: key -> min, median and max."""
-    options = [f"--{key}={value}" for key, value in load.items()]
-    env = {"PHX_REDIS_URL": redis_url}
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        report = directory / "report.json"
-        for _ in range(2 if name == "two" else 1):
-            port = servers.free_port()
-            args, log = command(name, port), directory / f"{port}.log"
-            server = stack.enter_context(servers.run(args, port, log, **env))
-            options.append(f"--url={server.url}/socket/websocket?vsn=2.0.0")
-            options.append(f"--server-pid={server.process.pid}")
-        driver = [OURS[mode]] if mode in OURS else ["benchmarks.phxload", mode]
-        subprocess.run(
-            [sys.executable, "-m", *driver, *options, f"--json={report}"],
-            cwd=servers.ROOT,
-            env={**os.environ, **env},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        measured = json.loads(report.read_text())
-    if measured["result"].pop("out_of_order", 0):
-        raise SystemExit(f"{NAMES[name]} delivered out of order")
-    once = {k: {"min": v, "median": v, "max": v} for k, v in measured["result"].items()}
-    return {**measured["summary"], **once}
-
-
-def together(passes: list[Found]) -> Found:
-    """Of several passes: the median of the medians, the least and the most of all."""
-    return {
-        key: {
-            "min": min(found[key].get("min", 0) for found in passes),
-            "median": statistics.median(
-                found[key].get("median", 0) for found in passes
-            ),
-            "max": max(found[key]["max"] for found in passes),
-        }
-        for key in passes[0]
-    }
-
-
 def wanted(mode: str, names: list[str]) -> list[str]:
     apart = {"L", "N"} if mode in OURS else set()
-    return [n for n in names if n not in apart and (n != "two" or mode in TWO)]
+    return [
+        name
+        for name in names
+        if name not in apart and (CONTENDERS[name].processes == 1 or mode in SEVERAL)
+    ]
 
 
-def measure(mode: str, names: list[str], quick: bool, redis_url: str) -> Any:
-    """server -> what it needed, and the load as the table tells it."""
+def measure(
+    mode: str, names: list[str], quick: bool, redis: servers.Server
+) -> dict[str, Found]:
+    """server -> what it needed."""
     passes: dict[str, list[Found]] = {name: [] for name in wanted(mode, names)}
     for number in range(1 if quick else PASSES):
         for name, results in passes.items():
-            print(f"{mode} {number + 1}: {NAMES[name]}", file=sys.stderr)
+            print(f"{mode} {number + 1}: {CONTENDERS[name].title}", file=sys.stderr)
             load = load_of(mode, name, quick)
-            results.append(drive(mode, name, load, redis_url))
+            results.append(drive(DRIVEN.get(mode, mode), name, load, redis))
     return {name: together(results) for name, results in passes.items()}
 
 
@@ -160,7 +110,7 @@ def table(mode: str, load: dict[str, Any], found: dict[str, Found]) -> list[list
             made.append(
                 [
                     row.title.format_map(load),
-                    NAMES[name],
+                    CONTENDERS[name].title,
                     f"{figure['median']:.2f}",
                     f"{figure['min']:.2f} … {figure['max']:.2f}",
                     ratio(figure, limit),
@@ -221,50 +171,86 @@ def circumstances() -> str:
     )
 
 
-def write(path: Path, text: str) -> None:
-    """Put `text` between the marks of the file."""
-    begin, end = "<!-- bench -->", "<!-- /bench -->"
+def write(name: str, text: str, mark: str = "bench") -> None:
+    """Put `text` between the marks of a file."""
+    path = servers.ROOT / name
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, _, rest = path.read_text().partition(begin)
     _, _, after = rest.partition(end)
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def write_all(found: dict[str, dict[str, Found]], redis: servers.Server) -> None:
+    """Everything that README and docs tell of this run."""
+    when = circumstances()
+    write("docs/performance.md", f"{whole(found)}\n\n{when}")
+    short = [
+        row
+        for mode, of_mode in found.items()
+        for row in brief(mode, load_of(mode, "frames", False), of_mode)
+    ]
+    head = ["", "phx_protocol", "Phoenix 1.8.12", "a consumer by hand"]
+    write("README.md", f"{markdown(head, short, 1)}\n\n{when}")
+    costs = capacity.Costs.of(found)
+    measured = markdown(["what", "costs"], capacity.parts(costs), 1)
+    write("docs/capacity.md", f"{measured}\n\n{when}")
+    write(
+        "docs/capacity.md", markdown(capacity.HEAD, capacity.loads(costs), 1), "loads"
+    )
+    write("docs/performance.md", f"{drawn(redis)}\n\n{when}", "curves")
+
+
+def whole(found: dict[str, dict[str, Found]], quick: bool = False) -> str:
+    rows = [
+        row
+        for mode, of_mode in found.items()
+        for row in table(mode, load_of(mode, "frames", quick), of_mode)
+    ]
+    return markdown(HEAD, rows, 2)
+
+
+def drawn(redis: servers.Server) -> str:
+    """The curves, measured, drawn, and as tables."""
+    parts = []
+    for series in curves.SERIES:
+        found = curves.measure(series, redis)
+        for chart in series.charts:
+            path = curves.draw(chart, series, found)
+            picture = f"![{chart.title}]({path.relative_to(path.parent.parent)})"
+            head, *rows = curves.table(chart, series, found)
+            parts.append(f"{picture}\n\n{markdown(head, rows, 1)}")
+    return "\n\n".join(parts)
 
 
 def parse() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--quick", action="store_true", help="less of everything")
     p.add_argument("--only", choices=ROWS, action="append", metavar="MODE")
-    p.add_argument("--servers", default=",".join(NAMES), help="default: %(default)s")
+    p.add_argument(
+        "--servers", default=",".join(CONTENDERS), help="default: %(default)s"
+    )
     p.add_argument("--write", action="store_true", help="into the README and the docs")
     o = p.parse_args()
     o.servers = o.servers.split(",")
-    if not set(o.servers) <= set(NAMES):
-        p.error(f"the servers are {', '.join(NAMES)}")
-    if o.write and (o.only or o.quick or o.servers != list(NAMES)):
+    if not set(o.servers) <= set(CONTENDERS):
+        p.error(f"the servers are {', '.join(CONTENDERS)}")
+    if o.write and (o.only or o.quick or o.servers != list(CONTENDERS)):
         p.error("--write is for a whole run")
     return o
 
 
 def main() -> None:
     o = parse()
-    raise_fd_limit(20_000)
-    rows: list[list[str]] = []
-    short: list[list[str]] = []
+    raise_fd_limit(25_000)
     with tempfile.TemporaryDirectory() as directory:
         with servers.redis(Path(directory)) as redis:
-            redis_url = f"redis://127.0.0.1:{redis.port}/0"
-            for mode in o.only or ROWS:
-                found = measure(mode, o.servers, o.quick, redis_url)
-                load = load_of(mode, "frames", o.quick)
-                rows += table(mode, load, found)
-                if o.write:
-                    short += brief(mode, load, found)
-    whole = f"{markdown(HEAD, rows, 2)}\n\n{circumstances()}"
-    print(whole)
-    if o.write:
-        write(servers.ROOT / "docs" / "performance.md", whole)
-        head = ["", "phx_protocol", "Phoenix 1.8.12", "a consumer by hand"]
-        text = f"{markdown(head, short, 1)}\n\n{circumstances()}"
-        write(servers.ROOT / "README.md", text)
+            found = {
+                mode: measure(mode, o.servers, o.quick, redis)
+                for mode in o.only or ROWS
+            }
+            print(f"{whole(found, o.quick)}\n\n{circumstances()}")
+            if o.write:
+                write_all(found, redis)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import sys
+from collections import defaultdict
 from typing import Any
 
 import uvloop
@@ -24,7 +25,7 @@ ACCEPT = (
 )
 CLOSE = 8
 
-subscribers: dict[Client, str] = {}
+subscribers: defaultdict[str, dict[Client, None]] = defaultdict(dict)
 blasts: set[asyncio.Task[None]] = set()
 
 
@@ -59,7 +60,7 @@ def take_frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:
 
 def broadcast(topic: str, event: str, payload: Any) -> None:
     data = frame([None, None, topic, event, payload])
-    for client in subscribers:
+    for client in subscribers[topic]:
         client.transport.write(data)
 
 
@@ -68,6 +69,7 @@ class Client(asyncio.Protocol):
         self.transport = transport
         self.buffer = b""
         self.is_open = False
+        self.topics: tuple[str, ...] = ()
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -102,7 +104,8 @@ class Client(asyncio.Protocol):
             task.add_done_callback(blasts.discard)
         else:
             if event == "phx_join":
-                subscribers[self] = topic
+                subscribers[topic][self] = None
+                self.topics += (topic,)
             self.transport.write(answer)
 
     async def blast(self, topic: str, payload: Any, answer: bytes) -> None:
@@ -112,7 +115,8 @@ class Client(asyncio.Protocol):
         self.transport.write(answer)
 
     def connection_lost(self, exception: Exception | None) -> None:
-        subscribers.pop(self, None)
+        for topic in self.topics:
+            subscribers[topic].pop(self, None)
 
 
 async def main(port: int) -> None:

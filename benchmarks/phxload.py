@@ -182,6 +182,9 @@ class Load:
     def cpu(self) -> float:
         return sum(map(cpu_seconds, self.o.server_pid))
 
+    def beside(self) -> float:
+        return cpu_seconds(self.o.beside_pid) if self.o.beside_pid else 0.0
+
     def rss_kib(self) -> int:
         return sum(map(rss_kib, self.o.server_pid))
 
@@ -222,14 +225,16 @@ class Load:
         self, work: Awaitable[int], unit: str, more: Callable[[], Round]
     ) -> None:
         """Await `work`, which returns how many units it did, and record what they cost."""
-        cpu, started = self.cpu(), time.monotonic()
+        cpu, beside, started = self.cpu(), self.beside(), time.monotonic()
         units = await work
         wall, cpu = time.monotonic() - started, self.cpu() - cpu
+        beside = self.beside() - beside
         round_ = {
             "units": units,
             "units_per_s": units / wall,
             "server_cpu_share": cpu / wall,
             f"cpu_us_per_{unit}": cpu / max(units, 1) * 1e6,
+            f"beside_us_per_{unit}": beside / max(units, 1) * 1e6,
         }
         self.rounds.append({**round_, **more()})
         await asyncio.sleep(0.3)
@@ -560,6 +565,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("mode", choices=MODES)
     add("--url", required=True, action="append", help="several: taken in turn")
     add("--server-pid", type=int, required=True, action="append")
+    add("--beside-pid", type=int, help="what the servers need beside them: Redis")
     add("--json", help="write the result here")
     add("--sockets", type=int, help="default: 1000; echo 100; idle 5000")
     add("--rounds", type=int, default=3)

@@ -5,16 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-#: the servers, in the order of the columns
-NAMES = {
-    "L": "L: bare uvloop",
-    "N": "N: naive, uvicorn",
-    "frames": "phx_protocol, uvicorn --ws",
-    "two": "the same, 2 processes",
-    "uvicorn": "phx_protocol, uvicorn",
-    "daphne": "phx_protocol, Daphne",
-}
-
 #: what may not be exceeded: the aim, and the floor that may not be missed
 Target = tuple[float, float]
 
@@ -52,7 +42,7 @@ def _same(value: float) -> Target:
 ROWS: dict[str, list[Row]] = {
     "fanout": [
         Row(
-            "blast to {sockets:,}: CPU µs per delivery",
+            "blast of {count} to {sockets:,}: CPU µs per delivery",
             "cpu_us_per_delivery",
             {"frames": (0.4, 1.8), "uvicorn": _same(3.3), "daphne": _same(8)},
             "3.1 / 2.6 L",
@@ -75,6 +65,16 @@ ROWS: dict[str, list[Row]] = {
             "p99_ms",
             {"frames": _same(1.2), "uvicorn": _same(1.4)},
             "1.5 / 1.3 L",
+        ),
+    ],
+    "relay": [
+        Row(
+            "{rate} broadcasts a second to {sockets}: CPU µs per delivery",
+            "cpu_us_per_delivery",
+        ),
+        Row(
+            "the same: CPU µs of Redis per delivery",
+            "beside_us_per_delivery",
         ),
     ],
     "echo": [
