@@ -40,6 +40,7 @@ format: $(VENV)/.installed
 	$(BIN)/python -m black -q .
 
 bench: $(VENV)/.installed debian
+	$(BIN)/python -m pip install --quiet matplotlib
 	$(BIN)/python -m benchmarks.bench --write
 
 $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml

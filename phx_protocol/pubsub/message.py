@@ -14,6 +14,7 @@ integer keys), one of ``bytes`` is binary.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from hashlib import blake2s
@@ -31,6 +32,7 @@ REPLY = "phx.reply"
 RELAY = "phx.relay"
 
 
+@functools.lru_cache(maxsize=1024)
 def group_name(topic: str) -> str:
     """The layer's group for `topic`: readable, and unique by its hash.
 
