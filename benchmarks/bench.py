@@ -1,6 +1,6 @@
 """What a message costs here, next to the limit and to what one would write by hand.
 
-python -m benchmarks.bench [--quick] [--only MODE] [--servers L,N,frames,...] [--write]
+python -m benchmarks.bench [--quick] [--only MODE] [--servers L,N,frames,...] [--write | --curves]
 
 Prints one markdown table; benchmarks/README.md says how to read it. `--write` measures the
 curves too, and puts all of it between the marks in docs/performance.md, docs/capacity.md and
@@ -180,8 +180,8 @@ def write(name: str, text: str, mark: str = "bench") -> None:
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
-def write_all(found: dict[str, dict[str, Found]], redis: servers.Server) -> None:
-    """Everything that README and docs tell of this run."""
+def write_tables(found: dict[str, dict[str, Found]]) -> None:
+    """All tables that README and docs have of this run."""
     when = circumstances()
     write("docs/performance.md", f"{whole(found)}\n\n{when}")
     short = [
@@ -197,7 +197,6 @@ def write_all(found: dict[str, dict[str, Found]], redis: servers.Server) -> None
     write(
         "docs/capacity.md", markdown(capacity.HEAD, capacity.loads(costs), 1), "loads"
     )
-    write("docs/performance.md", f"{drawn(redis)}\n\n{when}", "curves")
 
 
 def whole(found: dict[str, dict[str, Found]], quick: bool = False) -> str:
@@ -209,7 +208,7 @@ def whole(found: dict[str, dict[str, Found]], quick: bool = False) -> str:
     return markdown(HEAD, rows, 2)
 
 
-def drawn(redis: servers.Server) -> str:
+def write_curves(redis: servers.Server) -> None:
     """The curves, measured, drawn, and as tables."""
     parts = []
     for series in curves.SERIES:
@@ -219,7 +218,7 @@ def drawn(redis: servers.Server) -> str:
             picture = f"![{chart.title}]({path.relative_to(path.parent.parent)})"
             head, *rows = curves.table(chart, series, found)
             parts.append(f"{picture}\n\n{markdown(head, rows, 1)}")
-    return "\n\n".join(parts)
+    write("docs/performance.md", "\n\n".join([*parts, circumstances()]), "curves")
 
 
 def parse() -> argparse.Namespace:
@@ -230,6 +229,9 @@ def parse() -> argparse.Namespace:
         "--servers", default=",".join(CONTENDERS), help="default: %(default)s"
     )
     p.add_argument("--write", action="store_true", help="into the README and the docs")
+    p.add_argument(
+        "--curves", action="store_true", help="only the curves, into the docs"
+    )
     o = p.parse_args()
     o.servers = o.servers.split(",")
     if not set(o.servers) <= set(CONTENDERS):
@@ -244,13 +246,16 @@ def main() -> None:
     raise_fd_limit(25_000)
     with tempfile.TemporaryDirectory() as directory:
         with servers.redis(Path(directory)) as redis:
+            if o.curves:
+                return write_curves(redis)
             found = {
                 mode: measure(mode, o.servers, o.quick, redis)
                 for mode in o.only or ROWS
             }
             print(f"{whole(found, o.quick)}\n\n{circumstances()}")
             if o.write:
-                write_all(found, redis)
+                write_tables(found)
+                write_curves(redis)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from benchmarks.runs import CONTENDERS, Found, drive
 from tests import servers
 
 DIRECTORY = servers.ROOT / "docs" / "curves"
-COLORS = ("#d62728", "#ff7f0e", "#2ca02c", "#1f5fbf", "#7f7f7f")
+COLORS = {
+    "N": "#d62728",
+    "uvicorn": "#ff7f0e",
+    "frames": "#1f5fbf",
+    "two": "#2ca02c",
+    "L": "#7f7f7f",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ SERIES = (
         "paced",
         "sockets",
         (10, 100, 1000, 5000),
-        ("N", "uvicorn", "two", "frames", "L"),
+        ("N", "uvicorn", "frames", "two", "L"),
         {"rate": 10, "duration": 3, "rounds": 2},
         (
             Chart(
@@ -117,7 +123,7 @@ def figures(
 ) -> dict[str, dict[int, float]]:
     """server -> point -> the figure of `chart`."""
     return {
-        CONTENDERS[name].title: {
+        name: {
             point: summary[chart.key]["median"]
             for point, summary in points.items()
             if point >= chart.fewest
@@ -132,8 +138,8 @@ def table(
     """What the picture shows: its head, and a row for each server."""
     points = [point for point in series.points if point >= chart.fewest]
     rows = [
-        [title, *(f"{figure:.1f}" for figure in drawn.values())]
-        for title, drawn in figures(chart, found).items()
+        [CONTENDERS[name].title, *(f"{figure:.1f}" for figure in drawn.values())]
+        for name, drawn in figures(chart, found).items()
     ]
     return [[f"{chart.unit}, {series.option}:", *(f"{p:,}" for p in points)], *rows]
 
@@ -148,8 +154,14 @@ def draw(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 3.6))
-    for color, (title, drawn) in zip(COLORS, figures(chart, found).items()):
-        axes.plot([*drawn], [*drawn.values()], marker="o", color=color, label=title)
+    for name, drawn in figures(chart, found).items():
+        axes.plot(
+            [*drawn],
+            [*drawn.values()],
+            marker="o",
+            color=COLORS[name],
+            label=CONTENDERS[name].title,
+        )
     axes.set(title=chart.title, xlabel=series.option, ylabel=chart.unit, xscale="log")
     axes.set(
         yscale=chart.scale, **({"ylim": (0, None)} if chart.scale == "linear" else {})

@@ -43,9 +43,9 @@ CONTENDERS = {
     "L": Contender("L: bare uvloop", None),
     "N": Contender("N: naive, uvicorn", "uvicorn", NAIVE),
     "frames": Contender("phx_protocol, uvicorn --ws", "frames"),
-    "two": Contender("the same, 2 processes", "frames", processes=2),
+    "two": Contender("phx_protocol, 2 × uvicorn --ws", "frames", processes=2),
     "core": Contender(
-        "the same, RedisChannelLayer",
+        "phx_protocol, 2 × uvicorn --ws, RedisChannelLayer",
         "frames",
         processes=2,
         env={"PHX_LAYER": "core"},
