@@ -169,6 +169,15 @@ class ChannelServer:
     def send_info(self, channel: Channel, message: Any) -> None:
         self._put(self._handle_info, (channel, message))
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What handles the mail, while there is some."""
+        return self._task
+
+    def __repr__(self) -> str:
+        event = f" handles {self._message.event!r}" if self._message else ""
+        return f"<ChannelServer {self.topic!r}{event}>"
+
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
         """The socket is gone: the channel ends behind the mail that it already has."""
         self._put(self._handle_close, (reason, exception))

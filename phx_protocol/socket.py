@@ -404,6 +404,10 @@ class Socket:
         """The name of this one connection, unique over all processes."""
         return self.pubsub.new_id()
 
+    def busy(self) -> list[ChannelServer]:
+        """Those that have mail."""
+        return [s for s in list(self._servers.values()) if s.task is not None]
+
     def has_joined(self, topic: str) -> bool:
         return topic in self._servers and self._servers[topic].channel is not None
 
