@@ -50,6 +50,7 @@ RIM = [
     "django_json",
     "management",
     "models",
+    "pytest_plugin",
     "schema",
     "templatetags",
     "testing",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from phx_protocol import Channel, Reason, Socket, event, testing
-from phx_protocol.testing import TestChannel, connect
+from phx_protocol import Channel, Reason, Socket, event
+from phx_protocol.testing import TestChannel, clients, connect
 
 ended: list[Reason] = []
 
@@ -52,7 +52,7 @@ class RoomSocket(Socket):
 
 @pytest.fixture
 async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestChannel]:
-    monkeypatch.setattr(testing, "TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "TIMEOUT", 0.3)
     socket = await connect(RoomSocket)
     channel = await socket.join("room:1")
     ended.clear()

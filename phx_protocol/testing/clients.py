@@ -1,18 +1,4 @@
-"""Test helpers in the words of ``Phoenix.ChannelTest``, on Channels' own communicator.
-
-::
-
-    socket = await connect(UserSocket, {"token": token}, user=user)
-    room = await socket.join("room:lobby")
-    ref = await room.push("new_msg", {"body": "hi"})
-    await room.assert_reply(ref, "ok")
-    await room.assert_broadcast("new_msg", {"body": "hi"})
-    await room.refute_push("phx_error")
-    await socket.close()
-
-A whole connection is driven, wire included. Callbacks that are a plain ``def`` run where the
-test's own database connection is, so that ``TestCase`` works.
-"""
+"""connect(): a client that drives a whole connection, wire included, on Channels' communicator."""
 
 from __future__ import annotations
 
@@ -25,15 +11,16 @@ from urllib.parse import urlencode
 
 from channels.testing import WebsocketCommunicator
 
-from . import callbacks
-from .exceptions import ConnectionRefused, JoinDenied
-from .pubsub import get_pubsub
-from .server import decode_payload
-from .socket import Socket
-from .transports.trust import BEARER
-from .transports.websocket import PhoenixConsumer
-from .wire import json
-from .wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
+from .. import callbacks
+from ..exceptions import ConnectionRefused, JoinDenied
+from ..pubsub import get_pubsub
+from ..server import decode_payload
+from ..socket import Socket
+from ..transports.trust import BEARER
+from ..transports.websocket import PhoenixConsumer
+from ..wire import json
+from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
+from .database import share
 
 #: seconds that an assertion waits for what it wants
 TIMEOUT = 2.0
@@ -55,6 +42,7 @@ async def connect(
     `auth_token` travels as phoenix.js's ``authToken`` does.
     """
     callbacks.thread_sensitive = True
+    unshare = share()
     query = urlencode({"vsn": "2.0.0", **(params or {})})
     pairs = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
     communicator = WebsocketCommunicator(
@@ -69,13 +57,15 @@ async def connect(
             communicator.scope[name] = value
     await communicator.send_input({"type": "websocket.connect"})
     answer = await communicator.receive_output(TIMEOUT)
+    if answer["type"] != "websocket.accept":
+        unshare()
     if answer["type"] == "websocket.http.response.start":
         body = await communicator.receive_output(TIMEOUT)
         said = {k.decode(): v.decode() for k, v in answer["headers"]}
         raise ConnectionRefused(answer["status"], body["body"].decode(), said)
     if answer["type"] == "websocket.close":
         raise ConnectionRefused(403)
-    return TestSocket(communicator)
+    return TestSocket(communicator, unshare)
 
 
 class _Consumer(PhoenixConsumer):
@@ -98,8 +88,11 @@ class TestSocket:
 
     __test__ = False
 
-    def __init__(self, communicator: WebsocketCommunicator) -> None:
+    def __init__(
+        self, communicator: WebsocketCommunicator, ended: Callable[[], None]
+    ) -> None:
         self._communicator = communicator
+        self._ended: Callable[[], None] | None = ended
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
         self.close_code: int | None = None
@@ -138,18 +131,21 @@ class TestSocket:
 
     async def close(self) -> None:
         """Close as a client does, and wait until the server is done with the connection."""
-        if self.close_code is None:
-            await self._communicator.send_input(
-                {"type": "websocket.disconnect", "code": 1000}
-            )
-        await self._communicator.wait(TIMEOUT)
+        await self._end(1000)
 
     async def disconnect(self) -> None:
         """Be gone without a word, as when the line is cut, and wait until the server is done."""
-        await self._communicator.send_input(
-            {"type": "websocket.disconnect", "code": 1006}
-        )
+        await self._end(1006)
+
+    async def _end(self, code: int) -> None:
+        if self.close_code is None:
+            await self._communicator.send_input(
+                {"type": "websocket.disconnect", "code": code}
+            )
         await self._communicator.wait(TIMEOUT)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     async def settled(self) -> None:
         """Wait until the server has handled all that it was sent, and everything has arrived.
