@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import re
 import time
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .callbacks import AsyncCallable, as_async
+from .events import Answer, Handler, event
 from .history import History, held_events
-from .limits import Rate, Rates, parse_rate, parse_rates, refusals
+from .limits import Rates, parse_rates, refusals
 from .logs import get_logger
+from .payloads import PayloadType
 from .permissions import Requirement
 from .wire.reasons import Refusal
 
@@ -25,12 +22,9 @@ if TYPE_CHECKING:
     from .server import ChannelServer, ReplyRef
     from .socket import Socket
 
+__all__ = ["Answer", "Channel", "Reason", "event"]
+
 logger = get_logger("phx_protocol.channel")
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: What ``handle_in`` and ``join`` answer: nothing, a status, or a status with a payload.
-Answer = None | str | tuple[str, Any]
 
 
 class Reason(StrEnum):
@@ -46,83 +40,8 @@ class Reason(StrEnum):
     CRASH = "crash"  # a callback raised
 
 
-class EventHandler:
-    """One entry of a channel's table of events: the method and the type of its payload."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        requirement: Requirement | None = None,
-        rate: Rate | None = None,
-    ) -> None:
-        self.function = function
-        self._call: AsyncCallable = as_async(function)
-        self.call = self._call if requirement is None else self._call_if_allowed
-        self.requirement = requirement
-        self.rate = rate
-
-    async def _call_if_allowed(self, channel: Channel, payload: Any) -> Answer:
-        assert self.requirement is not None
-        if not await self.requirement.is_met_by(channel.socket.user):
-            refusals[Refusal.UNAUTHORIZED] += 1
-            logger.warning("%s: unauthorized", channel.topic)
-            return "error", {"reason": Refusal.UNAUTHORIZED}
-        answer: Answer = await self._call(channel, payload)
-        return answer
-
-    @functools.cached_property
-    def payload_type(self) -> Any:
-        """The msgspec.Struct that the payload is annotated with, or None.
-
-        Looked up when first needed: the annotation may name a class defined further down.
-        """
-        hints = typing.get_type_hints(self.function)
-        names = [name for name in hints if name != "return"]
-        annotation = hints[names[0]] if names else None
-        is_struct = isinstance(annotation, type) and issubclass(
-            annotation, msgspec.Struct
-        )
-        return annotation if is_struct else None
-
-    def decode(self, payload: Any) -> Any:
-        """`payload` as the handler wants it. Raises msgspec.ValidationError."""
-        wanted = self.payload_type
-        return payload if wanted is None else msgspec.convert(payload, wanted)
-
-
-def event(
-    name: str,
-    *,
-    permission_required: str | Iterable[str] | None = None,
-    throttle: str | None = None,
-) -> Callable[[Function], Function]:
-    """Mark a method as the handler of the client's event `name`.
-
-    It gets the payload and returns what ``Channel.handle_in`` may return. When the payload is
-    annotated with a ``msgspec.Struct`` it is decoded and checked first; one that does not fit
-    is answered ``("error", {"reason": "invalid payload", "errors": [...]})``.
-
-    Who lacks a permission of `permission_required` is answered ``{"reason": "unauthorized"}``.
-    `throttle` ("5/s") holds each client to a rate, as ``Channel.throttle`` does.
-    """
-    if not isinstance(name, str):
-        raise TypeError(
-            f"@event takes the event's name, as in @event('new_msg'), not {name!r}"
-        )
-    requirement = Requirement.of(False, permission_required)
-    rate = None if throttle is None else parse_rate(throttle)
-
-    def mark(function: Function) -> Function:
-        marks = (*getattr(function, "_phx_events", ()), (name, requirement, rate))
-        function._phx_events = marks  # type: ignore[attr-defined]
-        return function
-
-    return mark
-
-
 _CALLBACKS = (
     "authorize",
-    "join",
     "after_join",
     "handle_in",
     "handle_out",
@@ -160,6 +79,9 @@ class Channel:
 
     #: what is kept for clients that come back; None for nothing
     history: ClassVar[History | None] = None
+    #: event -> the type of its payload, for what is pushed and broadcast on topics of this class: a
+    #: payload that does not fit raises EncodeError where it is sent
+    pushes: ClassVar[Mapping[str, Any]] = {}
     #: a Presence class: after the join the client gets who is there and is tracked itself
     presence: ClassVar[type[Presence] | None] = None
 
@@ -184,7 +106,8 @@ class Channel:
         """Decide about a join; called once, before anything else. There is no default.
 
         Return ``"ok"`` or ``"error"``, or either with a reply payload (``("ok", {...})``), or
-        raise JoinDenied. Nothing can be pushed yet: see ``after_join``.
+        raise JoinDenied. Nothing can be pushed yet: see ``after_join``. Types of the payload and
+        of the replies are declared as for an ``@event``.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define join(self, payload)"
@@ -230,21 +153,25 @@ class Channel:
     async def push(self, event: str, payload: Any) -> None:
         """Send an event to this client. `payload` is a mapping or ``bytes``.
 
-        Raises EncodeError for what the client cannot be sent, RuntimeError before the join.
-        Mirrors ``Phoenix.Channel.push/3``.
+        Raises EncodeError for what the client cannot be sent or `pushes` declares otherwise,
+        RuntimeError before the join. Mirrors ``Phoenix.Channel.push/3``.
         """
+        self.check_push(event, payload)
         self._server.push(self, event, payload)
 
     async def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to all subscribers of the topic, on every process.
 
         Those of this process have it when this returns. A channel layer that is down is logged
-        and counted, never raised here. Mirrors ``Phoenix.Channel.broadcast/3``.
+        and counted, never raised here. Raises EncodeError as ``push`` does. Mirrors
+        ``Phoenix.Channel.broadcast/3``.
         """
+        self.check_push(event, payload)
         await self._server.broadcast(self, event, payload)
 
     async def broadcast_from(self, event: str, payload: Any) -> None:
         """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
+        self.check_push(event, payload)
         await self._server.broadcast(self, event, payload, from_self=True)
 
     def reply_ref(self) -> ReplyRef:
@@ -296,8 +223,10 @@ class Channel:
 
     # ------------------------------------------------------- the implementation
 
-    _events: ClassVar[dict[str, EventHandler]] = {}
+    _events: ClassVar[dict[str, Handler]] = {}
     _callbacks: ClassVar[dict[str, AsyncCallable]]
+    _join: ClassVar[Handler]
+    _pushes: ClassVar[dict[str, PayloadType]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
     _held_events: ClassVar[frozenset[str]] = frozenset()
     _requirement: ClassVar[Requirement | None] = None
@@ -316,13 +245,19 @@ class Channel:
             }
             # an override keeps what it does not change
             for name, old in inherited.items():
-                cls._events[name] = EventHandler(value, old.requirement, old.rate)
+                cls._events[name] = Handler(value, old.requirement, old.rate)
             for name, requirement, rate in getattr(value, "_phx_events", ()):
                 if name in cls._events:
                     old = cls._events[name]
                     requirement, rate = requirement or old.requirement, rate or old.rate
-                cls._events[name] = EventHandler(value, requirement, rate)
+                cls._events[name] = Handler(value, requirement, rate)
         cls._callbacks = {name: as_async(getattr(cls, name)) for name in _CALLBACKS}
+        cls._join = Handler(cls.join)
+        cls._pushes = {
+            name: declared
+            for name, annotation in cls.pushes.items()
+            if (declared := PayloadType.of(annotation)) is not None
+        }
         if isinstance(cls.intercepts, str):
             raise TypeError(
                 f"{cls.__name__}.intercepts is a set of event names, not a string"
@@ -341,6 +276,13 @@ class Channel:
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
         cls._rates = {**parse_rates(cls.throttle), **of_events}
 
+    @classmethod
+    def check_push(cls, event: str, payload: Any) -> None:
+        """Raise EncodeError when `payload` is not as `pushes` declares it."""
+        declared = cls._pushes.get(event)
+        if declared is not None:
+            declared.check(payload, f"{cls.__name__}.pushes[{event!r}]")
+
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
     ) -> None:
@@ -352,13 +294,3 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.topic!r}>"
-
-
-_WHERE = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
-
-
-def describe_invalid(error: msgspec.ValidationError) -> list[dict[str, str]]:
-    """What does not fit in a payload: where (``$.body``) and what was expected."""
-    match = _WHERE.fullmatch(str(error))
-    assert match is not None
-    return [{"path": match["path"] or "$", "message": match["message"]}]

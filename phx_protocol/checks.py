@@ -148,6 +148,32 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
             id="phx_protocol.W005",
         )
 
+    yield from _payloads(channel_class)
+
+
+def _payloads(channel_class: type[Channel]) -> Iterator[CheckMessage]:
+    """The types that are declared: found, and of a kind that can be checked."""
+    name = channel_class.__name__
+    handlers = {f"@event({n!r})": h for n, h in channel_class._events.items()}
+    for what, handler in {"join()": channel_class._join, **handlers}.items():
+        try:
+            replies = handler.replies.declared.values() if handler.replies else ()
+            for declared in (handler.payload_type, *replies):
+                if declared is not None:
+                    declared.verify()
+        except Exception as error:
+            yield _wrong_type(f"{name}, {what}", error)
+    for event, declared in channel_class._pushes.items():
+        try:
+            declared.verify()
+        except Exception as error:
+            yield _wrong_type(f"{name}.pushes[{event!r}]", error)
+
+
+def _wrong_type(what: str, error: Exception) -> CheckMessage:
+    hint = "Declare a msgspec.Struct, dataclass, TypedDict or pydantic model, importable at runtime."
+    return Error(f"{what}: {error}", hint=hint, id="phx_protocol.E016")
+
 
 def _sockets() -> Iterator[CheckMessage]:
     for mount, target in options().sockets.items():

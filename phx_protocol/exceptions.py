@@ -4,6 +4,7 @@
 
     PhxError
     ├── DecodeError           a peer sent what is no frame of the protocol: its fault
+    ├── InvalidPayload        a client sent what is not as its handler declares: its fault
     ├── EncodeError           the application handed out what the wire cannot carry
     ├── BroadcastError        the channel layer did not take a broadcast
     ├── StateError            what processes share (Redis) could not be reached
@@ -30,6 +31,17 @@ class PhxError(Exception):
 
 class DecodeError(PhxError, ValueError):
     """A frame that cannot be decoded. The transport closes with 1011, as Phoenix does."""
+
+
+class InvalidPayload(PhxError, ValueError):
+    """A client's payload that is not of the type that its handler declares.
+
+    `errors` says where and why: ``[{"path": "$.body", "message": "Expected `str`, got `int`"}]``.
+    """
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
 
 
 class EncodeError(PhxError, ValueError):

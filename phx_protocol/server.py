@@ -18,11 +18,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from . import callbacks, signals
-from .channel import Answer, Channel, EventHandler, Reason, describe_invalid
-from .exceptions import EncodeError, JoinDenied, PhxError
+from .channel import Channel, Reason
+from .events import Handler, parse_answer
+from .exceptions import EncodeError, InvalidPayload, JoinDenied, PhxError
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
@@ -45,8 +44,6 @@ Mail = tuple[Callable[[Any], Awaitable[None]], Any]
 
 #: what became of a callback: the status it was answered with, or what it raised
 Outcome = str | BaseException | None
-
-ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payload'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +168,15 @@ class ChannelServer:
 
     def send_info(self, channel: Channel, message: Any) -> None:
         self._put(self._handle_info, (channel, message))
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What handles the mail, while there is some."""
+        return self._task
+
+    def __repr__(self) -> str:
+        event = f" handles {self._message.event!r}" if self._message else ""
+        return f"<ChannelServer {self.topic!r}{event}>"
 
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
         """The socket is gone: the channel ends behind the mail that it already has."""
@@ -376,14 +382,17 @@ class ChannelServer:
             if not await self._may_be_here(channel):
                 refusals[Refusal.UNAUTHORIZED] += 1
                 return "refused", {"reason": Refusal.UNAUTHORIZED}, False
-            answer = parse_answer(
-                await channel._callbacks["join"](channel, message.payload)
-            )
+            payload = channel._join.decode(message.payload)
+            answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
                     f'join must return "ok" or "error", alone or with a reply, not {answer!r}'
                 )
             return (*answer, False)
+        except InvalidPayload as invalid:
+            refusals[Refusal.INVALID_PAYLOAD] += 1
+            reason = {"reason": Refusal.INVALID_PAYLOAD, "errors": invalid.errors}
+            return "refused", reason, False
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
         except Exception as error:
@@ -439,17 +448,17 @@ class ChannelServer:
             self._tell_handled_in(channel, message, outcome, took)
 
     async def _handle_event(
-        self, channel: Channel, handler: EventHandler, message: Message
+        self, channel: Channel, handler: Handler, message: Message
     ) -> Outcome:
         """An event that a method was written for."""
         try:
             payload = handler.decode(message.payload)
-        except msgspec.ValidationError as error:
+        except InvalidPayload as invalid:
             self.socket.refuse(
                 message,
                 Refusal.INVALID_PAYLOAD,
                 self.channel_join_ref,
-                errors=describe_invalid(error),
+                errors=invalid.errors,
             )
             return "error"
         return await self._callback(channel, handler.call, payload)
@@ -745,17 +754,6 @@ class Further:
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         self.server.send_info(self.channel, broadcast)
-
-
-def parse_answer(answer: Answer) -> tuple[str, Any] | None:
-    """A callback's answer as (status, payload), or None. Raises TypeError naming what is accepted."""
-    if answer is None:
-        return None
-    if isinstance(answer, str):
-        return str(answer), {}
-    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
-        return answer
-    raise TypeError(f"a callback returns {ACCEPTED}, not {answer!r:.100}")
 
 
 def decode_payload(broadcast: Broadcast) -> Any:

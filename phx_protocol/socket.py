@@ -404,6 +404,10 @@ class Socket:
         """The name of this one connection, unique over all processes."""
         return self.pubsub.new_id()
 
+    def busy(self) -> list[ChannelServer]:
+        """Those that have mail."""
+        return [s for s in list(self._servers.values()) if s.task is not None]
+
     def has_joined(self, topic: str) -> bool:
         return topic in self._servers and self._servers[topic].channel is not None
 
@@ -472,16 +476,26 @@ def history_of(topic: str) -> History | None:
 
 @functools.lru_cache(maxsize=10_000)
 def _history_of(options: Options, mounted: int, topic: str) -> History | None:
+    histories = (channel.history for channel in channels_of(topic))
+    return next((history for history in histories if history is not None), None)
+
+
+def channels_of(topic: str) -> tuple[type[Channel], ...]:
+    """The channel classes that answer `topic`, of each known socket the one that does."""
+    return _channels_of(options(), len(mounted), topic)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _channels_of(
+    options: Options, mounted: int, topic: str
+) -> tuple[type[Channel], ...]:
     try:
         sockets = known_sockets()
     except (ImportError, TypeError):
-        logger.exception("SOCKETS cannot be loaded: nothing is kept of %r", topic)
-        return None
-    for socket_class in sockets:
-        match = socket_class.routes().match(topic)
-        if match is not None and match[0].channel_class.history is not None:
-            return match[0].channel_class.history
-    return None
+        logger.exception("SOCKETS cannot be loaded: nobody knows what %r is", topic)
+        return ()
+    matches = (socket_class.routes().match(topic) for socket_class in sockets)
+    return tuple(match[0].channel_class for match in matches if match is not None)
 
 
 @functools.cache

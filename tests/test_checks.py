@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from phx_protocol import Channel, Socket
+from phx_protocol import Channel, Socket, event
 
 
 class Plain(Channel):
@@ -20,6 +20,22 @@ class Joinless(Channel):
 
 class Deaf(Plain):
     async def handle_out(self, event: str, payload: Any) -> None: ...
+
+
+class Unknown(Plain):
+    @event("new_msg")
+    async def new_msg(self, payload: NotImported) -> Any:  # type: ignore[name-defined]  # noqa: F821
+        return "ok"
+
+
+class Unchecked(Plain):
+    pushes = {"new_msg": Plain}  # a class of which nobody knows how it is checked
+
+
+class Answering(Plain):
+    @event("new_msg")
+    async def new_msg(self, payload: Any) -> tuple[Literal["ok"], Plain]:
+        return "ok", self
 
 
 class BadSocket(Socket):
@@ -102,6 +118,9 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
             {"W004"},
         ),
         ({"CHANNELS": {"a": f"{HERE}.Deaf"}}, {}, {"W005"}),
+        ({"CHANNELS": {"a": f"{HERE}.Unknown"}}, {}, {"E016"}),
+        ({"CHANNELS": {"a": f"{HERE}.Unchecked"}}, {}, {"E016"}),
+        ({"CHANNELS": {"a": f"{HERE}.Answering"}}, {}, {"E016"}),
     ],
 )
 def test_each_misconfiguration_is_found(

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from ..conf import DRAINER, options
 from ..exceptions import BroadcastError, in_words
+from ..socket import channels_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import blocking
@@ -28,7 +29,8 @@ async def abroadcast(topic: str, event: str, payload: Any) -> None:
 
     `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. Clients of
     this process have it, and the channel layer took it, when this returns. Raises EncodeError
-    for a payload that cannot be sent, BroadcastError when the layer did not take it. Mirrors
+    for a payload that cannot be sent, or that the topic's channel class declares otherwise
+    (``Channel.pushes``), BroadcastError when the layer did not take it. Mirrors
     ``Phoenix.Endpoint.broadcast/3``.
     """
     await _abroadcast(_message(topic, event, payload))
@@ -230,6 +232,8 @@ def _message(topic: str, event: str, payload: Any) -> Broadcast:
         raise TypeError(
             f"topic and event are strings, not {topic!r:.100} and {event!r:.100}"
         )
+    for channel_class in channels_of(topic):
+        channel_class.check_push(event, payload)
     return Broadcast(topic, event, json.encode_payload(payload), None, time.time())
 
 

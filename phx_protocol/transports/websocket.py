@@ -77,7 +77,7 @@ class PhoenixConsumer:
         self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
-        self._is_receiving = False
+        self.is_receiving = False
 
     async def __call__(self, receive: Receive) -> None:
         """The life of one connection."""
@@ -128,9 +128,9 @@ class PhoenixConsumer:
         self._turns = Turns(self._now(), edge.read_in_steps)
         edge.listen(self._take_at_once)
         while True:
-            self._is_receiving = True
+            self.is_receiving = True
             event = await receive()
-            self._is_receiving = False
+            self.is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
             if self.socket.waiting or self._turns.is_over(self._now()):
@@ -144,7 +144,7 @@ class PhoenixConsumer:
     def _take_at_once(self, frame: str) -> bool:
         """Take a frame as it comes, unless something has to be done before."""
         if (
-            not self._is_receiving
+            not self.is_receiving
             or self.socket.waiting
             or self._turns.is_over(self._now())
         ):

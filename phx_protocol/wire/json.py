@@ -30,8 +30,12 @@ def json_default(value: object) -> Any:
     """Turn a value that msgspec does not know into one that it does.
 
     A ``functools.singledispatch`` function: ``@json_default.register`` teaches the wire
-    another type. Django's own types are registered when the app is loaded.
+    another type. Django's own types are registered when the app is loaded; what has a
+    ``model_dump`` is one of pydantic's.
     """
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
     raise TypeError(
         f"{type(value).__module__}.{type(value).__qualname__} is not JSON serializable"
     )

@@ -1,40 +1,30 @@
-"""Test helpers in the words of ``Phoenix.ChannelTest``, on Channels' own communicator.
-
-::
-
-    socket = await connect(UserSocket, {"token": token}, user=user)
-    room = await socket.join("room:lobby")
-    ref = await room.push("new_msg", {"body": "hi"})
-    await room.assert_reply(ref, "ok")
-    await room.assert_broadcast("new_msg", {"body": "hi"})
-    await socket.close()
-
-A whole connection is driven, wire included. Callbacks that are a plain ``def`` run where the
-test's own database connection is, so that ``TestCase`` works.
-"""
+"""connect(): a client that drives a whole connection, wire included, on Channels' communicator."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import itertools
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from channels.testing import WebsocketCommunicator
 
-from . import callbacks
-from .exceptions import ConnectionRefused, JoinDenied
-from .pubsub import get_pubsub
-from .server import decode_payload
-from .socket import Socket
-from .transports.trust import BEARER
-from .transports.websocket import PhoenixConsumer
-from .wire import json
-from .wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
+from .. import callbacks
+from ..exceptions import ConnectionRefused, JoinDenied
+from ..pubsub import get_pubsub
+from ..server import decode_payload
+from ..socket import Socket
+from ..transports.trust import BEARER
+from ..transports.websocket import PhoenixConsumer
+from ..wire import json
+from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
+from .database import share
 
 #: seconds that an assertion waits for what it wants
 TIMEOUT = 2.0
+CONSUMER = "phx_protocol.testing.consumer"
 
 
 async def connect(
@@ -52,10 +42,11 @@ async def connect(
     `auth_token` travels as phoenix.js's ``authToken`` does.
     """
     callbacks.thread_sensitive = True
+    unshare = share()
     query = urlencode({"vsn": "2.0.0", **(params or {})})
     pairs = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
     communicator = WebsocketCommunicator(
-        PhoenixConsumer.as_asgi(socket=socket_class),
+        _Consumer.as_asgi(socket=socket_class),
         f"/socket/websocket?{query}",
         headers=pairs,
         subprotocols=_subprotocols(auth_token),
@@ -66,13 +57,23 @@ async def connect(
             communicator.scope[name] = value
     await communicator.send_input({"type": "websocket.connect"})
     answer = await communicator.receive_output(TIMEOUT)
+    if answer["type"] != "websocket.accept":
+        unshare()
     if answer["type"] == "websocket.http.response.start":
         body = await communicator.receive_output(TIMEOUT)
         said = {k.decode(): v.decode() for k, v in answer["headers"]}
         raise ConnectionRefused(answer["status"], body["body"].decode(), said)
     if answer["type"] == "websocket.close":
         raise ConnectionRefused(403)
-    return TestSocket(communicator)
+    return TestSocket(communicator, unshare)
+
+
+class _Consumer(PhoenixConsumer):
+    """Leaves itself in the scope, for ``TestSocket.settled``."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.scope[CONSUMER] = self
 
 
 def _subprotocols(auth_token: str | None) -> list[str]:
@@ -87,8 +88,11 @@ class TestSocket:
 
     __test__ = False
 
-    def __init__(self, communicator: WebsocketCommunicator) -> None:
+    def __init__(
+        self, communicator: WebsocketCommunicator, ended: Callable[[], None]
+    ) -> None:
         self._communicator = communicator
+        self._ended: Callable[[], None] | None = ended
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
         self.close_code: int | None = None
@@ -127,11 +131,44 @@ class TestSocket:
 
     async def close(self) -> None:
         """Close as a client does, and wait until the server is done with the connection."""
+        await self._end(1000)
+
+    async def disconnect(self) -> None:
+        """Be gone without a word, as when the line is cut, and wait until the server is done."""
+        await self._end(1006)
+
+    async def _end(self, code: int) -> None:
         if self.close_code is None:
             await self._communicator.send_input(
-                {"type": "websocket.disconnect", "code": 1000}
+                {"type": "websocket.disconnect", "code": code}
             )
         await self._communicator.wait(TIMEOUT)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+    async def settled(self) -> None:
+        """Wait until the server has handled all that it was sent, and everything has arrived.
+
+        What handlers have left to others (tasks of their own, other processes) is not waited for.
+        Raises AssertionError when a callback runs for too long.
+        """
+        consumer: _Consumer = self._communicator.scope[CONSUMER]
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                while (
+                    not self._communicator.input_queue.empty()
+                    or not consumer.is_receiving
+                ):
+                    await asyncio.sleep(0)  # a turn for the server
+                while tasks := [s.task for s in consumer.socket.busy() if s.task]:
+                    await asyncio.wait(tasks)
+        except TimeoutError:
+            raise AssertionError(
+                f"callbacks still run: {consumer.socket.busy()}"
+            ) from None
+        while not self._communicator.output_queue.empty():
+            await self._receive("what has arrived")
 
     async def assert_closed(self, code: int) -> None:
         """Assert that the server closes the connection with `code`."""
@@ -154,9 +191,8 @@ class TestSocket:
             async with asyncio.timeout(TIMEOUT):
                 message = await self._communicator.output_queue.get()
         except TimeoutError:
-            arrived = "\n  ".join(map(repr, self._arrived)) or "nothing"
             raise AssertionError(
-                f"{what} did not arrive; what did:\n  {arrived}"
+                f"{what} did not arrive; what did:\n  {_listed(self._arrived)}"
             ) from None
         if message["type"] == "websocket.close":
             self.close_code = message["code"]
@@ -180,11 +216,12 @@ class TestChannel:
         self.join_ref = join_ref
         #: the payload of the join's reply
         self.reply: Any = None
-        self._broadcasts: asyncio.Queue[Broadcast] = asyncio.Queue()
-        self._seen: list[tuple[str, Any]] = []
+        self._broadcasts: list[tuple[str, Any]] = []  # that no assertion has taken yet
+        self._came = asyncio.Event()
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
-        self._broadcasts.put_nowait(broadcast)
+        self._broadcasts.append((broadcast.event, decode_payload(broadcast)))
+        self._came.set()
 
     async def push(self, event: str, payload: Any = None) -> str:
         """Send an event; returns the ref for ``assert_reply``."""
@@ -207,28 +244,65 @@ class TestChannel:
         assert matches(payload, got[1]), f"the reply is {got!r}, not {payload!r}"
         return got[1]
 
+    async def refute_reply(
+        self, ref: str, status: str = ..., payload: Any = ...  # type: ignore[assignment]
+    ) -> None:
+        """Assert that the push with `ref` is not answered (so), once everything is handled."""
+
+        def unwanted(frame: list[Any]) -> bool:
+            if frame[1] != ref or frame[3] != REPLY:
+                return False
+            answer = frame[4]
+            return matches(status, answer["status"]) and matches(
+                payload, answer["response"]
+            )
+
+        await self._refute(unwanted, f"a reply to {ref}")
+
     async def assert_push(self, event: str, payload: Any = ...) -> Any:
         """Assert that the client gets `event` on this topic, by push or broadcast; returns its payload."""
+        what = f"{event!r} with {_said(payload)}"
+        return (await self.socket._take(self._pushed(event, payload), what))[4]
 
-        def wanted(frame: list[Any]) -> bool:
-            return frame[2:4] == [self.topic, event] and matches(payload, frame[4])
+    async def refute_push(self, event: str, payload: Any = ...) -> None:
+        """Assert that the client does not get `event`, once all that was sent is handled."""
+        what = f"{event!r} with {_said(payload)}"
+        await self._refute(self._pushed(event, payload), what)
 
-        return (await self.socket._take(wanted, f"{event!r} with {payload!r}"))[4]
+    def _pushed(self, event: str, payload: Any) -> Callable[[list[Any]], bool]:
+        return lambda frame: (
+            frame[2:4] == [self.topic, event] and matches(payload, frame[4])
+        )
+
+    async def _refute(self, unwanted: Callable[[list[Any]], bool], what: str) -> None:
+        await self.socket.settled()
+        came = [frame for frame in self.socket._arrived if unwanted(frame)]
+        assert not came, f"{what} arrived:\n  {_listed(came)}"
 
     async def assert_broadcast(self, event: str, payload: Any = ...) -> Any:
         """Assert that `event` is broadcast on this topic, intercepted or not; returns its payload."""
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                while True:
-                    broadcast = await self._broadcasts.get()
-                    got = decode_payload(broadcast)
-                    self._seen.append((broadcast.event, got))
-                    if broadcast.event == event and matches(payload, got):
-                        return got
-        except TimeoutError:
-            raise AssertionError(
-                f"{event!r} was not broadcast; what was: {self._seen!r}"
-            ) from None
+        looked_at = 0
+        while True:
+            for at, (name, got) in enumerate(self._broadcasts[looked_at:], looked_at):
+                if name == event and matches(payload, got):
+                    del self._broadcasts[at]
+                    return got
+            looked_at = len(self._broadcasts)
+            self._came.clear()
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    await self._came.wait()
+            except TimeoutError:
+                raise AssertionError(
+                    f"{event!r} with {_said(payload)} was not broadcast; what was:\n  "
+                    f"{_listed(self._broadcasts)}"
+                ) from None
+
+    async def refute_broadcast(self, event: str, payload: Any = ...) -> None:
+        """Assert that `event` is not broadcast on this topic, once all that was sent is handled."""
+        await self.socket.settled()
+        came = [b for b in self._broadcasts if b[0] == event and matches(payload, b[1])]
+        assert not came, f"{event!r} was broadcast:\n  {_listed(came)}"
 
     async def assert_ended(self, crashed: bool = False) -> None:
         """Assert that the server ended the channel: ``phx_close``, or ``phx_error`` if it `crashed`."""
@@ -245,6 +319,14 @@ class TestChannel:
         """Leave, without waiting for the answer."""
         get_pubsub().unsubscribe(self.topic, self)
         await self.push(LEAVE)
+
+
+def _listed(things: list[Any]) -> str:
+    return "\n  ".join(map(repr, things)) or "nothing"
+
+
+def _said(payload: Any) -> str:
+    return "any payload" if payload is ... else repr(payload)
 
 
 def matches(wanted: Any, got: Any) -> bool:

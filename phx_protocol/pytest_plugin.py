@@ -1,0 +1,51 @@
+"""Fixtures for pytest, there as soon as the package is installed.
+
+``phx_connect`` is ``phx_protocol.testing.connect`` and ``phx_connect_sync`` is ``connect_sync``;
+what a test has opened with them is closed when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # it needs Django's settings, which this is loaded before
+    from .testing import SyncTestSocket
+
+
+@pytest.fixture
+def phx_connect() -> Iterator[Callable[..., Any]]:
+    """``await phx_connect(UserSocket, params, user=user)``: a TestSocket."""
+    from .testing import connect
+    from .testing.database import share
+
+    unshare, opened = share(), []
+
+    async def connect_and_keep(*args: Any, **kwargs: Any) -> Any:
+        socket = await connect(*args, **kwargs)
+        opened.append((asyncio.get_running_loop(), socket))
+        return socket
+
+    yield connect_and_keep
+    for loop, socket in opened:
+        if not loop.is_closed():
+            with contextlib.suppress(Exception):
+                loop.run_until_complete(socket.close())
+    unshare()
+
+
+@pytest.fixture
+def phx_connect_sync() -> Iterator[Callable[..., SyncTestSocket]]:
+    """``phx_connect_sync(UserSocket, params, user=user)``: a SyncTestSocket."""
+    from .testing import connect_sync
+
+    with contextlib.ExitStack() as stack:
+
+        def connect_and_keep(*args: Any, **kwargs: Any) -> SyncTestSocket:
+            return stack.enter_context(connect_sync(*args, **kwargs))
+
+        yield connect_and_keep

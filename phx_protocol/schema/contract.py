@@ -1,0 +1,143 @@
+"""The contract: every socket, topic pattern, event, payload, reply and push, as classes declare them."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ..channel import Channel
+from ..conf import options
+from ..events import Handler
+from ..payloads import ANY_STATUS, PayloadType, Replies
+from ..socket import Route, Socket, load_socket
+
+#: what a channel with presences pushes, whatever else it declares
+PRESENCE_EVENTS = ("presence_state", "presence_diff")
+
+
+class Event(NamedTuple):
+    """What a client sends, and what it is answered. No type: anything."""
+
+    name: str
+    doc: str
+    payload: PayloadType | None
+    #: status -> the type of the payload; with "*" for any other
+    replies: Mapping[str, PayloadType | None]
+
+
+class Push(NamedTuple):
+    """What a client is sent unasked."""
+
+    name: str
+    doc: str
+    payload: PayloadType | None
+
+
+class Topic(NamedTuple):
+    pattern: str
+    name: str  # of the channel class; another class has another
+    doc: str
+    join: Event
+    events: tuple[Event, ...]
+    pushes: tuple[Push, ...]
+    #: whether there may be pushes that are not declared
+    is_open: bool
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.pattern.endswith("*")
+
+
+class Mount(NamedTuple):
+    path: str
+    name: str  # of the Socket class
+    doc: str
+    topics: tuple[Topic, ...]
+    #: transport -> its path
+    transports: Mapping[str, str]
+
+
+Contract = tuple[Mount, ...]
+
+
+def contract(sockets: Mapping[str, Any] | None = None) -> Contract:
+    """Of the mounts of `sockets`, default the setting SOCKETS.
+
+    Raises ImportError, TypeError and NameError for what cannot be loaded.
+    """
+    targets = options().sockets if sockets is None else sockets
+    mounts = {path: load_socket(target) for path, target in targets.items()}
+    channels = [
+        route.channel_class
+        for socket in mounts.values()
+        for _, route in socket.routes()
+    ]
+    names = _names([*mounts.values(), *channels])
+    return tuple(_mount(path, socket, names) for path, socket in mounts.items())
+
+
+def _names(classes: Iterable[type]) -> dict[type, str]:
+    """A name for each class: its own, with its module's where two have the same."""
+    names = {known: known.__name__ for known in classes}
+    often = Counter(names.values())
+    return {
+        known: (
+            name if often[name] == 1 else f"{known.__module__}.{name}".replace(".", "_")
+        )
+        for known, name in names.items()
+    }
+
+
+def _mount(path: str, socket: type[Socket], names: Mapping[type, str]) -> Mount:
+    chosen = options(socket)
+    chosen_of: dict[str, Any] = {
+        "websocket": chosen.websocket,
+        "longpoll": chosen.longpoll,
+    }
+    transports = {
+        name: f"{path.rstrip('/')}/{transport['PATH'].strip('/')}"
+        for name, transport in chosen_of.items()
+        if transport
+    }
+    topics = tuple(_topic(pattern, route, names) for pattern, route in socket.routes())
+    return Mount(path, names[socket], _doc(socket, Socket), topics, transports)
+
+
+def _topic(pattern: str, route: Route, names: Mapping[type, str]) -> Topic:
+    channel = route.channel_class
+    events = tuple(_event(name, handler) for name, handler in channel._events.items())
+    pushes = [
+        Push(name, _doc(annotation), PayloadType.of(annotation))
+        for name, annotation in channel.pushes.items()
+    ]
+    if channel.presence is not None:
+        pushes += [Push(name, "", None) for name in PRESENCE_EVENTS]
+    return Topic(
+        pattern,
+        names[channel],
+        _doc(channel, Channel),
+        _event("phx_join", channel._join),
+        events,
+        tuple(pushes),
+        not channel.pushes,
+    )
+
+
+def _event(name: str, handler: Handler) -> Event:
+    replies: Replies | None = handler.replies
+    declared = {ANY_STATUS: None} if replies is None else replies.declared
+    doc = inspect.cleandoc(handler.function.__doc__ or "")
+    if handler.function is Channel.join:
+        doc = ""
+    return Event(name, doc, handler.payload_type, declared)
+
+
+def _doc(thing: Any, *bases: type) -> str:
+    """The docstring of a class, unless it has it from where it was derived, or nobody wrote it."""
+    doc = getattr(thing, "__dict__", {}).get("__doc__")
+    name = getattr(thing, "__name__", "")
+    if not isinstance(doc, str) or doc.startswith(f"{name}("):  # a dataclass's
+        return ""
+    return inspect.cleandoc(doc)

@@ -1,0 +1,36 @@
+"""Test helpers in the words of ``Phoenix.ChannelTest``.
+
+::
+
+    socket = await connect(UserSocket, {"token": token}, user=user)
+    room = await socket.join("room:lobby")
+    ref = await room.push("new_msg", {"body": "hi"})
+    await room.assert_reply(ref, "ok")
+    await room.assert_broadcast("new_msg", {"body": "hi"})
+    await room.refute_push("phx_error")
+    await socket.close()
+
+and for tests that are not async::
+
+    with connect_sync(UserSocket, user=user) as socket:
+        room = socket.join("room:lobby")
+        room.assert_reply(room.push("new_msg", {"body": "hi"}), "ok")
+
+A whole connection is driven, wire included. Callbacks that are a plain ``def``, and the async ORM,
+work in the thread and on the database connection of the test, so that ``TestCase`` sees what they
+do and undoes it. ``phx_protocol.pytest_plugin`` has fixtures that close what a test leaves open.
+"""
+
+from .blocking import SyncTestChannel, SyncTestSocket, connect_sync
+from .clients import TestChannel, TestSocket, connect, decode_frame, matches
+
+__all__ = [
+    "SyncTestChannel",
+    "SyncTestSocket",
+    "TestChannel",
+    "TestSocket",
+    "connect",
+    "connect_sync",
+    "decode_frame",
+    "matches",
+]

@@ -1,0 +1,18 @@
+"""What is declared is checked statically too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests import servers
+
+
+def test_mypy_accepts_what_fits_and_refuses_what_does_not() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "tests/typing_cases/room.py"],
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
