@@ -64,15 +64,13 @@ async def test_what_comes_in_pieces_keeps_its_place(server: servers.Server) -> N
         assert await replies(client, 3) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("frame", "code"), [(wire(b"\xff"), 1007), (wire(b"no json"), 1011)]
-)
+@pytest.mark.parametrize(("data", "code"), [(b"\xff", 1007), (b"no json", 1011)])
 async def test_what_is_no_frame_closes_the_connection_and_no_other(
-    server: servers.Server, frame: bytes, code: int
+    server: servers.Server, data: bytes, code: int
 ) -> None:
     async with Client(server.url) as bad, Client(server.url) as good:
         await good.join("room:a")
-        bad.ws.transport.write(frame + frame)
+        bad.ws.transport.write(wire(data) + wire(data))
         with pytest.raises(ConnectionClosed):
             while True:
                 await bad.receive()
