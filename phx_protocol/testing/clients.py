@@ -89,10 +89,12 @@ class TestSocket:
     __test__ = False
 
     def __init__(
-        self, communicator: WebsocketCommunicator, ended: Callable[[], None]
+        self,
+        communicator: WebsocketCommunicator,
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self._communicator = communicator
-        self._ended: Callable[[], None] | None = ended
+        self._ended = ended  # called once the server is done
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
         self.close_code: int | None = None
