@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
-from ..socket import Socket
 from .clients import TestChannel, TestSocket, connect
 
 Result = TypeVar("Result")
+Params = ParamSpec("Params")
 
 
 class Caller(Executor):
@@ -77,28 +77,32 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     return caller.wait_for(asyncio.run_coroutine_threadsafe(coroutine, _loop()))
 
 
-def connect_sync(
-    socket_class: type[Socket] = Socket,
-    params: dict[str, Any] | None = None,
-    *,
-    user: Any = None,
-    session: Any = None,
-    auth_token: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> SyncTestSocket:
-    """``connect`` for a test that is not async. A context manager, which closes it.
+def _sync(
+    method: Callable[Concatenate[Any, Params], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[Any, Params], Result]:
+    """`method` of a TestSocket or TestChannel, for what has one as ``_client``."""
 
-    Raises ConnectionRefused when ``connect`` of the socket says so.
-    """
-    connecting = connect(
-        socket_class,
-        params,
-        user=user,
-        session=session,
-        auth_token=auth_token,
-        headers=headers,
-    )
-    return SyncTestSocket(run(connecting))
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return run(method(self._client, *args, **kwargs))
+
+    return call
+
+
+def _connect(
+    connect: Callable[Params, Coroutine[Any, Any, TestSocket]],
+) -> Callable[Params, SyncTestSocket]:
+    def call(*args: Params.args, **kwargs: Params.kwargs) -> SyncTestSocket:
+        """``connect`` for a test that is not async. A context manager, which closes it.
+
+        Raises ConnectionRefused when ``connect`` of the socket says so.
+        """
+        return SyncTestSocket(run(connect(*args, **kwargs)))
+
+    return call
+
+
+connect_sync = _connect(connect)
 
 
 class SyncTestSocket:
@@ -106,12 +110,12 @@ class SyncTestSocket:
 
     __test__ = False
 
-    def __init__(self, socket: TestSocket) -> None:
-        self._socket = socket
+    def __init__(self, client: TestSocket) -> None:
+        self._client = client
 
     @property
     def close_code(self) -> int | None:
-        return self._socket.close_code
+        return self._client.close_code
 
     def __enter__(self) -> SyncTestSocket:
         return self
@@ -126,27 +130,13 @@ class SyncTestSocket:
 
     def join(self, topic: str, payload: Any = None) -> SyncTestChannel:
         """As ``TestSocket.join``."""
-        return SyncTestChannel(self, run(self._socket.join(topic, payload)))
+        return SyncTestChannel(self, run(self._client.join(topic, payload)))
 
-    def send(self, frame: list[Any]) -> None:
-        """As ``TestSocket.send``."""
-        run(self._socket.send(frame))
-
-    def close(self) -> None:
-        """As ``TestSocket.close``."""
-        run(self._socket.close())
-
-    def disconnect(self) -> None:
-        """As ``TestSocket.disconnect``."""
-        run(self._socket.disconnect())
-
-    def settled(self) -> None:
-        """As ``TestSocket.settled``."""
-        run(self._socket.settled())
-
-    def assert_closed(self, code: int) -> None:
-        """As ``TestSocket.assert_closed``."""
-        run(self._socket.assert_closed(code))
+    send = _sync(TestSocket.send)
+    close = _sync(TestSocket.close)
+    disconnect = _sync(TestSocket.disconnect)
+    settled = _sync(TestSocket.settled)
+    assert_closed = _sync(TestSocket.assert_closed)
 
 
 class SyncTestChannel:
@@ -154,48 +144,19 @@ class SyncTestChannel:
 
     __test__ = False
 
-    def __init__(self, socket: SyncTestSocket, channel: TestChannel) -> None:
+    def __init__(self, socket: SyncTestSocket, client: TestChannel) -> None:
         self.socket = socket
-        self._channel = channel
-        self.topic = channel.topic
-        self.reply = channel.reply
+        self._client = client
+        self.topic = client.topic
+        self.reply = client.reply
 
-    def push(self, event: str, payload: Any = None) -> str:
-        """As ``TestChannel.push``."""
-        return run(self._channel.push(event, payload))
-
-    def assert_reply(self, ref: str, status: str, payload: Any = ...) -> Any:
-        """As ``TestChannel.assert_reply``."""
-        return run(self._channel.assert_reply(ref, status, payload))
-
-    def refute_reply(self, ref: str, status: Any = ..., payload: Any = ...) -> None:
-        """As ``TestChannel.refute_reply``."""
-        run(self._channel.refute_reply(ref, status, payload))
-
-    def assert_push(self, event: str, payload: Any = ...) -> Any:
-        """As ``TestChannel.assert_push``."""
-        return run(self._channel.assert_push(event, payload))
-
-    def refute_push(self, event: str, payload: Any = ...) -> None:
-        """As ``TestChannel.refute_push``."""
-        run(self._channel.refute_push(event, payload))
-
-    def assert_broadcast(self, event: str, payload: Any = ...) -> Any:
-        """As ``TestChannel.assert_broadcast``."""
-        return run(self._channel.assert_broadcast(event, payload))
-
-    def refute_broadcast(self, event: str, payload: Any = ...) -> None:
-        """As ``TestChannel.refute_broadcast``."""
-        run(self._channel.refute_broadcast(event, payload))
-
-    def assert_ended(self, crashed: bool = False) -> None:
-        """As ``TestChannel.assert_ended``."""
-        run(self._channel.assert_ended(crashed))
-
-    def leave(self) -> None:
-        """As ``TestChannel.leave``."""
-        run(self._channel.leave())
-
-    def close(self) -> None:
-        """As ``TestChannel.close``."""
-        run(self._channel.close())
+    push = _sync(TestChannel.push)
+    assert_reply = _sync(TestChannel.assert_reply)
+    refute_reply = _sync(TestChannel.refute_reply)
+    assert_push = _sync(TestChannel.assert_push)
+    refute_push = _sync(TestChannel.refute_push)
+    assert_broadcast = _sync(TestChannel.assert_broadcast)
+    refute_broadcast = _sync(TestChannel.refute_broadcast)
+    assert_ended = _sync(TestChannel.assert_ended)
+    leave = _sync(TestChannel.leave)
+    close = _sync(TestChannel.close)

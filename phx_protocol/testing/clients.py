@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,6 @@ async def connect(
     `auth_token` travels as phoenix.js's ``authToken`` does.
     """
     callbacks.thread_sensitive = True
-    unshare = share()
     query = urlencode({"vsn": "2.0.0", **(params or {})})
     pairs = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
     communicator = WebsocketCommunicator(
@@ -55,17 +55,17 @@ async def connect(
     for name, value in (("user", user), ("session", session)):
         if value is not None:
             communicator.scope[name] = value
-    await communicator.send_input({"type": "websocket.connect"})
-    answer = await communicator.receive_output(TIMEOUT)
-    if answer["type"] != "websocket.accept":
-        unshare()
-    if answer["type"] == "websocket.http.response.start":
-        body = await communicator.receive_output(TIMEOUT)
-        said = {k.decode(): v.decode() for k, v in answer["headers"]}
-        raise ConnectionRefused(answer["status"], body["body"].decode(), said)
-    if answer["type"] == "websocket.close":
-        raise ConnectionRefused(403)
-    return TestSocket(communicator, unshare)
+    with contextlib.ExitStack() as stack:
+        stack.callback(share())
+        await communicator.send_input({"type": "websocket.connect"})
+        answer = await communicator.receive_output(TIMEOUT)
+        if answer["type"] == "websocket.http.response.start":
+            body = await communicator.receive_output(TIMEOUT)
+            said = {k.decode(): v.decode() for k, v in answer["headers"]}
+            raise ConnectionRefused(answer["status"], body["body"].decode(), said)
+        if answer["type"] == "websocket.close":
+            raise ConnectionRefused(403)
+        return TestSocket(communicator, stack.pop_all().close)
 
 
 class _Consumer(PhoenixConsumer):
