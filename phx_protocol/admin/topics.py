@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from .. import introspection
-from ..exceptions import PhxError
+from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
 from ..pubsub import broadcast, close_topic
@@ -173,6 +173,9 @@ class TopicAdmin(LiveAdmin):
         done = f"Broadcast {event}: {json.encode(payload).decode()[:LOGGED]}"
         try:
             broadcast(topic, event, payload)
+        except EncodeError as error:
+            form.add_error(None, f"{event} was not broadcast: {error}.")
+            done = f"{done} But this failed: {error}."
         except (PhxError, TimeoutError) as error:
             form.add_error(None, f"{event} did not reach all processes: {error}.")
             done = f"{done} But this failed: {error}."

@@ -77,7 +77,7 @@ class PhoenixConsumer:
         self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
-        self.is_receiving = False
+        self.is_receiving = False  # whether it waits for the next message
 
     async def __call__(self, receive: Receive) -> None:
         """The life of one connection."""
