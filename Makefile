@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # three files at a time, on two cores: most of them wait for servers
 SPREAD := -n 3 --dist loadfile
 
-.PHONY: demo test test-all soak lint format bench debian clean
+.PHONY: demo test test-all soak lint format docs bench debian clean
 
 demo: $(VENV)/.installed project/node_modules/.installed
 	$(BIN)/python manage.py migrate --verbosity 0
@@ -39,6 +39,11 @@ format: $(VENV)/.installed
 	$(BIN)/python -m isort -q .
 	$(BIN)/python -m black -q .
 
+# the site, in docs/_build; its test makes it too
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
+	@echo "The documentation is in docs/_build/index.html"
+
 bench: $(VENV)/.installed debian
 	$(BIN)/python -m pip install --quiet matplotlib
 	$(BIN)/python -m benchmarks.bench --write
@@ -60,4 +65,4 @@ debian:
 		( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq redis-server chromium nginx >/dev/null )
 
 clean:
-	rm -rf $(VENV) project/node_modules tests/node_modules build *.egg-info
+	rm -rf $(VENV) project/node_modules tests/node_modules build docs/_build *.egg-info

@@ -1,0 +1,35 @@
+"""Sphinx's settings. The pages are Markdown, and are read on GitHub as well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import django
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+django.setup()  # autodoc imports what needs it
+
+from phx_protocol import __version__  # noqa: E402
+
+project = "phx_protocol"
+author = "the authors of phx_protocol"
+version = release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+myst_heading_anchors = 3  # links such as operate.md#restarts, as GitHub makes them
+
+# what the docstrings have in single backticks is code
+default_role = "literal"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+add_module_names = False
+# -n asks where every name in a signature is documented: only ours are
+nitpick_ignore_regex = [(r"py:.*", r"(?!phx_protocol\b).*")]
+
+html_theme = "furo"
+html_title = f"phx_protocol {__version__}"
+html_show_copyright = False
