@@ -1,0 +1,14 @@
+"""What pages use without having said where it comes from: it is the reader's own, or plain."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from django.contrib.auth.models import User
+from django.urls import path
+
+from phx_protocol import Channel, event
+
+__all__ = ["Channel", "User", "crashes", "event", "path"]
+
+crashes: Counter[str] = Counter()
