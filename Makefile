@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # three files at a time, on two cores: most of them wait for servers
 SPREAD := -n 3 --dist loadfile
 
-.PHONY: demo test test-all soak lint format docs bench debian clean
+.PHONY: demo test test-all soak lint format docs diagrams bench debian clean
 
 demo: $(VENV)/.installed project/node_modules/.installed
 	$(BIN)/python manage.py migrate --verbosity 0
@@ -43,6 +43,11 @@ format: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
 	@echo "The documentation is in docs/_build/index.html"
+
+# after a change of a diagram: its picture is in the repository, for who reads on GitHub
+diagrams:
+	@command -v dot >/dev/null || ( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq graphviz >/dev/null )
+	$(BIN)/python -m tests.docs.diagrams
 
 bench: $(VENV)/.installed debian
 	$(BIN)/python -m pip install --quiet matplotlib

@@ -22,6 +22,7 @@ exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3  # links such as operate.md#restarts, as GitHub makes them
 
+smartquotes = False  # what is quoted is mostly what one types
 # what the docstrings have in single backticks is code
 default_role = "literal"
 autodoc_member_order = "bysource"
@@ -29,6 +30,11 @@ autodoc_typehints_format = "short"
 add_module_names = False
 # -n asks where every name in a signature is documented: only ours are
 nitpick_ignore_regex = [(r"py:.*", r"(?!phx_protocol\b).*")]
+# a type variable, and what makes the attribute ``sync``
+nitpick_ignore = [
+    ("py:class", "phx_protocol.events.Function"),
+    ("py:class", "phx_protocol.presence.blocking.Blocking"),
+]
 
 html_theme = "furo"
 html_title = f"phx_protocol {__version__}"

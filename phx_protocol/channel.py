@@ -30,14 +30,14 @@ logger = get_logger("phx_protocol.channel")
 class Reason(StrEnum):
     """Why a channel ended: what ``Channel.terminate`` is told."""
 
-    LEFT = "left"  # the client left the topic
-    CLOSED = "closed"  # the connection is gone
-    NORMAL = "normal"  # the channel stopped itself
-    SHUTDOWN = "shutdown"  # the channel stopped itself so, or its join was denied
-    DRAINING = "draining"  # the server goes down
-    DISCONNECTED = "disconnected"  # disconnect() was called for the socket's id
-    DUPLICATE_JOIN = "duplicate_join"  # the client joined the topic again
-    CRASH = "crash"  # a callback raised
+    LEFT = "left"  #: the client left the topic
+    CLOSED = "closed"  #: the connection is gone
+    NORMAL = "normal"  #: the channel stopped itself
+    SHUTDOWN = "shutdown"  #: the channel stopped itself so, or its join was denied
+    DRAINING = "draining"  #: the server goes down
+    DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
+    DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
+    CRASH = "crash"  #: a callback raised
 
 
 _CALLBACKS = (

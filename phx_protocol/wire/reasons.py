@@ -36,11 +36,10 @@ class Refusal(StrEnum):
 class CloseCode(IntEnum):
     """What a WebSocket is closed with: never 1000, on which phoenix.js before 1.8.16 stays away."""
 
-    DISCONNECTED = (
-        1001  # disconnect() was called for the socket's id, or its user logged out
-    )
-    IDLE = 1002  # no frame of the client for TIMEOUT seconds
-    TOO_LARGE = 1009  # a frame beyond MAX_FRAME_SIZE
-    CRASH = 1011  # a frame that cannot be decoded, or a bug of ours
-    COME_BACK = 1012  # the process goes down, or MAX_CONNECTION_AGE is over
-    OVERLOADED = 1013  # more waits than OUTBOUND or INBOUND allow
+    #: disconnect() was called for the socket's id, or its user logged out
+    DISCONNECTED = 1001
+    IDLE = 1002  #: no frame of the client for TIMEOUT seconds
+    TOO_LARGE = 1009  #: a frame beyond MAX_FRAME_SIZE
+    CRASH = 1011  #: a frame that cannot be decoded, or a bug of ours
+    COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
+    OVERLOADED = 1013  #: more waits than OUTBOUND or INBOUND allow

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from tests import servers
+from tests.docs import diagrams, surface
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +31,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_built_without_a_warning(site: Path) -> None:
     assert "Phoenix Channels for Django" in (site / "index.html").read_text()
+
+
+def test_everything_public_is_in_the_reference(site: Path) -> None:
+    # four lines of text, then what is linked to, a line each
+    packed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    described = {
+        line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()
+    }
+    assert not {name for name, _ in surface.surface()} - described
+
+
+def test_the_public_surface_is_what_was_agreed_on() -> None:
+    """Where it was meant to change, write the file anew: see surface.py."""
+    assert surface.written() == surface.PINNED.read_text()
+
+
+def test_every_diagram_is_drawn_from_its_source_and_shown_somewhere() -> None:
+    pages = "".join(page.read_text() for page in (servers.ROOT / "docs").glob("*.md"))
+    shown = set(re.findall(r"diagrams/(\w+)\.svg", pages))
+    sources = {path.stem: path for path in diagrams.DIAGRAMS.glob("*.dot")}
+    assert shown == set(sources)
+    for source in sources.values():
+        drawn = source.with_suffix(".svg").read_text()
+        assert drawn.startswith(diagrams.digest(source)), f"make diagrams: {source}"
