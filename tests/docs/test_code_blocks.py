@@ -2,7 +2,7 @@
 
 Python is checked by mypy, scripts by tsc, commands by the programs they name, and so on. A block
 uses what blocks above it on the page have made, and what ``stand_ins`` has; ``chat`` is the app of
-the demo. What nobody can check says so, and why, in a comment above it::
+the demo, with what blocks add to it (``# chat/consumers.py``). What nobody can check says so, and why, in a comment above it::
 
     <!-- unchecked: this is Elixir -->
 """
@@ -71,13 +71,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "[mypy]\n"
         "plugins = mypy_django_plugin.main\n"
         "check_untyped_defs = True\n"
-        "ignore_missing_imports = True\n"
         "disable_error_code = import-untyped, top-level-await\n"
         "[mypy.plugins.django-stubs]\n"
         "django_settings_module = settings\n"
     )
     for block in of(*PYTHON):
         (home / "chat" / f"{block.name}.py").write_text(module(block))
+        titled = re.match(r"# (chat/\w+\.py)\n", block.code)
+        if titled is not None and not (home / titled[1]).exists():
+            (home / titled[1]).write_text(f"from .{block.name} import *\n")
     return home
 
 
