@@ -39,3 +39,5 @@ nitpick_ignore = [
 html_theme = "furo"
 html_title = f"phx_protocol {__version__}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
