@@ -33,6 +33,14 @@ def test_it_is_built_without_a_warning(site: Path) -> None:
     assert "Phoenix Channels for Django" in (site / "index.html").read_text()
 
 
+def test_the_front_page_leads_to_every_page() -> None:
+    pages = {path.name for path in (servers.ROOT / "docs").glob("*.md")}
+    front = (servers.ROOT / "docs/index.md").read_text()
+    assert set(re.findall(r"^- .*?\]\(([\w-]+\.md)\)", front, re.M)) == pages - {
+        "index.md"
+    }
+
+
 def test_everything_public_is_in_the_reference(site: Path) -> None:
     # four lines of text, then what is linked to, a line each
     packed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
