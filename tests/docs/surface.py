@@ -24,6 +24,7 @@ PINNED = Path(__file__).parent / "surface.txt"
 #: module -> its public names, or None: those in its ``__all__``
 MODULES: dict[str, list[str] | None] = {
     "phx_protocol": None,
+    "phx_protocol.admin": None,
     "phx_protocol.asgi": ["get_phoenix_application"],
     "phx_protocol.connect_info": ["ConnectInfo"],
     "phx_protocol.contrib.access_logs": ["FilterParameters", "install"],
@@ -38,6 +39,7 @@ MODULES: dict[str, list[str] | None] = {
     ],
     "phx_protocol.introspection": None,
     "phx_protocol.limits": ["refusals"],
+    "phx_protocol.models": ["Connection", "Node", "Topic"],
     "phx_protocol.pubsub": ["group_name"],
     "phx_protocol.routing": ["patterns"],
     "phx_protocol.server": ["Info", "ReplyRef"],
@@ -81,9 +83,12 @@ MODULES: dict[str, list[str] | None] = {
 MARK = "- the implementation"
 #: attributes without an underscore, in classes without the mark, that are for us all the same
 OURS = [
+    "*Admin.*",
+    "Connection.*",
     "FilterParameters.*",
     "History.keeps",
     "LongPollConsumer.name",
+    "Node.*",
     "PhoenixConsumer.close",
     "PhoenixConsumer.last_seen",
     "PhoenixConsumer.name",
@@ -92,6 +97,7 @@ OURS = [
     "TestChannel.deliver_broadcast",
     "TestChannel.fastlane",
     "TokenSocket.authorize",
+    "Topic.*",
     "V?JSONSerializer.*",
 ]
 
