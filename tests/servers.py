@@ -98,6 +98,8 @@ def run(args: list[str], port: int, log: Path, **env: str) -> Iterator[Server]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # it is ignored in what a shell runs in the background, and Daphne leaves it so
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     server = Server(process, port, log)
     try:
