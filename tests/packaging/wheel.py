@@ -70,14 +70,6 @@ def install(directory: Path, requirement: str) -> Path:
     """A new environment with `requirement` and what it asks for; returns its Python."""
     venv.create(directory, with_pip=False)
     python = directory / "bin/python"
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-    ]
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet")
     run(*pip, "--no-compile", requirement, cwd=directory)
     return python
