@@ -33,6 +33,7 @@ def room(request: HttpRequest, name: str) -> HttpResponse:
 @login_required
 def hello(request: HttpRequest, name: str) -> HttpResponse:
     """An ordinary view that reaches everybody in the room: the message does it itself."""
+    assert request.user.is_authenticated  # as the decorator sees to
     room = get_object_or_404(Room, name=name)
     room.messages.create(author=request.user, body="Hello from a Django view!")
     return HttpResponse(status=204)  # No Content: the browser stays on its page
