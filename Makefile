@@ -70,4 +70,4 @@ debian:
 		( $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq redis-server chromium nginx >/dev/null )
 
 clean:
-	rm -rf $(VENV) project/node_modules tests/node_modules build docs/_build *.egg-info
+	rm -rf $(VENV) .tox project/node_modules tests/node_modules build docs/_build *.egg-info

@@ -116,7 +116,9 @@ def table(mode: str, load: dict[str, Any], found: dict[str, Found]) -> list[list
                     ratio(figure, limit),
                     ratio(figure, figures.get("N")),
                     row.phoenix if name == "L" else "",
-                    row.verdict(name, figure["median"], limit and limit["median"]),
+                    row.verdict(
+                        name, figure["median"], limit["median"] if limit else None
+                    ),
                     f"{found[name]['lost']['max']:.0f}",
                 ]
             )

@@ -48,7 +48,7 @@ class PhoenixConsumer(AsyncJsonWebsocketConsumer):
         for topic in self.topics:
             await self.channel_layer.group_discard(group_of(topic), self.channel_name)
 
-    async def receive_json(self, content: list[Any]) -> None:
+    async def receive_json(self, content: list[Any], **kwargs: Any) -> None:
         join_ref, ref, topic, event, payload = content
         response, status = {}, "ok"
         if event == "phx_join":
@@ -82,8 +82,6 @@ class PhoenixConsumer(AsyncJsonWebsocketConsumer):
         await self.send_json([None, None, topic, event, payload])
 
 
-application = ProtocolTypeRouter(
-    {
-        "websocket": URLRouter([path("socket/websocket", PhoenixConsumer.as_asgi())]),
-    }
-)
+consumer: Any = PhoenixConsumer.as_asgi()
+route: Any = path("socket/websocket", consumer)
+application = ProtocolTypeRouter({"websocket": URLRouter([route])})

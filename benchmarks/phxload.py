@@ -196,14 +196,17 @@ class Load:
             s.connect_ex((url.host, url.port))
             return s
 
+        options: Any = {"socket_factory": small_socket} if receive_buffer else {}
+        sock: Any
         _, sock = await ws_connect(
             Sock,
             next(self.urls),
             websocket_handshake_timeout=60,
             read_buffer_init_size=4096,
             max_frame_size=1 << 26,
-            **({"socket_factory": small_socket} if receive_buffer else {}),
+            **options,
         )
+        assert isinstance(sock, Sock)
         return sock
 
     async def connect_many(self, topic_of: Callable[[int], str]) -> list[Sock]:

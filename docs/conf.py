@@ -19,6 +19,8 @@ author = "the authors of phx_protocol"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
+# Pygments takes generics for tags; that blocks are right tests/docs/test_code_blocks.py sees
+suppress_warnings = ["misc.highlighting_failure"]
 
 myst_heading_anchors = 3  # links such as operate.md#restarts, as GitHub makes them
 
@@ -30,8 +32,9 @@ autodoc_typehints_format = "short"
 add_module_names = False
 # -n asks where every name in a signature is documented: only ours are
 nitpick_ignore_regex = [(r"py:.*", r"(?!phx_protocol\b).*")]
-# a type variable, and what makes the attribute ``sync``
+# type variables, and what makes the attribute ``sync``
 nitpick_ignore = [
+    ("py:class", "phx_protocol.changes.M"),
     ("py:class", "phx_protocol.events.Function"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
 ]

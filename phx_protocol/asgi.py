@@ -28,12 +28,12 @@ def get_phoenix_application(
     """
     if not apps.ready:  # first: what follows needs Django
         django.setup(set_prefix=False)
-    other = http or get_asgi_application()
+    other: Any = http or get_asgi_application()
     from .routing import patterns
 
     mounts = patterns(sockets)
-    websocket_router = URLRouter([*mounts, re_path(r"", _not_found)])  # type: ignore[arg-type]
-    http_router = URLRouter([*mounts, re_path(r"", _without_route(other))])  # type: ignore[arg-type]
+    websocket_router = _router(mounts, _not_found)
+    http_router = _router(mounts, _without_route(other))
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -48,6 +48,12 @@ def get_phoenix_application(
             raise ValueError(f"no application for the scope type {scope['type']!r}")
 
     return application
+
+
+def _router(mounts: list[Any], rest: Any) -> Any:
+    # Any: asgiref's types tell scopes and messages apart that only pass through here
+    elsewhere: Any = re_path(r"", rest)
+    return URLRouter([*mounts, elsewhere])
 
 
 def _without_route(other: Application) -> Any:

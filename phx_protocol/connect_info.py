@@ -43,6 +43,7 @@ class ConnectInfo:
 
     @property
     def user_agent(self) -> str | None:
+        """The header of that name."""
         return self.header("user-agent")
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import Model, QuerySet
+from django.forms.utils import ErrorList
 from django.utils.functional import Promise
 
 from .wire.json import json_default
@@ -17,7 +19,18 @@ def _lazy(value: Promise) -> str:
 
 @json_default.register
 def _queryset(value: QuerySet) -> list[Any]:  # type: ignore[type-arg]
-    return list(value)
+    try:
+        return list(value)
+    except SynchronousOnlyOperation:
+        raise TypeError(
+            "a queryset cannot be evaluated on an event loop: send "
+            "[row async for row in queryset], or return it from a plain def"
+        ) from None
+
+
+@json_default.register
+def _errors(value: ErrorList) -> list[dict[str, str]]:
+    return value.get_json_data()
 
 
 @json_default.register

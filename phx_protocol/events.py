@@ -13,6 +13,7 @@ from .limits import Rate, parse_rate, refusals
 from .logs import get_logger
 from .payloads import PayloadType, Replies
 from .permissions import Requirement
+from .wire.json import plain
 from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Handler:
         self.function = function
         self.requirement = requirement
         self.rate = rate
-        self._call: AsyncCallable = as_async(function)
+        is_async = inspect.iscoroutinefunction(function)
+        self._call = as_async(function if is_async else _evaluated(function))
 
     # Annotations are looked up when first needed: one may name a class defined further down.
 
@@ -123,6 +125,22 @@ def event(
         return function
 
     return mark
+
+
+def _evaluated(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    """`function`, a plain ``def``, with what it answers made plain in the thread that it runs in:
+    a queryset could not be evaluated on the event loop.
+    """
+
+    @functools.wraps(function)
+    def answer_plainly(channel: Channel, payload: Any) -> Answer:
+        answer = function(channel, payload)
+        parsed = parse_answer(answer)
+        if parsed is None or isinstance(parsed[1], bytes):
+            return answer
+        return parsed[0], plain(parsed[1])
+
+    return answer_plainly
 
 
 def parse_answer(answer: Answer) -> tuple[str, Any] | None:

@@ -85,7 +85,7 @@ class JoinDenied(PhxError):
         self.permanent = permanent
 
 
-class ConnectionRefused(DenyConnection):  # type: ignore[misc]
+class ConnectionRefused(DenyConnection):
     """Raise it in ``Socket.connect`` to refuse the connection with an HTTP answer.
 
     `status` is the HTTP status (default 403), `reason` the body as text (default empty,

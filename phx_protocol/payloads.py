@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from .exceptions import EncodeError, InvalidPayload
-from .wire.json import ENCODE_ERRORS, json_default
+from .wire.json import plain
 
 UNTYPED = (Any, object, dict, bytes, Mapping, inspect.Parameter.empty)
 
@@ -48,17 +48,10 @@ class PayloadType:
     def check(self, payload: Any, where: str) -> None:
         """Raise EncodeError when `payload`, which goes out, is not as `where` declares it."""
         try:
-            self.decode(self._plain(payload))
+            self.decode(plain(payload))
         except InvalidPayload as invalid:
             found = "; ".join(f"{e['path']}: {e['message']}" for e in invalid.errors)
             raise EncodeError(f"{where} is not as declared: {found}") from invalid
-
-    @staticmethod
-    def _plain(payload: Any) -> Any:
-        try:
-            return msgspec.to_builtins(payload, enc_hook=json_default)
-        except ENCODE_ERRORS as error:
-            raise EncodeError(f"this cannot be encoded as JSON: {error}") from error
 
     def verify(self) -> None:
         """Raise TypeError when this is no type that can be checked."""

@@ -85,8 +85,9 @@ socket_drain = Signal(event_log.DRAIN)
 layer_failed = Signal()
 #: the channel layer works again: failures (so far), duration (of the outage)
 layer_recovered = Signal()
-#: as the two above, of the state
+#: the state fails: error
 state_failed = Signal()
+#: the state works again: failures, duration, as above
 state_recovered = Signal()
 #: something was refused, or a connection closed by us: reason (a ``Refusal``, a ``CloseCode``, or
 #: the HTTP status of a connection that was refused), as ``limits.refusals`` counts it

@@ -118,6 +118,15 @@ class Socket:
         """The user of the connection: the session's when it can be trusted, else anonymous."""
         return self.scope.get("user")
 
+    async def aget_user(self) -> Any:
+        """The user as the database has it now, which is ``user`` from then on.
+
+        ``user`` is as it was at the connect, which may be days ago. Who is gone or inactive is
+        anonymous.
+        """
+        await self.reload_user()
+        return self.user
+
     @functools.cached_property
     def connect_info(self) -> ConnectInfo:
         """What the request told: ``uri``, ``peer``, ``x_headers``, ``user_agent``, ``trace_headers``."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from phx_protocol import logs
 from tests import servers
+from tests.packaging import wheel
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +15,16 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real redis-server for the whole run."""
     with servers.redis(tmp_path_factory.mktemp("redis")) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution:
+    """The sdist and the wheel, built once for all workers of the run."""
+    if not (servers.ROOT / ".git").exists():
+        pytest.skip("only git knows what belongs into a distribution")
+    own = tmp_path_factory.getbasetemp()
+    # a worker's own directory is in that of the run
+    return wheel.build(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(autouse=True)

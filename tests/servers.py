@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 CONFORMANCE = "tests.conformance.asgi:application"
@@ -25,7 +26,7 @@ def free_port() -> int:
 
 
 def wait_for_port(
-    port: int, process: subprocess.Popen[bytes], seconds: float = 60
+    port: int, process: subprocess.Popen[Any], seconds: float = 60
 ) -> None:
     """Wait until `process` takes connections on `port`."""
     end = time.monotonic() + seconds
@@ -98,6 +99,8 @@ def run(args: list[str], port: int, log: Path, **env: str) -> Iterator[Server]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # it is ignored in what a shell runs in the background, and Daphne leaves it so
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     server = Server(process, port, log)
     try:

@@ -39,6 +39,16 @@ class UserChannel(Channel):
         User.objects.create(username=payload["name"])
         return "ok", {"users": User.objects.count()}
 
+    @event("list")
+    def list(self, payload: Any) -> Any:
+        return "ok", {"names": User.objects.values_list("username", flat=True)}
+
+    @event("forget")
+    async def forget(self, payload: Any) -> Any:
+        before, after = self.socket.user, await self.socket.aget_user()
+        assert self.socket.user is after
+        return "ok", {"names": [before.username, after.username]}
+
     @event("everything")
     async def everything(self, payload: Any) -> Any:
         variable.set("set")
@@ -86,6 +96,28 @@ class InATransactionTestCase(TransactionTestCase):
     async def test_handlers_see_what_the_test_made(self) -> None:
         await User.objects.acreate(username="of the test")
         await the_database_is_the_tests_own(1)
+
+
+@pytest.mark.django_db
+async def test_what_a_plain_def_answers_is_evaluated_in_its_thread(
+    phx_connect: Any,
+) -> None:
+    await User.objects.acreate(username="ada")
+    users = await (await phx_connect(UserSocket)).join("users")
+    ref = await users.push("list")
+    await users.assert_reply(ref, "ok", {"names": ["ada"]})
+
+
+@pytest.mark.django_db
+async def test_the_user_can_be_had_as_the_database_has_it_now(phx_connect: Any) -> None:
+    ada = await User.objects.acreate(username="ada")
+    users = await (await phx_connect(UserSocket, user=ada)).join("users")
+    await User.objects.filter(pk=ada.pk).aupdate(username="countess")
+    ref = await users.push("forget")
+    await users.assert_reply(ref, "ok", {"names": ["ada", "countess"]})
+    await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+    ref = await users.push("forget")
+    await users.assert_reply(ref, "ok", {"names": ["countess", ""]})
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -331,15 +332,14 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
-    await socket._communicator.send_to(
-        text_data='{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
-    )
-    reply = await socket._communicator.receive_json_from()
-    history = reply["payload"]["response"]["history"]
+    communicator = socket._communicator
+    join = '{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
+    await communicator.send_input({"type": "websocket.receive", "text": join})
+    reply = json.loads((await communicator.receive_output())["text"])
+    offset = reply["payload"]["response"]["history"]["offset"]
     await abroadcast("room:v1", "msg", {"i": 1})
-    assert (await socket._communicator.receive_json_from())["ref"] == history[
-        "offset"
-    ].replace("-0", "-1")
+    told = json.loads((await communicator.receive_output())["text"])
+    assert told["ref"] == offset.replace("-0", "-1")
 
 
 async def test_when_the_history_is_lost_clients_join_again_and_are_told(

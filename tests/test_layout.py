@@ -34,6 +34,7 @@ ORDER = [
     "socket",
     "tokens",
     "pubsub",
+    "changes",
     "presence",
     "introspection",
     "receivers",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import string
 from collections.abc import Callable
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -450,10 +452,10 @@ async def test_after_the_logout_an_optional_token_is_as_good_as_none(ada: User) 
 # --------------------------------------------------------------------- the template
 
 
-def render(options: str = "", **context: Any) -> str:
+def render(options: str = "", tag: str = "phx_token", **context: Any) -> str:
     libraries = {"phx_protocol": "phx_protocol.templatetags.phx_protocol"}
     template = Engine(libraries=libraries).from_string(
-        "{% load phx_protocol %}<{% phx_token " + options + " %}>"
+        "{% load phx_protocol %}<{% " + tag + " " + options + " %}>"
     )
     return template.render(Context(context))
 
@@ -501,3 +503,34 @@ def test_the_template_tag_is_found_by_its_name_in_an_installed_project() -> None
 
     template = engines["django"].from_string("{% load phx_protocol %}{% phx_token %}")
     assert template.render({"request": request_of(AnonymousUser())}) == ""
+
+
+def script(options: str, user: Any) -> dict[str, str]:
+    """The attributes of the tag that phx_script renders."""
+    tag = render(options, "phx_script", request=request_of(user))[1:-1]
+    assert re.fullmatch(r"<script( [\w-]+=\"[^\"<>]*\")+></script>", tag)
+    return {
+        name: unescape(value) for name, value in re.findall(r'([\w-]+)="(.*?)"', tag)
+    }
+
+
+def test_the_script_tag_carries_the_mount_and_the_token(db: None) -> None:
+    ada = User.objects.create_user("ada")
+    with override_settings(PHX_PROTOCOL={"SOCKETS": {"/live": "phx_protocol.Socket"}}):
+        tag = script("'chat/room.js'", ada)
+    token = tag.pop("data-token")
+    assert verify(token, salt="phx_protocol.user_token") == verify(
+        user_token(ada), salt="phx_protocol.user_token"
+    )
+    assert tag == {
+        "type": "module",
+        "id": "phx-script",
+        "src": "/static/chat/room.js",
+        "data-url": "/live",
+    }
+
+
+def test_the_script_tag_of_an_anonymous_visitor_has_an_empty_token() -> None:
+    tag = script("'chat/a&b.js' url='/other'", AnonymousUser())
+    assert tag["data-token"] == "" and tag["data-url"] == "/other"
+    assert tag["src"] == "/static/chat/a%26b.js"

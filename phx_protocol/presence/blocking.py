@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class BlockingPresence:
-    """``RoomPresence.sync``: as the calls of the same name, which tell what they do and raise.
+    """``RoomPresence.sync``: the calls of ``Presence`` for code that is not async.
 
-    Raises RuntimeError on a running event loop, TimeoutError after ten seconds.
+    Each raises RuntimeError on a running event loop, TimeoutError after ten seconds.
     """
 
     def __init__(self, presence: type[Presence]) -> None:
@@ -28,6 +28,7 @@ class BlockingPresence:
     def track(
         self, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
     ) -> str:
+        """As ``Presence.track``."""
         call = self._presence.track(where, key, meta, topic=topic)
         return str(self._run(call, "track", where))
 
@@ -39,20 +40,24 @@ class BlockingPresence:
         *,
         topic: str | None = None,
     ) -> str:
+        """As ``Presence.update``."""
         call = self._presence.update(where, key, meta, topic=topic)
         return str(self._run(call, "update", where))
 
     def untrack(
         self, where: Channel | str, key: Any = None, *, topic: str | None = None
     ) -> None:
+        """As ``Presence.untrack``."""
         call = self._presence.untrack(where, key, topic=topic)
         self._run(call, "untrack", where)
 
     def list(self, where: Channel | str) -> Presences:
+        """As ``Presence.list``."""
         found: Presences = self._run(self._presence.list(where), "list", where)
         return found
 
     def get(self, where: Channel | str, key: Any) -> dict[str, Any] | None:
+        """As ``Presence.get``."""
         call = self._presence.get(where, key)
         found: dict[str, Any] | None = self._run(call, "get", where)
         return found

@@ -1,11 +1,14 @@
-"""``{% load phx_protocol %}``: the token of the visitor, for phoenix.js."""
+"""``{% load phx_protocol %}``: the token of the visitor, and the script that connects with it."""
 
 from __future__ import annotations
 
 from django import template
 from django.core.exceptions import ImproperlyConfigured
 from django.template import Context
+from django.templatetags.static import static
+from django.utils.html import format_html
 
+from ..conf import options
 from ..tokens import user_token
 
 register = template.Library()
@@ -16,7 +19,8 @@ def phx_token(context: Context, ends_with_session: bool = False) -> str:
     """The token of ``request.user`` for phoenix.js's ``authToken``; empty for an anonymous visitor.
 
     ``{% phx_token ends_with_session=True %}`` makes one that counts with this session's cookie
-    only, so that a logout ends it; a socket on another site needs one without. Raises ImproperlyConfigured when the template has no request.
+    only, so that a logout ends it; a socket on another site needs one without. Raises
+    ImproperlyConfigured when the template has no request.
     """
     request = context.get("request")
     if request is None:
@@ -27,3 +31,26 @@ def phx_token(context: Context, ends_with_session: bool = False) -> str:
     if not request.user.is_authenticated:
         return ""
     return user_token(request.user, request.session if ends_with_session else None)
+
+
+@register.simple_tag(takes_context=True)
+def phx_script(
+    context: Context, path: str, url: str = "", ends_with_session: bool = False
+) -> str:
+    """The script tag of the static file `path`, a JavaScript module that connects::
+
+        {% phx_script "chat/room.js" %}
+
+        const { url, token } = document.getElementById("phx-script").dataset
+        const socket = new Socket(url, { authToken: token })
+
+    `url` is the mount of the socket, by default the first of the setting SOCKETS; the token is
+    that of ``{% phx_token %}``, which is told about `ends_with_session`. Nothing in the tag is
+    inline script, so a strict Content-Security-Policy is fine.
+    """
+    return format_html(
+        '<script type="module" id="phx-script" src="{}" data-url="{}" data-token="{}"></script>',
+        static(path),
+        url or next(iter(options().sockets)),
+        phx_token(context, ends_with_session),
+    )

@@ -115,6 +115,7 @@ class SyncTestSocket:
 
     @property
     def close_code(self) -> int | None:
+        """As ``TestSocket.close_code``."""
         return self._client.close_code
 
     def __enter__(self) -> SyncTestSocket:

@@ -1,4 +1,4 @@
-"""connect(): a client that drives a whole connection, wire included, on Channels' communicator."""
+"""connect(): a client that drives a whole connection, wire included, without a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from channels.testing import WebsocketCommunicator
+# Channels' own communicators cannot be imported without Daphne
+from asgiref.testing import ApplicationCommunicator
 
 from .. import callbacks
 from ..exceptions import ConnectionRefused, JoinDenied
@@ -43,18 +44,20 @@ async def connect(
     `auth_token` travels as phoenix.js's ``authToken`` does.
     """
     callbacks.thread_sensitive = True
-    query = urlencode({"vsn": "2.0.0", **(params or {})})
     pairs = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
-    communicator = WebsocketCommunicator(
-        _Consumer.as_asgi(socket=socket_class),
-        f"/socket/websocket?{query}",
-        headers=pairs,
-        subprotocols=_subprotocols(auth_token),
-    )
-    communicator.scope["extensions"] = {"websocket.http.response": {}}
+    scope = {
+        "type": "websocket",
+        "path": "/socket/websocket",
+        "query_string": urlencode({"vsn": "2.0.0", **(params or {})}).encode(),
+        "headers": pairs,
+        "subprotocols": _subprotocols(auth_token),
+        "extensions": {"websocket.http.response": {}},
+    }
     for name, value in (("user", user), ("session", session)):
         if value is not None:
-            communicator.scope[name] = value
+            scope[name] = value
+    application = _Consumer.as_asgi(socket=socket_class)
+    communicator = ApplicationCommunicator(application, scope)
     with contextlib.ExitStack() as stack:
         stack.callback(share())
         await communicator.send_input({"type": "websocket.connect"})
@@ -90,13 +93,14 @@ class TestSocket:
 
     def __init__(
         self,
-        communicator: WebsocketCommunicator,
+        communicator: ApplicationCommunicator,
         ended: Callable[[], None] | None = None,
     ) -> None:
         self._communicator = communicator
         self._ended = ended  # called once the server is done
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
+        #: with which the server closed the connection, None while it has not
         self.close_code: int | None = None
 
     async def join(self, topic: str, payload: Any = None) -> TestChannel:

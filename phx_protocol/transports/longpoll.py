@@ -70,6 +70,8 @@ class LongPollConsumer:
         application.socket_class = socket  # type: ignore[attr-defined]
         return application
 
+    # ------------------------------------------------------- the implementation
+
     def __init__(
         self,
         socket_class: type[Socket],

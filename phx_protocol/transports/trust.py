@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from channels.auth import UserLazyObject, get_user
 from django.apps import apps
@@ -67,7 +67,7 @@ async def authenticate(
         or _csrf_token_is_valid(params.get("_csrf_token"), cookies, session)
     ):
         scope["session"] = session
-        scope["user"] = await get_user(scope)
+        scope["user"] = await get_user(cast(Any, scope))
 
 
 def _csrf_token_is_valid(token: Any, cookies: dict[str, str], session: Any) -> bool:

@@ -44,8 +44,6 @@ class PhoenixConsumer:
     coroutine for each connection, no channel on the channel layer, no task while idle.
     """
 
-    name = "websocket"
-
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
         """The ASGI application for connections of `socket`."""
@@ -59,6 +57,10 @@ class PhoenixConsumer:
         application.consumer_class = cls  # type: ignore[attr-defined]
         application.socket_class = socket  # type: ignore[attr-defined]
         return application
+
+    # ------------------------------------------------------- the implementation
+
+    name = "websocket"
 
     def __init__(
         self, socket_class: type[Socket], scope: dict[str, Any], send: Send

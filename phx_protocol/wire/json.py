@@ -6,6 +6,7 @@ Integers of any size are exact, ``-0.0`` stays, duplicate keys count last, ``1e4
 
 from __future__ import annotations
 
+from collections import UserList
 from functools import singledispatch
 from typing import Any
 
@@ -56,15 +57,39 @@ def _float(value: float) -> float:
     return float(value)
 
 
+@json_default.register(UserList)
+def _user_list(value: UserList[Any]) -> list[Any]:
+    return value.data
+
+
 _encode = msgspec.json.Encoder(enc_hook=json_default).encode
 
 
 def encode(value: Any) -> bytes:
     """`value` as compact JSON in UTF-8. Raises EncodeError."""
     try:
-        return _encode(value)
+        encoded = _encode(value)
+        # An empty list may hide its items. Most frames have no list in them, and to look for one
+        # byte takes a third of the time that two take.
+        if encoded.find(b"[", 1) < 0 or b"[]" not in encoded:
+            return encoded
+        return _encode(_shown(value))
     except ENCODE_ERRORS as error:
         raise EncodeError(f"this cannot be encoded as JSON: {error}") from error
+
+
+def _shown(value: Any) -> Any:
+    """`value` with the items of every UserList that is a ``list`` too, as a form's errors are.
+
+    msgspec takes it for the list that it derives from, which is empty.
+    """
+    if isinstance(value, UserList):
+        return _shown(json_default(value))
+    if isinstance(value, dict):
+        return {key: _shown(of_key) for key, of_key in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    return value
 
 
 def decode(text: str | bytes) -> Any:
@@ -73,6 +98,11 @@ def decode(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except DECODE_ERRORS as error:
         raise DecodeError(f"not JSON: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """`value` as who reads its JSON has it: dicts, lists, strings, numbers. Raises EncodeError."""
+    return decode(encode(value))
 
 
 def encode_payload(payload: Any) -> msgspec.Raw | bytes:

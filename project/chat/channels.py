@@ -50,13 +50,11 @@ class RoomChannel(Channel):
 
     @event("new_msg")
     async def new_msg(self, payload: NewMessage) -> str:
-        message, created = await Message.objects.aget_or_create(
+        await Message.objects.aget_or_create(
             author=self.socket.user,
             key=payload.key,
             defaults={"room": self.room, "body": payload.body.strip()},
         )
-        if created:
-            await self.broadcast("new_msg", message.as_payload())
         return "ok"
 
     @event("typing", throttle="10/s")

@@ -26,7 +26,7 @@ class NameForm(forms.Form):
         super().__init__(*args, **kwargs)
 
     def clean_name(self) -> str:
-        name = User.normalize_username(self.cleaned_data["name"])
+        name: str = User.normalize_username(self.cleaned_data["name"])
         for user in User.objects.filter(username__iexact=name):
             privileged = user.is_staff or user.is_superuser or not user.is_active
             if privileged or user.has_usable_password():
@@ -48,7 +48,7 @@ class RoomForm(forms.Form):
     name.widget.attrs.update(placeholder="book-club", autocomplete="off")
 
     def clean_name(self) -> str:
-        name = slugify(self.cleaned_data["name"])
+        name: str = slugify(self.cleaned_data["name"])
         if not name:
             raise forms.ValidationError("Use letters, digits and hyphens.", "invalid")
         return name

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 
+from phx_protocol.changes import broadcast_changes
+
 
 class Room(models.Model):
     name = models.SlugField(max_length=40, unique=True)
@@ -25,7 +27,14 @@ class Room(models.Model):
         return f"room:{self.name}"
 
 
+@broadcast_changes(
+    topic=lambda message: message.room.topic,
+    payload=lambda message: message.as_payload(),
+    events={"created": "new_msg", "updated": None, "deleted": None},
+)
 class Message(models.Model):
+    """Whoever saves one, the clients of its room get it: a channel, a view, the admin."""
+
     room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
     #: made by the sender, so that a message sent again is not stored again

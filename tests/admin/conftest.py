@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -45,8 +45,13 @@ class SeatPresence(Presence):
     pass
 
 
+class Seats(TypedDict):
+    free: int
+
+
 class SeatChannel(Channel):
     presence = SeatPresence
+    pushes = {"counted": Seats}
     history = History(size=5, ttl=60, events={"said"})
 
     async def join(self, payload: Any) -> Any:

@@ -293,6 +293,23 @@ async def test_a_broadcast_that_the_layer_did_not_take_stays_in_the_form(
     assert "But this failed" in (await LogEntry.objects.aget()).change_message
 
 
+async def test_a_broadcast_that_is_not_as_declared_goes_to_nobody(
+    open: Open, staff: Staff
+) -> None:
+    room = await joined(open, "room:a")
+    client = await staff("view_topic", "broadcast_topic")
+    typed = {"event": "counted", "payload": '{"free": "many"}', "confirmed": "yes"}
+    page = await client.post(url("broadcast", "room:a"), typed)
+    (error,) = page.context["form"].non_field_errors()
+    assert error.startswith("counted was not broadcast: SeatChannel.pushes['counted']")
+    assert "$.free: Expected `int`, got `str`" in error
+    await room.refute_push("counted")
+    assert "But this failed" in (await LogEntry.objects.aget()).change_message
+    typed["payload"] = '{"free": 3}'
+    await client.post(url("broadcast", "room:a"), typed)
+    await room.assert_push("counted", {"free": 3})
+
+
 # -------------------------------------------------------------------- closing
 
 

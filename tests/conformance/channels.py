@@ -244,7 +244,7 @@ class ConformanceSocket(Socket):
         "bench:*": BenchChannel,
         "presence:*": PresenceChannel,
     }
-    check_origin = False
+    check_origin: Any = False
     longpoll = True
 
     async def connect(self, params: dict[str, Any]) -> None:

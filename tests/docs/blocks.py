@@ -9,6 +9,12 @@ from typing import NamedTuple
 from tests.servers import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: page -> language ("" for all) -> the test that follows it to the letter
+ELSEWHERE = {
+    "tutorial.md": {"": "browser/test_tutorial.py"},
+    "react.md": {"tsx": "browser/test_react.py"},
+    "typed.md": {"ts": "schema/test_schema.py"},
+}
 #: a fence, and above it, maybe, why nobody can check what is in it
 FENCED = re.compile(
     r"^(?:<!-- unchecked: (?P<why>.+?) -->\n)?"
@@ -52,6 +58,11 @@ def all_blocks() -> list[Block]:
 BLOCKS = all_blocks()
 
 
+def is_elsewhere(block: Block) -> bool:
+    return not {"", block.language}.isdisjoint(ELSEWHERE.get(block.page, {}))
+
+
 def of(*languages: str) -> list[Block]:
-    """Those of these languages that are checked."""
-    return [b for b in BLOCKS if b.language in languages and b.why is None]
+    """Those of these languages that are checked here."""
+    wanted = [b for b in BLOCKS if b.language in languages and b.why is None]
+    return [block for block in wanted if not is_elsewhere(block)]

@@ -33,7 +33,7 @@ from django.test import override_settings
 from phx_protocol.checks import check_settings
 from tests import servers
 from tests.docs import stand_ins
-from tests.docs.blocks import BLOCKS, Block, of
+from tests.docs.blocks import BLOCKS, ELSEWHERE, Block, is_elsewhere, of
 from tests.settings import INSTALLED_APPS
 
 HERE = Path(__file__).parent
@@ -49,12 +49,39 @@ def test_every_block_is_checked_by_a_test_or_says_why_not() -> None:
         for block in BLOCKS
         if block.why is None
         and block.language not in checked
+        and not is_elsewhere(block)
         and not block.language.startswith("{")
     ]
     assert not unknown, "nobody checks these"
 
 
+def test_what_is_checked_elsewhere_is_read_there() -> None:
+    for page, tests in ELSEWHERE.items():
+        for test in tests.values():
+            assert page in (HERE.parent / test).read_text(), test
+
+
 # ------------------------------------------------------------------------ Python
+
+BOARD = '''
+
+class Board(models.Model):
+    """The reader's own, which django.md tells of."""
+
+    name = models.CharField(max_length=100)
+'''
+MYPY = """
+[mypy]
+plugins = mypy_django_plugin.main
+check_untyped_defs = True
+disable_error_code = import-untyped, top-level-await
+[mypy.plugins.django-stubs]
+django_settings_module = settings
+# its stubs do not take what its own documentation shows
+[mypy-channels.*]
+follow_imports = skip
+follow_imports_for_stubs = True
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +94,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "settings.py").write_text(
         'from tests.settings import *\n\nINSTALLED_APPS += ["chat"]\n'
     )
-    (home / "mypy.ini").write_text(
-        "[mypy]\n"
-        "plugins = mypy_django_plugin.main\n"
-        "check_untyped_defs = True\n"
-        "disable_error_code = import-untyped, top-level-await\n"
-        "[mypy.plugins.django-stubs]\n"
-        "django_settings_module = settings\n"
-    )
+    (home / "mypy.ini").write_text(MYPY)
+    with (home / "chat/models.py").open("a") as models:
+        models.write(BOARD)
     for block in of(*PYTHON):
         (home / "chat" / f"{block.name}.py").write_text(module(block))
         titled = re.match(r"# (chat/\w+\.py)\n", block.code)
@@ -190,7 +212,10 @@ def scripts(tmp_path: Path) -> Path:
         "moduleResolution": "bundler",
         "moduleDetection": "force",
         "types": ["phoenix"],
-        "paths": {"/static/*": [f"{servers.ROOT}/phx_protocol/static/*"]},
+        "paths": {
+            "/static/phoenix/phoenix.mjs": ["./node_modules/@types/phoenix/index.d.ts"],
+            "/static/*": [f"{servers.ROOT}/phx_protocol/static/*"],
+        },
     }
     (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
     for block in of(*SCRIPTS):
@@ -203,15 +228,7 @@ def scripts(tmp_path: Path) -> Path:
     return tmp_path
 
 
-#: pages whose scripts need what another test has: their contract
-ELSEWHERE = {"typed.md": servers.ROOT / "tests/schema/test_schema.py"}
-
-
 def test_tsc_finds_nothing_wrong_with_the_scripts(scripts: Path) -> None:
-    for page, test in ELSEWHERE.items():
-        assert page in test.read_text()
-        for path in scripts.glob(f"{page.removesuffix('.md')}_*"):
-            path.unlink()
     tsc = servers.ROOT / "tests/node_modules/.bin/tsc"
     checked = subprocess.run(
         [str(tsc), "-p", "."], cwd=scripts, capture_output=True, text=True
@@ -291,6 +308,15 @@ def make(words: list[str]) -> None:
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
+def npm(words: list[str]) -> None:
+    """What is installed is what our tests have installed."""
+    known = json.loads((servers.ROOT / "tests/package.json").read_text())[
+        "dependencies"
+    ]
+    assert words[0] == "install"
+    assert {word for word in words[1:] if not word.startswith("--")} <= set(known)
+
+
 def systemctl(words: list[str]) -> None:
     assert words[0] in {"enable", "restart"}, words
 
@@ -299,6 +325,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "manage.py": manage,
     "pip": pip,
     "make": make,
+    "npm": npm,
     "systemctl": systemctl,
     **{
         program: functools.partial(server, program)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.docs import diagrams, surface
+from tests.docs import diagrams
+from tests.public_surface import surface
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,15 @@ def test_everything_public_is_in_the_reference(site: Path) -> None:
     described = {
         line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()
     }
-    assert not {name for name, _ in surface.surface()} - described
-
-
-def test_the_public_surface_is_what_was_agreed_on() -> None:
-    """Where it was meant to change, write the file anew: see surface.py."""
-    assert surface.written() == surface.PINNED.read_text()
+    public = {re.split(r"[: =]", line)[0] for line in surface()}
+    # how it is made stands with the class; commands are in operate.md, settings in settings.md;
+    # the last two are for uvicorn and for the node
+    elsewhere = re.compile(
+        r".*\.__init__|manage\.py|phx_protocol\.conf\..*"
+        r"|.*\.PhoenixWebSocketProtocol\.queue|.*\.TestChannel\.fastlane"
+    )
+    missing = {n for n in public - described if not elsewhere.fullmatch(n)}
+    assert not missing, sorted(missing)
 
 
 def test_every_diagram_is_drawn_from_its_source_and_shown_somewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -632,10 +633,14 @@ async def test_renamed_events_are_what_clients_listen_for(enter: Enter) -> None:
 async def test_a_v1_client_is_told_as_well(enter: Enter) -> None:
     ada = await enter("ada")
     socket = await connect(RoomSocket, {"vsn": "1.0.0"})
-    join = b'{"topic":"room:1","event":"phx_join","payload":{"name":"old"},"ref":"1"}'
+    join = '{"topic":"room:1","event":"phx_join","payload":{"name":"old"},"ref":"1"}'
     communicator = socket._communicator
-    await communicator.send_to(join.decode())
-    got = [await communicator.receive_json_from(TIMEOUT) for _ in range(3)]
+    await communicator.send_input({"type": "websocket.receive", "text": join})
+
+    async def received() -> Any:
+        return json.loads((await communicator.receive_output(TIMEOUT))["text"])
+
+    got = [await received() for _ in range(3)]
     assert [frame["event"] for frame in got] == [
         "phx_reply",
         "presence_state",
@@ -644,7 +649,7 @@ async def test_a_v1_client_is_told_as_well(enter: Enter) -> None:
     assert list(got[1]["payload"]) == ["ada"]
     assert list(got[2]["payload"]["joins"]) == ["old"]
     await ada.leave()
-    left = await communicator.receive_json_from(TIMEOUT)
+    left = await received()
     assert (left["event"], list(left["payload"]["leaves"])) == (
         "presence_diff",
         ["ada"],

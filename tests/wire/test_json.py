@@ -4,9 +4,12 @@ import datetime
 import decimal
 import enum
 import uuid
+from collections import UserList
 from typing import Any
 
 import pytest
+from django import forms
+from django.contrib.auth.models import User
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
@@ -16,6 +19,23 @@ from phx_protocol.wire import json
 
 class Whole(int):
     pass
+
+
+class Shy(UserList[Any], list[Any]):
+    """As Django's ErrorList is: for msgspec, an empty list."""
+
+
+class SignUp(forms.Form):
+    name = forms.CharField(error_messages={"required": gettext_lazy("Monday")})
+
+    def clean(self) -> None:
+        raise forms.ValidationError("Come back %(day)s", "day", {"day": "later"})
+
+
+WRONG = {
+    "name": [{"message": "Monday", "code": "required"}],
+    "__all__": [{"message": "Come back later", "code": "day"}],
+}
 
 
 class Colour(enum.Enum):
@@ -34,6 +54,8 @@ class Colour(enum.Enum):
         (mark_safe("<b>"), '"<b>"'),
         (Whole(5), "5"),
         (Colour.RED, '"red"'),
+        (UserList([1, UserList([])]), "[1,[]]"),
+        ({"a": [], "b": ({"c": Shy([1, Shy()])},)}, '{"a":[],"b":[{"c":[1,[]]}]}'),
         ((1, 2), "[1,2]"),
         ({1: "a"}, '{"1":"a"}'),
     ],
@@ -53,3 +75,38 @@ def test_a_value_that_contains_itself_is_an_encode_error() -> None:
     value.append(value)
     with pytest.raises(EncodeError):
         json.encode(value)
+
+
+def test_errors_of_a_form_are_what_django_shows_of_them() -> None:
+    form = SignUp({})
+    assert json.plain(form.errors) == WRONG
+    assert json.plain({"reason": "invalid", "errors": form.errors})["errors"] == WRONG
+    assert json.plain([form.non_field_errors()]) == [WRONG["__all__"]]
+    assert json.plain({"errors": SignUp({"name": "a"})["name"].errors}) == {
+        "errors": []
+    }
+
+
+def test_a_serializer_of_django_rest_framework_is_what_it_renders() -> None:
+    from rest_framework import serializers
+
+    class UserSerializer(serializers.Serializer):  # type: ignore[misc]
+        name = serializers.CharField(source="username")
+        joined = serializers.DateTimeField(source="date_joined")
+        tags = serializers.ListField(default=[])
+
+    user = User(username="ada", date_joined=datetime.datetime(2026, 1, 2))
+    shown = UserSerializer(user).data
+    assert json.plain(shown) == dict(shown)
+    assert json.plain(UserSerializer([user, user], many=True).data) == [shown, shown]
+    refused = UserSerializer(data={"joined": "never"})
+    assert not refused.is_valid()
+    assert json.plain({"errors": refused.errors})["errors"] == {
+        "name": ["This field is required."],
+        "joined": [str(refused.errors["joined"][0])],
+    }
+
+
+async def test_a_queryset_on_an_event_loop_says_what_to_write_instead() -> None:
+    with pytest.raises(EncodeError, match="async for row in queryset"):
+        json.encode({"users": User.objects.values("username")})

@@ -1,7 +1,9 @@
+from typing import Any
+
 from django.db import migrations
 
 
-def open_lobby(apps, schema_editor):
+def open_lobby(apps: Any, schema_editor: Any) -> None:
     apps.get_model("chat", "Room").objects.get_or_create(name="lobby")
 
 

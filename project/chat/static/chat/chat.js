@@ -2,13 +2,14 @@ import { Presence, Socket } from "../phoenix/phoenix.mjs";
 import { channelWithHistory } from "../phx_protocol/history.js";
 
 const $ = (id) => document.getElementById(id);
-const { topic, user, token } = $("chat").dataset;
+const { url, token } = $("phx-script").dataset;
+const { topic, user } = $("chat").dataset;
 const log = $("log");
 const messages = $("messages");
 
 // --- the socket and its channel
 
-const socket = new Socket("/socket", {
+const socket = new Socket(url, {
   authToken: token, // not a parameter: URLs end up in logs
   longPollFallbackMs: 3000, // where no WebSocket gets through
 });
