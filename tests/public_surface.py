@@ -22,7 +22,7 @@ import phx_protocol
 
 PACKAGE = Path(phx_protocol.__file__).parent
 MODULES = """
-    . asgi connect_info contrib.access_logs contrib.prometheus introspection pytest_plugin
+    . asgi changes connect_info contrib.access_logs contrib.prometheus introspection pytest_plugin
     routing signals templatetags.phx_protocol testing tokens
     conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET limits:refusals
     contrib.opentelemetry:instrument,uninstrument contrib.uvicorn:PhoenixWebSocketProtocol

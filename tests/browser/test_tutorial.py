@@ -16,7 +16,6 @@ import pytest
 from playwright.async_api import Browser, Error, Page, expect
 
 from tests import servers
-
 from tests.packaging.wheel import Distribution
 
 TUTORIAL = (servers.ROOT / "docs/tutorial.md").read_text()
