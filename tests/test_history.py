@@ -331,13 +331,13 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
-    await socket._communicator.send_to(
+    await socket.line.communicator.send_to(
         text_data='{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
     )
-    reply = await socket._communicator.receive_json_from()
+    reply = await socket.line.communicator.receive_json_from()
     history = reply["payload"]["response"]["history"]
     await abroadcast("room:v1", "msg", {"i": 1})
-    assert (await socket._communicator.receive_json_from())["ref"] == history[
+    assert (await socket.line.communicator.receive_json_from())["ref"] == history[
         "offset"
     ].replace("-0", "-1")
 

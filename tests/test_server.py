@@ -276,7 +276,7 @@ async def test_what_does_not_end_in_time_is_cancelled_then_terminated() -> None:
 async def test_a_frame_that_is_none_closes_with_1011(
     socket: Connected, room: Joined, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await socket._communicator.send_to("nope")
+    await socket.line.communicator.send_to("nope")
     await socket.assert_closed(1011)
     await socket.close()
     assert Recorder.log == [(Reason.CRASH, "DecodeError")]

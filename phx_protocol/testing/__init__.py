@@ -22,7 +22,8 @@ do and undoes it. ``phx_protocol.pytest_plugin`` has fixtures that close what a 
 """
 
 from .blocking import SyncTestChannel, SyncTestSocket, connect_sync
-from .clients import TestChannel, TestSocket, connect, decode_frame, matches
+from .clients import TestChannel, TestSocket, connect, matches
+from .lines import decode_frame
 
 __all__ = [
     "SyncTestChannel",

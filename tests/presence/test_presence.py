@@ -633,7 +633,7 @@ async def test_a_v1_client_is_told_as_well(enter: Enter) -> None:
     ada = await enter("ada")
     socket = await connect(RoomSocket, {"vsn": "1.0.0"})
     join = b'{"topic":"room:1","event":"phx_join","payload":{"name":"old"},"ref":"1"}'
-    communicator = socket._communicator
+    communicator = socket.line.communicator
     await communicator.send_to(join.decode())
     got = [await communicator.receive_json_from(TIMEOUT) for _ in range(3)]
     assert [frame["event"] for frame in got] == [
