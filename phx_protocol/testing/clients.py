@@ -17,7 +17,7 @@ from ..server import decode_payload
 from ..socket import Socket
 from ..transports.trust import BEARER
 from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast
-from .database import share
+from .database import keep, share
 from .lines import DirectLine, Line, WireLine
 
 #: seconds that an assertion waits for what it wants
@@ -50,6 +50,8 @@ async def connect(
     not answer within two seconds.
     """
     callbacks.thread_sensitive = True
+    keep()
+    share()
     scope: dict[str, Any] = {
         "type": "websocket",
         "path": "/socket/websocket",
@@ -65,14 +67,12 @@ async def connect(
         if value is not None:
             scope[name] = value
     kind = WireLine if wire else DirectLine
-    with contextlib.ExitStack() as stack:
-        stack.callback(share())
-        try:
-            line = await kind.open(socket_class, scope, TIMEOUT)
-        except TimeoutError:
-            what = f"{socket_class.__name__}.connect"
-            raise AssertionError(f"{what} did not end in {TIMEOUT} seconds") from None
-        return TestSocket(line, stack.pop_all())
+    try:
+        line = await kind.open(socket_class, scope, TIMEOUT)
+    except TimeoutError:
+        what = f"{socket_class.__name__}.connect"
+        raise AssertionError(f"{what} did not end in {TIMEOUT} seconds") from None
+    return TestSocket(line)
 
 
 def _subprotocols(auth_token: str | None) -> list[str]:
@@ -87,11 +87,11 @@ class TestSocket:
 
     __test__ = False
 
-    def __init__(self, line: Line, at_end: contextlib.ExitStack | None = None) -> None:
+    def __init__(self, line: Line) -> None:
         #: what carries its frames
         self.line = line
-        # what is closed once the server is done
-        self._at_end = contextlib.ExitStack() if at_end is None else at_end
+        self._loop = asyncio.get_running_loop()
+        self._at_end = contextlib.ExitStack()  # the end of what listens
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
         self.close_code: int | None = None
@@ -118,6 +118,7 @@ class TestSocket:
 
         Raises EncodeError for what is not JSON.
         """
+        self._must_be_at_home()
         await self.line.send(frame)
 
     async def close(self) -> None:
@@ -132,6 +133,7 @@ class TestSocket:
         await self._end(1006)
 
     async def _end(self, code: int) -> None:
+        self._must_be_at_home()
         with self._at_end:
             await self.line.end(code, TIMEOUT)
             if busy := self.line.busy():
@@ -146,6 +148,7 @@ class TestSocket:
         What handlers have left to others (tasks of their own, other processes) is not waited for.
         Raises AssertionError when a callback runs for too long.
         """
+        self._must_be_at_home()
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self.line.taken()
@@ -173,6 +176,7 @@ class TestSocket:
             await self._receive(what)
 
     async def _receive(self, what: str) -> None:
+        self._must_be_at_home()
         try:
             async with asyncio.timeout(TIMEOUT):
                 said = await self.line.receive()
@@ -184,6 +188,13 @@ class TestSocket:
             self.close_code = said
         else:
             self._arrived.append(said)
+
+    def _must_be_at_home(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this client was made on another event loop, where its server is: connect in the "
+                "test itself, or with connect_sync, whose clients can be used anywhere"
+            )
 
 
 class TestChannel:
