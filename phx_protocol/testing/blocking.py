@@ -174,9 +174,6 @@ def _wait(future: Future[Result], timeout: float) -> Result:
     return future.result(timeout)
 
 
-blocking.wait = _wait
-
-
 def _sync(
     method: Callable[Concatenate[Any, Params], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Any, Params], Result]:
@@ -211,6 +208,7 @@ def _home_for_one_more() -> _Home:
     """A new one when no test knows of the clients of the old one any more."""
     global _home
     caller.come_here()
+    blocking.wait = _wait
     if _home is not None and not _clients:
         left, _home = _home, None
         left.leave()

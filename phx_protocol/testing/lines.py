@@ -58,6 +58,7 @@ class WireLine:
 
     def __init__(self, communicator: WebsocketCommunicator) -> None:
         self.communicator = communicator
+        self._scope: Any = communicator.scope
 
     @classmethod
     async def open(
@@ -66,7 +67,8 @@ class WireLine:
         """Raises ConnectionRefused; TimeoutError when there is no answer."""
         application = _Consumer.as_asgi(socket=socket_class)
         communicator = WebsocketCommunicator(application, scope["path"])
-        communicator.scope.update(scope)
+        line = cls(communicator)
+        line._scope.update(scope)
         await communicator.send_input({"type": "websocket.connect"})
         answer = await communicator.receive_output(timeout)
         if answer["type"] == "websocket.http.response.start":
@@ -75,7 +77,7 @@ class WireLine:
             raise ConnectionRefused(answer["status"], body["body"].decode(), said)
         if answer["type"] == "websocket.close":
             raise ConnectionRefused(403)
-        return cls(communicator)
+        return line
 
     async def send(self, frame: Parts) -> None:
         data = encode_frame(frame)
@@ -109,7 +111,7 @@ class WireLine:
     @property
     def _consumer(self) -> PhoenixConsumer | None:
         """None when the application is not ours."""
-        consumer: PhoenixConsumer | None = self.communicator.scope.get(CONSUMER)
+        consumer: PhoenixConsumer | None = self._scope.get(CONSUMER)
         return consumer
 
     async def end(self, code: int, timeout: float) -> None:
