@@ -60,7 +60,6 @@ class WireLine:
 
     def __init__(self, communicator: ApplicationCommunicator) -> None:
         self.communicator = communicator
-        self._scope: Any = communicator.scope
 
     @classmethod
     async def open(
@@ -68,9 +67,7 @@ class WireLine:
     ) -> WireLine:
         """Raises ConnectionRefused; TimeoutError when there is no answer."""
         application = _Consumer.as_asgi(socket=socket_class)
-        communicator = ApplicationCommunicator(application, scope["path"])
-        line = cls(communicator)
-        line._scope.update(scope)
+        communicator = ApplicationCommunicator(application, scope)
         await communicator.send_input({"type": "websocket.connect"})
         answer = await communicator.receive_output(timeout)
         if answer["type"] == "websocket.http.response.start":
@@ -79,7 +76,7 @@ class WireLine:
             raise ConnectionRefused(answer["status"], body["body"].decode(), said)
         if answer["type"] == "websocket.close":
             raise ConnectionRefused(403)
-        return line
+        return cls(communicator)
 
     async def send(self, frame: Parts) -> None:
         data = encode_frame(frame)
@@ -113,7 +110,7 @@ class WireLine:
     @property
     def _consumer(self) -> PhoenixConsumer | None:
         """None when the application is not ours."""
-        consumer: PhoenixConsumer | None = self._scope.get(CONSUMER)
+        consumer: PhoenixConsumer | None = self.communicator.scope.get(CONSUMER)
         return consumer
 
     async def end(self, code: int, timeout: float) -> None:
