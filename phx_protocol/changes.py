@@ -12,7 +12,7 @@ from .pubsub import broadcast_on_commit
 
 M = TypeVar("M", bound=Model)
 
-#: what happens to a model, and the event that tells of it: "message_created" for a Message
+# what happens to a model; the event that tells of it is "message_created" for a Message
 CHANGES = ("created", "updated", "deleted")
 
 

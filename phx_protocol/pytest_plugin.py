@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,13 +18,30 @@ if TYPE_CHECKING:  # it needs Django's settings, which this is loaded before
     from .testing import SyncTestSocket
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, Any, Any]:
+    """The test has its database connection back."""
+    try:
+        return (yield)
+    finally:
+        database = sys.modules.get("phx_protocol.testing.database")
+        if database is not None:
+            database.unshare()
+
+
 @pytest.fixture
-def phx_connect() -> Iterator[Callable[..., Any]]:
-    """``await phx_connect(UserSocket, params, user=user)``: a TestSocket."""
+def phx_connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """``await phx_connect(UserSocket, params, user=user)``: a TestSocket.
+
+    From here on the async ORM works on the database connection of the test.
+    """
     from .testing import connect
     from .testing.database import share
 
-    unshare, opened = share(), []
+    if "db" in request.fixturenames:
+        request.getfixturevalue("db")  # its transaction is what is shared
+    share()
+    opened = []
 
     async def connect_and_keep(*args: Any, **kwargs: Any) -> Any:
         socket = await connect(*args, **kwargs)
@@ -35,7 +53,6 @@ def phx_connect() -> Iterator[Callable[..., Any]]:
         if not loop.is_closed():
             with contextlib.suppress(Exception):
                 loop.run_until_complete(socket.close())
-    unshare()
 
 
 @pytest.fixture

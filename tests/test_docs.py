@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from phx_protocol.transports import longpoll, session
 from phx_protocol.wire.reasons import CloseCode, Refusal
 
 PACKAGE = Path(phx_protocol.__file__).parent
+ROOT = PACKAGE.parent
 LIMITS = (PACKAGE.parent / "docs/limits.md").read_text()
 SHARED = (PACKAGE.parent / "docs/shared.md").read_text()
 
@@ -127,3 +131,26 @@ def test_every_permission_of_the_admin_is_explained_and_no_other() -> None:
     for model in apps.get_app_config("phx_protocol").get_models():
         made += [name for name, _ in model._meta.permissions]
     assert sorted(said) == sorted(made)
+
+
+def test_the_code_of_the_page_on_testing_runs_as_it_stands(tmp_path: Path) -> None:
+    page = (ROOT / "docs/testing.md").read_text()
+    blocks = re.findall(r"^```python\n(.+?)^```", page, flags=re.M | re.S)
+    for number, block in enumerate(blocks):
+        (tmp_path / f"test_block_{number}.py").write_text(block)
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat/sockets.py").write_text(
+        "from tests.examples.chat import ChatSocket\n"
+    )
+    options = ["-v", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg")]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    ran = set(re.findall(r"test_block_\d+", run.stdout))
+    assert len(ran) == len(blocks) > 1

@@ -332,7 +332,7 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
-    communicator = socket._communicator
+    communicator = socket.line.communicator
     join = '{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
     await communicator.send_input({"type": "websocket.receive", "text": join})
     reply = json.loads((await communicator.receive_output())["text"])

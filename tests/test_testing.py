@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from phx_protocol import Channel, Reason, Socket, event
+from phx_protocol import (
+    Channel,
+    ConnectionRefused,
+    EncodeError,
+    JoinDenied,
+    Reason,
+    Socket,
+    abroadcast,
+    adisconnect,
+    event,
+)
+from phx_protocol.pubsub import get_pubsub
 from phx_protocol.testing import TestChannel, clients, connect
 
 ended: list[Reason] = []
@@ -18,7 +30,7 @@ class RoomChannel(Channel):
     intercepts = {"held"}
 
     async def join(self, payload: Any) -> Any:
-        return "ok"
+        return "error" if self.subtopic == "closed" else "ok"
 
     @event("say")
     async def say(self, payload: Any) -> Any:
@@ -40,6 +52,28 @@ class RoomChannel(Channel):
     async def stuck(self, payload: Any) -> None:
         await asyncio.Event().wait()
 
+    @event("echo")
+    async def echo(self, payload: Any) -> Any:
+        await self.push("heard", {"payload": payload})
+        if isinstance(payload, dict):
+            payload["seen"] = True
+        return "ok", payload
+
+    @event("python")
+    async def python(self, payload: Any) -> Any:
+        when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+        await self.push("values", {"when": when, 1: (1, 2), "nan": float("nan")})
+        await self.broadcast("told", {"when": when})
+        return "ok", when
+
+    @event("unsayable")
+    async def unsayable(self, payload: Any) -> None:
+        await self.push("values", {"object": object()})
+
+    @event("list")
+    async def list(self, payload: Any) -> None:
+        await self.push("values", [1])
+
     async def handle_out(self, event: str, payload: Any) -> None: ...
 
     async def terminate(self, reason: Reason) -> None:
@@ -48,12 +82,33 @@ class RoomChannel(Channel):
 
 class RoomSocket(Socket):
     channels = {"room:*": RoomChannel}
+    check_origin = ["//example.com"]
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        self.assigns["name"] = params.get("name")
+        match params.get("n"):
+            case "1":
+                raise ConnectionRefused(402, "pay first")
+            case "2":
+                raise ValueError
+            case "3":
+                await asyncio.Event().wait()
+
+    def id(self) -> str | None:
+        return self.assigns["name"]
+
+
+@pytest.fixture(params=[True, False], ids=["wire", "direct"])
+def wire(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 @pytest.fixture
-async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestChannel]:
+async def room(
+    wire: bool, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TestChannel]:
     monkeypatch.setattr(clients, "TIMEOUT", 0.3)
-    socket = await connect(RoomSocket)
+    socket = await connect(RoomSocket, wire=wire)
     channel = await socket.join("room:1")
     ended.clear()
     yield channel
@@ -117,10 +172,21 @@ async def test_what_did_arrive_is_told_when_something_else_was_wanted(
         await room.assert_reply(ref, "error")
 
 
-async def test_a_callback_that_does_not_end_is_told(room: TestChannel) -> None:
+async def test_a_callback_that_does_not_end_is_told_and_does_not_outlive_its_client(
+    room: TestChannel,
+) -> None:
+    before = asyncio.all_tasks()
     await room.push("stuck")
     with pytest.raises(AssertionError, match="callbacks still run.*stuck"):
         await room.refute_push("anything")
+    (stuck,) = asyncio.all_tasks() - before
+    with pytest.raises(AssertionError, match="callbacks still run.*stuck"):
+        await room.socket.close()
+    await asyncio.wait({stuck}, timeout=1)
+    assert stuck.cancelled()
+    ended.append(
+        Reason.CLOSED
+    )  # nobody has called terminate: the room is closed already
 
 
 async def test_a_client_that_leaves_closes_or_is_cut_off(room: TestChannel) -> None:
@@ -129,3 +195,103 @@ async def test_a_client_that_leaves_closes_or_is_cut_off(room: TestChannel) -> N
     await room.socket.join("room:2")
     await room.socket.disconnect()
     assert ended == [Reason.LEFT, Reason.CLOSED]
+
+
+async def test_a_client_that_is_closed_listens_no_more(room: TestChannel) -> None:
+    assert "room:1" in get_pubsub().registry
+    await room.socket.close()
+    assert "room:1" not in get_pubsub().registry
+
+
+async def test_a_client_gets_json_whatever_python_had(room: TestChannel) -> None:
+    ref = await room.push("python")
+    assert await room.assert_reply(ref, "ok") == "2026-01-01T00:00:00Z"
+    values = await room.assert_push("values")
+    assert values == {"when": "2026-01-01T00:00:00Z", "1": [1, 2], "nan": None}
+    assert await room.assert_push("told") == {"when": "2026-01-01T00:00:00Z"}
+    assert await room.assert_broadcast("told") == {"when": "2026-01-01T00:00:00Z"}
+
+
+async def test_a_handler_gets_json_of_its_own(room: TestChannel) -> None:
+    payload = {"of": (1, 2)}
+    answer = await room.assert_reply(await room.push("echo", payload), "ok")
+    assert payload == {"of": (1, 2)}
+    assert answer == {"of": [1, 2], "seen": True}
+    assert await room.assert_push("heard") == {"payload": {"of": [1, 2]}}
+    with pytest.raises(EncodeError):
+        await room.push("echo", {"object": object()})
+
+
+async def test_bytes_stay_bytes(room: TestChannel) -> None:
+    assert await room.assert_reply(await room.push("echo", b"\x00"), "ok") == b"\x00"
+    await abroadcast("room:1", "raw", b"\xff")
+    await room.assert_push("raw", b"\xff")
+
+
+@pytest.mark.parametrize("event", ["unsayable", "list"])
+async def test_what_cannot_be_sent_ends_the_channel(
+    room: TestChannel, event: str
+) -> None:
+    await room.push(event)
+    await room.assert_ended(crashed=True)
+    assert ended == [Reason.CRASH]
+
+
+async def test_a_connection_is_refused_and_a_join_is_denied(wire: bool) -> None:
+    with pytest.raises(ConnectionRefused, match="pay first") as refused:
+        await connect(RoomSocket, {"n": 1}, wire=wire)
+    assert refused.value.status == 402
+    with pytest.raises(ConnectionRefused) as crashed:
+        await connect(RoomSocket, {"n": 2}, wire=wire)
+    assert crashed.value.status == 500
+    with pytest.raises(ConnectionRefused) as strange:
+        await connect(RoomSocket, headers={"origin": "https://a.test"}, wire=wire)
+    assert strange.value.status == 403
+    socket = await connect(RoomSocket, wire=wire)
+    with pytest.raises(JoinDenied):
+        await socket.join("room:closed")
+    await socket.close()
+
+
+async def test_an_id_that_is_no_string_refuses_the_connection(wire: bool) -> None:
+    class Wrong(Socket):
+        def id(self) -> Any:
+            return 1
+
+    with pytest.raises(ConnectionRefused):
+        await connect(Wrong, wire=wire)
+    assert not len(get_pubsub().sockets)
+
+
+async def test_a_connect_that_does_not_end_is_told(
+    wire: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "TIMEOUT", 0.1)
+    before = asyncio.all_tasks()
+    with pytest.raises(AssertionError, match=r"RoomSocket.connect did not end in 0.1"):
+        await connect(RoomSocket, {"n": 3}, wire=wire)
+    assert asyncio.all_tasks() == before
+
+
+async def test_who_is_disconnected_by_its_id_hears_nothing_more(wire: bool) -> None:
+    socket = await connect(RoomSocket, {"name": "ann"}, wire=wire)
+    room = await socket.join("room:1")
+    ended.clear()
+    await adisconnect("ann")
+    await abroadcast("room:1", "late", {})
+    await socket.assert_closed(1001)
+    await room.push("echo")
+    await room.refute_push("late")
+    await socket.close()
+    assert ended == [Reason.DISCONNECTED]
+
+
+async def test_clients_with_and_without_the_wire_hear_each_other() -> None:
+    sockets = [await connect(RoomSocket, wire=wire) for wire in (True, False)]
+    rooms = [await socket.join("room:1") for socket in sockets]
+    for n, room in enumerate(rooms):
+        await room.push("say", {"hello": n})
+        for other in rooms:
+            await other.assert_push("hello", {"said": n})
+    for socket in sockets:
+        await socket.close()

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .node import serving_nodes
@@ -15,6 +15,10 @@ Result = TypeVar("Result")
 
 #: seconds that synchronous code waits
 TIMEOUT = 10.0
+
+# Tests replace it: the loop may need the thread that waits, for the test's database connection.
+wait: Callable[[concurrent.futures.Future[Any], float], Any]
+wait = concurrent.futures.Future.result
 
 
 def run(
@@ -41,7 +45,8 @@ def run(
         loop = serving[0].loop if serving else _own_loop()
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
-        return future.result(timeout)
+        result: Result = wait(future, timeout)
+        return result
     except concurrent.futures.TimeoutError as error:
         future.cancel()
         raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error

@@ -16,13 +16,15 @@ and for tests that are not async::
         room = socket.join("room:lobby")
         room.assert_reply(room.push("new_msg", {"body": "hi"}), "ok")
 
-A whole connection is driven, wire included. Callbacks that are a plain ``def``, and the async ORM,
-work in the thread and on the database connection of the test, so that ``TestCase`` sees what they
-do and undoes it. ``phx_protocol.pytest_plugin`` has fixtures that close what a test leaves open.
+A whole connection is driven, wire included; with ``wire=False`` the Socket and its channels are
+called directly. Callbacks that are a plain ``def``, and the async ORM, work in the thread and on
+the database connection of the test, so that ``TestCase`` sees what they do and undoes it.
+``phx_protocol.pytest_plugin`` has fixtures that close what a test leaves open.
 """
 
 from .blocking import SyncTestChannel, SyncTestSocket, connect_sync
-from .clients import TestChannel, TestSocket, connect, decode_frame, matches
+from .clients import TestChannel, TestSocket, connect, matches
+from .lines import decode_frame
 
 __all__ = [
     "SyncTestChannel",

@@ -1,4 +1,4 @@
-"""connect(): a client that drives a whole connection, wire included, without a server."""
+"""connect(): a client that drives a whole connection, over the wire or without."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-# Channels' own communicators cannot be imported without Daphne
-from asgiref.testing import ApplicationCommunicator
-
 from .. import callbacks
-from ..exceptions import ConnectionRefused, JoinDenied
+from ..exceptions import JoinDenied
 from ..pubsub import get_pubsub
 from ..server import decode_payload
 from ..socket import Socket
 from ..transports.trust import BEARER
-from ..transports.websocket import PhoenixConsumer
-from ..wire import json
-from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast, Frame
-from .database import share
+from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast
+from .database import keep, share
+from .lines import DirectLine, Line, WireLine
 
 #: seconds that an assertion waits for what it wants
 TIMEOUT = 2.0
-CONSUMER = "phx_protocol.testing.consumer"
 
 
 async def connect(
@@ -37,46 +32,47 @@ async def connect(
     session: Any = None,
     auth_token: str | None = None,
     headers: dict[str, str] | None = None,
+    wire: bool = True,
 ) -> TestSocket:
-    """Connect as a V2 client. Raises ConnectionRefused when ``connect`` says so.
+    """Connect as a V2 client.
 
     `user` and `session` are put into the scope as an authentication middleware would;
     `auth_token` travels as phoenix.js's ``authToken`` does.
+
+    With ``wire=False`` there is neither ASGI nor a frame: the Socket and its channels are called
+    directly, as by ``Phoenix.ChannelTest``. Payloads still come out as the JSON that a client
+    gets, and the request is asked the same (parameters, Origin, version, MAX_CONNECTIONS, user).
+    What is left out are the serializers, and what limits frames and lasting connections:
+    MAX_FRAME_SIZE, MAX_TOPIC_LENGTH, MAX_EVENT_LENGTH, MAX_REF_LENGTH, INBOUND, OUTBOUND, TIMEOUT
+    and MAX_CONNECTION_AGE.
+
+    Raises ConnectionRefused when ``connect`` of the socket says so, AssertionError when it does
+    not answer within two seconds.
     """
     callbacks.thread_sensitive = True
-    pairs = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
-    scope = {
+    keep()
+    share()
+    scope: dict[str, Any] = {
         "type": "websocket",
         "path": "/socket/websocket",
         "query_string": urlencode({"vsn": "2.0.0", **(params or {})}).encode(),
-        "headers": pairs,
+        "headers": [
+            (name.lower().encode(), value.encode())
+            for name, value in (headers or {}).items()
+        ],
         "subprotocols": _subprotocols(auth_token),
         "extensions": {"websocket.http.response": {}},
     }
     for name, value in (("user", user), ("session", session)):
         if value is not None:
             scope[name] = value
-    application = _Consumer.as_asgi(socket=socket_class)
-    communicator = ApplicationCommunicator(application, scope)
-    with contextlib.ExitStack() as stack:
-        stack.callback(share())
-        await communicator.send_input({"type": "websocket.connect"})
-        answer = await communicator.receive_output(TIMEOUT)
-        if answer["type"] == "websocket.http.response.start":
-            body = await communicator.receive_output(TIMEOUT)
-            said = {k.decode(): v.decode() for k, v in answer["headers"]}
-            raise ConnectionRefused(answer["status"], body["body"].decode(), said)
-        if answer["type"] == "websocket.close":
-            raise ConnectionRefused(403)
-        return TestSocket(communicator, stack.pop_all().close)
-
-
-class _Consumer(PhoenixConsumer):
-    """Leaves itself in the scope, for ``TestSocket.settled``."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.scope[CONSUMER] = self
+    kind = WireLine if wire else DirectLine
+    try:
+        line = await kind.open(socket_class, scope, TIMEOUT)
+    except TimeoutError:
+        what = f"{socket_class.__name__}.connect"
+        raise AssertionError(f"{what} did not end in {TIMEOUT} seconds") from None
+    return TestSocket(line)
 
 
 def _subprotocols(auth_token: str | None) -> list[str]:
@@ -91,13 +87,11 @@ class TestSocket:
 
     __test__ = False
 
-    def __init__(
-        self,
-        communicator: ApplicationCommunicator,
-        ended: Callable[[], None] | None = None,
-    ) -> None:
-        self._communicator = communicator
-        self._ended = ended  # called once the server is done
+    def __init__(self, line: Line) -> None:
+        #: what carries its frames
+        self.line = line
+        self._loop = asyncio.get_running_loop()
+        self._at_end = contextlib.ExitStack()  # the end of what listens
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
         #: with which the server closed the connection, None while it has not
@@ -115,43 +109,39 @@ class TestSocket:
         if answer[4]["status"] != "ok":
             raise JoinDenied(answer[4]["response"])
         channel.reply = answer[4]["response"]
-        get_pubsub().subscribe(topic, channel)
+        pubsub = get_pubsub()
+        pubsub.subscribe(topic, channel)
+        self._at_end.callback(pubsub.unsubscribe, topic, channel)
         return channel
 
     async def send(self, frame: list[Any]) -> None:
-        """Send ``[join_ref, ref, topic, event, payload]`` as it is; ``bytes`` travel in binary."""
-        join_ref, ref, topic, event, payload = frame
-        if isinstance(payload, bytes):
-            meta = [
-                str(value or "").encode() for value in (join_ref, ref, topic, event)
-            ]
-            data = bytes((0, *map(len, meta))) + b"".join(meta) + payload
-            await self._communicator.send_input(
-                {"type": "websocket.receive", "bytes": data}
-            )
-        else:
-            text = json.encode(frame).decode()
-            await self._communicator.send_input(
-                {"type": "websocket.receive", "text": text}
-            )
+        """Send ``[join_ref, ref, topic, event, payload]`` as it is; ``bytes`` travel in binary.
+
+        Raises EncodeError for what is not JSON.
+        """
+        self._must_be_at_home()
+        await self.line.send(frame)
 
     async def close(self) -> None:
-        """Close as a client does, and wait until the server is done with the connection."""
+        """Close as a client does, and wait until the server is done with the connection.
+
+        Raises AssertionError, and cancels them, when callbacks still run after two seconds.
+        """
         await self._end(1000)
 
     async def disconnect(self) -> None:
-        """Be gone without a word, as when the line is cut, and wait until the server is done."""
+        """Be gone without a word, as when the line is cut; the rest is as in ``close``."""
         await self._end(1006)
 
     async def _end(self, code: int) -> None:
-        if self.close_code is None:
-            await self._communicator.send_input(
-                {"type": "websocket.disconnect", "code": code}
-            )
-        await self._communicator.wait(TIMEOUT)
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
+        self._must_be_at_home()
+        with self._at_end:
+            await self.line.end(code, TIMEOUT)
+            if busy := self.line.busy():
+                for server in busy:
+                    if server.task is not None:
+                        server.task.cancel()
+                raise AssertionError(f"callbacks still run: {busy}")
 
     async def settled(self) -> None:
         """Wait until the server has handled all that it was sent, and everything has arrived.
@@ -159,21 +149,15 @@ class TestSocket:
         What handlers have left to others (tasks of their own, other processes) is not waited for.
         Raises AssertionError when a callback runs for too long.
         """
-        consumer: _Consumer = self._communicator.scope[CONSUMER]
+        self._must_be_at_home()
         try:
             async with asyncio.timeout(TIMEOUT):
-                while (
-                    not self._communicator.input_queue.empty()
-                    or not consumer.is_receiving
-                ):
-                    await asyncio.sleep(0)  # a turn for the server
-                while tasks := [s.task for s in consumer.socket.busy() if s.task]:
+                await self.line.taken()
+                while tasks := [s.task for s in self.line.busy() if s.task]:
                     await asyncio.wait(tasks)
         except TimeoutError:
-            raise AssertionError(
-                f"callbacks still run: {consumer.socket.busy()}"
-            ) from None
-        while not self._communicator.output_queue.empty():
+            raise AssertionError(f"callbacks still run: {self.line.busy()}") from None
+        while not self.line.is_empty():
             await self._receive("what has arrived")
 
     async def assert_closed(self, code: int) -> None:
@@ -193,19 +177,24 @@ class TestSocket:
             await self._receive(what)
 
     async def _receive(self, what: str) -> None:
+        self._must_be_at_home()
         try:
             async with asyncio.timeout(TIMEOUT):
-                message = await self._communicator.output_queue.get()
+                said = await self.line.receive()
         except TimeoutError:
             raise AssertionError(
                 f"{what} did not arrive; what did:\n  {_listed(self._arrived)}"
             ) from None
-        if message["type"] == "websocket.close":
-            self.close_code = message["code"]
+        if isinstance(said, int):
+            self.close_code = said
         else:
-            frame = message.get("text")
-            self._arrived.append(
-                decode_frame(message["bytes"] if frame is None else frame)
+            self._arrived.append(said)
+
+    def _must_be_at_home(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this client was made on another event loop, where its server is: connect in the "
+                "test itself, or with connect_sync, whose clients can be used anywhere"
             )
 
 
@@ -344,18 +333,3 @@ def matches(wanted: Any, got: Any) -> bool:
             key in got and matches(value, got[key]) for key, value in wanted.items()
         )
     return bool(wanted == got)
-
-
-def decode_frame(frame: Frame) -> list[Any]:
-    """A V2 frame of the server as ``[join_ref, ref, topic, event, payload]``."""
-    if isinstance(frame, str):
-        return list(json.decode(frame))
-    names = {0: "jte", 1: "jrts", 2: "te"}[frame[0]]
-    sizes, at, meta = frame[1 : 1 + len(names)], 1 + len(names), {}
-    for name, size in zip(names, sizes, strict=True):
-        meta[name] = frame[at : at + size].decode()
-        at += size
-    refs = [meta.get("j"), meta.get("r"), meta["t"]]
-    if "s" in meta:
-        return [*refs, REPLY, {"status": meta["s"], "response": frame[at:]}]
-    return [*refs, meta["e"], frame[at:]]

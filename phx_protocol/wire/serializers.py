@@ -27,7 +27,8 @@ class Serializer(Protocol):
         """`broadcast` as the one frame that all its receivers get. Raises EncodeError."""
 
 
-def _map(payload: Any, event: Any) -> msgspec.Raw:
+def encode_map(payload: Any, event: Any) -> msgspec.Raw:
+    """The payload of a push or broadcast as JSON. Raises EncodeError for what is no mapping."""
     # Phoenix's V2 matches %{} in pushes and broadcasts: phoenix.js's handlers expect an object.
     raw = payload if isinstance(payload, msgspec.Raw) else msgspec.Raw(encode(payload))
     if bytes(memoryview(raw)[:1]) != b"{":
@@ -64,14 +65,14 @@ class V2JSONSerializer:
         if isinstance(payload, bytes):
             return _pack(0, (message.join_ref, message.topic, message.event), payload)
         fields = (message.join_ref, message.ref, message.topic, message.event)
-        return encode((*fields, _map(payload, message.event))).decode()
+        return encode((*fields, encode_map(payload, message.event))).decode()
 
     def fastlane(self, broadcast: Broadcast) -> Frame:
         topic, event, payload = broadcast.topic, broadcast.event, broadcast.payload
         if isinstance(payload, bytes):
             return _pack(2, (topic, event), payload)
         fields = (None, broadcast.offset, topic, event)
-        return encode((*fields, _map(payload, event))).decode()
+        return encode((*fields, encode_map(payload, event))).decode()
 
     def _decode_binary(self, frame: bytes) -> Message:
         # <<0, four sizes, join_ref, ref, topic, event, data>>; other kinds go to clients only

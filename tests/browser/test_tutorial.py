@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ NAME = re.compile(
 )
 DONE = "-- done --"
 STARTED = "Starting ASGI/Daphne"
+RELOADING = " changed, reloading."
+CHANNEL = "chat/channels.py"
 #: seconds that a command may take
 PATIENCE = 60
 
@@ -61,13 +63,17 @@ class Terminal:
         """How often."""
         return self.log.read_text().count(text)
 
-    def wait_for(self, text: str, before: int) -> None:
+    def wait_for(
+        self, text: str, before: int, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Until `text` has been said more often than `before`."""
         end = time.monotonic() + PATIENCE
         while self.said(text) == before:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.05)
+            time.sleep(0.1)
+            if meanwhile is not None:
+                meanwhile()
 
     def close(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -118,9 +124,14 @@ class Reader:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """What is written in here is noticed by the server, which starts anew."""
+        """What is written in here is noticed by the server, which starts anew.
+
+        It looks once a second, and misses what was written before it had looked once: no reader
+        is so quick. So the channel is saved again and again.
+        """
         before = self.first.said(STARTED)
         yield
+        self.first.wait_for(RELOADING, before - 1, (self.folder / CHANNEL).touch)
         self.wait_until_serving(before)
 
     def run(self, commands: str) -> None:

@@ -117,7 +117,7 @@ async def test_a_close_code_that_a_client_made_up_is_no_label(
 ) -> None:
     client = await connect(Doors)
     gone = {"type": "websocket.disconnect", "code": code}
-    await client._communicator.send_input(gone)
+    await client.line.communicator.send_input(gone)
     client.close_code = code or 1005
     await client.close()
     assert counted()[f"phx_socket_disconnects_total {label} {DOORS}"] == 1
@@ -228,7 +228,7 @@ async def test_the_gauges_are_what_there_is_whatever_ended_how(counted: Any) -> 
     await rooms[1].leave()
     await clients[2].close()
     bad = {"type": "websocket.receive", "text": "{"}
-    await clients[3]._communicator.send_input(bad)
+    await clients[3].line.communicator.send_input(bad)
     await clients[3].assert_closed(1011)
     await clients[3].close()
     gauges.sample()

@@ -16,11 +16,20 @@ class Name(msgspec.Struct):
     name: str
 
 
+class Message(msgspec.Struct):
+    body: str
+
+
 class RoomChannel(Channel):
     login_required = True
 
     async def join(self, payload: Any) -> Any:
         return "ok", {"rooms": await Group.objects.acount()}
+
+    @event("new_msg")
+    async def new_msg(self, payload: Message) -> Literal["ok"]:
+        await self.broadcast("new_msg", {"body": payload.body})
+        return "ok"
 
     @event("create")
     def create(self, payload: Name) -> tuple[Literal["ok"], dict[str, Any]]:

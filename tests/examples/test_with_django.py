@@ -13,6 +13,7 @@ from tests.examples.chat import ChatSocket
 
 
 class RoomTests(TestCase):
+    wire = True
     user: User
 
     @classmethod
@@ -21,7 +22,7 @@ class RoomTests(TestCase):
         Group.objects.create(name="there before")
 
     def test_a_room_is_created(self) -> None:
-        with connect_sync(ChatSocket, user=self.user) as socket:
+        with connect_sync(ChatSocket, user=self.user, wire=self.wire) as socket:
             room = socket.join("room:lobby")
             self.assertEqual(room.reply, {"rooms": 1})
             answer = room.assert_reply(room.push("create", {"name": "one"}), "ok")
@@ -35,7 +36,7 @@ class RoomTests(TestCase):
         self.assertEqual(Group.objects.count(), 1)
 
     def test_what_is_to_be_told_on_commit_is_told_when_it_is_captured(self) -> None:
-        with connect_sync(ChatSocket, user=self.user) as socket:
+        with connect_sync(ChatSocket, user=self.user, wire=self.wire) as socket:
             room = socket.join("room:lobby")
             with self.captureOnCommitCallbacks(execute=True):
                 room.assert_reply(room.push("create", {"name": "one"}), "ok")
@@ -44,8 +45,8 @@ class RoomTests(TestCase):
 
     def test_a_view_broadcasts_to_two_clients(self) -> None:
         with (
-            connect_sync(ChatSocket, user=self.user) as one,
-            connect_sync(ChatSocket, user=self.user) as two,
+            connect_sync(ChatSocket, user=self.user, wire=self.wire) as one,
+            connect_sync(ChatSocket, user=self.user, wire=self.wire) as two,
         ):
             rooms = [socket.join("room:lobby") for socket in (one, two)]
             broadcast("room:lobby", "news", {"n": 1})
@@ -53,12 +54,12 @@ class RoomTests(TestCase):
                 room.assert_push("news", {"n": 1})
 
     def test_who_is_not_signed_in_stays_out(self) -> None:
-        with connect_sync(ChatSocket) as socket:
+        with connect_sync(ChatSocket, wire=self.wire) as socket:
             with self.assertRaises(JoinDenied):
                 socket.join("room:lobby")
 
     async def test_async_it_reads_the_same(self) -> None:
-        socket = await connect(ChatSocket, user=self.user)
+        socket = await connect(ChatSocket, user=self.user, wire=self.wire)
         room = await socket.join("room:lobby")
         await room.assert_reply(await room.push("create", {"name": "one"}), "ok")
         await room.assert_reply(await room.push("acreate", {"name": "two"}), "ok")
@@ -67,10 +68,16 @@ class RoomTests(TestCase):
         await socket.close()
 
 
+class DirectRoomTests(RoomTests):
+    wire = False
+
+
 class CommittedTests(TransactionTestCase):
+    wire = True
+
     def test_what_is_to_be_told_on_commit_is_told_at_once(self) -> None:
         user = User.objects.create_user("ann")
-        with connect_sync(ChatSocket, user=user) as socket:
+        with connect_sync(ChatSocket, user=user, wire=self.wire) as socket:
             room = socket.join("room:lobby")
             room.assert_reply(room.push("create", {"name": "one"}), "ok")
             room.assert_push("created", {"name": "one"})
@@ -79,10 +86,14 @@ class CommittedTests(TransactionTestCase):
     def test_a_crash_in_the_database_leaves_the_next_client_alone(self) -> None:
         user = User.objects.create_user("ann")
         clash: dict[str, Any] = {"name": "one"}
-        with connect_sync(ChatSocket, user=user) as socket:
+        with connect_sync(ChatSocket, user=user, wire=self.wire) as socket:
             room = socket.join("room:lobby")
             room.push("clash", clash)
             room.push("clash", clash)
             room.assert_ended(crashed=True)
             room = socket.join("room:lobby")
             room.assert_reply(room.push("count"), "ok", {"groups": 1})
+
+
+class DirectCommittedTests(CommittedTests):
+    wire = False

@@ -14,10 +14,17 @@ from tests.examples.chat import ChatSocket
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(params=[True, False], ids=["wire", "direct"])
+def wire(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture
-def room(phx_connect_sync: Callable[..., SyncTestSocket]) -> SyncTestChannel:
+def room(
+    phx_connect_sync: Callable[..., SyncTestSocket], wire: bool
+) -> SyncTestChannel:
     user = User.objects.create_user("ann")
-    return phx_connect_sync(ChatSocket, user=user).join("room:lobby")
+    return phx_connect_sync(ChatSocket, user=user, wire=wire).join("room:lobby")
 
 
 @pytest.mark.parametrize("event", ["create", "acreate"])
@@ -34,11 +41,11 @@ def test_a_name_is_asked_for(room: SyncTestChannel) -> None:
 
 
 def test_a_socket_may_refuse(
-    phx_connect_sync: Callable[..., SyncTestSocket],
+    phx_connect_sync: Callable[..., SyncTestSocket], wire: bool
 ) -> None:
     class Closed(Socket):
         async def connect(self, params: dict[str, object]) -> None:
             raise ConnectionRefused(403, "closed today")
 
     with pytest.raises(ConnectionRefused, match="closed today"):
-        phx_connect_sync(Closed)
+        phx_connect_sync(Closed, wire=wire)

@@ -1,0 +1,282 @@
+"""What is between a TestSocket and the server's Socket: the wire, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from typing import Any, Protocol
+
+import msgspec
+
+# Channels' own communicators cannot be imported without Daphne
+from asgiref.testing import ApplicationCommunicator
+
+from ..channel import Reason
+from ..exceptions import ConnectionRefused
+from ..pubsub import get_pubsub
+from ..server import ChannelServer
+from ..socket import Socket, mounted
+from ..transports.handshake import Handshake
+from ..transports.trust import bearer_token
+from ..transports.websocket import PhoenixConsumer
+from ..wire import json
+from ..wire.messages import REPLY, Broadcast, Frame, Message, Reply
+from ..wire.reasons import CloseCode
+from ..wire.serializers import encode_map
+
+CONSUMER = "phx_protocol.testing.consumer"
+
+#: ``[join_ref, ref, topic, event, payload]``
+Parts = list[Any]
+#: what a server says, its payload as JSON or bytes
+Said = Message | Reply | Broadcast
+
+
+class Line(Protocol):
+    """Carries frames both ways, as their five parts."""
+
+    async def send(self, frame: Parts) -> None:
+        """Give a frame to the server. Raises EncodeError for what is not JSON."""
+
+    async def receive(self) -> Parts | int:
+        """The next frame of the server, or the code with which it closes the connection."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to receive."""
+
+    async def taken(self) -> None:
+        """Wait until the server has taken all that it was sent."""
+
+    def busy(self) -> list[ChannelServer]:
+        """The servers whose callbacks run."""
+
+    async def end(self, code: int, timeout: float) -> None:
+        """Be gone, closed with `code`, and wait for the server, `timeout` seconds at most."""
+
+
+class WireLine:
+    """A WebSocket from the handshake to the close frame, on asgiref's communicator."""
+
+    def __init__(self, communicator: ApplicationCommunicator) -> None:
+        self.communicator = communicator
+
+    @classmethod
+    async def open(
+        cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
+    ) -> WireLine:
+        """Raises ConnectionRefused; TimeoutError when there is no answer."""
+        application = _Consumer.as_asgi(socket=socket_class)
+        communicator = ApplicationCommunicator(application, scope)
+        await communicator.send_input({"type": "websocket.connect"})
+        answer = await communicator.receive_output(timeout)
+        if answer["type"] == "websocket.http.response.start":
+            body = await communicator.receive_output(timeout)
+            said = {k.decode(): v.decode() for k, v in answer["headers"]}
+            raise ConnectionRefused(answer["status"], body["body"].decode(), said)
+        if answer["type"] == "websocket.close":
+            raise ConnectionRefused(403)
+        return cls(communicator)
+
+    async def send(self, frame: Parts) -> None:
+        data = encode_frame(frame)
+        kind = "text" if isinstance(data, str) else "bytes"
+        await self.communicator.send_input({"type": "websocket.receive", kind: data})
+
+    async def receive(self) -> Parts | int:
+        message = await self.communicator.output_queue.get()
+        if message["type"] == "websocket.close":
+            return int(message["code"])
+        text = message.get("text")
+        return decode_frame(message["bytes"] if text is None else text)
+
+    def is_empty(self) -> bool:
+        return bool(self.communicator.output_queue.empty())
+
+    async def taken(self) -> None:
+        while not self.communicator.future.done() and not (
+            self.communicator.input_queue.empty() and self._is_receiving
+        ):
+            await asyncio.sleep(0)  # a turn for the server
+
+    @property
+    def _is_receiving(self) -> bool:
+        return self._consumer is None or self._consumer.is_receiving
+
+    def busy(self) -> list[ChannelServer]:
+        consumer = self._consumer
+        return [] if consumer is None else consumer.socket.busy()
+
+    @property
+    def _consumer(self) -> PhoenixConsumer | None:
+        """None when the application is not ours."""
+        consumer: PhoenixConsumer | None = self.communicator.scope.get(CONSUMER)
+        return consumer
+
+    async def end(self, code: int, timeout: float) -> None:
+        if not self.communicator.future.done():
+            gone = {"type": "websocket.disconnect", "code": code}
+            await self.communicator.send_input(gone)
+        await self.communicator.wait(timeout)
+
+
+class _Consumer(PhoenixConsumer):
+    """Leaves itself in the scope, for those who wait for it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.scope[CONSUMER] = self
+
+
+class DirectLine:
+    """The transport of a Socket that is called as it is, without frames and without ASGI."""
+
+    name = "channel_test"  # as Phoenix.ChannelTest calls it
+
+    def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
+        mounted[socket_class] = None
+        self.socket = socket_class(scope)
+        self._said: asyncio.Queue[Said | int] = asyncio.Queue()
+        self._heard_at = time.time()
+        self._ending: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
+    ) -> DirectLine:
+        """Raises ConnectionRefused; TimeoutError when there is no answer."""
+        line = cls(socket_class, scope)
+        async with asyncio.timeout(timeout):
+            # a server knows nothing of the test's context either
+            await asyncio.create_task(line._open(), context=contextvars.Context())
+        return line
+
+    async def _open(self) -> None:
+        handshake = Handshake(self.socket)
+        handshake.read_params()
+        await handshake.check_origin()
+        await handshake.admit(bearer_token(self.socket.scope), self.name)
+        self.socket.open(_serializer, self, get_pubsub())
+        try:
+            await self.socket.announce()
+        except Exception as error:
+            await self.socket.terminate(Reason.CRASH, error, CloseCode.CRASH)
+            raise ConnectionRefused(403) from error
+
+    async def send(self, frame: Parts) -> None:
+        self._heard_at = time.time()
+        if self.socket.waiting:
+            await asyncio.sleep(0)  # what came before has its turn first
+        if self._ending is None:
+            self.socket.handle_in(frame)  # type: ignore[arg-type]
+
+    async def receive(self) -> Parts | int:
+        said = await self._said.get()
+        if isinstance(said, int):
+            return said
+        payload: Any = said.payload
+        if not isinstance(payload, bytes):
+            payload = json.decode(bytes(payload))
+        if isinstance(said, Reply):
+            answer = {"status": said.status, "response": payload}
+            return [said.join_ref, said.ref, said.topic, REPLY, answer]
+        if isinstance(said, Broadcast):
+            return [None, said.offset, said.topic, said.event, payload]
+        return [said.join_ref, said.ref, said.topic, said.event, payload]
+
+    def is_empty(self) -> bool:
+        return self._said.empty()
+
+    async def taken(self) -> None:
+        pass  # it takes it when it is sent
+
+    def busy(self) -> list[ChannelServer]:
+        return self.socket.busy()
+
+    async def end(self, code: int, timeout: float) -> None:
+        if self._ending is None:
+            self._end(code, Reason.CLOSED)
+        assert self._ending is not None
+        done, _ = await asyncio.wait({self._ending}, timeout=timeout)
+        if not done:
+            self._ending.cancel()
+
+    def _end(self, code: int, reason: Reason) -> None:
+        end = self.socket.terminate(reason, None, code)
+        self._ending = self.socket.create_task(end)
+
+    # ---------------------------------------------- what the Socket asks of it
+
+    @staticmethod
+    def prepare(frame: Any) -> Any:
+        return frame
+
+    def write(self, said: Any) -> None:
+        if self._ending is None:
+            self._said.put_nowait(said)
+
+    def close(self, code: int, reason: Reason) -> None:
+        if self._ending is None:
+            self._said.put_nowait(code)
+            self._end(code, reason)
+
+    def pending_bytes(self) -> int:
+        return 0
+
+    def last_seen(self) -> float:
+        return self._heard_at
+
+
+class _Serializer:
+    """A version of the wire without frames: the values themselves, their payloads as JSON.
+
+    JSON alone knows what becomes of a NaN, of a dict's integer keys or a lone surrogate.
+    """
+
+    def decode(self, frame: Any) -> Message:
+        join_ref, ref, topic, event, payload = frame
+        if not isinstance(payload, bytes):
+            payload = json.decode(json.encode(payload))
+        return Message(join_ref, ref, topic, event, payload)
+
+    def encode(self, message: Message | Reply) -> Any:
+        payload = message.payload
+        if isinstance(payload, bytes):
+            return message
+        if isinstance(message, Reply):
+            payload = msgspec.Raw(json.encode(payload))
+        else:
+            payload = encode_map(payload, message.event)
+        return msgspec.structs.replace(message, payload=payload)
+
+    def fastlane(self, broadcast: Broadcast) -> Any:
+        if not isinstance(broadcast.payload, bytes):
+            encode_map(broadcast.payload, broadcast.event)
+        return broadcast
+
+
+_serializer = _Serializer()
+
+
+def encode_frame(frame: Parts) -> Frame:
+    """``[join_ref, ref, topic, event, payload]`` as a V2 frame of a client. Raises EncodeError."""
+    *meta, payload = frame
+    if not isinstance(payload, bytes):
+        return json.encode(frame).decode()
+    fields = [str(value or "").encode() for value in meta]
+    return bytes((0, *map(len, fields))) + b"".join(fields) + payload
+
+
+def decode_frame(frame: Frame) -> Parts:
+    """A V2 frame of the server as ``[join_ref, ref, topic, event, payload]``."""
+    if isinstance(frame, str):
+        return list(json.decode(frame))
+    names = {0: "jte", 1: "jrts", 2: "te"}[frame[0]]
+    sizes, at, meta = frame[1 : 1 + len(names)], 1 + len(names), {}
+    for name, size in zip(names, sizes, strict=True):
+        meta[name] = frame[at : at + size].decode()
+        at += size
+    refs = [meta.get("j"), meta.get("r"), meta["t"]]
+    if "s" in meta:
+        return [*refs, REPLY, {"status": meta["s"], "response": frame[at:]}]
+    return [*refs, meta["e"], frame[at:]]
