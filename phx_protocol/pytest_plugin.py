@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it needs Django's settings, which this is loaded before
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Generator[None, Any, Any]:
-    """The test has its database connection back."""
+    # the test has its database connection back
     try:
         return (yield)
     finally:

@@ -146,6 +146,7 @@ def test_what_is_generated_passes_its_tests_with_the_wheel_alone(
     assert re.search(r"^Ran [1-9]\d* tests", tested, flags=re.M)
 
 
+@pytest.mark.big
 def test_the_readme_is_all_that_a_new_project_needs(
     distribution: Distribution, tmp_path: Path
 ) -> None:
