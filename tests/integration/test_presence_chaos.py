@@ -28,7 +28,7 @@ TOPIC = "room:lobby"
 LEASE = 2.0
 BEAT = LEASE / 4
 #: seconds that a busy machine may be late
-SLACK = 5.0
+SLACK = 3.0
 
 
 class Tab(Client):
