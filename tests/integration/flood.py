@@ -1,8 +1,8 @@
 """A client that sends as fast as it can: ``python flood.py URL KIND``, until it is killed.
 
-Frames are built once and go straight to the TCP socket, so that the flood costs the machine
-little and the server much. Whatever comes back is read and thrown away. When the server
-closes the connection it is made anew.
+Frames are built once and go straight to the TCP socket, and whoever else wants the processor has
+it first: the flood shall cost the machine little and the server much. Whatever comes back is read
+and thrown away. When the server closes the connection it is made anew.
 """
 
 from __future__ import annotations
@@ -45,37 +45,41 @@ def joined(topic: str) -> bytes:
 
 def events() -> Iterator[bytes]:
     yield joined("room:flood")
-    while True:
-        yield b"".join(message(n, "room:flood", "echo", {}) for n in range(100))
+    yield from itertools.repeat(
+        b"".join(message(n, "room:flood", "echo", {}) for n in range(100))
+    )
 
 
 def joins() -> Iterator[bytes]:
-    while True:
-        yield b"".join(
+    yield from itertools.repeat(
+        b"".join(
             joined(f"room:flood{n}") + message(2, f"room:flood{n}", "phx_leave", {})
             for n in range(50)
         )
+    )
 
 
 def topics() -> Iterator[bytes]:
-    while True:
-        for start in range(0, 10_000, 100):
-            yield b"".join(joined(f"room:flood{start + n}") for n in range(100))
+    batches = [
+        b"".join(joined(f"room:flood{start + n}") for n in range(100))
+        for start in range(0, 10_000, 100)
+    ]
+    yield from itertools.cycle(batches)
 
 
 def giants() -> Iterator[bytes]:
     yield joined("room:flood")
     giant = message(2, "room:flood", "noreply", {"x": "y" * 11_000_000})
-    while True:
-        yield giant
+    yield from itertools.repeat(giant)
 
 
 def crashes() -> Iterator[bytes]:
-    while True:
-        yield b"".join(
+    yield from itertools.repeat(
+        b"".join(
             joined("room:crash") + message(2, "room:crash", "crash", {})
             for _ in range(50)
         )
+    )
 
 
 def heartbeats() -> Iterator[bytes]:
@@ -106,6 +110,7 @@ def throw_away(connection: socket.socket) -> None:
 
 
 def main(url: str, kind: str) -> None:
+    os.nice(19)
     kinds = (events, joins, topics, giants, crashes, heartbeats)
     flood = {function.__name__: function for function in kinds}[kind]
     while True:
