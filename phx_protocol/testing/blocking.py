@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, Unpack
 
 from asgiref.sync import AsyncToSync, SyncToAsync
+from channels.layers import get_channel_layer
 
+from ..conf import options
 from ..pubsub import blocking
 from .clients import TestChannel, TestSocket, connect
 
@@ -122,7 +124,8 @@ class _Loop(asyncio.SelectorEventLoop):
 class _Home:
     """The event loop of the sync clients of a test, in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: object) -> None:
+        self.layer = layer  # the channel layer, to which the loop is bound
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
         self._ended: Future[None] = Future()
         threading.Thread(
@@ -205,15 +208,18 @@ def _connect(
 
 
 def _home_for_one_more() -> _Home:
-    """A new one when no test knows of the clients of the old one any more."""
+    """A new one when no test knows of the clients of the old one any more, or the layer is another:
+    a test case that is over may keep its clients.
+    """
     global _home
     caller.come_here()
     blocking.wait = _wait
-    if _home is not None and not _clients:
+    layer = get_channel_layer(options().channel_layer)
+    if _home is not None and (not _clients or _home.layer is not layer):
         left, _home = _home, None
         left.leave()
     if _home is None:
-        _home = _Home()
+        _home = _Home(layer)
     return _home
 
 

@@ -413,6 +413,29 @@ def test_two_loops_of_a_process_hear_each_other(layer: None, wire: bool) -> None
         room.assert_push("told")
 
 
+def test_clients_that_a_test_keeps_do_not_keep_its_layer(
+    redis_url: str, wire: bool
+) -> None:
+    """As a ``TestCase`` with ``self.socket``, which lives until the last test has run."""
+
+    async def tell() -> None:
+        await abroadcast("room:1", "told", {})
+
+    memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    redis = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [redis_url]},
+    }
+    kept = []
+    for layer in (memory, redis):
+        with override_settings(CHANNEL_LAYERS={"default": layer}):
+            kept.append(connect_sync(RoomSocket, wire=wire))
+            room = kept[-1].join("room:1")
+            asyncio.run(tell())
+            room.assert_push("told")
+            kept[-1].close()
+
+
 def test_a_client_of_another_loop_says_so(wire: bool) -> None:
     """django/channels#1342, #1947: a client that ``setUp`` made on a loop that is closed."""
     socket = asyncio.run(connect(RoomSocket, wire=wire))
