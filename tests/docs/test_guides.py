@@ -56,27 +56,25 @@ async def test_a_socket_takes_the_token_that_it_reads_itself() -> None:
             await connect(device_socket, auth_token=token)
 
 
-async def test_who_may_join_and_who_may_delete() -> None:
+async def test_who_may_join_and_who_may_delete(phx_connect: Any) -> None:
     room = shown("authentication.md", "RoomChannel")
     socket_class = type("RoomSocket", (Socket,), {"channels": {"room:*": room}})
     user = await User.objects.acreate(username="ann")
     kind = await ContentType.objects.acreate(app_label="chat", model="room")
     may_view = await Permission.objects.acreate(codename="view_room", content_type=kind)
 
-    socket = await connect(socket_class, user=user)
+    socket = await phx_connect(socket_class, user=user)
     with pytest.raises(JoinDenied, match="unauthorized"):
         await socket.join("room:lobby")
-    await socket.close()
 
     await user.user_permissions.aadd(may_view)
     await user.groups.aadd(await Group.objects.acreate(name="lobby"))
-    socket = await connect(socket_class, user=await User.objects.aget())
+    socket = await phx_connect(socket_class, user=await User.objects.aget())
     with pytest.raises(JoinDenied, match="unauthorized"):
         await socket.join("room:attic")
     lobby = await socket.join("room:lobby")
     ref = await lobby.push("delete")
     await lobby.assert_reply(ref, "error", {"reason": "unauthorized"})
-    await socket.close()
 
 
 async def test_consumers_and_channels_live_side_by_side() -> None:
