@@ -106,14 +106,14 @@ async def frames(socket: Connected, topic: str, count: int) -> list[list[Any]]:
 
 async def test_the_offset_travels_in_the_ref_of_a_broadcast(client: Connect) -> None:
     socket = await client()
-    room = await socket.join("room:a")
+    room = await socket.join("room:first")
     epoch, n = Position.parse(room.reply["history"]["offset"]) or ("", -1)
     assert n == 0
-    await abroadcast("room:a", "msg", {"i": 1})
-    await abroadcast("room:a", "msg", {"i": 2})
-    assert await frames(socket, "room:a", 2) == [
-        [None, f"{epoch}-1", "room:a", "msg", {"i": 1}],
-        [None, f"{epoch}-2", "room:a", "msg", {"i": 2}],
+    await abroadcast("room:first", "msg", {"i": 1})
+    await abroadcast("room:first", "msg", {"i": 2})
+    assert await frames(socket, "room:first", 2) == [
+        [None, f"{epoch}-1", "room:first", "msg", {"i": 1}],
+        [None, f"{epoch}-2", "room:first", "msg", {"i": 2}],
     ]
 
 
