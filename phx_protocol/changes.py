@@ -56,8 +56,10 @@ def broadcast_changes(
             change: str, instance: M, make: Callable[[M], Any], using: str
         ) -> None:
             event = named[change]
+            if event is None:
+                return  # before `topic` may ask the database, for each row of a cascade
             topics = topic(instance) if callable(topic) else topic
-            if event is None or topics is None:
+            if topics is None:
                 return
             body = make(instance)
             for each in [topics] if isinstance(topics, str) else topics:

@@ -134,6 +134,21 @@ def test_events_may_have_other_names_or_be_left_out(
     groups_sync.refute_push("group_updated")
 
 
+def test_an_event_that_is_left_out_asks_for_no_topic(
+    decorate: Any, groups_sync: SyncTestChannel
+) -> None:
+    asked: list[str] = []
+
+    def topic(group: Group) -> str:
+        asked.append(group.name)
+        return "groups"
+
+    decorate(Group, topic, name_of, events={"deleted": None})
+    Group.objects.create(name="readers").delete()
+    groups_sync.assert_push("group_created")
+    assert asked == ["readers"]
+
+
 def test_fixtures_tell_nothing(decorate: Any, groups_sync: SyncTestChannel) -> None:
     decorate(Group, "groups", name_of)
     [loaded] = serializers.deserialize(
