@@ -383,33 +383,25 @@ def layer(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+async def tell_and_hear(wire: bool) -> None:
+    socket = await connect(RoomSocket, wire=wire)
+    room = await socket.join("room:1")
+    await abroadcast("room:1", "told", {})
+    await room.assert_push("told")
+    await socket.close()
+
+
 def test_each_test_may_have_a_loop_of_its_own(layer: None, wire: bool) -> None:
     """django/channels#876, #889, #908, #1112: "Event loop is closed" from the second test on."""
-
-    async def test() -> None:
-        socket = await connect(RoomSocket, wire=wire)
-        room = await socket.join("room:1")
-        await abroadcast("room:1", "told", {})
-        await room.assert_push("told")
-        await socket.close()
-
     for _ in range(3):
-        asyncio.run(test())
+        asyncio.run(tell_and_hear(wire))
 
 
 def test_two_loops_of_a_process_hear_each_other(layer: None, wire: bool) -> None:
     """django/channels#859, #891, #907, #1342: "attached to a different loop"."""
-
-    async def tell() -> None:
-        socket = await connect(RoomSocket, wire=wire)
-        room = await socket.join("room:1")
-        await abroadcast("room:1", "told", {})
-        await room.assert_push("told")
-        await socket.close()
-
     with connect_sync(RoomSocket, wire=wire) as socket:
         room = socket.join("room:1")
-        asyncio.run(tell())
+        asyncio.run(tell_and_hear(wire))
         room.assert_push("told")
 
 
