@@ -98,7 +98,8 @@ class Channel:
     async def authorize(self) -> bool:
         """Whether this client may be here: asked before ``join``, and by ``reauthorize`` again.
 
-        Return True or False. The default asks nothing beyond the two attributes above.
+        Return True or False. The default asks nothing beyond the two attributes above. It may be
+        asked while another callback runs: a right that is taken away waits for nothing.
         """
         return True
 
@@ -233,7 +234,8 @@ class Channel:
     _rates: ClassVar[Rates] = {}
     _server: ChannelServer
     _stop_reason: str | None = None
-    _joined_at: float
+    _joined_at: float | None = None
+    _is_cut_off: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

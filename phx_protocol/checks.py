@@ -42,6 +42,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "MAX_PARAMS_DEPTH": (int,),
     "OUTBOUND": (Mapping,),
     "INBOUND": (int,),
+    "INBOUND_BYTES": (int,),
+    "CLOSE_ON_PASSWORD_CHANGE": (bool,),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),

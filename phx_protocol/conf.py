@@ -33,7 +33,7 @@ class Options:
     #: seconds without a frame from the client after which its socket is closed with 1002
     timeout: float = 60
     #: bytes of one frame from a client; a larger one closes its socket with 1009
-    max_frame_size: int = 10_000_000
+    max_frame_size: int = 1024 * 1024
     #: channels that one socket may have joined
     max_channels: int = 100
     #: sockets that one process serves, whatever carries them; None for as many as come
@@ -45,19 +45,24 @@ class Options:
     #: of each socket, over all its channels
     throttle: Any = None
     #: characters of a topic, of an event, and of a ref
-    max_topic_length: int = 8192
+    max_topic_length: int = 1024
     max_event_length: int = 1024
     max_ref_length: int = 1024
     #: connect parameters, and how deep their brackets may nest
     max_params: int = 1000
     max_params_depth: int = 32
-    #: what may wait for one socket: over `bytes` for `seconds`, or over `hard_bytes` at once,
-    #: and it is closed with 1013
+    #: what may wait for one socket: over `bytes` for `seconds`, or over `hard_bytes` at once (by
+    #: default MAX_FRAME_SIZE and 4 MiB), and it is closed with 1013
     outbound: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    #: frames of one socket that may wait for its channels; past it 1013
+    #: frames of one socket that may wait for its channels, and bytes of those that wait or are
+    #: handled, beyond which no further one is taken; past it 1013
     inbound: int = 1000
+    inbound_bytes: int = 4 * 1024 * 1024
     #: True, False, "conn", a list of origins, or a callable (or its dotted path)
     check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
+    #: whether a user's sockets are closed when the password changes: those that were let in by a
+    #: session or a token of the old one
+    close_on_password_change: bool = True
     #: seconds that running callbacks get when their socket is gone
     shutdown_timeout: float = 5
     #: how the sockets of a process that goes down are closed: a dict that changes some of
@@ -80,7 +85,9 @@ class Options:
 
 
 #: what no Socket class has a say in
-OF_THE_PROJECT = frozenset({"sockets", "state", "drainer"})
+OF_THE_PROJECT = frozenset(
+    {"sockets", "state", "drainer", "close_on_password_change"}
+)
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
@@ -91,7 +98,7 @@ LONGPOLL: dict[str, Any] = {
     "TOKEN_MAX_AGE": 1_209_600,
     "SESSION_TIMEOUT": 2.0,
     "MAX_LINES": 1000,
-    "MAX_BODY_SIZE": 8_000_000,
+    "MAX_BODY_SIZE": 2 * 1024 * 1024,
 }
 #: "auto", "memory" or "redis"; Redis servers as channels_redis takes them (None: those of the
 #: channel layer), of which the first is used; what every key begins with (None: the layer's own
@@ -107,7 +114,9 @@ STATE: dict[str, Any] = {
 #: sockets that are closed at once; seconds between two rounds (down to half of it, by chance);
 #: seconds that all rounds may take: if need be, more sockets are closed in each
 DRAINER: dict[str, Any] = {"BATCH_SIZE": 1000, "BATCH_INTERVAL": 1.0, "SHUTDOWN": 15.0}
-OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 32 * 1024 * 1024}
+#: what `hard_bytes` are beyond MAX_FRAME_SIZE, unless they are set
+BEYOND_A_FRAME = 4 * 1024 * 1024
+OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 5 * 1024 * 1024}
 
 
 def project_settings() -> dict[str, Any]:
@@ -132,7 +141,13 @@ def _options(socket_class: Any) -> Options:
             value = project.get(field.name.upper())
         if value is not None:
             values[field.name] = value
-    values["outbound"] = {**OUTBOUND, **values.get("outbound", {})}
+    largest = values.get("max_frame_size", Options.max_frame_size)
+    hard_bytes = largest + BEYOND_A_FRAME
+    values["outbound"] = {
+        **OUTBOUND,
+        "hard_bytes": hard_bytes,
+        **values.get("outbound", {}),
+    }
     state = values.get("state", {})
     state = {"BACKEND": state} if isinstance(state, str) else state
     values["state"] = {**STATE, **state}

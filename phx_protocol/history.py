@@ -46,20 +46,26 @@ class History:
 
 
 class Claim(NamedTuple):
-    """What a client has: everything up to `position`, and what it sent as one of `senders`."""
+    """What a client has: everything up to `position`, and what it sent as one of `senders`.
+
+    A client that makes one knows what the offset of a broadcast is, and gets it; others have a
+    ref there that is null, as from Phoenix.
+    """
 
     position: Position | None
     senders: frozenset[str]
+    is_made: bool = True
 
     @classmethod
     def of(cls, payload: Any) -> Claim:
         """The claim in the payload of a join: ``{"history": {"offset": str, "senders": [str]}}``.
 
-        What is no claim is one of nothing.
+        ``{"history": {}}`` is the claim of a client that has nothing yet. What is no claim is not
+        made.
         """
         history = payload.get("history") if isinstance(payload, dict) else None
         if not isinstance(history, dict):
-            return cls(None, frozenset())
+            return cls(None, frozenset(), False)
         senders = history.get("senders")
         names = senders[-SENDERS:] if isinstance(senders, list) else ()
         known = frozenset(n for n in names if isinstance(n, str) and len(n) <= 64)

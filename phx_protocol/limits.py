@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import signals
 from .wire.messages import JOIN
@@ -90,7 +90,10 @@ class Throttles:
     def __init__(self, rates: Rates) -> None:
         self._throttles = {name: Throttle(rate) for name, rate in rates.items()}
 
-    def of(self, event: str) -> list[Throttle]:
+    def of(self, event: Any) -> list[Throttle]:
+        """Those that an event is held to; one that is no string is like any other."""
+        if not isinstance(event, str):
+            event = "*"
         names = (event,) if event == JOIN else ("*", event)
         return [
             self._throttles[n] for n in dict.fromkeys(names) if n in self._throttles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 from django.db.models import Model
@@ -33,6 +33,23 @@ class Requirement(NamedTuple):
         if user is None or not user.is_authenticated or not user.is_active:
             return False
         return not self.permissions or bool(await user.ahas_perms(self.permissions))
+
+
+#: the key in the scope under which a Source is kept
+SOURCE = "phx_protocol.source"
+
+
+class Source(NamedTuple):
+    """How `user` came to be the one of a connection, and how it is found out who it is now.
+
+    `load` returns the user, anonymous when what named it has ended. `password` is a digest of
+    the session auth hash that let it in, `session` one of the session's key; None without one.
+    """
+
+    user: Any
+    load: Callable[[], Awaitable[Any]]
+    password: str | None = None
+    session: str | None = None
 
 
 async def reloaded(user: Any) -> Any:

@@ -16,12 +16,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import callbacks, signals
 from .channel import Channel, Reason
 from .events import Handler, parse_answer
-from .exceptions import EncodeError, InvalidPayload, JoinDenied, PhxError
+from .exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied, PhxError
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
@@ -29,6 +29,7 @@ from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
 from .wire.reasons import Refusal
+from .wire.serializers import SMALL, with_payload
 
 if TYPE_CHECKING:
     from .socket import Route, Socket
@@ -40,7 +41,8 @@ _handled: ContextVar[Broadcast | None] = ContextVar(
     "phx_protocol.handled", default=None
 )
 
-Mail = tuple[Callable[[Any], Awaitable[None]], Any]
+#: what handles it, the mail itself, and the bytes for which its client is held to account
+Mail = tuple[Callable[[Any], Awaitable[None]], Any, int]
 
 #: what became of a callback: the status it was answered with, or what it raised
 Outcome = str | BaseException | None
@@ -66,6 +68,15 @@ class Info:
     payload: Any
 
 
+class Parted(NamedTuple):
+    """A channel that has ended and was not told yet; `at_end` is called when it has been."""
+
+    channel: Channel
+    reason: Reason
+    exception: BaseException | None
+    at_end: tuple[Callable[[], None], ...]
+
+
 class ChannelServer:
     """The server of one topic on one socket; outlives the channels that are joined there."""
 
@@ -86,11 +97,12 @@ class ChannelServer:
         "_abandoned",
         "_message",
         "_asked",
-        "joining",
+        "_closings",
         "_further",
         "_at_end",
         "_handled",
         "_senders",
+        "_size",
         "__weakref__",
     )
 
@@ -105,7 +117,7 @@ class ChannelServer:
         # what replies and pushes carry
         self.channel_join_ref: Any = None
         # what the registry of subscribers reads when a broadcast is delivered
-        self.fastlane = socket.fastlane(route.channel_class)
+        self.fastlane = socket.fastlane(route.channel_class, False)
         self.write = socket.transport.write
         self._throttles = socket.throttles(route.channel_class)
         self._id: str | None = None
@@ -113,9 +125,9 @@ class ChannelServer:
         self._task: asyncio.Task[None] | None = None
         self._abandoned: asyncio.Task[None] | None = None
         self._message: Message | None = None  # the frame being handled
-        # the channel whose ``join`` runs, and what is done when it is decided
-        self._asked: Channel | None = None
-        self.joining: asyncio.Future[None] | None = None
+        self._size = 0  # bytes of the mail being handled
+        self._asked: Channel | None = None  # the channel whose ``join`` runs
+        self._closings = 0  # how often the topic was closed
         self._further: dict[str, Further] | None = None
         # what is called when the channel has ended
         self._at_end: dict[Any, Callable[[], None]] | None = None
@@ -124,8 +136,8 @@ class ChannelServer:
 
     # ------------------------------------------------------------------ mail
 
-    def deliver(self, message: Message) -> None:
-        """Take a frame of the client, unless it sends more than it may."""
+    def deliver(self, message: Message, size: int) -> None:
+        """Take a frame of the client, of `size` bytes, unless it sends more than it may."""
         if self._throttles and (wait := self._wait(message)):
             return self._refuse_for(wait, message)
         if (
@@ -135,38 +147,43 @@ class ChannelServer:
         ):
             self._abandon()
         self.socket.waiting += 1
+        self.socket.waiting_bytes += size
         self.socket.pubsub.traffic.add(self.topic)
-        self._put(self._handle_message, message)
+        self._put(self._handle_message, message, size)
 
     def _wait(self, message: Message) -> float:
         """Seconds that the client has to wait before it may send `message`; 0 for now."""
         if message.event == LEAVE:
             return 0.0
-        event = message.event if isinstance(message.event, str) else "*"
-        throttles = [t for rates in self._throttles for t in rates.of(event)]
-        return retry_after(throttles, time.monotonic())
+        return retry_after(self._throttles.of(message.event), time.monotonic())
 
     def _refuse_for(self, seconds: float, message: Message) -> None:
-        join_ref = message.join_ref if message.event == JOIN else self.channel_join_ref
-        self.socket.refuse(
-            message, Refusal.RATE_LIMITED, join_ref, retry_after=round(seconds, 3)
-        )
+        self.socket.refuse_for(seconds, message, self.channel_join_ref)
         if self.channel is None and self._task is None:
             self.socket.forget(self)
 
-    def put_reauthorize(self) -> None:
-        """Ask again whether the client may be here, behind what waits."""
-        self._put(self._handle_reauthorize, None)
-
-    def put_stop(self) -> None:
-        """End the channel as if it had stopped itself, behind what waits: its client stays away."""
-        self._put(self._handle_stop, self.channel)
-
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
-        self._put(self._handle_out, (self.channel, broadcast))
+        self._hold(self._handle_out, self.channel, broadcast)
+
+    def deliver_further(self, channel: Channel, broadcast: Broadcast) -> None:
+        """Take a broadcast of a further topic."""
+        self._hold(self._handle_info, channel, broadcast)
+
+    def _hold(
+        self, handle: Callable[[Any], Awaitable[None]], channel: Any, broadcast: Any
+    ) -> None:
+        """Have a broadcast wait for the channel; too much of that is more than a client may hold."""
+        size = len(memoryview(broadcast.payload))
+        self.socket.held_bytes += size
+        self._put(handle, (channel, broadcast), size)
+        if self.socket.holds_too_much:
+            self.interrupt()
+            if self.socket.holds_too_much:
+                self.socket.overflowed(self.topic)
 
     def send_info(self, channel: Channel, message: Any) -> None:
+        """Put a message of the application behind the other mail."""
         self._put(self._handle_info, (channel, message))
 
     @property
@@ -179,25 +196,45 @@ class ChannelServer:
         return f"<ChannelServer {self.topic!r}{event}>"
 
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
-        """The socket is gone: the channel ends behind the mail that it already has."""
+        """The socket is gone: the channel ends behind the mail that it already has.
+
+        A client that was sent away has no mail any more: what it sent before is not handled.
+        """
+        if reason is Reason.DISCONNECTED:
+            self._drop_mail()
         self._put(self._handle_close, (reason, exception))
 
-    def _put(self, handle: Callable[[Any], Awaitable[None]], mail: Any) -> None:
+    def _put(
+        self, handle: Callable[[Any], Awaitable[None]], mail: Any, size: int = 0
+    ) -> None:
         if self._mailbox is None:
             self._mailbox = deque()
-        self._mailbox.append((handle, mail))
+        self._mailbox.append((handle, mail, size))
+        self._start()
+
+    def _start(self) -> None:
         if self._task is None:
-            self._task = self.socket.create_task(self._run())
+            task = self.socket.create_task(self._run())
+            if not task.done():  # an eager one may be
+                self._task = task
 
     async def _run(self) -> None:
-        task = self._task
-        if self._abandoned is not None:
-            await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
-            self._abandoned = None
+        task = self._task = asyncio.current_task()
         try:
+            if self._abandoned is not None:
+                await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
+                self._abandoned = None
             while self._mailbox and self._task is task:
-                handle, mail = self._mailbox.popleft()
-                await handle(mail)
+                handle, mail, size = self._mailbox.popleft()
+                self._size = size
+                try:
+                    await handle(mail)
+                except DecodeError as error:
+                    self.socket.undecodable(error)
+                except Exception as error:  # what is behind it is handled all the same
+                    await self._failed(error)
+                finally:
+                    self._release(mail, size)
         finally:
             if self._task is task:
                 self._task = None
@@ -205,22 +242,40 @@ class ChannelServer:
                 if self.channel is None:
                     self.socket.forget(self)
 
+    async def _failed(self, error: Exception) -> None:
+        """The rules around a callback failed: a bug of ours, or of what they call."""
+        logger.error("%s: a message was not handled", self.topic, exc_info=error)
+        if self.channel is not None:
+            await self._crash(self.channel, error, quiet=True)
+
+    def _release(self, mail: Any, size: int) -> None:
+        if isinstance(mail, Message):
+            self.socket.waiting_bytes -= size
+        else:
+            self.socket.held_bytes -= size
+
     def _abandon(self) -> None:
         """A second join: what runs is cancelled, the events that wait are dropped.
 
         Phoenix kills the channel by an exit signal, even in the middle of an event.
         """
-        kept: deque[Mail] = deque()
-        for handle, mail in self._mailbox or ():
-            if isinstance(mail, Message):
-                if mail.event in (JOIN, LEAVE):
-                    kept.append((handle, mail))
-                else:
-                    self.socket.waiting -= 1
-        self._mailbox = kept
+        self._drop_mail()
         assert self._task is not None
         self._abandoned, self._task = self._task, None
         self._abandoned.cancel()
+
+    def _drop_mail(self) -> None:
+        """Drop the events, broadcasts and messages that wait: they are of a channel that is gone."""
+        kept: deque[Mail] = deque()
+        mine = (self._handle_message, self._handle_out, self._handle_info)
+        for handle, mail, size in self._mailbox or ():
+            is_event = isinstance(mail, Message)
+            if handle not in mine or is_event and mail.event in (JOIN, LEAVE):
+                kept.append((handle, mail, size))
+            else:
+                self.socket.waiting -= is_event
+                self._release(mail, size)
+        self._mailbox = kept
 
     @property
     def _shutdown_timeout(self) -> float:
@@ -238,13 +293,14 @@ class ChannelServer:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is None:
             return
-        closing = [m for m in self._mailbox or () if m[0] == self._handle_close]
+        ends = (self._handle_close, self._handle_parted)
+        ending = [mail for mail in self._mailbox or () if mail[0] in ends]
         self._mailbox = None
         abandoned, self._task = self._task, None
         abandoned.cancel()
         await asyncio.wait({abandoned}, timeout=1)
-        for handle, mail in closing:
-            self._put(handle, mail)
+        for mail in ending:
+            self._put(*mail)
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=timeout)
             if self._task is not None:
@@ -253,37 +309,110 @@ class ChannelServer:
                 )
                 self._task.cancel()
 
+    # ------------------------------------------------------------------ orders
+
+    def close_topic(self) -> None:
+        """End the channel at once, and refuse the join that is under way: the topic is closed."""
+        self._closings += 1
+        self.cut_off(Reason.SHUTDOWN)
+
+    async def ask_again(self) -> None:
+        """Ask again whether the client may be here; who may not is cut off at once.
+
+        Whatever the channel is busy with: ``authorize`` may run beside another callback. A join
+        that is under way asks again by itself.
+        """
+        channel = self.channel
+        if channel is None:
+            return
+        try:
+            allowed = await self._may_be_here(channel)
+        except Exception as error:
+            if self.channel is channel:
+                self.fail(error)
+        else:
+            if not allowed and self.channel is channel:
+                self._say_unauthorized()
+                self.cut_off(Reason.SHUTDOWN)
+
+    def fail(self, error: Exception) -> None:
+        """Nobody knows whether the client may be here: its channel crashes at once."""
+        channel = self.channel
+        if channel is not None:
+            self._say_crashed(channel, error, None)
+            self.cut_off(Reason.CRASH, error)
+
+    def cut_off(self, reason: Reason, exception: BaseException | None = None) -> None:
+        """End the channel at once, whatever it is busy with.
+
+        Nothing more goes out but ``phx_close`` (``phx_error`` for a crash), and what waits is
+        dropped; ``terminate`` is called when the callback that runs has ended.
+        """
+        channel, join_ref = self.channel, self.join_ref
+        if channel is None:
+            return
+        channel._is_cut_off = True
+        parted = self._part(channel, reason, exception)
+        self._drop_mail()
+        message = protocol.crashed if reason is Reason.CRASH else protocol.closed
+        self.socket.push(message(self.topic, join_ref))
+        assert self._mailbox is not None
+        self._mailbox.appendleft((self._handle_parted, parted, 0))
+        self._start()
+
     # --------------------------------------------------------------- the rules
 
     async def _handle_message(self, message: Message) -> None:
         self.socket.waiting -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
-        if action is Action.DELIVER:
-            await self._handle_in(message)
-        elif action is Action.JOIN or action is Action.REJOIN:
-            await self._join(message)
-        elif action is Action.LEAVE:
+        if action is Action.LEAVE:
             await self._leave(message)
-        else:
+        elif action not in (Action.DELIVER, Action.JOIN, Action.REJOIN):
             self.socket.answer(action, message)
+        elif self._size > SMALL:
+            await self._handle_large(message, self._size)
+        else:
+            await self._handle_decoded(message)
+
+    async def _handle_large(self, message: Message, size: int) -> None:
+        """One whose payload takes so much memory that not all can be decoded at once."""
+        budget = self.socket.budget
+        await budget.take(size)
+        try:
+            # while it waited the channel may have ended
+            action = protocol.classify(message, self.channel is not None, self.join_ref)
+            if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
+                await self._handle_decoded(message)
+            else:
+                self.socket.answer(action, message)
+        finally:
+            budget.give_back(size)
+
+    def _handle_decoded(self, message: Message) -> Awaitable[None]:
+        message = with_payload(message)
+        handle = self._join if message.event == JOIN else self._handle_in
+        return handle(message)
 
     async def _join(self, message: Message) -> None:
         """``phx_join``. A topic that is joined already: the new reply first, then phx_close."""
         duplicate, old_join_ref = self.channel is not None, self.join_ref
-        await self._end(Reason.DUPLICATE_JOIN)
-        if not duplicate and not await self.socket.has_room_for(self):
+        admission = self.socket.admission
+        if duplicate:
+            admission.rejoin()
+        elif not await admission.enter():
             return self.socket.refuse(
                 message, Refusal.TOO_MANY_CHANNELS, message.join_ref
             )
-        self._id = None
-        self.channel_join_ref = protocol.channel_join_ref(message)
-        channel = self.route.make(self, self.subtopic)
-        self.joining = asyncio.get_running_loop().create_future()
+        channel = None
         try:
+            await self._end(Reason.DUPLICATE_JOIN)
+            self._id = None
+            self.channel_join_ref = protocol.channel_join_ref(message)
+            channel = self.route.make(self, self.subtopic)
             status, permanent = await self._admit(channel, message)
         finally:
-            self.joining.set_result(None)
-            self.joining = None
+            if channel is None or channel._joined_at is None:
+                admission.decided(False)
         if duplicate:
             self.socket.push(protocol.closed(self.topic, old_join_ref))
         if permanent:
@@ -303,8 +432,9 @@ class ChannelServer:
     async def _admit(self, channel: Channel, message: Message) -> tuple[str, bool]:
         """Ask ``join``, subscribe if it says so, and reply: "ok", "error" or "crashed"."""
         started = time.perf_counter()
-        recovery = None
-        status, reply, permanent = await self._ask_join(channel, message)
+        asked = self._asked_at()
+        decision = await self._decide(channel, self._ask_join(channel, message))
+        status, reply, permanent = decision
         signals.channel_joined.emit(
             type(channel),
             channel=channel,
@@ -312,12 +442,23 @@ class ChannelServer:
             duration=time.perf_counter() - started,
             result=status,
         )
+        recovery = None
         if status == "ok":
             # a topic that is new to this process waits until the other processes know
             await self.socket.pubsub.ready(self.topic)
             recovery = await self._recover(channel, message)
+            while status == "ok" and asked != self._asked_at():
+                # a right was taken away meanwhile: it may have been this one
+                closings, asked = asked[0], self._asked_at()
+                again = self._ask_whether_still(channel, decision, closings)
+                status, reply, permanent = await self._decide(channel, again)
+                # ``join`` has returned: a channel that is refused now is terminated
+                status = "ok" if status == "ok" else "error"
+                recovery = await self._recover(channel, message)
+        if status == "ok":
             self.channel, self.join_ref = channel, message.join_ref
             channel._joined_at = time.monotonic()
+            self.socket.admission.decided(True)
             self.socket.pubsub.subscribe(self.topic, self)
             if recovery is not None:
                 reply = recovery.told(reply, self.id)
@@ -331,9 +472,13 @@ class ChannelServer:
             self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
             return "crashed", False
-        if recovery is not None:
+        if status == "ok" and recovery is not None:
             await self._replay(channel, recovery)
         return status, permanent
+
+    def _asked_at(self) -> tuple[int, int]:
+        """What an answer about a join holds for: until something of it changes."""
+        return self._closings, self.socket.generation
 
     async def _recover(self, channel: Channel, message: Message) -> Recovery | None:
         """What the client missed. Nothing comes live between this and the subscription."""
@@ -342,6 +487,7 @@ class ChannelServer:
             return None
         ordered, claim = self.socket.pubsub.ordered, Claim.of(message.payload)
         self._senders = claim.senders
+        self.fastlane = self.socket.fastlane(type(channel), claim.is_made)
         return await ordered.catch_up(self.topic, channel.history, claim)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
@@ -355,7 +501,7 @@ class ChannelServer:
             if broadcast.event in channel._intercepts:
                 await self._replay_out(channel, broadcast)
             else:
-                refs = self.channel_join_ref, broadcast.offset
+                refs = self.channel_join_ref, self._ref_of(broadcast)
                 event, payload = broadcast.event, broadcast.payload
                 self.socket.push(Message(*refs, self.topic, event, payload))
 
@@ -380,8 +526,7 @@ class ChannelServer:
         try:
             callbacks.look_for_stale_connections()
             if not await self._may_be_here(channel):
-                refusals[Refusal.UNAUTHORIZED] += 1
-                return "refused", {"reason": Refusal.UNAUTHORIZED}, False
+                return self._unauthorized()
             payload = channel._join.decode(message.payload)
             answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
@@ -389,6 +534,28 @@ class ChannelServer:
                     f'join must return "ok" or "error", alone or with a reply, not {answer!r}'
                 )
             return (*answer, False)
+        finally:
+            self._asked = None
+
+    async def _ask_whether_still(
+        self, channel: Channel, decision: tuple[str, Any, bool], closings: int
+    ) -> tuple[str, Any, bool]:
+        """`decision` once more, after an order that came while it was made."""
+        if closings != self._closings:
+            refusals[Refusal.TOPIC_CLOSED] += 1
+            return "error", {"reason": Refusal.TOPIC_CLOSED}, True
+        return decision if await self._may_be_here(channel) else self._unauthorized()
+
+    def _unauthorized(self) -> tuple[str, Any, bool]:
+        refusals[Refusal.UNAUTHORIZED] += 1
+        return "refused", {"reason": Refusal.UNAUTHORIZED}, False
+
+    async def _decide(
+        self, channel: Channel, answer: Awaitable[tuple[str, Any, bool]]
+    ) -> tuple[str, Any, bool]:
+        """The answer about a join, whatever it raises."""
+        try:
+            return await answer
         except InvalidPayload as invalid:
             refusals[Refusal.INVALID_PAYLOAD] += 1
             reason = {"reason": Refusal.INVALID_PAYLOAD, "errors": invalid.errors}
@@ -405,13 +572,10 @@ class ChannelServer:
             refusals[Refusal.JOIN_CRASHED] += 1
             self._tell_crashed(channel, error, JOIN)
             return "crashed", {"reason": Refusal.JOIN_CRASHED}, False
-        finally:
-            self._asked = None
 
     async def _may_be_here(self, channel: Channel) -> bool:
         """What the class asks of the user, and then what ``authorize`` says."""
-        if self.socket.is_stale:
-            await self.socket.reload_user()
+        await self.socket.user_is_current()
         requirement = channel._requirement
         if requirement and not await requirement.is_met_by(self.socket.user):
             return False
@@ -463,19 +627,18 @@ class ChannelServer:
             return "error"
         return await self._callback(channel, handler.call, payload)
 
-    async def _handle_reauthorize(self, _: None) -> None:
-        if self.channel is not None:
-            await self._callback(self.channel, _reauthorize)
-
     async def reauthorize(self, channel: Channel) -> bool:
         """Ask again, for the user as the database has it now; who may not ends its channel."""
-        self.socket.is_stale = True
+        await self.socket.reload_user()
         allowed = await self._may_be_here(channel)
         if not allowed:
-            refusals[Refusal.UNAUTHORIZED] += 1
-            logger.warning("%s: closed, its client may not be there", self.topic)
+            self._say_unauthorized()
             await channel.stop(Reason.SHUTDOWN)
         return allowed
+
+    def _say_unauthorized(self) -> None:
+        refusals[Refusal.UNAUTHORIZED] += 1
+        logger.warning("%s: closed, its client may not be there", self.topic)
 
     async def _handle_out(self, mail: tuple[Channel, Broadcast]) -> None:
         channel, broadcast = mail
@@ -501,7 +664,7 @@ class ChannelServer:
     def _write(self, broadcast: Broadcast) -> None:
         """To this client alone, as the fastlane would have sent it to all."""
         try:
-            frame = self.socket.serializer.fastlane(broadcast)
+            frame = self.fastlane.frame(broadcast)
         except EncodeError as error:
             event = broadcast.event
             logger.error("%s: %r cannot be sent: %s", self.topic, event, error)
@@ -511,12 +674,24 @@ class ChannelServer:
     def interrupt(self) -> None:
         """Something is missing in what the client got: it has to join again.
 
-        Nothing more comes live from now on, and the channel ends behind its mail.
+        Nothing more comes live from now on, and the channel ends behind its mail; broadcasts
+        that wait are dropped, its history has them. Nothing happens to one that has no history.
         """
         if self.route.channel_class.history is None:
             return
         self.socket.pubsub.unsubscribe(self.topic, self)
+        self._drop_broadcasts()
         self._put(self._handle_interrupt, self.channel)
+
+    def _drop_broadcasts(self) -> None:
+        kept: deque[Mail] = deque()
+        for entry in self._mailbox or ():
+            handle, mail, size = entry
+            if handle == self._handle_out:
+                self._release(mail, size)
+            else:
+                kept.append(entry)
+        self._mailbox = kept
 
     async def _handle_interrupt(self, channel: Channel | None) -> None:
         if channel is not None and channel is self.channel:
@@ -525,10 +700,6 @@ class ChannelServer:
             await self._end(Reason.SHUTDOWN)
             lost = protocol.crashed(self.topic, join_ref, Refusal.HISTORY_LOST)
             self.socket.push(lost)
-
-    async def _handle_stop(self, channel: Channel | None) -> None:
-        if channel is not None and channel is self.channel:
-            await self._stop(channel, Reason.SHUTDOWN)
 
     async def _handle_info(self, mail: tuple[Channel, Any]) -> None:
         channel, message = mail
@@ -550,7 +721,9 @@ class ChannelServer:
         try:
             callbacks.look_for_stale_connections()
             answer = await call(channel, *args)
-            if self._task is task and answer is not None and message is not None:
+            if answer is None or message is None:
+                pass
+            elif self._task is task and self.channel is channel:
                 outcome, payload = parse_answer(answer) or ("ok", {})
                 self.socket.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
@@ -578,8 +751,17 @@ class ChannelServer:
         """A callback raised: terminate, then ``phx_error``; everybody else is unharmed."""
         if self.channel is not channel:
             return
-        refusals[Refusal.CHANNEL_CRASH] += 1
         event = self._message.event if self._message else None
+        self._say_crashed(channel, error, event, quiet)
+        join_ref = self.join_ref
+        await self._end(Reason.CRASH, error)
+        self.socket.push(protocol.crashed(self.topic, join_ref))
+        callbacks.close_stale_connections()  # the crash may have come from a dead one
+
+    def _say_crashed(
+        self, channel: Channel, error: BaseException, event: Any, quiet: bool = False
+    ) -> None:
+        refusals[Refusal.CHANNEL_CRASH] += 1
         if quiet:
             logger.error("%s: %s", self.topic, error)
         else:
@@ -592,28 +774,36 @@ class ChannelServer:
                 extra={"cause": type(channel)},
             )
         self._tell_crashed(channel, error, event)
-        join_ref = self.join_ref
-        await self._end(Reason.CRASH, error)
-        self.socket.push(protocol.crashed(self.topic, join_ref))
-        callbacks.close_stale_connections()  # the crash may have come from a dead one
 
     async def _end(
         self, reason: Reason, exception: BaseException | None = None
     ) -> None:
         """The channel, if one is joined, is no more: unsubscribed first, then told."""
         channel = self.channel
-        if channel is None:
-            return
+        if channel is not None:
+            await self._handle_parted(self._part(channel, reason, exception))
+
+    def _part(
+        self, channel: Channel, reason: Reason, exception: BaseException | None
+    ) -> Parted:
+        """Nothing comes for `channel` from here on, and it is not the channel of the topic."""
         self.channel = None
+        if reason is not Reason.DUPLICATE_JOIN:  # which has its place
+            self.socket.admission.left()
         self.socket.pubsub.unsubscribe(self.topic, self)
         for topic in list(self._further or ()):
             self.unsubscribe(channel, topic)
         at_end, self._at_end = self._at_end, None
+        return Parted(channel, reason, exception, tuple((at_end or {}).values()))
+
+    async def _handle_parted(self, parted: Parted) -> None:
+        """Tell a channel that it has ended, and everybody who wants to know."""
+        channel, reason, exception, at_end = parted
         channel.exception = exception
         try:
             await self._terminate(channel, reason)
         finally:
-            for end in (at_end or {}).values():
+            for end in at_end:
                 end()
             self._tell_left(channel, reason, exception)
 
@@ -629,12 +819,18 @@ class ChannelServer:
 
     def push(self, channel: Channel, event: str, payload: Any) -> None:
         self.must_have_joined(channel, "push")
+        if channel._is_cut_off:
+            return
         # what handle_out makes of a kept broadcast has its offset, whatever it is called
         handled = _handled.get()
-        ref = handled.offset if handled and handled is self._handled else None
+        ref = self._ref_of(handled) if handled and handled is self._handled else None
         self.socket.push(
             Message(self.channel_join_ref, ref, self.topic, event, payload)
         )
+
+    def _ref_of(self, broadcast: Broadcast) -> str | None:
+        """The offset of a kept broadcast, for a client that said that it knows what it is."""
+        return broadcast.offset if self.fastlane.offsets else None
 
     async def broadcast(
         self, channel: Channel, event: str, payload: Any, from_self: bool = False
@@ -728,17 +924,13 @@ class ChannelServer:
             channel=channel,
             reason=reason,
             exception=exception,
-            duration=time.monotonic() - channel._joined_at,
+            duration=time.monotonic() - (channel._joined_at or 0.0),
         )
 
     def _tell_crashed(self, channel: Channel, error: BaseException, event: Any) -> None:
         signals.channel_crashed.emit(
             type(channel), channel=channel, exception=error, event=event
         )
-
-
-async def _reauthorize(channel: Channel) -> None:
-    await channel.reauthorize()
 
 
 class Further:
@@ -753,7 +945,7 @@ class Further:
         self.channel = channel
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
-        self.server.send_info(self.channel, broadcast)
+        self.server.deliver_further(self.channel, broadcast)
 
 
 def decode_payload(broadcast: Broadcast) -> Any:

@@ -10,31 +10,48 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+import msgspec
 from django.utils.module_loading import import_string
 
 from . import signals
+from .admission import Admission
+from .budget import Budget
 from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
+from .exceptions import DecodeError
 from .filters import filter_parameters
 from .history import History
-from .limits import Rates, Throttles, parse_rates, refusals
+from .limits import Rates, Throttles, parse_rates, refusals, retry_after
 from .logs import get_logger
-from .permissions import reloaded
+from .permissions import SOURCE, reloaded
 from .server import ChannelServer
 from .wire import protocol
 from .wire.json import encode
-from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
+from .wire.messages import (
+    HEARTBEAT,
+    HEARTBEAT_TOPIC,
+    JOIN,
+    LEAVE,
+    Broadcast,
+    Frame,
+    Message,
+    Reply,
+)
 from .wire.protocol import Action
 from .wire.reasons import CloseCode, Refusal
-from .wire.serializers import DEFAULT_SERIALIZERS, Serializer
+from .wire.serializers import DEFAULT_SERIALIZERS, SMALL, Serializer, head_decoder
 from .wire.topics import TopicPatterns
 
 if TYPE_CHECKING:
     from .pubsub import PubSub
 
 logger = get_logger("phx_protocol.socket")
+
+#: bytes of payloads of one client that are decoded at once: as objects they take up to thirty
+#: times as much
+DECODED_BYTES = 1024 * 1024
 
 
 class Transport(Protocol):
@@ -62,12 +79,20 @@ class Transport(Protocol):
 class Fastlane(NamedTuple):
     """How a broadcast becomes a frame, and for which events it does not.
 
-    Subscribers with equal ones get the very same frame, made once.
+    Subscribers with equal ones get the very same frame, made once. Without `offsets` its ref is
+    null: some clients take a broadcast that has one for a reply.
     """
 
     serializer: Serializer
     prepare: Callable[[Frame], Any]
     intercepts: frozenset[str]
+    offsets: bool = True
+
+    def frame(self, broadcast: Broadcast) -> Frame:
+        """`broadcast` as these subscribers get it. Raises EncodeError."""
+        if broadcast.offset is not None and not self.offsets:
+            broadcast = msgspec.structs.replace(broadcast, offset=None)
+        return self.serializer.fastlane(broadcast)
 
 
 class Route(NamedTuple):
@@ -170,12 +195,22 @@ class Socket:
             self.options.max_ref_length,
         )
         self.waiting = 0  # frames that the channels have not taken yet
+        self.waiting_bytes = 0  # of these, and of those being handled
+        self.held_bytes = 0  # of broadcasts that the channels have not taken yet
+        self.admission = Admission(self.options.max_channels)
         self._servers: dict[str, ChannelServer] = {}
+        rates = _rates(self.options)
+        self._rates = Throttles(rates) if rates else None  # over all channels
         self._throttles: dict[type[Channel], Throttles] = {}
         self._id: SocketId | None = None
         self._is_terminated = False
-        # whether the user is to be loaded anew before the next channel is joined
-        self.is_stale = False
+        # how often a right of the user may have changed, and up to which of these times the user
+        # has been loaded
+        self.generation = 0
+        self._loaded = 0
+        self._loading: asyncio.Task[None] | None = None
+        # what was ordered while ``connect`` still ran
+        self._missed: set[str] | None = None
         self.requested_at = time.perf_counter()
 
     def open(
@@ -183,6 +218,7 @@ class Socket:
     ) -> None:
         """The connection is accepted: from here on frames may come."""
         self.serializer = serializer
+        self._decode = head_decoder(serializer)
         self.transport = transport
         self.pubsub = pubsub
         self.opened_at = time.time()
@@ -209,7 +245,7 @@ class Socket:
 
         Raises DecodeError for what is no frame of this version.
         """
-        message = self.serializer.decode(frame)
+        message = self._decode(frame)
         topic = message.topic
         # what is short as a whole has no long parts
         if len(frame) > self._short and (excess := self._excess(message)):
@@ -218,13 +254,17 @@ class Socket:
             # past everything that waits: phoenix.js reconnects when it is not answered
             return self.answer(Action.HEARTBEAT, message)
         server = self._servers.get(topic) if isinstance(topic, str) else None
+        if self._rates is not None and message.event != LEAVE:
+            throttles = self._rates.of(message.event)
+            if wait := retry_after(throttles, time.monotonic()):
+                return self.refuse_for(wait, message, server and server.channel_join_ref)
         if server is None:
             action = protocol.classify(message, False, None)
             if action is not Action.JOIN:
                 return self.answer(action, message)
             server = self._serve(message)
         if server is not None:
-            server.deliver(message)
+            server.deliver(message, _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
         """Answer what needs no channel; silence for what is stale."""
@@ -248,6 +288,38 @@ class Socket:
         )
         refusals[reason] += 1
         self.push(protocol.refusal(message, reason, join_ref, **details))
+
+    def refuse_for(self, seconds: float, message: Message, join_ref: Any) -> None:
+        """Refuse what comes more often than a rate allows; `join_ref` is that of its channel."""
+        if message.event == JOIN:
+            join_ref = message.join_ref
+        wait = round(seconds, 3)
+        self.refuse(message, Refusal.RATE_LIMITED, join_ref, retry_after=wait)
+
+    def undecodable(self, error: DecodeError) -> None:
+        """A frame turned out to be none when its payload was decoded: that ends the connection."""
+        logger.warning("closing a connection with 1011: %.300s", error)
+        self.transport.close(CloseCode.CRASH, Reason.CRASH)
+
+    @functools.cached_property
+    def budget(self) -> Budget:
+        """How much of what the client sent is decoded at once; made for the first large frame."""
+        return Budget(DECODED_BYTES)
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether more broadcasts wait for the channels than may wait for one client at once."""
+        return self.held_bytes > self.options.outbound["hard_bytes"]
+
+    def overflowed(self, topic: str) -> None:
+        """The channel of `topic` does not take its broadcasts: that ends the connection."""
+        logger.warning(
+            "closing a connection with 1013: the channel of %.100r does not take its broadcasts, "
+            "%d bytes wait",
+            topic,
+            self.held_bytes,
+        )
+        self.transport.close(CloseCode.OVERLOADED, Reason.CLOSED)
 
     def _excess(self, message: Message) -> Refusal | None:
         """What of `message` is longer than it may be."""
@@ -282,22 +354,6 @@ class Socket:
         await self.pubsub.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
-    async def has_room_for(self, server: ChannelServer) -> bool:
-        """Whether `server` may join a channel too. Joins that came before it decide first."""
-        if len(self._servers) <= self.options.max_channels:
-            return True
-        while True:
-            servers = list(self._servers.values())
-            undecided = [
-                s.joining for s in servers[: servers.index(server)] if s.joining
-            ]
-            joined = sum(s.channel is not None for s in servers)
-            if joined + len(undecided) < self.options.max_channels:
-                return True
-            if not undecided:
-                return False
-            await asyncio.wait(undecided, return_when=asyncio.FIRST_COMPLETED)
-
     def forget(self, server: ChannelServer) -> None:
         """`server` has neither channel nor mail."""
         if self._servers.get(server.topic) is server:
@@ -307,23 +363,16 @@ class Socket:
         """Encode and send. Raises EncodeError."""
         self.transport.write(self.transport.prepare(self.serializer.encode(message)))
 
-    def fastlane(self, channel_class: type[Channel]) -> Fastlane:
-        return Fastlane(
-            self.serializer, self.transport.prepare, channel_class._held_events
-        )
+    def fastlane(self, channel_class: type[Channel], offsets: bool) -> Fastlane:
+        prepare, held = self.transport.prepare, channel_class._held_events
+        return Fastlane(self.serializer, prepare, held, offsets)
 
-    def throttles(self, channel_class: type[Channel]) -> tuple[Throttles, ...]:
-        """The rates that this client's messages for `channel_class` are held to."""
-        shared, own = _rates(self.options), channel_class._rates
-        if not shared and not own:
-            return ()
-        # those of the setting are kept under what all channels have in common
-        kept = ((Channel, shared), (channel_class, own))
-        return tuple(
-            self._throttles.setdefault(key, Throttles(rates))
-            for key, rates in kept
-            if rates
-        )
+    def throttles(self, channel_class: type[Channel]) -> Throttles | None:
+        """The rates of `channel_class` for this client, over all its channels of that class."""
+        rates = channel_class._rates
+        if not rates:
+            return None
+        return self._throttles.setdefault(channel_class, Throttles(rates))
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # in the socket's own context: a broadcaster's must not leak into its receivers
@@ -345,6 +394,8 @@ class Socket:
         await self.pubsub.ready(name)
         if self._is_terminated:
             return  # it was closed meanwhile
+        if self._missed and name in self._missed:
+            return self.cut_off()
         self._id = SocketId(self, name)
         self.pubsub.subscribe(name, self._id)
 
@@ -376,22 +427,76 @@ class Socket:
                 duration=time.time() - self.opened_at,
             )
 
+    # ------------------------------------------------------------------ orders
+
+    def await_orders(self) -> None:
+        """Note what is ordered from here on, while ``connect`` may still let the client in."""
+        self._missed = set()
+
+    def order_missed(self, name: str) -> None:
+        """An order to disconnect those called `name` came before it is known who this is."""
+        if self._missed is not None:
+            self._missed.add(name)
+
+    def cut_off(self) -> None:
+        """Close the connection because somebody said so; what waits of its client is dropped."""
+        for server in list(self._servers.values()):
+            server.close(Reason.DISCONNECTED)
+        self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+
     async def reload_user(self) -> None:
-        """Have the user as the database has it now."""
-        self.is_stale = False
+        """Have the user as the database has it now, or later; raises what the database raises."""
+        self.generation += 1
+        await self.user_is_current()
+
+    async def user_is_current(self) -> None:
+        """Wait until the user is as it was when a right of it changed last, or later.
+
+        One reading at a time serves all who wait; one that began before the change does not count.
+        """
+        wanted = self.generation
+        while self._loaded < wanted:
+            if self._loading is None:
+                self._loading = self.create_task(self._load_user())
+            await asyncio.shield(self._loading)
+
+    async def _load_user(self) -> None:
+        generation = self.generation
         try:
             if self.user is not None:
-                self.scope["user"] = await reloaded(self.user)
-        except BaseException:
-            self.is_stale = True
-            raise
+                self.scope["user"] = await self._current_user()
+            self._loaded = generation
+        finally:
+            self._loading = None
 
-    def reauthorize(self, topic: str | None = None) -> None:
+    async def _current_user(self) -> Any:
+        """Who it is now, as what named the user says (a session, a token), or as the database has it."""
+        source = self.scope.get(SOURCE)
+        if source is not None and source.user is self.user:
+            user = await source.load()
+            self.scope[SOURCE] = source._replace(user=user)
+            return user
+        return await reloaded(self.user)
+
+    async def reauthorize(self, topic: str | None = None) -> None:
         """Have the channels (of `topic`) ask again whether the client may be there."""
-        self.is_stale = True
-        for server in list(self._servers.values()):
-            if topic is None or server.topic == topic:
-                server.put_reauthorize()
+        servers = [
+            server
+            for server in self._servers.values()
+            if topic is None or server.topic == topic
+        ]
+        try:
+            await self.reload_user()
+        except Exception as error:
+            for server in servers:
+                server.fail(error)
+        else:
+            await asyncio.gather(*(server.ask_again() for server in servers))
+
+    def close_topic(self, topic: str) -> None:
+        """End the channel of `topic`, if it is joined or is being joined."""
+        if topic in self._servers:
+            self._servers[topic].close_topic()
 
     def describe(self) -> dict[str, Any]:
         """What an operator is told of this connection; plain JSON."""
@@ -442,11 +547,18 @@ class SocketId:
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         if broadcast.event == "disconnect":
-            self.socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+            self.socket.cut_off()
 
 
 # the tasks that refuse joins later, which nobody else holds
 _refusing: set[asyncio.Task[None]] = set()
+
+
+def _bytes(frame: Frame) -> int:
+    """How large `frame` is: where it matters in bytes, else at least in characters."""
+    if isinstance(frame, bytes) or len(frame) < SMALL or frame.isascii():
+        return len(frame)
+    return len(frame.encode())
 
 
 def _length(value: Any) -> int:

@@ -21,6 +21,9 @@ class Fastlane(Protocol):
     def prepare(self) -> Callable[[Any], Any]: ...
     @property
     def intercepts(self) -> frozenset[str]: ...
+    @property
+    def offsets(self) -> bool: ...
+    def frame(self, broadcast: Broadcast) -> Any: ...
 
 
 class Subscriber(Protocol):
@@ -131,10 +134,11 @@ class Registry:
             if lane is None or broadcast.event in lane.intercepts:
                 pairs.append((None, members))
                 continue
-            key = (lane.serializer, lane.prepare)
+            offsets = broadcast.offset is not None and lane.offsets
+            key = (lane.serializer, lane.prepare, offsets)
             if key not in made:
                 try:
-                    made[key] = lane.prepare(lane.serializer.fastlane(broadcast))
+                    made[key] = lane.prepare(lane.frame(broadcast))
                 except EncodeError as error:
                     if strict:
                         raise

@@ -24,8 +24,13 @@ def refused(socket: Socket, frame: Frame) -> CloseCode | None:
     if 4 * len(frame) > limit and (size := _size(frame)) > limit:
         logger.warning("closing a connection with 1009: a frame of %d bytes", size)
         return CloseCode.TOO_LARGE
-    if socket.waiting >= socket.options.inbound:
-        logger.warning("closing a connection with 1013: %d frames wait", socket.waiting)
+    waiting, size = socket.waiting, socket.waiting_bytes
+    if waiting >= socket.options.inbound or size >= socket.options.inbound_bytes:
+        logger.warning(
+            "closing a connection with 1013: %d frames wait, %d bytes wait or are handled",
+            waiting,
+            size,
+        )
         return CloseCode.OVERLOADED
     return None
 

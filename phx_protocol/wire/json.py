@@ -92,7 +92,7 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def decode(text: str | bytes) -> Any:
+def decode(text: str | bytes | msgspec.Raw) -> Any:
     """The value that `text` spells. Raises DecodeError."""
     try:
         return msgspec.json.decode(text)

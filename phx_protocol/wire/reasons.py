@@ -19,6 +19,7 @@ class Refusal(StrEnum):
     UNAUTHORIZED = "unauthorized"
     # ours
     UNHANDLED_EVENT = "unhandled event"
+    TOPIC_CLOSED = "topic closed"
     HISTORY_LOST = "history lost"
     INVALID_PAYLOAD = "invalid payload"
     RATE_LIMITED = "rate limited"

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
-from .json import DECODE_ERRORS, encode
+from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
+
+#: characters of a text frame up to which it does not matter how they are kept
+SMALL = 4096
 
 
 class Serializer(Protocol):
-    """One version of the wire. Stateless: an instance serves every socket of a process."""
+    """One version of the wire. Stateless: an instance serves every socket of a process.
+
+    One may have ``decode_head`` as well, which is ``decode`` that leaves a JSON payload as it
+    came, a ``msgspec.Raw``: what goes nowhere, or waits, is then never decoded as a whole.
+    """
 
     def decode(self, frame: Frame) -> Message:
         """The message in `frame`. Raises DecodeError, and nothing else, on whatever came."""
@@ -25,6 +32,31 @@ class Serializer(Protocol):
 
     def fastlane(self, broadcast: Broadcast) -> Frame:
         """`broadcast` as the one frame that all its receivers get. Raises EncodeError."""
+
+
+def with_payload(message: Message) -> Message:
+    """`message` with its payload decoded, if it is not yet. Raises DecodeError."""
+    payload = message.payload
+    if not isinstance(payload, msgspec.Raw):
+        return message
+    refs = message.join_ref, message.ref
+    return Message(*refs, message.topic, message.event, decode(payload))
+
+
+def head_decoder(serializer: Serializer) -> Callable[[Frame], Message]:
+    """``decode_head`` of `serializer`, or ``decode`` when its class has a newer one of its own."""
+    for cls in type(serializer).__mro__:
+        if "decode_head" in vars(cls):
+            return serializer.decode_head  # type: ignore[attr-defined, no-any-return]
+        if "decode" in vars(cls):
+            break
+    return serializer.decode
+
+
+def _slim(frame: str) -> str | bytes:
+    """`frame` as what takes the least memory while its payload waits: a character takes up to
+    four bytes in a string that has a single one beyond ASCII."""
+    return frame if len(frame) < SMALL or frame.isascii() else frame.encode()
 
 
 def encode_map(payload: Any, event: Any) -> msgspec.Raw:
@@ -42,12 +74,19 @@ def encode_map(payload: Any, event: Any) -> msgspec.Raw:
 class V2JSONSerializer:
     """``[join_ref, ref, topic, event, payload]``, and four binary forms."""
 
-    _decode = msgspec.json.Decoder(Message).decode
+    class _Head(Message, frozen=True, array_like=True, gc=False):
+        payload: msgspec.Raw
+
+    _decode = msgspec.json.Decoder(_Head).decode
 
     def decode(self, frame: Frame) -> Message:
+        return with_payload(self.decode_head(frame))
+
+    def decode_head(self, frame: Frame) -> Message:
+        """The message in `frame`, a JSON payload as it came. Raises DecodeError."""
         try:
             if isinstance(frame, str):
-                return self._decode(frame)
+                return self._decode(_slim(frame))
             return self._decode_binary(frame)
         except DECODE_ERRORS as error:
             raise DecodeError(f"no V2 frame: {error}") from error
@@ -95,15 +134,20 @@ class V1JSONSerializer:
     class _Frame(msgspec.Struct, gc=False):
         topic: Any
         event: Any
-        payload: Any
+        payload: msgspec.Raw
         ref: Any
         join_ref: Any = None
 
     _decode = msgspec.json.Decoder(_Frame).decode
 
     def decode(self, frame: Frame) -> Message:
+        return with_payload(self.decode_head(frame))
+
+    def decode_head(self, frame: Frame) -> Message:
+        """The message in `frame`, its payload as it came. Raises DecodeError."""
         try:
-            v1 = self._decode(frame)  # JSON in a binary frame is read as well
+            # JSON in a binary frame is read as well
+            v1 = self._decode(_slim(frame) if isinstance(frame, str) else frame)
         except DECODE_ERRORS as error:
             raise DecodeError(f"no V1 frame: {error}") from error
         return Message(v1.join_ref, v1.ref, v1.topic, v1.event, v1.payload)
