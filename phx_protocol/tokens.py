@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.db import database_sync_to_async
@@ -25,6 +24,7 @@ from django.http.cookie import parse_cookie
 
 from .exceptions import ConnectionRefused
 from .logs import get_logger
+from .sessions import session_store
 from .socket import Socket
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ async def user_of(
 async def _is_signed_in(digest: str, session_key: str) -> bool:
     if digest != _digest(session_key):
         return False
-    store = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    return await store.aget("_auth_user_id") is not None
+    return await session_store(session_key).aget("_auth_user_id") is not None
 
 
 def _load(key: str, digest: str) -> AbstractBaseUser:

@@ -26,6 +26,7 @@ ORDER = [
     "state",
     "history",
     "permissions",
+    "sessions",
     "callbacks",
     "connect_info",
     "events",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
-from channels.auth import UserLazyObject, get_user
+from channels.auth import UserLazyObject
 from django.apps import apps
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +18,7 @@ from django.http.cookie import parse_cookie
 from django.middleware.csrf import CsrfViewMiddleware
 
 from ..exceptions import ConnectionRefused
+from ..sessions import read_user, session_store
 
 BEARER = "base64url.bearer.phx."
 
@@ -60,14 +60,14 @@ async def authenticate(
     key = cookies.get(settings.SESSION_COOKIE_NAME)
     if not key:
         return
-    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    session = session_store(key)
     if (
         origin_checked
         or headers.get("sec-fetch-site") == "same-origin"
         or _csrf_token_is_valid(params.get("_csrf_token"), cookies, session)
     ):
         scope["session"] = session
-        scope["user"] = await get_user(cast(Any, scope))
+        scope["user"] = await read_user(session)
 
 
 def _csrf_token_is_valid(token: Any, cookies: dict[str, str], session: Any) -> bool:

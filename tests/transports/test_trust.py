@@ -9,10 +9,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.middleware.csrf import (  # what Django puts into the cookie
     _get_new_csrf_string,
 )
-from django.test import Client
+from django.test import Client, override_settings
 
 from phx_protocol import Channel, ConnectionRefused, Socket
 from phx_protocol.testing import connect
@@ -107,6 +108,20 @@ async def test_a_csrf_token_makes_the_session_count_and_a_wrong_one_does_not(
     wrong = _get_new_csrf_string()
     assert await who(UncheckedSocket, {"_csrf_token": wrong}, headers) == ""
     assert await who(UncheckedSocket, {"_csrf_token": "short"}, headers) == ""
+
+
+async def test_a_new_secret_key_signs_nobody_out_as_long_as_the_old_one_is_a_fallback(
+    who: Who, cookie: str
+) -> None:
+    headers = {"cookie": cookie, "origin": "http://testserver"}
+    old = settings.SECRET_KEY
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["older", old]):
+        assert await who(WhoSocket, {}, headers) == "ada"
+        assert await who(WhoSocket, {}, headers) == "ada"
+    with override_settings(SECRET_KEY="new"):
+        assert await who(WhoSocket, {}, headers) == ""
+    # it is for a page to end a session, which can take the cookie back
+    assert await Session.objects.acount() == 1
 
 
 async def test_another_origin_is_refused(who: Who, cookie: str) -> None:

@@ -1,0 +1,72 @@
+"""Whose session it is, as Django says it on a page, without ever ending or changing one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+    load_backend,
+)
+from django.core.exceptions import ValidationError
+from django.utils.crypto import constant_time_compare
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+
+def session_store(session_key: str | None = None) -> SessionBase:
+    """The session of SESSION_ENGINE with that key, not loaded yet; without a key, an empty one."""
+    store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(
+        session_key
+    )
+    return store
+
+
+async def session_user(session: SessionBase | None) -> Any:
+    """The user whom `session` names by now, as its store has it; else an AnonymousUser.
+
+    Anonymous is also whoever's session was deleted, has expired or belongs to another password,
+    and a user who may no longer log in. A session from before SECRET_KEY was rotated counts as
+    long as SECRET_KEY_FALLBACKS does. Mirrors ``django.contrib.auth.get_user``, but a socket can
+    send no cookie: it leaves it to the next page to renew the session, or to end it.
+    """
+    if session is None or session.session_key is None:
+        session = session_store()
+    # what the object holds was read at some time before. Not type(session): it may be lazy
+    return await read_user(session.__class__(session.session_key))
+
+
+async def read_user(session: SessionBase) -> Any:
+    """As ``session_user``, but of what `session` holds; one that was not read yet is read."""
+    from django.contrib.auth.models import AnonymousUser
+
+    return await database_sync_to_async(_user)(session) or AnonymousUser()
+
+
+def _user(session: SessionBase) -> Any:
+    try:
+        key = get_user_model()._meta.pk.to_python(session[SESSION_KEY])
+        path = session[BACKEND_SESSION_KEY]
+    except (KeyError, ValidationError):
+        return None
+    if path not in settings.AUTHENTICATION_BACKENDS:
+        return None
+    user: Any = load_backend(path).get_user(key)
+    if not hasattr(user, "get_session_auth_hash"):
+        return user
+    proof = session.get(HASH_SESSION_KEY) or ""
+    return user if any(constant_time_compare(proof, h) for h in _hashes(user)) else None
+
+
+def _hashes(user: Any) -> Iterator[str]:
+    """What proves a session of `user`: under SECRET_KEY, and under those it rotated out."""
+    yield user.get_session_auth_hash()
+    yield from getattr(user, "get_session_auth_fallback_hash", tuple)()
