@@ -19,7 +19,9 @@ class Admission:
         self.limit = limit
         self._joined = 0
         self._asked = 0  # joins that have a place and are not decided
-        self._waiting: deque[asyncio.Future[bool]] | None = None  # an empty one is 0.7 KiB
+        self._waiting: deque[asyncio.Future[bool]] | None = (
+            None  # an empty one is 0.7 KiB
+        )
 
     async def enter(self) -> bool:
         """Take a place, which ``decided`` gives back or keeps; False when there is none left."""

@@ -85,9 +85,7 @@ class Options:
 
 
 #: what no Socket class has a say in
-OF_THE_PROJECT = frozenset(
-    {"sockets", "state", "drainer", "close_on_password_change"}
-)
+OF_THE_PROJECT = frozenset({"sockets", "state", "drainer", "close_on_password_change"})
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session

@@ -54,7 +54,7 @@ class Claim(NamedTuple):
 
     position: Position | None
     senders: frozenset[str]
-    is_made: bool = True
+    is_made: bool = False
 
     @classmethod
     def of(cls, payload: Any) -> Claim:
@@ -65,11 +65,11 @@ class Claim(NamedTuple):
         """
         history = payload.get("history") if isinstance(payload, dict) else None
         if not isinstance(history, dict):
-            return cls(None, frozenset(), False)
+            return cls(None, frozenset())
         senders = history.get("senders")
         names = senders[-SENDERS:] if isinstance(senders, list) else ()
         known = frozenset(n for n in names if isinstance(n, str) and len(n) <= 64)
-        return cls(Position.parse(history.get("offset")), known)
+        return cls(Position.parse(history.get("offset")), known, True)
 
 
 class Recovery(NamedTuple):

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
+from .conf import options
 from .exceptions import BroadcastError
 from .logs import get_logger
 from .pubsub import adisconnect_user, disconnect_user
+from .pubsub.api import (
+    apassword_changed,
+    asession_ended,
+    password_changed,
+    session_ended,
+)
 from .pubsub.node import serving_nodes
+from .sessions import digest, password_digests
 
 #: seconds that a development server that reloads waits for its sockets
 RELOAD_PATIENCE = 1.0
@@ -29,15 +38,42 @@ def close_sockets_of(
     """``user_logged_out``: the user's sockets close, on every process. Never fails a logout."""
     if user is None or user.pk is None:
         return
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_on_a_loop():
         _forget_session(request)
-        transaction.on_commit(functools.partial(_disconnect, user), robust=True)
-    else:  # where nothing may wait
-        task = loop.create_task(_close_sockets_of(user))
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+    _order_on_commit(user, disconnect_user, adisconnect_user, user)
+
+
+def close_sockets_of_session(
+    sender: Any, user: Any, request: Any = None, **kwargs: Any
+) -> None:
+    """``user_logged_in``: what another user had opened with this browser's session closes."""
+    cookies = getattr(request, "COOKIES", {})
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    if not key or key == getattr(request.session, "session_key", None):
+        return
+    ended = digest(key), str(user.pk)
+    _order_on_commit(user, session_ended, asession_ended, *ended)
+
+
+def close_sockets_of_password(
+    sender: Any,
+    instance: Any,
+    created: bool,
+    update_fields: frozenset[str] | None = None,
+    using: str | None = None,
+    raw: bool = False,
+    **kwargs: Any,
+) -> None:
+    """``post_save`` of the user model: sockets that another password let in close."""
+    if created or raw or not options().close_on_password_change:
+        return
+    # a login saves just that
+    if update_fields is not None and update_fields <= {"last_login"}:
+        return
+    changed = str(instance.pk), password_digests(instance)
+    _order_on_commit(
+        instance, password_changed, apassword_changed, *changed, using=using
+    )
 
 
 def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
@@ -59,16 +95,42 @@ def _forget_session(request: Any) -> None:
         session.delete(session.session_key)
 
 
-def _disconnect(user: Any) -> None:
+def _is_on_a_loop() -> bool:
     try:
-        disconnect_user(user)
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _order_on_commit(
+    user: Any,
+    order: Callable[..., None],
+    aorder: Callable[..., Coroutine[Any, Any, None]],
+    *args: Any,
+    using: str | None = None,
+) -> None:
+    """Give an order that concerns `user` once the transaction is committed, and wait until it is
+    done; on an event loop, where nothing may wait, at once and in a task."""
+    if _is_on_a_loop():
+        task = asyncio.get_running_loop().create_task(_give(user, aorder(*args)))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+    else:
+        give = functools.partial(_give_and_wait, user, order, *args)
+        transaction.on_commit(give, using=using, robust=True)
+
+
+def _give_and_wait(user: Any, order: Callable[..., None], *args: Any) -> None:
+    try:
+        order(*args)
     except (BroadcastError, RuntimeError) as error:
         _say(user, error)
 
 
-async def _close_sockets_of(user: Any) -> None:
+async def _give(user: Any, order: Coroutine[Any, Any, None]) -> None:
     try:
-        await adisconnect_user(user)
+        await order
     except BroadcastError as error:
         _say(user, error)
 

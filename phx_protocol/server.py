@@ -138,7 +138,7 @@ class ChannelServer:
 
     def deliver(self, message: Message, size: int) -> None:
         """Take a frame of the client, of `size` bytes, unless it sends more than it may."""
-        if self._throttles and (wait := self._wait(message)):
+        if wait := self._wait(message):
             return self._refuse_for(wait, message)
         if (
             message.event == JOIN
@@ -153,7 +153,7 @@ class ChannelServer:
 
     def _wait(self, message: Message) -> float:
         """Seconds that the client has to wait before it may send `message`; 0 for now."""
-        if message.event == LEAVE:
+        if self._throttles is None or message.event == LEAVE:
             return 0.0
         return retry_after(self._throttles.of(message.event), time.monotonic())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ from django.contrib.auth import (
 )
 from django.core.exceptions import ValidationError
 from django.utils.crypto import constant_time_compare
+
+from .permissions import Source
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -51,6 +55,23 @@ async def read_user(session: SessionBase) -> Any:
     return await database_sync_to_async(_user)(session) or AnonymousUser()
 
 
+def session_source(session: SessionBase, user: Any) -> Source:
+    """How it is found out later whether `session`, which was read, still names `user`."""
+    proof, key = session.get(HASH_SESSION_KEY), session.session_key
+    load = functools.partial(session_user, session)
+    return Source(user, load, proof and digest(proof), key and digest(key))
+
+
+def digest(secret: str) -> str:
+    """What can be told to others of a session's key, or of a session auth hash."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:16]
+
+
+def password_digests(user: Any) -> list[str]:
+    """What sessions and tokens of `user` are let in by, as digests."""
+    return [digest(proof) for proof in auth_hashes(user)]
+
+
 def _user(session: SessionBase) -> Any:
     try:
         key = get_user_model()._meta.pk.to_python(session[SESSION_KEY])
@@ -63,10 +84,14 @@ def _user(session: SessionBase) -> Any:
     if not hasattr(user, "get_session_auth_hash"):
         return user
     proof = session.get(HASH_SESSION_KEY) or ""
-    return user if any(constant_time_compare(proof, h) for h in _hashes(user)) else None
+    return (
+        user
+        if any(constant_time_compare(proof, h) for h in auth_hashes(user))
+        else None
+    )
 
 
-def _hashes(user: Any) -> Iterator[str]:
+def auth_hashes(user: Any) -> Iterator[str]:
     """What proves a session of `user`: under SECRET_KEY, and under those it rotated out."""
     yield user.get_session_auth_hash()
     yield from getattr(user, "get_session_auth_fallback_hash", tuple)()

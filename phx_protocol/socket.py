@@ -20,12 +20,12 @@ from .callbacks import AsyncCallable, as_async
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
-from .exceptions import DecodeError
+from .exceptions import ConnectionRefused, DecodeError
 from .filters import filter_parameters
 from .history import History
 from .limits import Rates, Throttles, parse_rates, refusals, retry_after
 from .logs import get_logger
-from .permissions import SOURCE, reloaded
+from .permissions import SOURCE, Source, reloaded
 from .server import ChannelServer
 from .wire import protocol
 from .wire.json import encode
@@ -209,8 +209,8 @@ class Socket:
         self.generation = 0
         self._loaded = 0
         self._loading: asyncio.Task[None] | None = None
-        # what was ordered while ``connect`` still ran
-        self._missed: set[str] | None = None
+        # who was ordered to go while it was not known yet who this is
+        self._missed: set[tuple[str, str]] | None = None
         self.requested_at = time.perf_counter()
 
     def open(
@@ -257,7 +257,9 @@ class Socket:
         if self._rates is not None and message.event != LEAVE:
             throttles = self._rates.of(message.event)
             if wait := retry_after(throttles, time.monotonic()):
-                return self.refuse_for(wait, message, server and server.channel_join_ref)
+                return self.refuse_for(
+                    wait, message, server and server.channel_join_ref
+                )
         if server is None:
             action = protocol.classify(message, False, None)
             if action is not Action.JOIN:
@@ -386,6 +388,7 @@ class Socket:
         await self.pubsub.reachable()
         name = self.id()
         if name is None:
+            self._missed = None
             return
         if not isinstance(name, str):
             raise TypeError(
@@ -394,10 +397,11 @@ class Socket:
         await self.pubsub.ready(name)
         if self._is_terminated:
             return  # it was closed meanwhile
-        if self._missed and name in self._missed:
-            return self.cut_off()
         self._id = SocketId(self, name)
         self.pubsub.subscribe(name, self._id)
+        missed, self._missed = self._missed, None
+        if missed and ("id", name) in missed:
+            self.cut_off()
 
     async def terminate(
         self,
@@ -429,14 +433,36 @@ class Socket:
 
     # ------------------------------------------------------------------ orders
 
-    def await_orders(self) -> None:
-        """Note what is ordered from here on, while ``connect`` may still let the client in."""
+    def expect_orders(self) -> None:
+        """Take orders from here on, before ``connect`` has decided who this is."""
         self._missed = set()
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
 
-    def order_missed(self, name: str) -> None:
-        """An order to disconnect those called `name` came before it is known who this is."""
+    async def authenticated(self) -> None:
+        """Look at the orders that came while ``connect`` ran. Raises ConnectionRefused."""
+        then = _key_of(self.user)
+        while self._loaded < self.generation:
+            await self.user_is_current()
+        now = _key_of(self.user)
+        if now != then or self._missed and ("user", now) in self._missed:
+            logger.warning("refused: its user had to go while it connected")
+            raise ConnectionRefused(403)
+
+    def user_disconnected(self, key: str) -> None:
+        """The user with that primary key has to go, and it is not known yet who this is."""
+        self._miss("user", key)
+
+    def disconnect_named(self, name: str) -> None:
+        """Close the connection if ``id()`` is `name`, now or when that is known."""
+        if self._id is None:
+            self._miss("id", name)
+        elif self._id.name == name:
+            self.cut_off()
+
+    def _miss(self, what: str, name: str) -> None:
         if self._missed is not None:
-            self._missed.add(name)
+            self._missed.add((what, name))
 
     def cut_off(self) -> None:
         """Close the connection because somebody said so; what waits of its client is dropped."""
@@ -471,12 +497,18 @@ class Socket:
 
     async def _current_user(self) -> Any:
         """Who it is now, as what named the user says (a session, a token), or as the database has it."""
-        source = self.scope.get(SOURCE)
-        if source is not None and source.user is self.user:
-            user = await source.load()
-            self.scope[SOURCE] = source._replace(user=user)
-            return user
-        return await reloaded(self.user)
+        source = self.source
+        if source is None:
+            return await reloaded(self.user)
+        user = await source.load()
+        self.scope[SOURCE] = source._replace(user=user)
+        return user
+
+    @property
+    def source(self) -> Source | None:
+        """What named the user, unless something else has put another one there since."""
+        source: Source | None = self.scope.get(SOURCE)
+        return source if source is not None and source.user is self.user else None
 
     async def reauthorize(self, topic: str | None = None) -> None:
         """Have the channels (of `topic`) ask again whether the client may be there."""
@@ -552,6 +584,12 @@ class SocketId:
 
 # the tasks that refuse joins later, which nobody else holds
 _refusing: set[asyncio.Task[None]] = set()
+
+
+def _key_of(user: Any) -> str | None:
+    """The primary key of a user who is signed in."""
+    is_known = getattr(user, "is_authenticated", False)
+    return str(getattr(user, "pk", None)) if is_known else None
 
 
 def _bytes(frame: Frame) -> int:

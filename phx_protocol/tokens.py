@@ -11,12 +11,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.db import database_sync_to_async
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.core import signing
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
@@ -24,7 +23,8 @@ from django.http.cookie import parse_cookie
 
 from .exceptions import ConnectionRefused
 from .logs import get_logger
-from .sessions import session_store
+from .permissions import SOURCE, Source
+from .sessions import digest, password_digests, session_store
 from .socket import Socket
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def user_token(user: AbstractBaseUser, session: SessionBase | None = None) -> st
     if user.pk is None:
         raise ValueError(f"no token for {user!r}, who has no primary key")
     key = user._meta.pk.value_to_string(user)
-    parts = [key, _digest(user.get_session_auth_hash())]
+    parts = [key, digest(user.get_session_auth_hash())]
     if session is not None:
-        parts.append(_digest(session.session_key or ""))
+        parts.append(digest(session.session_key or ""))
     return sign(parts, salt=USER_SALT)
 
 
@@ -98,20 +98,21 @@ async def user_of(
     for a token that needs another one, or BadSignature, also when the user is gone, is inactive
     or has changed the password since.
     """
-    key, digest, *session = verify(token, salt=USER_SALT, max_age=max_age)
-    if session and not await _is_signed_in(session[0], session_key or ""):
+    key, password, *session = verify(token, salt=USER_SALT, max_age=max_age)
+    if session and not await _names(session[0], session_key or "", key):
         raise SessionEnded("the session that the token was made for has ended")
-    user: AbstractBaseUser = await database_sync_to_async(_load)(key, digest)
+    user: AbstractBaseUser = await database_sync_to_async(_load)(key, password)
     return user
 
 
-async def _is_signed_in(digest: str, session_key: str) -> bool:
-    if digest != _digest(session_key):
+async def _names(session: str, session_key: str, key: str) -> bool:
+    """Whether the session with the digest `session` is the cookie's, and is of the user `key`."""
+    if session != digest(session_key):
         return False
-    return await session_store(session_key).aget("_auth_user_id") is not None
+    return await session_store(session_key).aget(SESSION_KEY) == key
 
 
-def _load(key: str, digest: str) -> AbstractBaseUser:
+def _load(key: str, password: str) -> AbstractBaseUser:
     from django.contrib.auth import get_user_model
 
     try:
@@ -120,21 +121,23 @@ def _load(key: str, digest: str) -> AbstractBaseUser:
         raise BadSignature("the token's user does not exist") from None
     if not user.is_active:
         raise BadSignature("the token's user is not active")
-    if digest not in _digests(user):
+    if password not in password_digests(user):
         raise BadSignature("the token's user has changed the password")
     return user
 
 
-def _digests(user: AbstractBaseUser) -> Iterator[str]:
-    """What may stand in a token of `user`: under SECRET_KEY, and under those it rotated out."""
-    yield _digest(user.get_session_auth_hash())
-    yield from map(_digest, user.get_session_auth_fallback_hash())
+def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Source:
+    """How it is found out later whether the token still names `user`, however old it is."""
+    from django.contrib.auth.models import AnonymousUser
 
+    async def load() -> Any:
+        try:
+            return await user_of(token, None, session_key)
+        except BadSignature:
+            return AnonymousUser()
 
-def _digest(session_auth_hash: str) -> str:
-    # the hash itself is what a session proves itself with: it must not stand in a token, which
-    # everybody can read
-    return hashlib.sha256(session_auth_hash.encode()).hexdigest()[:16]
+    _, password, *session = verify(token, salt=USER_SALT, max_age=None)
+    return Source(user, load, password, session[0] if session else None)
 
 
 class TokenSocket(Socket):
@@ -163,7 +166,9 @@ class TokenSocket(Socket):
         try:
             if token:
                 key = self._session_key()
-                self.scope["user"] = await user_of(token, self.token_max_age, key)
+                user = await user_of(token, self.token_max_age, key)
+                self.scope["user"] = user
+                self.scope[SOURCE] = _source(token, user, key)
             elif self.token_required:
                 raise BadSignature("there is no token")
         except SessionEnded as error:

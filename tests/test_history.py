@@ -76,6 +76,9 @@ class HistorySocket(Socket):
 
 
 Connect = Any
+#: of a client that has nothing yet, and knows what an offset is
+CLAIM: dict[str, Any] = {"history": {}}
+FIELDS = ("join_ref", "ref", "topic", "event", "payload")
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ async def frames(socket: Connected, topic: str, count: int) -> list[list[Any]]:
 
 async def test_the_offset_travels_in_the_ref_of_a_broadcast(client: Connect) -> None:
     socket = await client()
-    room = await socket.join("room:first")
+    room = await socket.join("room:first", CLAIM)
     epoch, n = Position.parse(room.reply["history"]["offset"]) or ("", -1)
     assert n == 0
     await abroadcast("room:first", "msg", {"i": 1})
@@ -117,16 +120,54 @@ async def test_the_offset_travels_in_the_ref_of_a_broadcast(client: Connect) -> 
     ]
 
 
+@pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
+async def test_a_client_that_makes_no_claim_gets_a_null_ref(
+    client: Connect, vsn: str
+) -> None:
+    """Strict clients (Slipstream, the one for Rust) drop a broadcast that has one."""
+    socket = await client(vsn)
+    refs: list[Any] = []
+
+    async def said() -> Any:
+        message = await socket.line.communicator.receive_output()
+        frame = json.loads(message["text"])
+        return frame if isinstance(frame, dict) else dict(zip(FIELDS, frame))
+
+    async def join(topic: str) -> None:
+        frame = ["1", "1", topic, "phx_join", {}]
+        if vsn == "1.0.0":
+            frame = dict(zip(FIELDS, frame))  # type: ignore[assignment]
+        await socket.line.communicator.send_input(
+            {"type": "websocket.receive", "text": json.dumps(frame)}
+        )
+        assert (await said())["payload"]["status"] == "ok"
+
+    for topic in ("room:strict", "secret:strict"):
+        await join(topic)
+        await abroadcast(topic, "msg", {"i": 1})
+        refs.append((await said())["ref"])
+    assert refs == [None, None]
+
+
+async def test_clients_with_and_without_a_claim_are_told_apart(client: Connect) -> None:
+    knows, strict = await client(), await client()
+    await knows.join("room:both", CLAIM)
+    await strict.join("room:both")
+    await abroadcast("room:both", "msg", {"i": 1})
+    assert (await frames(knows, "room:both", 1))[0][1].endswith("-1")
+    assert (await frames(strict, "room:both", 1))[0][1] is None
+
+
 async def test_an_offset_is_no_ref_of_a_heartbeat(client: Connect) -> None:
     """phoenix.js takes any frame whose ref is that of its heartbeat for the answer."""
-    room = await (await client()).join("room:heart")
+    room = await (await client()).join("room:heart", CLAIM)
     epoch = room.reply["history"]["offset"].partition("-")[0]
     assert epoch[0].isalpha()
 
 
 async def test_what_is_not_kept_has_no_offset(client: Connect) -> None:
     socket = await client()
-    await socket.join("room:b")
+    await socket.join("room:b", CLAIM)
     await abroadcast("room:b", "other", {})
     await local_broadcast("room:b", "msg", {})
     await abroadcast("room:b", "msg", b"binary")
@@ -138,7 +179,7 @@ async def test_a_client_that_was_away_gets_what_it_missed_in_order(
     client: Connect,
 ) -> None:
     socket = await client()
-    offset = (await socket.join("room:c")).reply["history"]["offset"]
+    offset = (await socket.join("room:c", CLAIM)).reply["history"]["offset"]
     await socket.close()
     for i in range(3):
         await abroadcast("room:c", "msg", {"i": i})
@@ -154,7 +195,7 @@ async def test_a_client_that_was_away_gets_what_it_missed_in_order(
 async def test_who_missed_nothing_gets_nothing(client: Connect) -> None:
     await abroadcast("room:d", "msg", {"i": 0})
     socket = await client()
-    offset = (await socket.join("room:d")).reply["history"]["offset"]
+    offset = (await socket.join("room:d", CLAIM)).reply["history"]["offset"]
     socket, history = await come_back(client, "room:d", {"offset": offset})
     assert history["recovered"] is True
     await abroadcast("room:d", "msg", {"i": 1})
@@ -164,7 +205,7 @@ async def test_who_missed_nothing_gets_nothing(client: Connect) -> None:
 async def test_a_first_join_recovers_nothing(client: Connect) -> None:
     await abroadcast("room:e", "msg", {"i": 0})
     socket = await client()
-    room = await socket.join("room:e")
+    room = await socket.join("room:e", CLAIM)
     assert room.reply["history"]["recovered"] is False
     assert room.reply["room"] == "e"  # what join said is there as well
     await abroadcast("room:e", "msg", {"i": 1})
@@ -173,7 +214,7 @@ async def test_a_first_join_recovers_nothing(client: Connect) -> None:
 
 async def test_who_was_away_too_long_is_told_so(client: Connect) -> None:
     socket = await client()
-    offset = (await socket.join("room:f")).reply["history"]["offset"]
+    offset = (await socket.join("room:f", CLAIM)).reply["history"]["offset"]
     for i in range(6):  # one more than are kept
         await abroadcast("room:f", "msg", {"i": i})
     socket, history = await come_back(client, "room:f", {"offset": offset})
@@ -194,7 +235,7 @@ async def test_an_offset_that_is_none_recovers_nothing(
 
 async def test_an_offset_of_the_future_recovers_nothing(client: Connect) -> None:
     socket = await client()
-    offset = (await socket.join("room:future")).reply["history"]["offset"]
+    offset = (await socket.join("room:future", CLAIM)).reply["history"]["offset"]
     epoch = offset.rpartition("-")[0]
     _, history = await come_back(client, "room:future", {"offset": f"{epoch}-9"})
     assert history["recovered"] is False
@@ -203,7 +244,7 @@ async def test_an_offset_of_the_future_recovers_nothing(client: Connect) -> None
 
 async def test_a_client_is_not_told_again_what_it_sent_itself(client: Connect) -> None:
     socket = await client()
-    room = await socket.join("room:h")
+    room = await socket.join("room:h", CLAIM)
     first = room.reply["history"]
     await room.assert_reply(await room.push("whisper", {"by": "me"}), "ok")
     await abroadcast("room:h", "msg", {"by": "another"})
@@ -231,7 +272,7 @@ async def test_a_channel_without_a_history_says_nothing_of_it(client: Connect) -
 
 async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> None:
     socket = await client()
-    room = await socket.join("room:j")
+    room = await socket.join("room:j", CLAIM)
     await room.assert_reply(await room.push("unkeepable"), "ok")
     _, history = await come_back(
         client, "room:j", {"offset": room.reply["history"]["offset"]}
@@ -243,7 +284,7 @@ async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> N
 async def test_what_is_no_unicode_is_an_error_and_holds_up_nobody(
     client: Connect, topic: str
 ) -> None:
-    await (await client()).join("room:ok")
+    await (await client()).join("room:ok", CLAIM)
     sender = "\ud800" if topic == "room:ok" else "s"
     with pytest.raises(EncodeError):
         await asyncio.wait_for(abroadcast_from(sender, topic, "msg", {}), 5)
@@ -254,7 +295,7 @@ async def test_a_replay_passes_handle_out_as_live_broadcasts_do(
     client: Connect,
 ) -> None:
     socket = await client()
-    room: Joined = await socket.join("secret:x")
+    room: Joined = await socket.join("secret:x", CLAIM)
     offset = room.reply["history"]["offset"]
     for payload in ({"i": 1}, {"secret": True}, {"i": 3}):
         await abroadcast("secret:x", "msg", payload)
@@ -273,7 +314,7 @@ async def test_what_handle_out_makes_of_a_broadcast_has_its_offset_whatever_its_
     client: Connect,
 ) -> None:
     socket = await client()
-    await socket.join("secret:renamed")
+    await socket.join("secret:renamed", CLAIM)
     await abroadcast("secret:renamed", "msg", {"renamed": True})
     ((_, offset, *_),) = await frames(socket, "secret:renamed", 1)
     assert offset.endswith("-1")
@@ -288,7 +329,7 @@ async def test_what_is_intercepted_and_what_is_not_keep_their_order(
 ) -> None:
     """A client that has the third has the second too, however long handle_out takes."""
     socket = await client()
-    offset = (await socket.join("secret:y")).reply["history"]["offset"]
+    offset = (await socket.join("secret:y", CLAIM)).reply["history"]["offset"]
     gate = Secretive.gate = asyncio.Event()
     try:
         await abroadcast("secret:y", "msg", {"i": 1})
@@ -310,7 +351,7 @@ async def test_what_handle_out_crashes_on_is_left_out_of_a_replay(
 ) -> None:
     """Else the client would never get past it: every rejoin would crash."""
     socket = await client()
-    offset = (await socket.join("secret:z")).reply["history"]["offset"]
+    offset = (await socket.join("secret:z", CLAIM)).reply["history"]["offset"]
     await socket.close()
     for payload in ({"i": 1}, {"crash": True}, {"i": 3}):
         await abroadcast("secret:z", "msg", payload)
@@ -322,7 +363,7 @@ async def test_what_handle_out_crashes_on_is_left_out_of_a_replay(
 async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -> None:
     """phoenix.js drops what has another join_ref: of a join that it has given up, say."""
     socket = await client()
-    offset = (await socket.join("room:k")).reply["history"]["offset"]
+    offset = (await socket.join("room:k", CLAIM)).reply["history"]["offset"]
     await abroadcast("room:k", "msg", {"i": 1})
     back, _ = await come_back(client, "room:k", {"offset": offset})
     await abroadcast("room:k", "msg", {"i": 2})
@@ -333,7 +374,7 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
     communicator = socket.line.communicator
-    join = '{"topic":"room:v1","event":"phx_join","payload":{},"ref":"1"}'
+    join = '{"topic":"room:v1","event":"phx_join","payload":{"history":{}},"ref":"1"}'
     await communicator.send_input({"type": "websocket.receive", "text": join})
     reply = json.loads((await communicator.receive_output())["text"])
     offset = reply["payload"]["response"]["history"]["offset"]
@@ -346,7 +387,7 @@ async def test_when_the_history_is_lost_clients_join_again_and_are_told(
     client: Connect,
 ) -> None:
     socket = await client()
-    room = await socket.join("room:lost")
+    room = await socket.join("room:lost", CLAIM)
     await abroadcast("room:lost", "msg", {"i": 1})
     offset = (await frames(socket, "room:lost", 1))[0][1]
     await get_pubsub().heartbeat.state.reset("room:lost")
@@ -364,7 +405,7 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
     """As from two processes: the second overtakes the first on the layer."""
     node = get_pubsub()
     socket = await client()
-    await socket.join("room:order")
+    await socket.join("room:order", CLAIM)
     sent: list[Any] = []
     offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
     for i in range(3):
@@ -379,7 +420,7 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
 async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> None:
     node = get_pubsub()
     socket = await client()
-    await socket.join("room:hole")
+    await socket.join("room:hole", CLAIM)
     sent: list[Any] = []
     offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
     for i in range(3):
@@ -393,7 +434,7 @@ async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> N
 async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) -> None:
     node = get_pubsub()
     socket = await client()
-    await socket.join("room:tail")
+    await socket.join("room:tail", CLAIM)
     offer, node.ordered.offer = node.ordered.offer, lambda held: None  # type: ignore[method-assign]
     await abroadcast("room:tail", "msg", {"i": 0})
     node.ordered.offer = offer  # type: ignore[method-assign]
@@ -402,11 +443,11 @@ async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) ->
 
 
 def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
-    nothing = Claim(None, frozenset())
-    for payload in (None, [], {}, {"history": 1}, {"history": {"senders": {"a": 1}}}):
-        assert Claim.of(payload) == nothing
+    for payload in (None, [], {}, {"history": 1}, {"history": None}):
+        assert Claim.of(payload) == Claim(None, frozenset(), is_made=False)
+    for history in ({}, {"senders": {"a": 1}}, {"senders": ["x" * 65]}):
+        assert Claim.of({"history": history}) == Claim(None, frozenset(), is_made=True)
     senders = [str(i) for i in range(30)] + [None, {}]
-    assert Claim.of({"history": {"senders": ["x" * 65]}}) == nothing
     claim = Claim.of({"history": {"offset": "e-3", "senders": senders}})
     assert claim.position == Position("e", 3)
     assert claim.senders == frozenset(str(i) for i in range(12, 30))
@@ -414,7 +455,7 @@ def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
 
 async def test_what_the_state_refuses_once_is_no_outage(client: Connect) -> None:
     socket = await client()
-    await socket.join("room:refused")
+    await socket.join("room:refused", CLAIM)
     beat = get_pubsub().heartbeat
     beat.failed(StateRefused("WRONGTYPE"))
     assert not beat.is_down
@@ -426,7 +467,7 @@ async def test_a_state_that_failed_once_is_asked_again_at_once(
     client: Connect,
 ) -> None:
     socket = await client()
-    await socket.join("room:hiccup")
+    await socket.join("room:hiccup", CLAIM)
     beat = get_pubsub().heartbeat
     await beat.ready()
     beat.failed(StateError("gone"))
@@ -441,7 +482,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
 ) -> None:
     """A worker whose settings do not lead to the channel class, say."""
     socket = await client()
-    await socket.join("room:worker")
+    await socket.join("room:worker", CLAIM)
     for name in ("msg", "other"):
         item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")), None)
         await get_pubsub()._take(message.pack([item], "another node"))

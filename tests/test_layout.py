@@ -27,6 +27,8 @@ ORDER = [
     "history",
     "permissions",
     "sessions",
+    "admission",
+    "budget",
     "callbacks",
     "connect_info",
     "events",

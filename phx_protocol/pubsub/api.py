@@ -79,18 +79,25 @@ async def local_broadcast(topic: str, event: str, payload: Any) -> None:
 
 
 async def adisconnect(socket_id: str) -> None:
-    """Close every socket whose ``id()`` is `socket_id`, on every process, with 1001."""
+    """Close every socket whose ``id()`` is `socket_id`, on every process, with 1001.
+
+    They are closed when this returns, and nothing more of what they sent is handled; one whose
+    ``connect`` still runs is not let in. Raises BroadcastError when the layer did not take it,
+    and after two seconds with the names of the nodes that did not answer. Mirrors
+    ``Endpoint.broadcast(id, "disconnect", %{})``, which closes sockets here as well.
+    """
     await abroadcast(socket_id, "disconnect", {})
+    await _order("disconnect", {"id": socket_id})
 
 
 def disconnect(socket_id: str) -> None:
     """``adisconnect`` for synchronous code."""
-    broadcast(socket_id, "disconnect", {})
+    _run(adisconnect(socket_id), "adisconnect")
 
 
 async def adisconnect_socket(id: str) -> None:
     """Close one connection (``SocketInfo.id``), wherever it is, with 1001; its client connects
-    again. Raises BroadcastError when the layer did not take it.
+    again. Raises BroadcastError as ``adisconnect`` does.
     """
     await _order("disconnect_socket", {"id": id})
 
@@ -104,7 +111,9 @@ async def aclose_topic(topic: str) -> None:
     """End every channel that has joined `topic`, on every process, as if it had stopped itself:
     with ``phx_close``, on which phoenix.js does not join again by itself.
 
-    Raises BroadcastError when the layer did not take it.
+    They have ended when this returns, whatever they were busy with: nothing more is delivered,
+    and what waited is dropped. A join that is under way is refused with ``topic closed``. Raises
+    BroadcastError as ``adisconnect`` does.
     """
     await _order("close_topic", {"topic": topic})
 
@@ -118,7 +127,7 @@ async def adisconnect_user(user: Any) -> None:
     """Close every socket of `user` (a user, or its primary key), on every process, with 1001;
     clients connect again.
 
-    Called when a user logs out. Raises BroadcastError when the layer did not take it.
+    Called when a user logs out. Raises BroadcastError as ``adisconnect`` does.
     """
     await _order("disconnect_user", _of(user))
 
@@ -136,7 +145,8 @@ async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
     """Have channels ask again whether their client may be there: those of `user`, those of
     `topic`, or all, on every process. See ``Channel.reauthorize``.
 
-    Raises BroadcastError when the layer did not take it.
+    When this returns all have asked, joins that were under way included, and channels whose client
+    may not be there have ended. Raises BroadcastError as ``adisconnect`` does.
     """
     await _order("reauthorize", _chosen(user, topic))
 
@@ -152,17 +162,27 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 
 async def _order(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
-    node = get_pubsub()
-    if node.is_alone:
-        for other in node.others():
-            other.loop.call_soon_threadsafe(other.relay.tell_here, name, body)
-    node.relay.tell_here(name, body)
-    try:
-        await node.relay.tell_all(name, body)
-    except Exception as error:
-        raise BroadcastError(
-            f"the channel layer did not take it: {in_words(error)}"
-        ) from error
+    await get_pubsub().orders.give(name, body)
+
+
+async def apassword_changed(user: str, digests: list[str]) -> None:
+    """Close the sockets of the user with that primary key which another password let in."""
+    await _order("password_changed", {"user": user, "digests": digests})
+
+
+def password_changed(user: str, digests: list[str]) -> None:
+    """``apassword_changed`` for synchronous code."""
+    _run(apassword_changed(user, digests), "apassword_changed")
+
+
+async def asession_ended(digest: str, user: str) -> None:
+    """Close the sockets that the session whose key has that digest let in, but those of `user`."""
+    await _order("session_ended", {"session": digest, "user": user})
+
+
+def session_ended(digest: str, user: str) -> None:
+    """``asession_ended`` for synchronous code."""
+    _run(asession_ended(digest, user), "asession_ended")
 
 
 async def adrain(node: str, *, resume: bool = False) -> int:

@@ -12,7 +12,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
@@ -28,6 +28,7 @@ from .drainer import Drainer
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
 from .ordered import Ordered
+from .orders import Orders
 from .publisher import Publisher
 from .registry import Registry, Subscriber
 from .relay import NODES, Relay
@@ -92,9 +93,7 @@ class PubSub:
         self._awaiting_reply = weakref.WeakValueDictionary()
         self.sockets = Sockets()
         self.relay = Relay(self)
-        orders = {**self.sockets.orders, "close_topic": self._close_topic}
-        for name, order in orders.items():
-            self.relay.listen(name, order)
+        self.orders = Orders(self)
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
         #: called with a topic whose last subscriber here has left
@@ -123,6 +122,13 @@ class PubSub:
 
     # ----------------------------------------------------------------- sockets
 
+    async def expect_socket(self, socket: Socket) -> None:
+        """Hear of orders that concern a socket which may open, until it does or is discarded."""
+        self.sockets.expect(socket)
+        if self.layer is not None:
+            self.groups.used(NODES)
+        await self.reachable()
+
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
         if not self._is_in_front:
@@ -132,7 +138,7 @@ class PubSub:
 
     def discard_socket(self, socket: Socket) -> None:
         self.sockets.discard(socket)
-        if self.layer is not None and not self.sockets:
+        if self.layer is not None and not self.sockets.are_any:
             self.groups.unused(NODES, self.loop.time())
 
     async def reachable(self) -> None:
@@ -188,11 +194,6 @@ class PubSub:
                 self.groups.unused(topic, self.loop.time())
             for unused in self.on_unused:
                 unused(topic)
-
-    def _close_topic(self, body: dict[str, Any]) -> None:
-        for subscriber in self.registry.subscribers(body["topic"]):
-            if subscriber.fastlane is not None:  # not one that only listens
-                cast("ChannelServer", subscriber).put_stop()
 
     # -------------------------------------------------------------- broadcasts
 
@@ -405,7 +406,7 @@ class PubSub:
         ):
             self._refreshed_at = now
             self.groups.connected(self.groups.channel_name)
-        if self.registry or self.sockets or self.groups or self._holders:
+        if self.registry or self.sockets.are_any or self.groups or self._holders:
             self._timer = self.loop.call_later(LINGER / 2, self._tick)
         else:
             self._stop()

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
-
-from ..channel import Reason
-from ..wire.reasons import CloseCode
 
 if TYPE_CHECKING:
     from ..socket import Socket
 
 Body = dict[str, Any]
 
+#: sockets of a node that ask again at once whether their clients may be there
+AT_ONCE = 100
+
 
 class Sockets:
-    """A set of open sockets, which takes orders that concern some of them."""
+    """A set of open sockets, which takes orders that concern some of them.
+
+    Those that are about to open hear of orders too: what was ordered while ``connect`` ran is
+    looked at when they open.
+    """
 
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
+        self._opening: set[Socket] = set()
         self._ending: set[Socket] = set()
         self._gone = asyncio.Event()
-        self.orders: dict[str, Callable[[Body], None]] = {
+        self._orders: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
+            "close_topic": self._close_topic,
+            "disconnect": self._disconnect,
             "disconnect_socket": self._disconnect_socket,
             "disconnect_user": self._disconnect_user,
+            "password_changed": self._password_changed,
             "reauthorize": self._reauthorize,
+            "session_ended": self._session_ended,
         }
 
     def __len__(self) -> int:
@@ -34,13 +44,26 @@ class Sockets:
     def __iter__(self) -> Iterator[Socket]:
         return iter(tuple(self._sockets))  # as they are now, whatever is done to them
 
+    @property
+    def are_any(self) -> bool:
+        """Whether a socket is open, or about to be."""
+        return bool(self._sockets or self._opening)
+
+    def expect(self, socket: Socket) -> None:
+        """It may open, unless ``discard`` says that it will not."""
+        self._opening.add(socket)
+        socket.expect_orders()
+
     def add(self, socket: Socket) -> None:
+        self._opening.discard(socket)
         self._sockets.add(socket)
 
     def discard(self, socket: Socket) -> None:
-        """It is closed, and has channels that end."""
-        self._sockets.discard(socket)
-        self._ending.add(socket)
+        """It is closed, and has channels that end; or it did not open."""
+        if socket in self._sockets:
+            self._sockets.discard(socket)
+            self._ending.add(socket)
+        self._opening.discard(socket)
 
     def ended(self, socket: Socket) -> None:
         """It has no channels any more."""
@@ -63,17 +86,61 @@ class Sockets:
                 if str(getattr(user, "pk", None)) == key:
                     yield socket
 
+    # ------------------------------------------------------------------ orders
+
+    def obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+        """Do what is ordered at once, but for what is awaited. Raises KeyError for no order."""
+        return self._orders[name](body)
+
+    def _close_topic(self, body: Body) -> None:
+        for socket in self:
+            socket.close_topic(body["topic"])
+
+    def _disconnect(self, body: Body) -> None:
+        name = body["id"]
+        for socket in chain(self, tuple(self._opening)):
+            socket.disconnect_named(name)
+
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
             if socket.key == body["id"]:
-                socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+                socket.cut_off()
 
     def _disconnect_user(self, body: Body) -> None:
         for socket in self.of_user(body["user"]):
-            socket.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+            socket.cut_off()
+        for socket in self._opening:
+            socket.user_disconnected(body["user"])
 
-    def _reauthorize(self, body: Body) -> None:
+    def _password_changed(self, body: Body) -> None:
+        for socket in self.of_user(body["user"]):
+            source = socket.source
+            if source and source.password and source.password not in body["digests"]:
+                socket.cut_off()
+        self._look_again_when_open()
+
+    def _session_ended(self, body: Body) -> None:
+        for socket in self:
+            source = socket.source
+            if source and source.session == body["session"]:
+                if str(getattr(source.user, "pk", None)) != body["user"]:
+                    socket.cut_off()
+        self._look_again_when_open()
+
+    def _reauthorize(self, body: Body) -> Awaitable[None]:
         key, topic = body.get("user"), body.get("topic")
-        chosen = self if key is None else self.of_user(key)
-        for socket in chosen:
-            socket.reauthorize(topic)
+        chosen = list(self if key is None else self.of_user(key))
+        self._look_again_when_open()
+        return _reauthorize(chosen, topic)
+
+    def _look_again_when_open(self) -> None:
+        for socket in self._opening:
+            socket.generation += 1
+
+
+async def _reauthorize(sockets: list[Socket], topic: str | None) -> None:
+    for start in range(0, len(sockets), AT_ONCE):
+        some = sockets[start : start + AT_ONCE]
+        # each in its own context: they call what users wrote
+        asking = (s.create_task(s.reauthorize(topic)) for s in some)
+        await asyncio.gather(*asking)

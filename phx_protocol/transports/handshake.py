@@ -83,12 +83,27 @@ class Handshake:
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
         self._check_room()
+        pubsub = get_pubsub()
+        try:
+            await pubsub.expect_socket(socket)
+            await self._authenticate(auth_token, transport, serializer)
+            self._check_room()  # others may have come meanwhile
+        except BaseException:
+            pubsub.discard_socket(socket)
+            raise
+        return serializer
+
+    async def _authenticate(
+        self, auth_token: str | None, transport: str, serializer: Serializer
+    ) -> None:
+        socket, params = self.socket, self.params
         socket.auth_token = auth_token
         socket.params = {**params, **self.scope.get("url_route", {}).get("kwargs", {})}
         checked = "origin" in self.headers and self.options.check_origin is not False
         try:
             await authenticate(self.scope, self.headers, params, checked)
             await socket.authorize(socket.params)
+            await socket.authenticated()
         except DenyConnection as error:
             socket.tell_connected(transport, serializer, "refused")
             if isinstance(error, ConnectionRefused):
@@ -98,8 +113,6 @@ class Handshake:
             logger.exception("%s.connect crashed", type(socket).__name__)
             socket.tell_connected(transport, serializer, "crashed")
             raise ConnectionRefused(500) from error
-        self._check_room()  # others may have come meanwhile
-        return serializer
 
     def _check_room(self) -> None:
         if get_pubsub().drainer.is_on:

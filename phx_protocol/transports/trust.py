@@ -18,7 +18,8 @@ from django.http.cookie import parse_cookie
 from django.middleware.csrf import CsrfViewMiddleware
 
 from ..exceptions import ConnectionRefused
-from ..sessions import read_user, session_store
+from ..permissions import SOURCE
+from ..sessions import read_user, session_source, session_store
 
 BEARER = "base64url.bearer.phx."
 
@@ -67,7 +68,8 @@ async def authenticate(
         or _csrf_token_is_valid(params.get("_csrf_token"), cookies, session)
     ):
         scope["session"] = session
-        scope["user"] = await read_user(session)
+        user = scope["user"] = await read_user(session)
+        scope[SOURCE] = session_source(session, user)
 
 
 def _csrf_token_is_valid(token: Any, cookies: dict[str, str], session: Any) -> bool:

@@ -257,4 +257,5 @@ class PhoenixConsumer:
         if self.scope["method"] != "GET":
             await self._refuse(ConnectionRefused(400))
         elif await self._handshake() is not None:
+            get_pubsub().discard_socket(self.socket)
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))

@@ -245,7 +245,12 @@ class ConformanceSocket(Socket):
         "presence:*": PresenceChannel,
     }
     check_origin: Any = False
-    longpoll = True
+    # Phoenix has none of these limits, or a larger one: its recordings have frames of such sizes
+    max_frame_size = 10_000_000
+    max_topic_length = 8192
+    inbound_bytes = 64 * 1024 * 1024
+    outbound = {"hard_bytes": 32 * 1024 * 1024}
+    longpoll = {"MAX_BODY_SIZE": 8_000_000}
 
     async def connect(self, params: dict[str, Any]) -> None:
         if params.get("deny") == "1":

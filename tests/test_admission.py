@@ -1,0 +1,80 @@
+"""Who of a client's joins gets one of its places, and in what order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from phx_protocol.admission import Admission
+
+
+async def waiting(admission: Admission) -> asyncio.Task[bool]:
+    """A join that waits for its place."""
+    task = asyncio.create_task(admission.enter())
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def test_joins_take_places_until_none_is_left() -> None:
+    admission = Admission(2)
+    assert await admission.enter() and await admission.enter()
+    admission.decided(True)
+    admission.decided(True)
+    assert not await admission.enter()
+
+
+async def test_a_join_waits_while_those_before_it_are_undecided() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    second, third = await waiting(admission), await waiting(admission)
+    admission.decided(False)
+    assert await second
+    admission.decided(True)
+    assert not await third
+
+
+async def test_all_who_wait_are_refused_when_the_last_place_is_taken() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    later = [await waiting(admission) for _ in range(3)]
+    admission.decided(True)
+    assert await asyncio.gather(*later) == [False, False, False]
+
+
+async def test_a_place_that_is_left_goes_to_the_next_one() -> None:
+    admission = Admission(2)
+    assert await admission.enter()
+    admission.decided(True)
+    assert await admission.enter()
+    third = await waiting(admission)
+    admission.left()
+    assert await third
+
+
+async def test_a_rejoin_keeps_its_place() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    admission.decided(True)
+    admission.rejoin()
+    other = await waiting(admission)
+    admission.decided(True)
+    assert not await other
+
+
+@pytest.mark.parametrize("has_its_place", [False, True])
+async def test_who_gives_up_keeps_no_place(has_its_place: bool) -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    second = await waiting(admission)
+    third = await waiting(admission)
+    if has_its_place:
+        admission.decided(False)
+        second.cancel()
+    else:
+        second.cancel()
+        admission.decided(False)
+    assert await third
+    with pytest.raises(asyncio.CancelledError):
+        await second
