@@ -41,6 +41,7 @@ ORDER = [
     "receivers",
     "transports",
     "routing",
+    "lifespan",
     "asgi",
 ]
 RIM = [
