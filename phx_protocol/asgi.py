@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import django
 from channels.routing import URLRouter
 from django.apps import apps
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import get_script_prefix
 from django.urls import re_path
 
-from .pubsub import get_pubsub
+from .lifespan import Application, lifespan
 from .transports.http import Receive, Send, respond
 from .transports.websocket import SERVER_SEND
-
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 def get_phoenix_application(
@@ -24,7 +23,9 @@ def get_phoenix_application(
     """The application for ``asgi.py``: the mounts of `sockets`, everything else to Django.
 
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
-    `http` serves what is not ours; default ``get_asgi_application()``.
+    `http` serves what is not ours, and has the server's lifespan events, if it wants them;
+    default ``get_asgi_application()``, which does not. A path is taken as Django takes it: without
+    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that.
     """
     if not apps.ready:  # first: what follows needs Django
         django.setup(set_prefix=False)
@@ -36,6 +37,11 @@ def get_phoenix_application(
     http_router = _router(mounts, _without_route(other))
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
+            # URLRouter would raise for a root path that is no prefix, which any client of Daphne
+            # can send in a header
+            path = scope["path"].removeprefix(get_script_prefix(scope))
+            scope = {**scope, "path_remaining": path}
         if scope["type"] == "http":
             await http_router(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -43,7 +49,7 @@ def get_phoenix_application(
             scope[SERVER_SEND] = send
             await websocket_router(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(http, scope, receive, send)
         else:
             raise ValueError(f"no application for the scope type {scope['type']!r}")
 
@@ -70,15 +76,3 @@ async def _not_found(scope: dict[str, Any], receive: Receive, send: Send) -> Non
         await respond(send, 404, b"Not Found", kind="websocket.http")
     else:
         await send({"type": "websocket.close", "code": 1008})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        event = await receive()
-        if event["type"] == "lifespan.shutdown":
-            node = get_pubsub()
-            await node.drainer.at_once()  # what a signal has not drained before
-            await node.close()  # nobody waits for the end of its lease
-        await send({"type": f"{event['type']}.complete"})
-        if event["type"] == "lifespan.shutdown":
-            return

@@ -18,6 +18,7 @@ from .limits import parse_rates
 from .pubsub.node import is_in_memory
 from .socket import Socket, load_channel, load_socket
 from .state.factory import backend, get_state
+from .transports.origin import Place
 from .wire.serializers import parse_requirement
 from .wire.topics import check_pattern
 
@@ -226,7 +227,7 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
     if not _check_origin_is_valid(chosen.check_origin):
         yield Error(
             f"CHECK_ORIGIN cannot be {chosen.check_origin!r}.",
-            hint='Use True, False, "conn", a list such as ["https://a.com", "//*.b.com"], or a callable.',
+            hint='Use True, False, "conn", a list such as ["https://a.com", "//*.b.com", "null"], or a callable.',
             id="phx_protocol.E008",
         )
     for requirement, target in chosen.serializers.items():
@@ -285,9 +286,18 @@ def _check_origin_is_valid(value: Any) -> bool:
             return callable(import_string(value))
         except ImportError:
             return False
-    return isinstance(value, (list, tuple)) and all(
-        isinstance(entry, str) and "//" in entry for entry in value
-    )
+    return isinstance(value, (list, tuple)) and all(map(_is_origin, value))
+
+
+def _is_origin(entry: Any) -> bool:
+    """Whether an Origin can be like `entry`; "null" is one, of pages without a host."""
+    if not isinstance(entry, str) or ("//" not in entry and entry != "null"):
+        return False
+    try:
+        Place.of(entry)
+    except ValueError:
+        return False
+    return True
 
 
 def _layer() -> Iterator[CheckMessage]:

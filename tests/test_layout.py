@@ -43,6 +43,7 @@ ORDER = [
     "receivers",
     "transports",
     "routing",
+    "lifespan",
     "asgi",
 ]
 RIM = [

@@ -21,6 +21,7 @@ from django.core.signing import BadSignature, SignatureExpired
 from django.template import Context, Engine
 from django.test import Client as Browser
 from django.test import RequestFactory, override_settings
+from django.urls import set_script_prefix
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -528,6 +529,16 @@ def test_the_script_tag_carries_the_mount_and_the_token(db: None) -> None:
         "src": "/static/chat/room.js",
         "data-url": "/live",
     }
+
+
+def test_the_script_tag_leads_to_where_the_site_is_mounted() -> None:
+    set_script_prefix("/app/")
+    try:
+        tag = script("'chat/room.js'", AnonymousUser())
+        other = script("'chat/room.js' url='/other'", AnonymousUser())
+    finally:
+        set_script_prefix("/")
+    assert tag["data-url"] == "/app/socket" and other["data-url"] == "/other"
 
 
 def test_the_script_tag_of_an_anonymous_visitor_has_an_empty_token() -> None:

@@ -6,6 +6,7 @@ from django import template
 from django.core.exceptions import ImproperlyConfigured
 from django.template import Context
 from django.templatetags.static import static
+from django.urls import get_script_prefix
 from django.utils.html import format_html
 
 from ..conf import options
@@ -44,13 +45,14 @@ def phx_script(
         const { url, token } = document.getElementById("phx-script").dataset
         const socket = new Socket(url, { authToken: token })
 
-    `url` is the mount of the socket, by default the first of the setting SOCKETS; the token is
+    `url` is the mount of the socket, by default the first of the setting SOCKETS, below the script
+    prefix that URLs of this page have; the token is
     that of ``{% phx_token %}``, which is told about `ends_with_session`. Nothing in the tag is
     inline script, so a strict Content-Security-Policy is fine.
     """
     return format_html(
         '<script type="module" id="phx-script" src="{}" data-url="{}" data-token="{}"></script>',
         static(path),
-        url or next(iter(options().sockets)),
+        url or f"{get_script_prefix().rstrip('/')}{next(iter(options().sockets))}",
         phx_token(context, ends_with_session),
     )

@@ -16,7 +16,7 @@ from ..socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import Serializer, for_version
-from .origin import origin_is_allowed
+from .origin import names_a_host, origin_is_allowed, page_of
 from .trust import authenticate, headers_of
 
 logger = get_logger("phx_protocol.transport")
@@ -99,9 +99,9 @@ class Handshake:
         socket, params = self.socket, self.params
         socket.auth_token = auth_token
         socket.params = {**params, **self.scope.get("url_route", {}).get("kwargs", {})}
-        checked = "origin" in self.headers and self.options.check_origin is not False
         try:
-            await authenticate(self.scope, self.headers, params, checked)
+            is_known_page = await self._is_known_page()
+            await authenticate(self.scope, self.headers, params, is_known_page)
             await socket.authorize(socket.params)
             await socket.authenticated()
         except DenyConnection as error:
@@ -113,6 +113,16 @@ class Handshake:
             logger.exception("%s.connect crashed", type(socket).__name__)
             socket.tell_connected(transport, serializer, "crashed")
             raise ConnectionRefused(500) from error
+
+    async def _is_known_page(self) -> bool:
+        """Whether the page that asks is one that CHECK_ORIGIN knows, and not one of many."""
+        page, check = page_of(self.headers), self.options.check_origin
+        if page is None or check is False or not names_a_host(page):
+            return False
+        # an Origin was checked before
+        return "origin" in self.headers or await origin_is_allowed(
+            page, check, self.scope
+        )
 
     def _check_room(self) -> None:
         if get_pubsub().drainer.is_on:

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+import contextlib
+import inspect
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.core.handlers.asgi import ASGIRequest
+from django.utils.encoding import punycode
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
-_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+from .request import HandshakeRequest, http_scheme
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Place(NamedTuple):
+    """What an Origin, or a pattern of one, names: two ways to write the same are equal.
+
+    ``wss://Example.COM/`` and ``https://example.com:443`` are, and the ways to write an address
+    of IPv6. What is not named is "" or None; the port is not where the scheme implies none.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Place:
+        """Raises ValueError for what is no URL."""
+        parts = urlsplit(text)
+        scheme, port = http_scheme(parts.scheme), parts.port
+        host = _one_form(parts.hostname or "")
+        return cls(scheme, host, _PORTS.get(scheme) if port is None else port)
+
+
+def _one_form(host: str) -> str:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    with contextlib.suppress(UnicodeError):
+        host = punycode(host)
+    return host.removesuffix(".") or host
 
 
 async def origin_is_allowed(
@@ -23,77 +54,98 @@ async def origin_is_allowed(
     """What CHECK_ORIGIN says of `origin`. A missing Origin is no browser's, and is let in.
 
     `check` is True (the request's own host, or CSRF_TRUSTED_ORIGINS), False, "conn" (scheme,
-    host and port of this request), a list such as ``["https://a.com", "//*.b.com"]``, or a
-    callable (or its dotted path) that gets the Origin as ``urllib.parse.SplitResult``.
+    host and port of this request), a list such as ``["https://a.com", "//*.b.com", "null"]``, or
+    a callable (or its dotted path) that gets the Origin as ``urllib.parse.SplitResult``.
     """
     if origin is None or check is False:
         return True
     try:
-        parts = urlsplit(origin)
-        parts.port  # noqa: B018 - raises ValueError on a port that is none
+        place = Place.of(origin)
     except ValueError:
         return False
     if check is True:
-        return _is_own_host(origin, parts, scope)
+        return is_own_origin(origin, scope)
     if check == "conn":
-        return _same(parts, urlsplit(_own_origin(scope) or "//"), require_scheme=True)
+        return _is_own_place(place, scope)
     if isinstance(check, str):
         check = import_string(check)
     if callable(check):
-        return bool(await check(parts) if iscoroutinefunction(check) else check(parts))
-    return any(_matches(parts, allowed) for allowed in check)
+        answer = check(urlsplit(origin))
+        # of whatever kind it is: a coroutine that nobody awaits would be a yes
+        return bool(await answer if inspect.isawaitable(answer) else answer)
+    return _is_listed(origin, check)
 
 
-def _is_own_host(origin: str, parts: SplitResult, scope: dict[str, Any]) -> bool:
+def is_own_origin(origin: str, scope: dict[str, Any]) -> bool:
     """As Django's CSRF check of an Origin: the validated host, or one that the project trusts.
 
     Never the patterns of ALLOWED_HOSTS, which say what we are called and not who may come.
     """
-    if origin == _own_origin(scope):
-        return True
-    trusted: Sequence[str] = settings.CSRF_TRUSTED_ORIGINS
-    if origin in trusted:
-        return True
-    wildcards = (urlsplit(entry) for entry in trusted if "*" in entry)
+    try:
+        place = Place.of(origin)
+    except ValueError:
+        return False
+    # as Django, which asks for their schemes
+    trusted = [entry for entry in settings.CSRF_TRUSTED_ORIGINS if "://" in entry]
+    return _is_own_place(place, scope) or _is_listed(origin, trusted)
+
+
+def names_a_host(origin: str) -> bool:
+    """Whether `origin` says whose page it is: "null" and "file://" are of many."""
+    with contextlib.suppress(ValueError):
+        return Place.of(origin).host != ""
+    return False
+
+
+def page_of(headers: Mapping[str, str]) -> str | None:
+    """The Origin of the page that asks. Without the header it is the Referer's, or unknown.
+
+    Browsers leave the header out of a GET of the page's own origin, which a poll is.
+    """
+    if "origin" in headers or "referer" not in headers:
+        return headers.get("origin")
+    with contextlib.suppress(ValueError):
+        referer = urlsplit(headers["referer"])
+        return f"{referer.scheme}://{referer.netloc}"
+    return None
+
+
+def _is_own_place(place: Place, scope: dict[str, Any]) -> bool:
+    """Whether `place` has the scheme, host and port of this request, as Django sees them."""
+    request = HandshakeRequest(scope)
+    if request.known_scheme is None and not _may_be_ours(place.scheme):
+        return False
+    scheme = request.known_scheme or place.scheme
+    try:
+        return place == Place.of(f"{scheme}://{request.get_host()}")
+    except (DisallowedHost, ValueError):
+        return False
+
+
+def _may_be_ours(scheme: str) -> bool:
+    """Whether pages here can have `scheme`, for a request that does not tell its own."""
+    return scheme == "https" or (scheme == "http" and not settings.SECURE_SSL_REDIRECT)
+
+
+def _is_listed(origin: str, allowed: Iterable[str]) -> bool:
+    place = Place.of(origin)
     return any(
-        parts.scheme == entry.scheme
-        and is_same_domain(parts.netloc, entry.netloc.lstrip("*"))
-        for entry in wildcards
+        _bare(origin) == _bare(entry) != "" or _matches(place, Place.of(entry))
+        for entry in allowed
     )
 
 
-def _own_origin(scope: dict[str, Any]) -> str | None:
-    """Scheme and host of this request as Django sees them behind its proxies, or None."""
-    request = ASGIRequest({**scope, "method": "GET"}, io.BytesIO())
-    scheme = {"ws": "http", "wss": "https"}.get(request.scheme or "", request.scheme)
-    try:
-        return f"{scheme}://{request.get_host()}"
-    except DisallowedHost:
-        return None
+def _bare(origin: str) -> str:
+    """For what has no host to be compared by: ``null``, ``file://``, ``app://.``"""
+    return origin.rstrip("/").lower()
 
 
-def _matches(origin: SplitResult, allowed: str) -> bool:
-    return _same(origin, urlsplit(allowed))
-
-
-def _same(
-    origin: SplitResult, allowed: SplitResult, require_scheme: bool = False
-) -> bool:
-    """Each of scheme, host and port that `allowed` names must be the same, letter by letter."""
-    if (allowed.scheme or require_scheme) and allowed.scheme != origin.scheme:
+def _matches(place: Place, allowed: Place) -> bool:
+    """Whether each of scheme, host and port that `allowed` names is the same."""
+    if allowed.scheme not in ("", place.scheme):
         return False
-    port = allowed.port or _PORTS.get(allowed.scheme)
-    if port is not None and port != (origin.port or _PORTS.get(origin.scheme)):
+    if allowed.port not in (None, place.port):
         return False
-    host, pattern = _host(origin), _host(allowed)
-    if pattern.startswith("*."):  # the bare domain matches as well, as in Phoenix
-        return host == pattern[2:] or host.endswith(pattern[1:])
-    return bool(host) and host == pattern
-
-
-def _host(parts: SplitResult) -> str:
-    """The host in the case it was written in, unlike ``SplitResult.hostname``."""
-    host = parts.netloc.rpartition("@")[2]
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    if allowed.host.startswith("*"):  # the bare domain as well, as in Phoenix
+        return is_same_domain(place.host, allowed.host.lstrip("*"))
+    return place.host == allowed.host != ""

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.auth import UserLazyObject
 from django.apps import apps
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.http.cookie import parse_cookie
 from django.middleware.csrf import CsrfViewMiddleware
 
 from ..exceptions import ConnectionRefused
+from ..logs import get_logger
 from ..permissions import SOURCE
 from ..sessions import read_user, session_source, session_store
+from .origin import is_own_origin
+from .request import HandshakeRequest
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+logger = get_logger("phx_protocol.transport")
 
 BEARER = "base64url.bearer.phx."
 
@@ -42,14 +50,25 @@ async def authenticate(
     scope: dict[str, Any],
     headers: dict[str, str],
     params: dict[str, Any],
-    origin_checked: bool,
+    is_known_page: bool,
 ) -> None:
     """Put ``session`` and ``user`` into `scope`, as far as they can be trusted.
 
-    Trusted is a request with an Origin that was checked (`origin_checked`), with
-    ``Sec-Fetch-Site: same-origin``, or with a valid ``_csrf_token`` parameter. What another
+    Trusted is a request of a page that we know (`is_known_page`), with ``Sec-Fetch-Site:
+    same-origin``, or with a ``_csrf_token`` parameter on which Django would take a POST. From
+    every other one the session that a middleware found by the cookie is taken away. What a
     middleware put there by its own means (a token, say) stays.
     """
+    cookies = parse_cookie(headers.get("cookie", ""))
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    session = session_store(key) if key else None
+    is_trusted = session is not None and (
+        is_known_page
+        or headers.get("sec-fetch-site") == "same-origin"
+        or await _csrf_token_is_valid(params.get("_csrf_token"), scope, session)
+    )
+    if not is_trusted:
+        _take_away(scope, key)
     if not apps.is_installed("django.contrib.auth"):
         return
     if "user" in scope and not isinstance(scope["user"], UserLazyObject):
@@ -57,30 +76,45 @@ async def authenticate(
     from django.contrib.auth.models import AnonymousUser
 
     scope["user"] = AnonymousUser()
-    cookies = parse_cookie(headers.get("cookie", ""))
-    key = cookies.get(settings.SESSION_COOKIE_NAME)
-    if not key:
-        return
-    session = session_store(key)
-    if (
-        origin_checked
-        or headers.get("sec-fetch-site") == "same-origin"
-        or _csrf_token_is_valid(params.get("_csrf_token"), cookies, session)
-    ):
+    if is_trusted and session is not None:
         scope["session"] = session
         user = scope["user"] = await read_user(session)
         scope[SOURCE] = session_source(session, user)
 
 
-def _csrf_token_is_valid(token: Any, cookies: dict[str, str], session: Any) -> bool:
-    """What Django's own middleware says of a request that is nothing but this token."""
-    if not isinstance(token, str) or settings.CSRF_USE_SESSIONS:
+def _take_away(scope: dict[str, Any], key: str | None) -> None:
+    """Leave nothing of Channels' middleware in `scope` that names the session with `key`."""
+    if key and getattr(scope.get("session"), "session_key", None) == key:
+        scope["session"] = session_store()
+    if settings.SESSION_COOKIE_NAME in scope.get("cookies", ()):
+        cookies = dict(scope["cookies"])
+        del cookies[settings.SESSION_COOKIE_NAME]
+        scope["cookies"] = cookies
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Django's rules; the same host is the same host, and no view answers."""
+
+    def _origin_verified(self, request: Any) -> bool:
+        return is_own_origin(request.META["HTTP_ORIGIN"], request.scope)
+
+    def _reject(self, request: Any, reason: str) -> Any:
+        logger.warning("%s: _csrf_token is ignored: %.200s", request.path, reason)
+        return reason
+
+
+async def _csrf_token_is_valid(
+    token: Any, scope: dict[str, Any], session: SessionBase
+) -> bool:
+    """Whether Django would take this request with `token` as a POST, Origin and Referer included."""
+    if not isinstance(token, str):
         return False
-    request = HttpRequest()
-    request.method = "POST"
-    request.COOKIES = cookies
-    request.META = {settings.CSRF_HEADER_NAME: token}
-    check = CsrfViewMiddleware(lambda request: HttpResponse())
+    request: Any = HandshakeRequest(scope, "POST")
+    request.META[settings.CSRF_HEADER_NAME] = token
+    if settings.CSRF_USE_SESSIONS:
+        await session.aget("")  # reads it: the check may not, on the loop
+        request.session = session
+    check = _CsrfCheck(lambda request: HttpResponse())
     check.process_request(request)
     return check.process_view(request, lambda request: HttpResponse(), (), {}) is None
 
