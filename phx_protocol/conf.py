@@ -89,7 +89,8 @@ OF_THE_PROJECT = frozenset({"sockets", "state", "drainer", "close_on_password_ch
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
-#: must answer another one; messages in one POST; bytes of one POST
+#: must answer another one; messages in one POST; bytes of one POST; seconds that a client has to
+#: send the body of one; seconds that it has to take an answer
 LONGPOLL: dict[str, Any] = {
     "PATH": "longpoll",
     "WINDOW": 10.0,
@@ -97,6 +98,8 @@ LONGPOLL: dict[str, Any] = {
     "SESSION_TIMEOUT": 2.0,
     "MAX_LINES": 1000,
     "MAX_BODY_SIZE": 2 * 1024 * 1024,
+    "READ_TIMEOUT": 15.0,
+    "SEND_TIMEOUT": 30.0,
 }
 #: "auto", "memory" or "redis"; Redis servers as channels_redis takes them (None: those of the
 #: channel layer), of which the first is used; what every key begins with (None: the layer's own

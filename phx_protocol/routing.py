@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from django.urls import URLPattern, path
@@ -30,13 +31,13 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
 def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
     chosen = options(socket)
     transports: Any = (
-        (PhoenixConsumer, chosen.websocket),
-        (LongPollConsumer, chosen.longpoll),
+        (PhoenixConsumer.as_asgi, chosen.websocket),
+        (partial(LongPollConsumer.as_asgi, mount=mount.strip("/")), chosen.longpoll),
     )
-    for consumer, transport in transports:
+    for as_asgi, transport in transports:
         if transport:
             route = f"{mount.strip('/')}/{transport['PATH'].strip('/')}".lstrip("/")
-            application: Any = consumer.as_asgi(socket=socket)
+            application: Any = as_asgi(socket=socket)
             # Plug ignores a slash at the end, and so do clients of all kinds
             yield path(route, application)
             yield path(f"{route}/", application)

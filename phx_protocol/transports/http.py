@@ -28,18 +28,17 @@ class Disconnected(Exception):
 
 async def read_body(receive: Receive, limit: int) -> bytes:
     """The whole body of a request. Raises BodyTooLarge beyond `limit` bytes, Disconnected."""
-    parts, size = [], 0
+    body = bytearray()  # a list of parts can cost far more than they have bytes
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
             raise Disconnected
         part = event.get("body", b"")
-        size += len(part)
-        if size > limit:
+        if len(body) + len(part) > limit:
             raise BodyTooLarge
-        parts.append(part)
+        body += part
         if not event.get("more_body"):
-            return b"".join(parts)
+            return bytes(body)
 
 
 async def respond(

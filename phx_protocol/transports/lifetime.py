@@ -10,9 +10,13 @@ from collections.abc import Callable
 from ..channel import Reason
 from ..wire.reasons import CloseCode
 
+#: browsers let the timers of a hidden tab run once a minute: a heartbeat that is due then comes
+#: a little late. A part of the timeout, and seconds at the most.
+GRACE, MOST_GRACE = 0.1, 5.0
+
 
 class Lifetime:
-    """Closes what is silent for `timeout` seconds (``seen_at``), or lasts for `max_age`.
+    """Closes what is silent for `timeout` seconds and a grace (``seen_at``), or lasts for `max_age`.
 
     One timer, which looks again when it was too early: none per frame.
     """
@@ -27,7 +31,7 @@ class Lifetime:
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self.seen_at = loop.time()
-        self._timeout = timeout
+        self._timeout = timeout = timeout + min(GRACE * timeout, MOST_GRACE)
         self._close = close
         self._timer = loop.call_later(timeout, self._check)
         self._age: asyncio.TimerHandle | None = None

@@ -82,7 +82,8 @@ class Outgoing:
             steps = self._send(message).__await__()
             yielded = next(steps)
         except StopIteration:
-            pass
+            if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
+                self._bound.check()
         except Exception:
             # The connection is gone; the server says so with websocket.disconnect.
             self.is_closed = True

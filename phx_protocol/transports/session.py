@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import functools
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
@@ -58,6 +59,8 @@ NOTHING = Batch(204)
 #: bytes of one message that a channel layer carries safely: Redis cuts a subscriber that has
 #: 32 MiB of them waiting
 RELAY_BYTES = 4 * 1024 * 1024
+#: bytes of messages in one answer, or one message: what is written of it is kept twice meanwhile
+BATCH_BYTES = 4 * 1024 * 1024
 
 Answer = dict[str, Any]
 
@@ -112,10 +115,6 @@ class LongPollSession:
             logger.warning("a POST is answered with 500: %.300s", error)
             refusals[Refusal.BAD_LINE] += 1
             return {"status": 500, "reason": Refusal.BAD_LINE}
-        if len(frames) > self.options.longpoll["MAX_LINES"]:
-            logger.warning("a POST is answered with 413: it has %d lines", len(frames))
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
-            return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         async with self._turn:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
@@ -175,7 +174,7 @@ class LongPollSession:
         if self._polls:
             self._polls[-1].set()
 
-    async def poll(self, max_bytes: float = inf) -> Batch:
+    async def poll(self, max_bytes: float = BATCH_BYTES) -> Batch:
         """What waits for the client, or what comes within the window.
 
         The batch stays here until ``confirm``. Of `max_bytes` no more than one frame is over.
@@ -223,6 +222,29 @@ class LongPollSession:
         timeout = self.options.longpoll["SESSION_TIMEOUT"]
         self._loop.call_later(timeout, self.confirm_now, number, False)
         await asyncio.wait({settled})
+
+    @contextlib.contextmanager
+    def settling(self, number: int, settled: Callable[[], None]) -> Iterator[None]:
+        """Have `settled` called when it is decided what becomes of the batch `number`: it is
+        sent again, or the session has ended. No longer once the block is left."""
+        if self._in_flight is None or self._in_flight[0] != number:
+            # it was taken back before it was written
+            if number:
+                settled()
+            yield
+            return
+        future, is_over = self._in_flight[2], False
+
+        def call(future: asyncio.Future[None]) -> None:
+            if not is_over:
+                settled()
+
+        future.add_done_callback(call)
+        try:
+            yield
+        finally:
+            is_over = True
+            future.remove_done_callback(call)
 
     async def confirm(self, number: int, written: bool) -> None:
         """As `confirm_now`; another node's session has to be told so."""
@@ -366,6 +388,11 @@ class RemoteSession:
                 )
         except (NoAnswer, TimeoutError):
             return {"status": 410}
+
+    def settling(
+        self, number: int, settled: Callable[[], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # only its own process knows
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}

@@ -121,13 +121,14 @@ class PhoenixConsumer:
 
     async def _read(self, receive: Receive) -> Reason:
         """Frames until the connection ends."""
-        self._now, edge = asyncio.get_running_loop().time, self._outgoing.edge
+        loop, edge = asyncio.get_running_loop(), self._outgoing.edge
+        self._now = loop.time
         self._lifetime = Lifetime(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        self._turns = Turns(self._now(), edge.read_in_steps)
+        self._turns = Turns(loop, edge.read_in_steps)
         edge.listen(self._take_at_once)
         while True:
             self.is_receiving = True
@@ -234,7 +235,7 @@ class PhoenixConsumer:
         # of a client that is gone already receive() says so
         edge = self._outgoing.edge
         with contextlib.suppress(OSError):
-            await edge.send(accept)
+            await self._in_time(edge.send(accept))
         edge.limit_frames(self.options.max_frame_size)
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
@@ -243,14 +244,22 @@ class PhoenixConsumer:
         refusals[status] += 1
         headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
-            return await respond(self._send, status, body, headers)
+            return await self._in_time(respond(self._send, status, body, headers))
         # what every server answers to a close
         plain = (status, body, refused.headers) == (403, b"", {})
         extensions = self.scope.get("extensions") or {}
         if not plain and "websocket.http.response" in extensions:
             kind = "websocket.http"
-            return await respond(self._send, status, body, headers, kind)
+            return await self._in_time(respond(self._send, status, body, headers, kind))
         await self._send({"type": "websocket.close", "code": 1008})
+
+    async def _in_time(self, answer: Awaitable[None]) -> None:
+        """Write an answer to the handshake; a client that does not take it is dropped."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await answer
+        except TimeoutError:
+            self._outgoing.edge.abort()
 
     async def _answer_http(self) -> None:
         """A request without an upgrade: connect has its say first, then it is 400."""

@@ -7,6 +7,9 @@ from urllib.parse import unquote_to_bytes
 
 from ..exceptions import DecodeError
 
+#: bytes of a query string, percent escapes included: servers have limits of their own, or none
+MAX_QUERY_BYTES = 64 * 1024
+
 
 def decode_query(
     query: bytes, *, max_keys: int = 1000, max_depth: int = 32
@@ -14,9 +17,12 @@ def decode_query(
     """The parameters in `query` (``scope["query_string"]``), nested as their brackets say.
 
     Of two values for one key the last counts; a bad percent escape is kept as it is.
-    Raises DecodeError on text that is not UTF-8, on more than `max_keys` pairs and on
-    brackets nested deeper than `max_depth`. Mirrors ``Plug.Conn.Query.decode/1``.
+    Raises DecodeError on text that is not UTF-8, on more than MAX_QUERY_BYTES, on more than
+    `max_keys` pairs and on brackets nested deeper than `max_depth`. Mirrors
+    ``Plug.Conn.Query.decode/1``.
     """
+    if len(query) > MAX_QUERY_BYTES:
+        raise DecodeError(f"a query string of more than {MAX_QUERY_BYTES} bytes")
     pairs = [pair for pair in query.split(b"&") if pair]
     if len(pairs) > max_keys:
         raise DecodeError(f"more than {max_keys} parameters")

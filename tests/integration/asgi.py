@@ -52,6 +52,8 @@ application = observed(
         {
             "/socket": "tests.integration.sockets.SmallSocket",
             "/polled": "tests.integration.sockets.PolledSocket",
+            "/slow": "tests.integration.sockets.PolledSlowlySocket",
+            "/hasty": "tests.integration.sockets.HastySocket",
             "/guarded": "tests.integration.sockets.GuardedSocket",
         }
     )

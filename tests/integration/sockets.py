@@ -22,6 +22,18 @@ class PolledSocket(ConformanceSocket):
     longpoll = {"WINDOW": 2}
 
 
+class PolledSlowlySocket(ConformanceSocket):
+    """Its sessions live on when they are not polled for a while."""
+
+    longpoll = {"WINDOW": 15}
+
+
+class HastySocket(ConformanceSocket):
+    """Its answers must be taken soon, and its sessions live on meanwhile."""
+
+    longpoll = {"SEND_TIMEOUT": 1, "WINDOW": 15}
+
+
 class GuardedChannel(Channel):
     """Open until somebody shuts it, on all processes."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import servers
 from tests.client import Client
+from tests.longpoll import RawSession, messages
 
 PAYLOAD = "x" * 65_000
 
@@ -69,3 +71,80 @@ async def test_a_stalled_client_is_closed_and_the_others_get_everything(
             assert (await closing)[-4:] == b"\x88\x02" + (1013).to_bytes(2, "big")
             assert await good.ask("room:slow", "echo") == ("ok", {})
         assert "does not take what it is sent" in running.logged()
+
+
+# ------------------------------------------------------------------ long-poll
+
+SHOUTS = 4
+
+
+async def stalled_poll(session: RawSession, port: int) -> socket.socket:
+    """A connection on which the answer of a poll, some megabytes, begins to come and is not read."""
+    await session.open(port)
+    frames = [["1", "1", "room:s", "phx_join", {}]]
+    for n in range(SHOUTS):
+        await session.send(port, *frames)
+        frames = [["1", str(n), "room:s", "shout", {"x": "x" * 900_000}]]
+    await session.send(port, *frames)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(
+        f"GET {session.path}&token={session.token} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    )
+    await asyncio.to_thread(connection.recv, 1)
+    return connection
+
+
+def is_cut(connection: socket.socket) -> bool:
+    """Whether the connection ends before the answer does."""
+    connection.settimeout(20)
+    read = 0
+    try:
+        while part := connection.recv(1 << 20):
+            read += len(part)
+            if read > SHOUTS * 900_000:
+                return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
+@pytest.fixture(scope="module", params=["uvicorn", "daphne"])
+def polled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[servers.Server]:
+    log = tmp_path_factory.mktemp("polled") / "log"
+    application = "tests.integration.asgi:application"
+    with servers.serve(request.param, log, application) as server:
+        yield server
+
+
+async def test_an_answer_dies_with_its_session(polled: servers.Server) -> None:
+    session = RawSession("/slow")
+    connection = await stalled_poll(session, polled.port)
+    bad = await session.request(polled.port, "POST", body=b"[nonsense")
+    assert (await bad.answer())["status"] == 408  # the session has ended
+    assert await asyncio.to_thread(is_cut, connection)
+
+
+async def test_an_answer_that_is_sent_again_is_not_sent_to_its_end(
+    polled: servers.Server,
+) -> None:
+    session = RawSession("/slow")
+    connection = await stalled_poll(session, polled.port)
+    seen = [m[3] for m in messages(await session.poll(polled.port))]
+    assert seen == ["phx_reply"] + ["shout"] * SHOUTS
+    assert await asyncio.to_thread(is_cut, connection)
+
+
+async def test_an_answer_must_be_taken_in_time_and_its_session_lives_on(
+    polled: servers.Server,
+) -> None:
+    session = RawSession("/hasty")
+    connection = await stalled_poll(session, polled.port)
+    async with asyncio.timeout(20):
+        while "did not take it" not in polled.logged():
+            await asyncio.sleep(0.05)
+    assert len(messages(await session.poll(polled.port))) == SHOUTS + 1
+    assert await asyncio.to_thread(is_cut, connection)

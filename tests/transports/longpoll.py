@@ -25,12 +25,15 @@ class Request:
         query: bytes = b"",
         headers: dict[str, str] | None = None,
         body: bytes = b"",
+        path: str = "/socket/longpoll",
+        root_path: str = "",
     ) -> None:
         pairs = {"host": "testserver", **(headers or {})}
         scope = {
             "type": "http",
             "method": method,
-            "path": "/socket/longpoll",
+            "path": path,
+            "root_path": root_path,
             "query_string": query,
             "headers": [(k.lower().encode(), v.encode()) for k, v in pairs.items()],
         }
@@ -39,6 +42,12 @@ class Request:
         self._body = body
         self.status = 0
         self.headers: dict[str, str] = {}
+
+    async def send_part(self, body: bytes) -> None:
+        """A part of the body; the last one is sent by nobody."""
+        await self._communicator.send_input(
+            {"type": "http.request", "body": body, "more_body": True}
+        )
 
     async def send(self) -> Request:
         await self._communicator.send_input(
@@ -76,8 +85,12 @@ class Client:
         socket_class: type[Socket],
         params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
+        path: str = "/socket/longpoll",
+        root_path: str = "",
     ) -> None:
         self.socket_class = socket_class
+        self.path = path
+        self.root_path = root_path
         self.params = {"vsn": "2.0.0", **(params or {})}
         self.headers = headers or {}
         self.token: str | None = None
@@ -86,10 +99,22 @@ class Client:
     def request(
         self, method: str, body: bytes = b"", content_type: str = NDJSON
     ) -> Request:
-        params = {**self.params, **({"token": self.token} if self.token else {})}
+        # behind those of the application, as phoenix.js has it
+        params = [
+            *self.params.items(),
+            *([("token", self.token)] if self.token else []),
+        ]
         headers = {**self.headers, "content-type": content_type}
         query = urlencode(params).encode()
-        return Request(self.socket_class, method, query, headers, body)
+        return Request(
+            self.socket_class,
+            method,
+            query,
+            headers,
+            body,
+            path=self.path,
+            root_path=self.root_path,
+        )
 
     async def open(self) -> dict[str, Any]:
         self.token = None

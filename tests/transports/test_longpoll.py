@@ -216,6 +216,36 @@ async def test_too_many_lines_are_refused_as_a_whole() -> None:
     assert (await client.poll())["status"] == 204
 
 
+@pytest.mark.parametrize("line", [b"", b"%%%", b"\xff\xfe", b"[", b"AAAA\r"])
+async def test_lines_are_counted_before_they_are_read(line: bytes) -> None:
+    client = await opened()
+    body = b"\n".join([line] * 1001)
+    answer = {"status": 413, "reason": "request too large"}
+    assert await client.post_body(body) == answer
+    assert await client.post(HEARTBEAT) == {"status": 200}
+
+
+async def test_a_body_of_which_no_end_comes_is_refused_in_time() -> None:
+    class HastySocket(PollSocket):
+        longpoll = {"READ_TIMEOUT": 0.05}
+
+    client = await opened(HastySocket)
+    request = client.request("POST")
+    await request.send_part(b"[")
+    assert (await request.body(), request.status) == (b"", 408)
+    assert request.headers["connection"] == "close"
+    assert await client.post(HEARTBEAT) == {"status": 200}
+
+
+async def test_an_answer_has_some_megabytes_and_the_next_poll_has_the_rest() -> None:
+    client = await opened(PatientSocket)
+    await client.join("room:a")
+    for n in range(5):
+        await abroadcast("room:a", "news", {"n": n, "x": "x" * 1_500_000})
+    seen = [[m[4]["n"] for m in (await client.poll())["messages"]] for _ in range(3)]
+    assert seen == [[0, 1], [2, 3], [4]]
+
+
 async def test_a_bad_line_refuses_the_whole_request_and_the_session_lives() -> None:
     client = await opened()
     request = client.request("POST", json.dumps(HEARTBEAT).encode() + b"\n%%%")
@@ -372,11 +402,47 @@ async def refused(client: Client, token: Any) -> bool:
 async def test_a_token_that_we_did_not_sign_is_none() -> None:
     client = await opened()
     token = str(client.token)
-    foreign = signing.dumps(signing.loads(token, salt="phx_protocol.longpoll"))
-    for bad in (token + "x", token[:-5], token[5:], "garbage", "é", foreign, "a:b:c"):
+    foreign = signing.dumps(["id", None], salt="phx_protocol.longpoll")
+    for bad in (token + "x", token[:-5], token[5:], "garbage", "é", foreign, "phx."):
         assert await refused(client, bad), bad
     client.token = token
     assert await client.post(HEARTBEAT) == {"status": 200}
+
+
+class OtherSocket(PatientSocket):
+    pass
+
+
+async def test_a_token_of_another_mount_is_none() -> None:
+    client = await opened(PatientSocket)
+    client.path = "/other/longpoll"
+    assert await client.post(HEARTBEAT) == {"status": 410}
+    client.path, client.socket_class = "/socket/longpoll", OtherSocket
+    assert await client.post(HEARTBEAT) == {"status": 410}
+    client.socket_class = PatientSocket
+    assert await client.post(HEARTBEAT) == {"status": 200}
+
+
+async def test_a_mount_is_the_same_by_whichever_of_its_urls() -> None:
+    client = await opened(PatientSocket)
+    client.path = "/socket/longpoll/"
+    assert await client.post(HEARTBEAT) == {"status": 200}
+    client.path, client.root_path = "/app/socket/longpoll", "/app"
+    assert await client.post(HEARTBEAT) == {"status": 200}
+
+
+async def test_the_parameter_of_an_application_may_be_called_token() -> None:
+    class Reading(PatientSocket):
+        async def connect(self, params: dict[str, Any]) -> None:
+            if params.get("token") != "mine":
+                raise ConnectionRefused(403)
+
+    client = await opened(Reading, token="mine", id="users:1")
+    assert (await client.join("room:a"))["status"] == "ok"
+    await abroadcast("users:1", "disconnect", {})
+    # phoenix.js has both in its URL, and is told that there is a new session
+    assert (await client.poll())["status"] == 410
+    assert await Client(Reading, {"token": "theirs"}).open() == {"status": 403}
 
 
 async def test_an_old_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

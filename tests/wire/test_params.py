@@ -32,7 +32,14 @@ def test_queries_are_read_as_plug_reads_them(
 
 
 @pytest.mark.parametrize(
-    "query", [b"a=%ff", b"&".join([b"a=1"] * 1001), b"a" + b"[b]" * 40 + b"=1"]
+    "query",
+    [
+        b"a=%ff",
+        b"&".join([b"a=1"] * 1001),
+        b"a" + b"[b]" * 40 + b"=1",
+        b"&" * 70_000,
+        b"a=" + b"%61" * 25_000,
+    ],
 )
 def test_what_is_too_much_or_no_utf8_is_refused(query: bytes) -> None:
     with pytest.raises(DecodeError):

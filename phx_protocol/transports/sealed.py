@@ -1,0 +1,105 @@
+"""Sealed texts: what a client carries for us, cannot read, and cannot change.
+
+Neither Django nor the standard library can encrypt, and a package for a hundred bytes a session
+would be all that needed it. So HMAC-SHA256 does both: in counter mode, over a nonce that is used
+once, it is the key stream (a PRF in CTR mode); over nonce, text and purpose, under another key,
+it is the seal, which is checked first (encrypt-then-MAC).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from django.conf import settings
+from django.core.signing import BadSignature
+from django.utils.crypto import salted_hmac
+from django.utils.encoding import force_bytes
+
+#: what every sealed text begins with, so that it is known among the values of others
+PREFIX = "phx."
+#: characters of the longest text that is looked at
+LONGEST = 1024
+
+SALT = "phx_protocol.sealed"
+NONCE, SEAL = 16, 32
+
+
+def seal(value: Any, purpose: str) -> str:
+    """`value` (any JSON value) as a text of ``A-Za-z0-9_-.`` that only ``unseal`` with the same
+    `purpose` takes. Raises TypeError for what JSON cannot carry."""
+    text = json.dumps([int(time.time()), value], separators=(",", ":")).encode()
+    key, nonce = next(_keys()), secrets.token_bytes(NONCE)
+    hidden = _xor(text, key, nonce)
+    sealed = nonce + _seal(key, purpose, nonce + hidden) + hidden
+    return PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+
+def unseal(text: str, purpose: str, max_age: float) -> Any:
+    """The value that was sealed for `purpose`, at most `max_age` seconds ago.
+
+    Keys in SECRET_KEY_FALLBACKS count too. Raises BadSignature.
+    """
+    sealed = _decode(text)
+    nonce, given, hidden = (
+        sealed[:NONCE],
+        sealed[NONCE : NONCE + SEAL],
+        sealed[NONCE + SEAL :],
+    )
+    for key in _keys():
+        if hmac.compare_digest(_seal(key, purpose, nonce + hidden), given):
+            sealed_at, value = json.loads(_xor(hidden, key, nonce))
+            if time.time() - sealed_at > max_age:
+                raise BadSignature("sealed too long ago")
+            return value
+    raise BadSignature("not sealed with this key, for this purpose")
+
+
+def is_sealed(text: str) -> bool:
+    """Whether `text` claims to be one of ours; ``unseal`` says whether it is."""
+    return text.startswith(PREFIX)
+
+
+def _decode(text: str) -> bytes:
+    encoded = text.removeprefix(PREFIX)
+    if not is_sealed(text) or len(text) > LONGEST or not text.isascii():
+        raise BadSignature("not sealed")
+    try:
+        sealed = base64.b64decode(
+            encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
+        )
+    except binascii.Error as error:
+        raise BadSignature("not sealed") from error
+    # one text for one value: base64 has bits to spare at its end
+    if base64.urlsafe_b64encode(sealed).decode().rstrip("=") != encoded:
+        raise BadSignature("not sealed")
+    return sealed
+
+
+def _keys() -> Iterator[bytes]:
+    """The current key first, then those that were rotated out."""
+    for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+        yield force_bytes(secret)
+
+
+def _seal(key: bytes, purpose: str, text: bytes) -> bytes:
+    # of fixed length, so that no purpose and text can be taken for two others
+    named = sha256(purpose.encode()).digest()
+    return _hmac(key, "seal", named + text)
+
+
+def _xor(text: bytes, key: bytes, nonce: bytes) -> bytes:
+    blocks = range(-(-len(text) // sha256().digest_size))
+    stream = b"".join(_hmac(key, "stream", nonce + bytes((n,))) for n in blocks)
+    return bytes(a ^ b for a, b in zip(text, stream, strict=False))
+
+
+def _hmac(key: bytes, use: str, text: bytes) -> bytes:
+    return salted_hmac(f"{SALT}.{use}", text, secret=key, algorithm="sha256").digest()
