@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
+
+from ..callbacks import settled
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
@@ -40,7 +41,7 @@ async def origin_is_allowed(
     if isinstance(check, str):
         check = import_string(check)
     if callable(check):
-        return bool(await check(parts) if iscoroutinefunction(check) else check(parts))
+        return bool(await settled(check(parts), "CHECK_ORIGIN"))
     return any(_matches(parts, allowed) for allowed in check)
 
 
