@@ -72,7 +72,7 @@ class Channel:
     log_handle_in: ClassVar[int | None] = logging.DEBUG
 
     #: who may join: whoever is signed in; who has these permissions ("app_label.codename", one
-    #: or several). Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
+    #: or several), as ``user.has_perms`` says. Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
     login_required: ClassVar[bool] = False
     permission_required: ClassVar[str | Iterable[str] | None] = None
     #: how often one client may push to channels of this class: "20/s" (or m, h, d), or event ->
