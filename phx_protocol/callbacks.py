@@ -222,10 +222,11 @@ def close_stale_connections() -> None:
     (Callbacks that run in a thread look there themselves, through ``database_sync_to_async``.)
     """
     if not thread_sensitive:
-        SyncToAsync.single_thread_executor.submit(_close)
+        SyncToAsync.single_thread_executor.submit(close_old)
 
 
-def _close() -> None:
+def close_old() -> None:
+    """Close the connections of this thread that are of no more use; never raises."""
     try:
         close_old_connections()
     except Exception:
