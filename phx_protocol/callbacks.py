@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType, MethodType
 from typing import Any
 
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync, iscoroutinefunction, sync_to_async
 from channels.db import database_sync_to_async
 from django.db import close_old_connections
 
@@ -19,6 +21,7 @@ from .logs import get_logger
 logger = get_logger("phx_protocol.callbacks")
 
 AsyncCallable = Callable[..., Awaitable[Any]]
+Finish = Callable[[Any], Any]
 
 # Tests switch this on: callbacks then run where the test's own database connection is, and
 # nobody closes it but the test.
@@ -34,24 +37,169 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="phx_protocol")
 
 
-def as_async(function: Callable[..., Any]) -> AsyncCallable:
-    """`function` itself when it is ``async def``, else one that runs it in a thread.
+def find(owner: type, name: str) -> Any:
+    """The attribute as a class of `owner`'s MRO has it, not bound. Raises AttributeError."""
+    for each in owner.__mro__:
+        attributes = vars(each)
+        if name in attributes:
+            return attributes[name]
+    raise AttributeError(f"{owner.__name__} has no {name}")
 
-    The threads are our own (setting SYNC_THREADS), not Django's one thread for sync code:
-    a slow callback would hold up every view there.
+
+def definition(found: Any) -> Any:
+    """The function or object behind the descriptors and partials of a class attribute."""
+    while True:
+        if isinstance(found, (staticmethod, classmethod)):
+            found = found.__func__
+        elif isinstance(found, (functools.partial, functools.partialmethod)):
+            found = found.func
+        elif isinstance(found, MethodType) and not isinstance(
+            found.__func__, FunctionType
+        ):
+            found = found.__func__
+        else:
+            return found
+
+
+def as_method(
+    owner: type, name: str, arguments: int, finish: Finish | None = None
+) -> AsyncCallable:
+    """The attribute `name` of `owner` as a function of an instance and `arguments` more that can
+    be awaited, whatever kind of callable it is.
+
+    It is bound as Python binds it. One that is no method by itself (an object with ``__call__``, a
+    ``functools.partial``) gets the instance first, as a function would. An async callable runs on
+    the event loop. Any other runs in a thread of our own (setting SYNC_THREADS), not in Django's
+    one thread for sync code, where a slow callback would hold up every view; `finish` is applied
+    to what it returns, in that thread. What it returns is awaited if it can be: nobody can tell
+    from outside that a sync wrapper has an ``async def`` behind it.
+
+    Raises TypeError for what cannot be called so, and for generators, of which nothing would run.
     """
-    if inspect.iscoroutinefunction(function):
+    found = find(owner, name)
+    if _is_coroutine_method(found):
+        function: AsyncCallable = found
         return function
+    where = f"{owner.__name__}.{name}"
+    bind = _binder(owner, found, arguments, where)
 
-    @functools.wraps(function)
-    async def in_thread(*args: Any) -> Any:
-        if thread_sensitive:
-            return await sync_to_async(function, thread_sensitive=True)(*args)
-        pool = _pool(options().sync_threads)
-        call = database_sync_to_async(function, thread_sensitive=False, executor=pool)
-        return await call(*args)
+    async def call(instance: Any, *args: Any) -> Any:
+        return await call_async(bind(instance), *args, finish=finish, where=where)
 
-    return in_thread
+    return call
+
+
+async def call_async(
+    function: Callable[..., Any],
+    *args: Any,
+    finish: Finish | None = None,
+    where: str = "a callback",
+) -> Any:
+    """Call `function`, which is bound, as ``as_method`` says."""
+    if is_async(function):
+        return await settled(function(*args), where)
+    sync = function if finish is None else _finished(function, finish)
+    return await settled(await _in_thread(sync, *args), where)
+
+
+async def settled(answer: Any, where: str = "a callback") -> Any:
+    """What `answer` comes to when it is awaited, if it can be.
+
+    Raises TypeError for a generator and for a context manager: what they hold has not run.
+    """
+    while inspect.isawaitable(answer):
+        answer = await answer
+    if answer is not None and isinstance(answer, _NOT_RUN):
+        raise TypeError(f"{where} returned {answer!r:.100}, of which nothing has run")
+    return answer
+
+
+_NOT_RUN = (
+    Generator,
+    AsyncGenerator,
+    contextlib._GeneratorContextManager,
+    contextlib._AsyncGeneratorContextManager,
+)
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling `function` makes an awaitable and does nothing else."""
+    inner = definition(function)
+    call = getattr(inner, "__call__", None)  # noqa: B004 - it is looked into
+    return iscoroutinefunction(inner) or iscoroutinefunction(call)
+
+
+def parameters(owner: type, name: str, arguments: int) -> list[str]:
+    """The names of what the attribute takes beside the instance, as far as anything tells."""
+    found = find(owner, name)
+    bound = _binder(owner, found, arguments, name)(object.__new__(owner))
+    try:
+        if isinstance(bound, functools.partial) and hasattr(bound, "__wrapped__"):
+            # how a decorator that is a class binds: it shows the signature of the function
+            return list(inspect.signature(bound.__wrapped__).parameters)[1:]
+        return list(inspect.signature(bound).parameters)
+    except ValueError:
+        return []
+
+
+def _is_coroutine_method(found: Any) -> bool:
+    """Whether `found` is a plain ``async def``, or a wrapper that is one."""
+    return isinstance(found, FunctionType) and inspect.iscoroutinefunction(found)
+
+
+def _binder(
+    owner: type, found: Any, arguments: int, where: str
+) -> Callable[[Any], Callable[..., Any]]:
+    """What makes of an instance the callable that takes the `arguments`. Raises TypeError."""
+    inner = definition(found)
+    if not callable(inner):
+        raise TypeError(f"{where} must be a function or method, not {found!r:.100}")
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"{where} is a generator: it has a `yield`, and nobody iterates"
+        )
+    if isinstance(found, FunctionType):
+        return functools.partial(MethodType, found)
+    get = getattr(type(found), "__get__", None)
+    if get is not None:
+        # an instance that nothing has initialized is enough to be bound to
+        bound = get(found, object.__new__(owner), owner)
+        if _takes(bound, arguments):
+            return lambda instance: get(found, instance, type(instance))
+    function = inner if isinstance(found, staticmethod) else found
+    if callable(function) and _takes(function, arguments + 1):
+        return functools.partial(functools.partial, function)
+    if get is None and _takes(found, arguments):
+        return lambda instance: found
+    raise TypeError(f"{where} must take {arguments} arguments beside the instance")
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Whether `function` can be called with so many; so it is taken to be if nothing can tell."""
+    try:
+        # its own signature: a wrapper shows that of what it wraps, which is not bound
+        inspect.signature(function, follow_wrapped=False).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
+
+
+def _finished(function: Callable[..., Any], finish: Finish) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        answer = function(*args)
+        return answer if inspect.isawaitable(answer) else finish(answer)
+
+    return call
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    if thread_sensitive:
+        return await sync_to_async(function, thread_sensitive=True)(*args)
+    pool = _pool(options().sync_threads)
+    call = database_sync_to_async(function, thread_sensitive=False, executor=pool)
+    return await call(*args)
 
 
 def look_for_stale_connections() -> None:
@@ -74,10 +222,11 @@ def close_stale_connections() -> None:
     (Callbacks that run in a thread look there themselves, through ``database_sync_to_async``.)
     """
     if not thread_sensitive:
-        SyncToAsync.single_thread_executor.submit(_close)
+        SyncToAsync.single_thread_executor.submit(close_old)
 
 
-def _close() -> None:
+def close_old() -> None:
+    """Close the connections of this thread that are of no more use; never raises."""
     try:
         close_old_connections()
     except Exception:

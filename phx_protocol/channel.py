@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .callbacks import AsyncCallable, as_async
-from .events import Answer, Handler, event
+from .callbacks import AsyncCallable, as_method, find
+from .events import Answer, Handler, event, events_of
 from .history import History, held_events
 from .limits import Rates, parse_rates, refusals
 from .logs import get_logger
@@ -40,21 +40,26 @@ class Reason(StrEnum):
     CRASH = "crash"  #: a callback raised
 
 
-_CALLBACKS = (
-    "authorize",
-    "after_join",
-    "handle_in",
-    "handle_out",
-    "handle_info",
-    "terminate",
-)
+#: name -> how many arguments it takes beside the channel
+_CALLBACKS = {
+    "authorize": 0,
+    "after_join": 0,
+    "handle_in": 2,
+    "handle_out": 2,
+    "handle_info": 1,
+    "terminate": 1,
+}
+#: what the tables are made of beside callbacks and events
+_LOOKED_AT = ("join", "login_required", "permission_required", "throttle")
 
 
 class Channel:
     """The answer to one topic for one client. Subclass it and register it for a topic pattern.
 
-    One instance is made for every join. Its callbacks run one at a time, in order, each
-    an ``async def`` or a plain ``def`` (run in a thread). An exception in one ends this
+    One instance is made for every join. Its callbacks run one at a time, in order, each an
+    ``async def``, a plain ``def`` (run in a thread), or another callable, such as one behind
+    ``database_sync_to_async`` or a decorator: what it returns is awaited if it can be. One that
+    cannot be called so raises TypeError when the class is made. An exception in one ends this
     channel only: the client sees ``phx_error`` and joins again.
     """
 
@@ -67,7 +72,7 @@ class Channel:
     log_handle_in: ClassVar[int | None] = logging.DEBUG
 
     #: who may join: whoever is signed in; who has these permissions ("app_label.codename", one
-    #: or several). Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
+    #: or several), as ``user.has_perms`` says. Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
     login_required: ClassVar[bool] = False
     permission_required: ClassVar[str | Iterable[str] | None] = None
     #: how often one client may push to channels of this class: "20/s" (or m, h, d), or event ->
@@ -230,6 +235,9 @@ class Channel:
     _pushes: ClassVar[dict[str, PayloadType]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
     _held_events: ClassVar[frozenset[str]] = frozenset()
+    # the attributes that the tables were made of, and how many there were in all
+    _looked_up: ClassVar[dict[str, Any]] = {}
+    _size: ClassVar[int] = 0
     _requirement: ClassVar[Requirement | None] = None
     _rates: ClassVar[Rates] = {}
     _server: ChannelServer
@@ -239,22 +247,7 @@ class Channel:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # No method is ever reached by a name that came from the wire: only through this table.
-        cls._events = dict(cls._events)
-        for attribute, value in vars(cls).items():
-            inherited = {
-                n: h for n, h in cls._events.items() if h.function.__name__ == attribute
-            }
-            # an override keeps what it does not change
-            for name, old in inherited.items():
-                cls._events[name] = Handler(value, old.requirement, old.rate)
-            for name, requirement, rate in getattr(value, "_phx_events", ()):
-                if name in cls._events:
-                    old = cls._events[name]
-                    requirement, rate = requirement or old.requirement, rate or old.rate
-                cls._events[name] = Handler(value, requirement, rate)
-        cls._callbacks = {name: as_async(getattr(cls, name)) for name in _CALLBACKS}
-        cls._join = Handler(cls.join)
+        cls._make_tables()
         cls._pushes = {
             name: declared
             for name, annotation in cls.pushes.items()
@@ -274,9 +267,39 @@ class Channel:
                 f"{cls.__name__}.presence is a Presence class or None, not {cls.presence!r:.100}"
             )
         cls._held_events = held_events(cls._intercepts, cls.history)
+
+    @classmethod
+    def _make_tables(cls) -> None:
+        """Look up which methods are called for what. Raises TypeError for what is no method."""
+        # No method is ever reached by a name that came from the wire: only through this table.
+        cls._events = events_of(cls)
+        cls._callbacks = {
+            n: as_method(cls, n, count) for n, count in _CALLBACKS.items()
+        }
+        cls._join = Handler(cls, "join")
         cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
         cls._rates = {**parse_rates(cls.throttle), **of_events}
+        attributes = {
+            *_LOOKED_AT,
+            *_CALLBACKS,
+            *(h.attribute for h in cls._events.values()),
+        }
+        cls._looked_up = {name: find(cls, name) for name in attributes}
+        cls._size = 0  # an attribute too
+        cls._size = _size(cls)
+
+    @classmethod
+    def _refresh_tables(cls) -> None:
+        """Make them again when somebody has put another attribute into the class or a base."""
+        if cls._size != _size(cls) or any(
+            find(cls, name) is not found for name, found in cls._looked_up.items()
+        ):
+            cls._make_tables()
+
+    def _handler_of(self, event: str) -> Handler | None:
+        handler = self._events.get(event)
+        return handler and handler.of(self)
 
     @classmethod
     def check_push(cls, event: str, payload: Any) -> None:
@@ -288,6 +311,7 @@ class Channel:
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
     ) -> None:
+        self._refresh_tables()
         self._server = server
         self.socket = server.socket
         self.topic = server.topic
@@ -296,3 +320,7 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.topic!r}>"
+
+
+def _size(channel_class: type[Channel]) -> int:
+    return sum(len(vars(each)) for each in channel_class.__mro__)

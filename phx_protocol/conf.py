@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asgiref.sync import SyncToAsync
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
@@ -137,7 +139,7 @@ def _options(socket_class: Any) -> Options:
     values = {}
     for field in dataclasses.fields(Options):
         name = None if field.name in OF_THE_PROJECT else field.name
-        value = getattr(socket_class, name, None) if socket_class and name else None
+        value = _own(socket_class, name) if socket_class and name else None
         if value is None:
             value = project.get(field.name.upper())
         if value is not None:
@@ -157,6 +159,14 @@ def _options(socket_class: Any) -> Options:
         if chosen := values.get(name, getattr(Options, name)):
             values[name] = {**default, **({} if chosen is True else chosen)}
     return Options(**values)
+
+
+def _own(socket_class: type, name: str) -> Any:
+    """The attribute of a Socket class, which may be an object that would bind itself to an instance:
+    a function behind ``database_sync_to_async``, for CHECK_ORIGIN."""
+    found = inspect.getattr_static(socket_class, name, None)
+    binds_to_none = isinstance(found, SyncToAsync)
+    return found if binds_to_none else getattr(socket_class, name, None)
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -8,7 +8,9 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .callbacks import AsyncCallable, as_async
+from asgiref.sync import AsyncToSync
+
+from .callbacks import AsyncCallable, as_method, definition, find, parameters
 from .limits import Rate, parse_rate, refusals
 from .logs import get_logger
 from .payloads import PayloadType, Replies
@@ -33,30 +35,69 @@ ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payl
 
 
 class Handler:
-    """A callback with a payload: ``join``, or an entry of a channel's table of events."""
+    """A callback with a payload: ``join``, or an entry of a channel's table of events.
+
+    Raises TypeError for an attribute that is no method.
+    """
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        owner: type,
+        attribute: str,
         requirement: Requirement | None = None,
         rate: Rate | None = None,
     ) -> None:
-        self.function = function
+        self.owner = owner
+        self.attribute = attribute
+        self.found = find(owner, attribute)
         self.requirement = requirement
         self.rate = rate
-        is_async = inspect.iscoroutinefunction(function)
-        self._call = as_async(function if is_async else _evaluated(function))
+        self._call = as_method(owner, attribute, 1, _plainly)
+
+    @property
+    def function(self) -> Any:
+        """The function or object that has the annotations and the docstring."""
+        function = definition(self.found)
+        if isinstance(function, AsyncToSync):
+            function = definition(function.awaitable)
+        return inspect.unwrap(function)
+
+    def of(self, instance: object) -> Handler | None:
+        """The handler of what `instance` has under the attribute's name at this moment.
+
+        That is this one, unless somebody has put another thing there since the class was made.
+        None when that is None.
+        """
+        owner, attribute = type(instance), self.attribute
+        if attribute in vars(instance):
+            value = vars(instance)[attribute]
+            bound = {attribute: staticmethod(value) if callable(value) else value}
+            owner = type(owner.__name__, (), bound)
+        elif getattr(owner, attribute, None) is self.found:
+            return self
+        found = find(owner, attribute)
+        if found is self.found:
+            return self
+        if found is None:
+            return None
+        return Handler(owner, attribute, self.requirement, self.rate)
 
     # Annotations are looked up when first needed: one may name a class defined further down.
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
-        return typing.get_type_hints(self.function)
+        function = self.function
+        if inspect.isroutine(function):
+            return typing.get_type_hints(function)
+        try:
+            return typing.get_type_hints(type(function).__call__)
+        except NameError:  # of a class that others wrote, for their type checker alone
+            return {}
 
     @functools.cached_property
     def payload_type(self) -> PayloadType | None:
         """What the payload is annotated with. Raises NameError for what cannot be found."""
-        names = list(inspect.signature(self.function).parameters)[1:2]  # behind self
+        names = parameters(self.owner, self.attribute, 1)[:1]
         return PayloadType.of(self._hints.get(names[0], Any)) if names else None
 
     @functools.cached_property
@@ -90,7 +131,7 @@ class Handler:
         answer: Answer = await self._call(channel, payload)
         parsed = parse_answer(answer)
         if parsed is not None and self.replies is not None:
-            where = f"the reply of {self.function.__qualname__}"
+            where = f"the reply of {self.owner.__qualname__}.{self.attribute}"
             self.replies.check(*parsed, where)
         return answer
 
@@ -111,6 +152,9 @@ def event(
 
     Who lacks a permission of `permission_required` is answered ``{"reason": "unauthorized"}``.
     `throttle` ("5/s") holds each client to a rate, as ``Channel.throttle`` does.
+
+    Mixins and several bases are resolved as Python does it. An override without ``@event``
+    keeps the event and what is declared of it; ``new_msg = None`` switches the event off.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -121,26 +165,84 @@ def event(
 
     def mark(function: Function) -> Function:
         marks = (*getattr(function, "_phx_events", ()), (name, requirement, rate))
-        function._phx_events = marks  # type: ignore[union-attr]
+        try:
+            function._phx_events = marks  # type: ignore[union-attr]
+        except AttributeError:
+            raise TypeError(f"@event marks a method, not {function!r:.100}") from None
         return function
 
     return mark
 
 
-def _evaluated(function: Callable[..., Answer]) -> Callable[..., Answer]:
-    """`function`, a plain ``def``, with what it answers made plain in the thread that it runs in:
-    a queryset could not be evaluated on the event loop.
+class _Event:
+    """An event while its definitions are gone through, from the last base to the class itself."""
+
+    def __init__(self) -> None:
+        self.attributes: list[str] = []  # marked by the class that has the last say
+        self.requirement: Requirement | None = None
+        self.rate: Rate | None = None
+
+
+def events_of(owner: type) -> dict[str, Handler]:
+    """The table of events: what Python finds under each marked method's name is what runs.
+
+    An override without ``@event`` keeps what it does not change, wherever in the MRO it stands;
+    one that is None switches its event off. A permission stays until another takes its place.
+    Raises TypeError for an override that is no method.
+    """
+    events: dict[str, _Event] = {}
+    for each in reversed(owner.__mro__):
+        marked: dict[str, list[str]] = {}
+        for attribute, value in vars(each).items():
+            for name, requirement, rate in _marks(value):
+                known = events.setdefault(name, _Event())
+                known.requirement = requirement or known.requirement
+                known.rate = rate or known.rate
+                marked.setdefault(name, []).append(attribute)
+            if value is None:
+                for known in events.values():
+                    if attribute in known.attributes:
+                        known.attributes = []
+        for name, attributes in marked.items():
+            events[name].attributes = attributes
+    return {
+        name: Handler(owner, _nearest(owner, e.attributes), e.requirement, e.rate)
+        for name, e in events.items()
+        if e.attributes
+    }
+
+
+def _marks(value: Any) -> Any:
+    """What ``@event`` has marked, in `value` itself: an object may claim to have any attribute."""
+    if isinstance(value, (staticmethod, classmethod)):
+        return vars(value).get("_phx_events") or _marks(value.__func__)
+    return getattr(value, "__dict__", {}).get("_phx_events", ())
+
+
+def _nearest(owner: type, attributes: list[str]) -> str:
+    """Of several attributes for one event the one that was overridden last, else written last.
+
+    Of two names of one method that is the method's own.
     """
 
-    @functools.wraps(function)
-    def answer_plainly(channel: Channel, payload: Any) -> Answer:
-        answer = function(channel, payload)
-        parsed = parse_answer(answer)
-        if parsed is None or isinstance(parsed[1], bytes):
-            return answer
-        return parsed[0], plain(parsed[1])
+    def place(attribute: str) -> tuple[int, bool, int]:
+        depth = next(i for i, c in enumerate(owner.__mro__) if attribute in vars(c))
+        name = getattr(find(owner, attribute), "__name__", None)
+        values = [find(owner, other) for other in attributes]
+        is_alias = values.count(find(owner, attribute)) > 1 and name != attribute
+        return -depth, not is_alias, attributes.index(attribute)
 
-    return answer_plainly
+    return max(attributes, key=place) if len(attributes) > 1 else attributes[0]
+
+
+def _plainly(answer: Answer) -> Answer:
+    """The answer of a plain ``def`` with a plain payload, made in the thread that it runs in: a
+    queryset could not be evaluated on the event loop.
+    """
+    parsed = parse_answer(answer)
+    if parsed is None or isinstance(parsed[1], bytes):
+        return answer
+    return parsed[0], plain(parsed[1])
 
 
 def parse_answer(answer: Answer) -> tuple[str, Any] | None:

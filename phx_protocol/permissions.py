@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 
 
@@ -12,6 +13,7 @@ class Requirement(NamedTuple):
     """A login, and these permissions (``login_required``, ``permission_required``)."""
 
     permissions: tuple[str, ...] = ()
+    login: bool = False
 
     @classmethod
     def of(
@@ -26,13 +28,60 @@ class Requirement(NamedTuple):
                 raise TypeError(
                     f"a permission is named 'app_label.codename', not {name!r}"
                 )
-        return cls(permissions) if login_required or permissions else None
+        login = bool(login_required)
+        return cls(permissions, login) if login or permissions else None
 
     async def is_met_by(self, user: Any) -> bool:
-        """Whether `user` (None: there are no users here) is let through. May ask the database."""
-        if user is None or not user.is_authenticated or not user.is_active:
+        """Whether `user` (None: there are no users here) is let through, as by a Django view with
+        LoginRequiredMixin and PermissionRequiredMixin. May ask the database.
+        """
+        if user is None or self.login and not await _is_signed_in(user):
             return False
-        return not self.permissions or bool(await user.ahas_perms(self.permissions))
+        return not self.permissions or await _has_perms(user, self.permissions)
+
+
+async def _is_signed_in(user: Any) -> bool:
+    """Whether `user` is authenticated, and active unless a backend signs inactive users in."""
+    from .callbacks import call_async
+
+    if not getattr(user, "is_authenticated", False):
+        return False
+    active = getattr(user, "is_active", True)
+    return bool(active or await call_async(_may_sign_in_anyway, user))
+
+
+def _may_sign_in_anyway(user: Any) -> bool:
+    from django.contrib.auth import get_backends
+
+    backends = [b for b in get_backends() if hasattr(b, "user_can_authenticate")]
+    return any(b.user_can_authenticate(user) for b in backends)
+
+
+async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
+    """What ``user.has_perms`` says, in a thread.
+
+    Not ``ahas_perms``: it passes by a user's own ``has_perm`` and by backends that have no
+    ``ahas_perm``, one that raises PermissionDenied among them. A user without either has none.
+    """
+    from .callbacks import call_async
+
+    ask = getattr(user, _which(user), None)
+    if not callable(ask):
+        return False
+    try:
+        return bool(await call_async(ask, permissions))
+    except PermissionDenied:
+        return False
+
+
+def _which(user: Any) -> str:
+    """The sync method, but where a class overrides the async one only."""
+    for each in user.__class__.__mro__:  # not type(user): of a lazy object
+        if not vars(each).keys().isdisjoint(("has_perms", "has_perm")):
+            return "has_perms"
+        if not vars(each).keys().isdisjoint(("ahas_perms", "ahas_perm")):
+            return "ahas_perms"
+    return "has_perms"
 
 
 #: the key in the scope under which a Source is kept

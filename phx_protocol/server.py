@@ -596,7 +596,7 @@ class ChannelServer:
         channel, event = self.channel, message.event
         assert channel is not None
         self._message = message
-        handler = channel._events.get(event) if isinstance(event, str) else None
+        handler = channel._handler_of(event) if isinstance(event, str) else None
         is_heard = signals.channel_handled_in.is_heard(type(channel))
         started = time.perf_counter() if is_heard else 0.0
         try:

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from . import signals
 from .admission import Admission
 from .budget import Budget
-from .callbacks import AsyncCallable, as_async
+from .callbacks import as_method, settled
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
@@ -175,13 +175,21 @@ class Socket:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._connect = as_async(cls.connect)
-
-    _connect: ClassVar[AsyncCallable] = as_async(connect)
+        as_method(cls, "connect", 1)  # it raises TypeError
 
     async def authorize(self, params: dict[str, Any]) -> None:
-        """Call ``connect``, be it async or not."""
-        await self._connect(params)
+        """Call ``connect``, whatever kind of callable it is.
+
+        Raises TypeError when it returns something: nobody is let in by a ``connect`` that has not
+        run, or that says no in a way of its own (``return False``).
+        """
+        where = f"{type(self).__name__}.connect"
+        answer = await as_method(type(self), "connect", 1)(self, params)
+        answer = await settled(answer, where)
+        if answer is False:
+            raise TypeError(
+                f"{where} raises ConnectionRefused to refuse, it returned False"
+            )
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.scope = scope
@@ -386,7 +394,7 @@ class Socket:
         Raises TypeError for an id that is no string.
         """
         await self.pubsub.reachable()
-        name = self.id()
+        name = await settled(self.id())
         if name is None:
             self._missed = None
             return

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ..callbacks import AsyncCallable, as_async
+from ..callbacks import AsyncCallable, as_method, settled
 from ..channel import Channel
 from ..pubsub import get_pubsub
 from .blocking import Blocking
@@ -123,7 +123,8 @@ class Presence:
     async def enter(cls, channel: Channel) -> None:
         """What ``Channel.presence`` asks for after the join: the state, then track the client."""
         await cls.push_state(channel)
-        await cls.track(channel, channel.presence_key(), channel.presence_meta())
+        key, meta = channel.presence_key(), channel.presence_meta()
+        await cls.track(channel, await settled(key), await settled(meta))
 
     # ---------------------------------------------------------------- for users
 
@@ -157,8 +158,8 @@ class Presence:
         super().__init_subclass__(**kwargs)
         if "name" not in vars(cls):
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
-        cls._fetch = as_async(cls.fetch)
-        cls._handle_metas = as_async(cls.handle_metas)
+        cls._fetch = as_method(cls, "fetch", 2)
+        cls._handle_metas = as_method(cls, "handle_metas", 4)
         cls._fetches = cls.fetch is not Presence.fetch
         cls._handles = cls.handle_metas is not Presence.handle_metas
         other = classes.get(cls.name, cls)

@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+
+from .. import callbacks
 from .node import serving_nodes
 
 Result = TypeVar("Result")
@@ -43,7 +46,7 @@ def run(
     if loop is None:
         serving = serving_nodes()
         loop = serving[0].loop if serving else _own_loop()
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    future = asyncio.run_coroutine_threadsafe(_on_its_own(coroutine), loop)
     try:
         result: Result = wait(future, timeout)
         return result
@@ -51,6 +54,44 @@ def run(
         future.cancel()
         raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
 
+
+async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run `coroutine` so that the sync code which it awaits, the ORM's above all, has a thread.
+
+    asgiref would give it the thread that belongs to the caller, which waits for `coroutine`.
+    """
+    if callbacks.thread_sensitive:
+        return await coroutine
+    try:
+        place = _places.pop()
+    except IndexError:
+        place = ThreadSensitiveContext()
+    AsyncToSync.executors.current = None
+    SyncToAsync.deadlock_context.set(False)
+    SyncToAsync.thread_sensitive_context.set(place)
+    _close_old_connections(place)
+    try:
+        return await coroutine
+    except asyncio.CancelledError:
+        place = ThreadSensitiveContext()  # its thread may be busy still
+        raise
+    finally:
+        _close_old_connections(place)
+        if len(_places) < IDLE:
+            _places.append(place)
+
+
+def _close_old_connections(place: ThreadSensitiveContext) -> None:
+    """As Django does before and after a request. Nobody waits for it."""
+    executor = SyncToAsync.context_to_thread_executor.get(place)
+    if executor is not None:  # sync code has been awaited
+        executor.submit(callbacks.close_old)
+
+
+#: threads that are kept for the sync code of calls
+IDLE = 8
+# where such code runs, each with a thread of its own if need be: those that no call uses now
+_places: list[ThreadSensitiveContext] = []
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -71,6 +112,7 @@ def _own_loop() -> asyncio.AbstractEventLoop:
 def _after_fork() -> None:
     global _loop, _lock
     _loop, _lock = None, threading.Lock()
+    _places.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

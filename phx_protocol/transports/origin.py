@@ -15,6 +15,7 @@ from django.utils.encoding import punycode
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
+from ..callbacks import settled
 from .request import HandshakeRequest, http_scheme
 
 _PORTS = {"http": 80, "https": 443}
@@ -70,9 +71,7 @@ async def origin_is_allowed(
     if isinstance(check, str):
         check = import_string(check)
     if callable(check):
-        answer = check(urlsplit(origin))
-        # of whatever kind it is: a coroutine that nobody awaits would be a yes
-        return bool(await answer if inspect.isawaitable(answer) else answer)
+        return bool(await settled(check(urlsplit(origin)), "CHECK_ORIGIN"))
     return _is_listed(origin, check)
 
 
