@@ -15,6 +15,7 @@ from .limits import Rates, parse_rates, refusals
 from .logs import get_logger
 from .payloads import PayloadType
 from .permissions import Requirement
+from .printable import shown
 from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
@@ -137,8 +138,13 @@ class Channel:
         await self.push(event, payload)
 
     async def handle_info(self, message: Any) -> None:
-        """Called with what ``send_info`` sent and with broadcasts of further topics."""
-        logger.warning("%s: unhandled message %.100r", self.topic, message)
+        """Called with what ``send_info`` sent and with broadcasts of further topics.
+
+        The default logs a warning, with the values of FILTER_PARAMETERS masked.
+        """
+        logger.warning(
+            "%s: unhandled message %.100r", self.topic, self.socket.filtered(message)
+        )
 
     async def terminate(self, reason: Reason) -> None:
         """Called once when the channel ends, if ``join`` returned (a denied one included)."""
@@ -260,11 +266,11 @@ class Channel:
         cls._intercepts = frozenset(cls.intercepts)
         if cls.history is not None and not isinstance(cls.history, History):
             raise TypeError(
-                f"{cls.__name__}.history is a History or None, not {cls.history!r:.100}"
+                f"{cls.__name__}.history is a History or None, not {shown(cls.history, 100)}"
             )
         if cls.presence is not None and not hasattr(cls.presence, "enter"):
             raise TypeError(
-                f"{cls.__name__}.presence is a Presence class or None, not {cls.presence!r:.100}"
+                f"{cls.__name__}.presence is a Presence class or None, not {shown(cls.presence, 100)}"
             )
         cls._held_events = held_events(cls._intercepts, cls.history)
 

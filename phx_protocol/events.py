@@ -15,6 +15,7 @@ from .limits import Rate, parse_rate, refusals
 from .logs import get_logger
 from .payloads import PayloadType, Replies
 from .permissions import Requirement
+from .printable import shown
 from .wire.json import plain
 from .wire.reasons import Refusal
 
@@ -253,4 +254,4 @@ def parse_answer(answer: Answer) -> tuple[str, Any] | None:
         return str(answer), {}
     if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
         return answer
-    raise TypeError(f"a callback returns {ACCEPTED}, not {answer!r:.100}")
+    raise TypeError(f"a callback returns {ACCEPTED}, not {shown(answer, 100)}")

@@ -24,6 +24,8 @@ from typing import Any
 
 from channels.exceptions import DenyConnection
 
+from .printable import said, shown
+
 
 class PhxError(Exception):
     """The base of every error that this package raises on its own."""
@@ -109,4 +111,5 @@ class ConnectionRefused(DenyConnection):
 
 def in_words(error: BaseException) -> str:
     """What an exception of somebody else says; redis-py keeps the message out of the ``repr``."""
-    return f"{type(error).__name__}: {error}" if str(error) else repr(error)
+    text = said(error)
+    return f"{type(error).__name__}: {text}" if text else shown(error)

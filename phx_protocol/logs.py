@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
+
+from .printable import printable, said, shown, traceback_of
 
 #: seconds after which a line that was held back may be written again
 PERIOD = 10.0
@@ -70,11 +73,56 @@ class Repeats(logging.Filter):
             logging.getLogger(name).log(level, "%d more lines like: %s", count, kind)
 
 
+class Printable(logging.Filter):
+    """Makes what a line is about printable: its arguments, and the text of its traceback.
+
+    The line's own text, which may have several lines, is ours. Lets every record pass and never
+    raises.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):
+            record.args = {name: _argument(a) for name, a in record.args.items()}
+        elif record.args:
+            record.args = tuple(map(_argument, record.args))
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            # where formatters keep, and look for, what they made of an exception
+            record.exc_text = traceback_of(record.exc_info[1])
+        return True
+
+
+class Argument(str):
+    """An argument of a line: `%s` and `%r` of it are both made already."""
+
+    _repr: str
+
+    def __new__(cls, text: str, of_value: str) -> Argument:
+        argument = super().__new__(cls, text)
+        argument._repr = of_value
+        return argument
+
+    def __repr__(self) -> str:
+        return self._repr
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, str):
+        return Argument(printable(value), shown(value))
+    if isinstance(value, BaseException):
+        return Argument(said(value), shown(value))
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return value  # for %d and %.0f
+    text = shown(value)
+    return Argument(text, text)
+
+
 _repeats = Repeats()
+_printable = Printable()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `name`, with what repeats held back."""
+    """The logger `name`, with what repeats held back and what clients say printable."""
     logger = logging.getLogger(name)
     logger.addFilter(_repeats)
+    logger.addFilter(_printable)
     return logger

@@ -25,6 +25,7 @@ from .exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied, Ph
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
+from .printable import shown
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
@@ -192,7 +193,7 @@ class ChannelServer:
         return self._task
 
     def __repr__(self) -> str:
-        event = f" handles {self._message.event!r}" if self._message else ""
+        event = f" handles {shown(self._message.event, 100)}" if self._message else ""
         return f"<ChannelServer {self.topic!r}{event}>"
 
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
@@ -531,7 +532,7 @@ class ChannelServer:
             answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
-                    f'join must return "ok" or "error", alone or with a reply, not {answer!r}'
+                    f'join must return "ok" or "error", alone or with a reply, not {shown(answer, 100)}'
                 )
             return (*answer, False)
         finally:
@@ -581,7 +582,9 @@ class ChannelServer:
             return False
         answer = await channel._callbacks["authorize"](channel)
         if not isinstance(answer, bool):
-            raise TypeError(f"authorize must return True or False, not {answer!r:.100}")
+            raise TypeError(
+                f"authorize must return True or False, not {shown(answer, 100)}"
+            )
         return answer
 
     async def _leave(self, message: Message) -> None:
@@ -740,7 +743,7 @@ class ChannelServer:
 
     async def _stop(self, channel: Channel, reason: str) -> None:
         if reason not in (Reason.NORMAL, Reason.SHUTDOWN):
-            error = RuntimeError(f"stopped with the reason {reason!r}")
+            error = RuntimeError(f"stopped with the reason {shown(reason)}")
             return await self._crash(channel, error, quiet=True)
         self.socket.push(protocol.closed(self.topic, self.join_ref))
         await self._end(Reason(reason))
@@ -854,7 +857,7 @@ class ChannelServer:
             )
         if message.ref is None:
             raise RuntimeError(
-                f"the event {message.event!r} came without a ref: no reply can reach it"
+                f"the event {shown(message.event, 100)} came without a ref: no reply can reach it"
             )
         node = self.socket.pubsub.expect_reply(self)
         return ReplyRef(node, self.id, self.topic, self.channel_join_ref, message.ref)

@@ -7,6 +7,7 @@ they were sent: FILTER_PARAMETERS is for the log.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from django import dispatch
 
 from . import event_log
+from .logs import get_logger
+
+logger = get_logger("phx_protocol.signals")
 
 
 class Signal(dispatch.Signal):
@@ -30,9 +34,15 @@ class Signal(dispatch.Signal):
         )
 
     def emit(self, sender: Any, **named: Any) -> None:
-        """Tell everybody. What a receiver raises is logged by Django."""
+        """Tell everybody. What the log raises is logged, what a receiver raises by Django."""
         if self._log is not None:
-            self._log(sender, **named)
+            try:
+                self._log(sender, **named)
+            except Exception:
+                with contextlib.suppress(
+                    Exception
+                ):  # whatever broke it may be all handlers'
+                    logger.exception("a line about %s cannot be written", sender)
         if self.receivers:
             self.send_robust(sender, **named)
 

@@ -26,6 +26,7 @@ from .history import History
 from .limits import Rates, Throttles, parse_rates, refusals, retry_after
 from .logs import get_logger
 from .permissions import SOURCE, Source, reloaded
+from .printable import bounded
 from .server import ChannelServer
 from .wire import protocol
 from .wire.json import encode
@@ -570,8 +571,8 @@ class Socket:
         return [s.channel for s in list(self._servers.values()) if s.channel]
 
     def filtered(self, payload: Any) -> Any:
-        """`payload` as it may be logged: without the values of FILTER_PARAMETERS."""
-        return filter_parameters(payload, self.options.filter_parameters)
+        """`payload` as it may be logged: small, without the values of FILTER_PARAMETERS."""
+        return filter_parameters(bounded(payload), self.options.filter_parameters)
 
 
 class SocketId:

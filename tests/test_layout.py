@@ -13,6 +13,7 @@ PACKAGE = Path(phx_protocol.__file__).parent
 
 # In this order; a module may import only what stands before it (TYPE_CHECKING apart).
 ORDER = [
+    "printable",
     "exceptions",
     "logs",
     "event_log",

@@ -30,6 +30,7 @@ from django.conf import settings
 
 from ..conf import Options, options
 from ..filters import FILTERED, is_hidden
+from ..printable import printable
 
 #: the loggers whose records have URLs in them: of the servers, and of both ``runserver``
 LOGGERS = (
@@ -67,7 +68,10 @@ def _filter_parameters() -> Any:
 
 
 class FilterParameters(logging.Filter):
-    """Masks in each record what ``filter_url`` masks; lets every record pass and never raises."""
+    """Masks in each record what ``filter_url`` masks, and writes escapes for what is not printable.
+
+    Lets every record pass and never raises.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         with contextlib.suppress(Exception):
@@ -76,7 +80,9 @@ class FilterParameters(logging.Filter):
         with contextlib.suppress(Exception):
             # and what was formatted before it came here
             message = record.getMessage()
-            if (masked := filter_url(message)) != message:
+            # its lines may be the server's own
+            masked = "\n".join(map(_shown, message.split("\n")))
+            if masked != message:
                 record.msg, record.args = masked, ()
         return True
 
@@ -84,14 +90,18 @@ class FilterParameters(logging.Filter):
 def _masked(args: Any) -> Any:
     """The arguments of a record: a tuple, or gunicorn's mapping of atoms (a copy of its class)."""
     if isinstance(args, tuple):
-        return tuple(filter_url(a) if isinstance(a, str) else a for a in args)
+        return tuple(_shown(a) if isinstance(a, str) else a for a in args)
     if isinstance(args, Mapping):
         masked: Any = copy.copy(args)
         for name, value in args.items():
             if isinstance(value, str):
-                masked[name] = filter_url(value)
+                masked[name] = _shown(value)
         return masked
     return args
+
+
+def _shown(text: str) -> str:
+    return printable(filter_url(text), None)
 
 
 _FILTER = FilterParameters()
@@ -117,6 +127,6 @@ def _filter_daphne() -> None:
     def write_entry(
         self: Any, host: Any, date: Any, request: str, *args: Any, **kwargs: Any
     ) -> None:
-        write(self, host, date, filter_url(request), *args, **kwargs)
+        write(self, host, date, _shown(request), *args, **kwargs)
 
     AccessLogGenerator.write_entry = write_entry

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ..exceptions import PhxError
 from ..introspection import sees_only_itself
+from ..printable import printable
 
 IN_MEMORY = (
     "the channel layer or the state is in memory: this process sees nothing of the server's. "
@@ -28,7 +29,7 @@ class OperatorCommand(BaseCommand):
         try:
             self.operate(**options)
         except (PhxError, LookupError, TimeoutError) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(printable(str(error))) from error
         except KeyboardInterrupt:
             pass  # the way to end what goes on and on
 
@@ -38,7 +39,7 @@ class OperatorCommand(BaseCommand):
     def say(self, text: str, **options: Any) -> None:
         """What was done; nothing with ``--verbosity 0``."""
         if options["verbosity"] > 0:
-            self.stdout.write(self.style.SUCCESS(text))
+            self.stdout.write(self.style.SUCCESS(printable(text)))
 
 
 class ListCommand(OperatorCommand):
@@ -76,14 +77,14 @@ class ListCommand(OperatorCommand):
         rows = list(self.rows(**options))
         if options["json"]:
             told = [dataclasses.asdict(info) for info, _ in rows]
-            self.stdout.write(json.dumps(told, ensure_ascii=False))
+            self.stdout.write(json.dumps(told))  # in ASCII: no terminal obeys it
         elif not rows:
             self.stdout.write(self.style.WARNING(self.empty))
         else:
             self._write_table([cells for _, cells in rows])
 
     def _write_table(self, rows: list[Sequence[Any]]) -> None:
-        texts = [[printable(cell) for cell in cells] for cells in rows]
+        texts = [[_text(cell) for cell in cells] for cells in rows]
         lines = zip(*[self.columns, *texts])
         widths = [max(map(len, column)) for column in lines]
         head, *body = [
@@ -95,10 +96,10 @@ class ListCommand(OperatorCommand):
             self.stdout.write(line)
 
 
-def printable(cell: Any) -> str:
+def _text(cell: Any) -> str:
     """A cell as text; what clients chose cannot move the cursor of a terminal."""
     text = f"{cell:.1f}" if isinstance(cell, float) else str(cell)
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return printable(text, None)
 
 
 def ago(then: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..printable import shown
 from ..wire import json
 
 Presences = dict[str, dict[str, Any]]
@@ -32,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ) -> Entry:
         """A new entry with a ref of its own. Raises TypeError, EncodeError."""
         if not isinstance(meta, Mapping):
-            raise TypeError(f"a meta is a mapping, not {meta!r:.100}")
+            raise TypeError(f"a meta is a mapping, not {shown(meta, 100)}")
         ref = secrets.token_urlsafe(
             12
         )  # never the same, in no process and after no restart

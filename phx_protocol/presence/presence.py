@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ..callbacks import AsyncCallable, as_method, settled
 from ..channel import Channel
+from ..printable import shown
 from ..pubsub import get_pubsub
 from .blocking import Blocking
 from .delivery import fetched
@@ -201,7 +202,7 @@ classes[Presence.name] = Presence
 def _topic(where: Channel | str) -> str:
     topic = where.topic if isinstance(where, Channel) else where
     if not isinstance(topic, str):
-        raise TypeError(f"a channel or a topic is wanted, not {where!r:.100}")
+        raise TypeError(f"a channel or a topic is wanted, not {shown(where, 100)}")
     return topic
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from ..conf import DRAINER, options
 from ..exceptions import BroadcastError, in_words
+from ..printable import shown
 from ..socket import channels_of
 from ..wire import json
 from ..wire.messages import Broadcast
@@ -250,7 +251,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
 def _message(topic: str, event: str, payload: Any) -> Broadcast:
     if not isinstance(topic, str) or not isinstance(event, str):
         raise TypeError(
-            f"topic and event are strings, not {topic!r:.100} and {event!r:.100}"
+            f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
         )
     for channel_class in channels_of(topic):
         channel_class.check_push(event, payload)

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from ..printable import shown
 from ..state import Position
 from ..wire import json
 from ..wire.messages import Broadcast
@@ -76,7 +77,7 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
         "items",
     }:
         raise Unreadable(
-            f"version {message.get('v')!r} with the keys {sorted(message)}"
+            f"version {shown(message.get('v'), 100)} with the keys {shown(list(message))}"
         )
     for item in message.get("items", ()):
         try:
@@ -88,14 +89,14 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
             else:
                 raw = json.encode_payload(payload)
         except (LookupError, TypeError, ValueError) as error:
-            raise Unreadable(f"the item {item!r:.200}: {error!r}") from error
+            raise Unreadable(f"the item {shown(item, 200)}: {shown(error)}") from error
         if not isinstance(topic, str) or not isinstance(event, str):
             raise Unreadable(
-                f"topic and event must be strings, not {topic!r:.100} and {event!r:.100}"
+                f"topic and event must be strings, not {shown(topic, 100)} and {shown(event, 100)}"
             )
         offset = item.get("offset")
         if offset is not None and Position.parse(offset) is None:
-            raise Unreadable(f"the offset {offset!r:.100}")
+            raise Unreadable(f"the offset {shown(offset, 100)}")
         told = offset, *_told(item)
         yield Broadcast(topic, event, raw, *told), item.get("from")
 
@@ -104,10 +105,10 @@ def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
     """When the broadcast was sent, and its headers. Raises Unreadable."""
     at, headers = item.get("at"), item.get("headers")
     if at is not None and not isinstance(at, (int, float)):
-        raise Unreadable(f"at is a number, not {at!r:.100}")
+        raise Unreadable(f"at is a number, not {shown(at, 100)}")
     is_text = isinstance(headers, dict) and all(
         isinstance(text, str) for pair in headers.items() for text in pair
     )
     if headers is not None and not is_text:
-        raise Unreadable(f"headers are a dict of str, not {headers!r:.100}")
+        raise Unreadable(f"headers are a dict of str, not {shown(headers, 100)}")
     return at, headers

@@ -19,6 +19,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from ..conf import options
 from ..logs import get_logger
 from ..outage import Outage
+from ..printable import shown
 from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
 from ..socket import history_of
 from ..wire import json
@@ -380,7 +381,9 @@ class PubSub:
             elif message.get("type") == layer_message.RELAY:
                 self.relay.take(message)
             else:
-                raise layer_message.Unreadable(f"the type {message.get('type')!r:.100}")
+                raise layer_message.Unreadable(
+                    f"the type {shown(message.get('type'), 100)}"
+                )
         except layer_message.Unreadable as error:
             logger.error("a message on the channel layer was ignored: %s", error)
         except Exception:

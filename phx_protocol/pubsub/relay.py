@@ -23,6 +23,7 @@ from channels.exceptions import ChannelFull
 
 from ..exceptions import PhxError
 from ..logs import get_logger
+from ..printable import shown
 from . import message as layer_message
 from .message import group_name
 
@@ -219,7 +220,7 @@ class Relay:
     def take(self, message: Body) -> None:
         """One message of another node. Raises Unreadable."""
         if message.get("v") != layer_message.VERSION:
-            raise layer_message.Unreadable(f"version {message.get('v')!r:.100}")
+            raise layer_message.Unreadable(f"version {shown(message.get('v'), 100)}")
         do, id = message["do"], message.get("id", "")
         if do == "ask":
             # a layer that took it may fail to say so, and it is sent again

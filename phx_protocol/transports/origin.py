@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

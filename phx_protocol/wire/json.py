@@ -6,13 +6,18 @@ Integers of any size are exact, ``-0.0`` stays, duplicate keys count last, ``1e4
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import gc
 from collections import UserList
+from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
+from ..printable import said
 
 # What decoding really raises, beside msgspec's own errors (a ValueError): deep nesting
 # ends in RecursionError, text that is not UTF-8 in UnicodeError (a ValueError).
@@ -71,25 +76,89 @@ def encode(value: Any) -> bytes:
         encoded = _encode(value)
         # An empty list may hide its items. Most frames have no list in them, and to look for one
         # byte takes a third of the time that two take.
-        if encoded.find(b"[", 1) < 0 or b"[]" not in encoded:
+        if encoded.find(b"[", 1) < 0 or b"[]" not in encoded or not _hides(value):
             return encoded
         return _encode(_shown(value))
     except ENCODE_ERRORS as error:
-        raise EncodeError(f"this cannot be encoded as JSON: {error}") from error
+        raise EncodeError(f"this cannot be encoded as JSON: {said(error)}") from error
+
+
+# A form's errors are UserLists that are a ``list`` too: msgspec takes one for the list that it
+# derives from, which is empty.
+
+
+def _hides(value: Any) -> bool:
+    """Whether there is such a list in `value`.
+
+    A client may have sent what is looked through: level by level, in a few calls for each, costs
+    some times what encoding costs. What the collector does not track has no list in it.
+    """
+    level = [value]
+    while level:
+        kinds = set(map(type, level))
+        if any(issubclass(kind, UserList) and issubclass(kind, list) for kind in kinds):
+            return True
+        others = [] if kinds <= _PLAIN else [v for v in level if type(v) not in _PLAIN]
+        if others:
+            level = [inner for inner in level if type(inner) in _PLAIN]
+        inner = gc.get_referents(*level)
+        for other in others:
+            inner.extend(_parts(other))
+        level = list(filter(gc.is_tracked, inner))
+    return False
+
+
+_PLAIN = frozenset({dict, list, tuple, set, frozenset})
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """The values that `value`, which is none of those above, is encoded with."""
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, (list, tuple, set, frozenset, UserList)):
+        return value
+    return [getattr(value, name) for name in _fields(value)]
+
+
+def _fields(value: Any) -> Iterable[str]:
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [field.name for field in dataclasses.fields(value)]
+    return ()
 
 
 def _shown(value: Any) -> Any:
-    """`value` with the items of every UserList that is a ``list`` too, as a form's errors are.
+    """`value` with plain lists in place of those that hide their items.
 
-    msgspec takes it for the list that it derives from, which is empty.
+    It takes one call a level, as the encoder does: what can be encoded can be copied.
     """
     if isinstance(value, UserList):
         return _shown(json_default(value))
     if isinstance(value, dict):
-        return {key: _shown(of_key) for key, of_key in value.items()}
+        copied: Any = {}
+        for key, of_key in value.items():
+            copied[key] = _shown(of_key) if gc.is_tracked(of_key) else of_key
+        return copied
     if isinstance(value, (list, tuple)):
-        return [_shown(item) for item in value]
+        copied = []
+        for item in value:
+            copied.append(_shown(item) if gc.is_tracked(item) else item)
+        return copied
+    if names := _fields(value):
+        copied = copy.copy(value)
+        for name in names:
+            _set(copied, name, _shown(getattr(value, name)))
+        return copied
     return value
+
+
+def _set(value: Any, name: str, to: Any) -> None:
+    """Set a field, of a frozen object too."""
+    if isinstance(value, msgspec.Struct):
+        msgspec.structs.force_setattr(value, name, to)
+    else:
+        object.__setattr__(value, name, to)
 
 
 def decode(text: str | bytes | msgspec.Raw) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
+from ..printable import shown
 from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 
@@ -65,7 +66,7 @@ def encode_map(payload: Any, event: Any) -> msgspec.Raw:
     raw = payload if isinstance(payload, msgspec.Raw) else msgspec.Raw(encode(payload))
     if bytes(memoryview(raw)[:1]) != b"{":
         raise EncodeError(
-            f"the payload of {event!r} must be a mapping or bytes, not JSON that begins with "
+            f"the payload of {shown(event, 100)} must be a mapping or bytes, not JSON that begins with "
             f"{bytes(memoryview(raw)[:20])!r}"
         )
     return raw

@@ -130,6 +130,22 @@ def test_a_secret_that_is_an_argument_of_its_own_is_masked() -> None:
     assert line == "GET /?token=[FILTERED]&page=2"
 
 
+@pytest.mark.parametrize(
+    "text", ["\n", "\r\n", "\x1b[2J", "\x9b2J", "\u202e", "\u2028"]
+)
+def test_what_is_not_printable_is_escaped(text: str) -> None:
+    url = f"/?a={text}&token=sesame"
+    for it in (
+        passed('%s "GET %s" %d', "127.0.0.1", url, 200),
+        passed('%(r)s "%(q)s"', Atoms(r=f"GET {url}", q=url)),
+    ):
+        line = it.getMessage()
+        assert line.isprintable() and "token=[FILTERED]" in line
+    # here a line end may be the server's own, as in a traceback
+    ended = passed(f'"GET {url}"\n').getMessage()
+    assert ended.endswith('"\n') and ended.replace("\n", "").isprintable()
+
+
 class Unprintable:
     def __str__(self) -> str:
         raise RuntimeError("no")

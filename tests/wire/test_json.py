@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import enum
+import time
 import uuid
 from collections import UserList
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from django import forms
 from django.contrib.auth.models import User
@@ -85,6 +89,61 @@ def test_errors_of_a_form_are_what_django_shows_of_them() -> None:
     assert json.plain({"errors": SignUp({"name": "a"})["name"].errors}) == {
         "errors": []
     }
+
+
+class Refusal(msgspec.Struct, rename="camel", tag=True):
+    form_errors: Any
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    errors: Any
+    at: datetime.date
+
+
+def test_errors_of_a_form_are_found_wherever_they_are() -> None:
+    errors = SignUp({}).errors
+    day = datetime.date(2026, 1, 2)
+    looped: dict[str, Any] = {"errors": []}
+    looped["itself"] = looped
+    refusal, answer = Refusal(errors), Answer([(errors,)], day)
+    assert json.plain([{"a": refusal}]) == [
+        {"a": {"type": "Refusal", "formErrors": WRONG, "note": ""}}
+    ]
+    object.__setattr__(answer, "no_field", looped)
+    assert json.plain(answer) == {"errors": [[WRONG]], "at": "2026-01-02"}
+    assert refusal.form_errors is errors and answer.errors[0][0] is errors
+    deep: Any = errors
+    for _ in range(800):
+        deep = [deep, []]
+    assert b"Come back later" in json.encode(deep)
+
+
+@pytest.mark.parametrize("inner", ["[]", [], "a,[],b", {"[]": ()}], ids=repr)
+def test_an_empty_list_neither_halves_the_depth_nor_multiplies_the_work(
+    inner: Any,
+) -> None:
+    deep: Any = inner
+    for _ in range(800):
+        deep = [deep]
+    assert json.encode({"deep": deep}).count(b"[") >= 800
+    strings, numbers = ["x"] * 300_000, [[n, {"a": n}] for n in range(50_000)]
+    for many in (strings, numbers, [{"a": "b", "n": 1}] * 50_000, [[]] * 300_000):
+        without = fastest(lambda: json.encode({"a": [many, 1]}), 5)
+        _encode = json._encode
+        alone = fastest(lambda: _encode({"a": [many, 1], "b": inner}), 5)
+        both = fastest(lambda: json.encode({"a": [many, 1], "b": inner}), 5)
+        assert both < 10 * max(alone, without)
+
+
+def fastest(run: Callable[[], Any], times: int) -> float:
+    took = []
+    for _ in range(times):
+        started = time.thread_time()
+        run()
+        took.append(time.thread_time() - started)
+    return min(took)
 
 
 def test_a_serializer_of_django_rest_framework_is_what_it_renders() -> None:

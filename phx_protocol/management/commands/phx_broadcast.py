@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from phx_protocol.conf import options
 from phx_protocol.exceptions import DecodeError, PhxError
+from phx_protocol.printable import printable
 from phx_protocol.pubsub import broadcast
 from phx_protocol.pubsub.node import is_in_memory
 from phx_protocol.wire import json
@@ -38,7 +39,7 @@ class Command(BaseCommand):
             raise CommandError(f"the payload is {error}") from error
         if not isinstance(value, dict):
             raise CommandError(
-                f"the payload must be a JSON object, not {text.strip()[:100]}"
+                f"the payload must be a JSON object, not {printable(text.strip(), 100)}"
             )
         layer = get_channel_layer(options().channel_layer)
         if is_in_memory(layer):
@@ -49,6 +50,7 @@ class Command(BaseCommand):
         try:
             broadcast(topic, event, value)
         except PhxError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(printable(str(error))) from error
         if kwargs["verbosity"] > 0:
-            self.stdout.write(self.style.SUCCESS(f"{event} was broadcast on {topic}."))
+            done = printable(f"{event} was broadcast on {topic}.")
+            self.stdout.write(self.style.SUCCESS(done))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from phx_protocol.printable import printable
 
 if TYPE_CHECKING:
     from phx_protocol.management.doctor import Finding
@@ -91,9 +92,10 @@ class Command(BaseCommand):
             if verbosity == 0 and finding.status in ("ok", "skipped"):
                 continue
             word = getattr(self.style, STYLES[finding.status])(f"{finding.status:<8}")
-            self.stdout.write(f"{word} {finding.check:<{width}}  {finding.message}")
-            if finding.change:
-                self.stdout.write(textwrap.indent(finding.change, " " * 11))
+            message = printable(finding.message)
+            self.stdout.write(f"{word} {finding.check:<{width}}  {message}")
+            for line in finding.change.split("\n") if finding.change else ():
+                self.stdout.write(f"{' ' * 11}{printable(line)}".rstrip())
 
 
 def _pair(param: str) -> tuple[str, str]:

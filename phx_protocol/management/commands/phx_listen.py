@@ -10,7 +10,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from phx_protocol.management.operators import OperatorCommand, printable
+from phx_protocol.management.operators import OperatorCommand
+from phx_protocol.printable import printable
 from phx_protocol.pubsub import get_pubsub
 from phx_protocol.server import decode_payload
 from phx_protocol.wire.messages import Broadcast
@@ -53,7 +54,9 @@ class Command(OperatorCommand):
             if node.is_failing:
                 raise CommandError("the channel layer cannot be reached")
             if options["verbosity"] > 0 and not options["json"]:
-                self.stderr.write(f"Listening to {', '.join(topics)}; Ctrl-C ends it.")
+                self.stderr.write(
+                    f"Listening to {printable(', '.join(topics))}; Ctrl-C ends it."
+                )
             await self._print(listener, **options)
         finally:
             await node.close()
@@ -82,4 +85,4 @@ class Command(OperatorCommand):
             else json.dumps(payload, ensure_ascii=False)
         )
         event = self.style.SUCCESS(printable(broadcast.event))
-        return f"{now:%H:%M:%S} {printable(broadcast.topic)} {event} {printable(text)}"
+        return f"{now:%H:%M:%S} {printable(broadcast.topic)} {event} {printable(text, None)}"
