@@ -18,7 +18,7 @@ import functools
 import re
 from collections.abc import Iterator
 from hashlib import blake2s
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,12 +32,21 @@ REPLY = "phx.reply"
 RELAY = "phx.relay"
 
 
+class Internal(NamedTuple):
+    """A group of nodes that is no topic's: no text that a client sends equals it."""
+
+    name: str
+
+
 @functools.lru_cache(maxsize=1024)
-def group_name(topic: str) -> str:
+def group_name(topic: str | Internal) -> str:
     """The layer's group for `topic`: readable, and unique by its hash.
 
-    Always with the hash: ``room:1`` and ``room.1`` must never share a group.
+    Always with the hash: ``room:1`` and ``room.1`` must never share a group. Only an internal
+    group has none, and so the name of no topic's.
     """
+    if isinstance(topic, Internal):
+        return f"phx.{topic.name}"
     readable = re.sub(r"[^a-zA-Z0-9_-]+", ".", topic[:40])
     return f"phx.{readable}.{blake2s(topic.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
 

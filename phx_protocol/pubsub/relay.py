@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: the topic whose group every node with sockets is in; no client can join it, it has no subscribers
-NODES = "phx:nodes"
+#: the group that every node with sockets is in
+NODES = layer_message.Internal("nodes")
 
 #: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
 RETRY = 0.05
