@@ -201,8 +201,8 @@ class PubSub:
     ) -> None:
         """What a channel does: deliver here at once, hand to the publisher, never mind the layer.
 
-        On a topic with a history it is kept first. Raises EncodeError when a client here cannot
-        be sent it.
+        On a topic with a history it is kept first. Raises EncodeError when no client here can be
+        sent it.
         """
         # no other process has the sender's channel: nobody there is left out
         published = await self.publish(broadcast, sender, None)
