@@ -15,6 +15,7 @@ PACKAGE = Path(phx_protocol.__file__).parent
 ORDER = [
     "exceptions",
     "logs",
+    "worker",
     "event_log",
     "signals",
     "outage",

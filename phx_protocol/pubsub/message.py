@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..exceptions import EncodeError
 from ..state import Position
 from ..wire import json
 from ..wire.messages import Broadcast
@@ -51,9 +52,22 @@ def group_name(topic: str | Internal) -> str:
     return f"phx.{readable}.{blake2s(topic.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
 
 
+def size_of(broadcast: Broadcast) -> int:
+    """The bytes of its payload, topic and event. Raises EncodeError for text that is no Unicode."""
+    try:
+        text = len(broadcast.topic.encode()) + len(broadcast.event.encode())
+    except (AttributeError, UnicodeError) as error:
+        raise EncodeError(f"the topic or event is no text: {error}") from error
+    return text + len(memoryview(broadcast.payload))
+
+
 def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
+    """`broadcast` as an item of a message. Raises EncodeError for a payload that is not UTF-8."""
     payload = broadcast.payload
-    packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
+    try:
+        packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
+    except UnicodeError as error:
+        raise EncodeError(f"the payload is not UTF-8: {error}") from error
     return {
         "topic": broadcast.topic,
         "event": broadcast.event,
