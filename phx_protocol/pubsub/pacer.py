@@ -41,6 +41,7 @@ class Pacer:
     def __init__(self, node: PubSub) -> None:
         self._node = node
         self._ahead = 0
+        self._lock = asyncio.Lock()
         self._ids = itertools.count(1)
         self._id = ""  # of the mark that is on its way
         self._others: set[str] = set()  # nodes that answer
@@ -50,11 +51,12 @@ class Pacer:
 
     async def room_for(self, size: int) -> None:
         """Wait, PATIENCE at the most, until `size` more bytes may be on their way."""
-        if self._ahead and self._ahead + size > AHEAD:
-            self._ahead = 0
-            with self._node.held_by(self):
-                await self._arrived()
-        self._ahead += size
+        async with self._lock:
+            if self._ahead and self._ahead + size > AHEAD:
+                self._ahead = 0
+                with self._node.held_by(self):
+                    await self._arrived()
+            self._ahead += size
 
     async def _arrived(self) -> None:
         """Wait for all that was sent so far."""

@@ -48,6 +48,8 @@ REMEMBERED = 1000
 
 #: bytes of one message as JSON: what a long-poll session takes at once, and some
 LARGEST = 8 * 1024 * 1024
+#: bytes from which on a message is counted among what may be on its way: see ``pacer``
+LARGE = 64 * 1024
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
@@ -225,6 +227,8 @@ class Relay:
         size = len(json.encode(message))
         if size > LARGEST:
             raise TooLarge(f"{size} bytes are more than {LARGEST}")
+        if size >= LARGE:
+            await self._node.pacer.room_for(size)
         while True:
             try:
                 # Never cancelled in the middle: redis-py cuts its connection then, and below
