@@ -32,6 +32,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "DRAINER": (bool, Mapping),
     "TIMEOUT": (int, float),
     "MAX_FRAME_SIZE": (int,),
+    "MAX_BROADCAST_SIZE": (int,),
     "MAX_CHANNELS": (int,),
     "MAX_CONNECTIONS": (int, type(None)),
     "MAX_CONNECTION_AGE": (int, float, type(None)),

@@ -36,6 +36,8 @@ class Options:
     timeout: float = 60
     #: bytes of one frame from a client; a larger one closes its socket with 1009
     max_frame_size: int = 1024 * 1024
+    #: bytes of one broadcast (its topic, event and payload); a larger one is refused where it is sent
+    max_broadcast_size: int = 4 * 1024 * 1024
     #: channels that one socket may have joined
     max_channels: int = 100
     #: sockets that one process serves, whatever carries them; None for as many as come
@@ -87,7 +89,15 @@ class Options:
 
 
 #: what no Socket class has a say in
-OF_THE_PROJECT = frozenset({"sockets", "state", "drainer", "close_on_password_change"})
+OF_THE_PROJECT = frozenset(
+    {
+        "sockets",
+        "state",
+        "drainer",
+        "close_on_password_change",
+        "max_broadcast_size",
+    }
+)
 WEBSOCKET = {"PATH": "websocket"}
 #: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
 #: 1.5 of them); seconds for which its token counts; seconds in which the process of a session

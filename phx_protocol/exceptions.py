@@ -47,7 +47,8 @@ class InvalidPayload(PhxError, ValueError):
 
 
 class EncodeError(PhxError, ValueError):
-    """A payload, topic or event that the client's serializer cannot carry."""
+    """A payload, topic or event that the client's serializer cannot carry, or a broadcast that is
+    larger than MAX_BROADCAST_SIZE."""
 
 
 class BroadcastError(PhxError):

@@ -16,6 +16,7 @@ ORDER = [
     "printable",
     "exceptions",
     "logs",
+    "worker",
     "event_log",
     "signals",
     "outage",

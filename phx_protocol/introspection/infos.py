@@ -50,7 +50,8 @@ class TopicDetails:
 @dataclasses.dataclass(frozen=True)
 class SocketInfo:
     """An open connection: `id` is unique, `name` what ``Socket.id()`` says, `user` the primary
-    key as text, `topics` those it has joined.
+    key as text, `topics` those it has joined, and `more_topics` how many more these are: what a
+    node tells at once is limited.
 
     `opened_at` and `last_seen` (the last frame or poll) are in seconds of the epoch;
     `buffered_bytes` wait for the client.
@@ -66,6 +67,7 @@ class SocketInfo:
     topics: list[str]
     last_seen: float = 0.0
     buffered_bytes: int = 0
+    more_topics: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -19,13 +19,15 @@ from ..pubsub.relay import NoAnswer, ask_node
 from ..socket import history_of, known_sockets
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
+from .report import Report, within
 
 logger = get_logger("phx_protocol.introspection")
 
 #: sockets that one node tells of at the most
 LIMIT = 1000
-#: topics that are asked about in one message
-TOPICS = 5000
+#: topics that are asked about in one message, and the bytes of their JSON
+TOPICS = 1000
+TOPICS_BYTES = 512 * 1024
 
 
 async def alist_nodes() -> list[NodeInfo]:
@@ -43,11 +45,19 @@ async def alist_topics() -> list[TopicInfo]:
 
 async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
     """More of those of `topics` that clients have joined. Every node is asked, as below."""
-    wanted, found = list(topics), dict[str, TopicDetails]()
-    for start in range(0, len(wanted), TOPICS):
-        some = {"topics": wanted[start : start + TOPICS]}
-        await _describe(some, found)
+    found: dict[str, TopicDetails] = {}
+    for some in _portions(topics):
+        await _describe({"topics": some}, found)
     return found
+
+
+def _portions(topics: Iterable[str]) -> Iterator[list[str]]:
+    """`topics` as they are asked about: some in each message, and at least one."""
+    left = list(topics)
+    while left:
+        some = list(within(left[:TOPICS], TOPICS_BYTES)) or left[:1]
+        del left[: len(some)]
+        yield some
 
 
 async def _describe(some: dict[str, Any], found: dict[str, TopicDetails]) -> None:
@@ -77,17 +87,20 @@ async def alist_sockets(
     *, topic: str | None = None, user: Any = None, limit: int = LIMIT
 ) -> list[SocketInfo]:
     """The open connections that have joined `topic`, of `user` (a user, or its primary key),
-    or all; of each node `limit` at the most.
+    or all; of each node `limit` at the most, and so many as one message takes (1 MiB: some
+    thousands).
 
     Every node is asked. One that does not answer in two seconds is left out and logged.
     """
     wanted = None if user is None else str(getattr(user, "pk", user))
     body = {"topic": topic, "user": wanted, "limit": limit}
-    found = [
-        made(SocketInfo, {**socket, "node": node.name})
-        for node, told in await _ask_all("list_sockets", body)
-        for socket in told["sockets"]
-    ]
+    found: list[SocketInfo] = []
+    for node, told in await _ask_all("list_sockets", body):
+        found += (made(SocketInfo, {**s, "node": node.name}) for s in told["sockets"])
+        if told.get("left_out"):
+            logger.warning(
+                "%s does not tell of %d more sockets", node.name, told["left_out"]
+            )
     return sorted(found, key=lambda socket: socket.opened_at)
 
 
@@ -133,8 +146,10 @@ async def _ask_all(
 async def _ask(
     node: PubSub, other: NodeInfo, name: str, body: dict[str, Any]
 ) -> dict[str, Any] | None:
+    report: Report = node.extension("report")
     try:
-        return await ask_node(node, other.name, other.address, name, body)
+        async with report.asking:
+            return await ask_node(node, other.name, other.address, name, body)
     except NoAnswer as error:
         logger.warning("%s did not answer to %s: %s", other.name, name, error)
         return None

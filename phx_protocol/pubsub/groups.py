@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .message import group_name
+from .message import Internal, group_name
+
+#: whose group it is: a topic's, or one that only nodes know of
+Key = str | Internal
 
 #: seconds for which a group is kept after the last subscriber of its topic has left
 LINGER = 5.0
@@ -21,22 +24,22 @@ class Groups:
         self.layer = layer
         self.channel_name: str | None = None  # while None, nothing can be done
         self._report = report
-        self._wanted: set[str] = set()
-        self._actual: set[str] = set()
-        self._idle: dict[str, float] = {}  # topic -> since when it has no subscriber
+        self._wanted: set[Key] = set()
+        self._actual: set[Key] = set()
+        self._idle: dict[Key, float] = {}  # topic -> since when it has no subscriber
         # topic -> done when it is as wanted
-        self._steps: dict[str, asyncio.Future[None]] = {}
+        self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
         self.done = 0  # steps so far
 
-    def __contains__(self, topic: str) -> bool:
+    def __contains__(self, topic: Key) -> bool:
         # not one that is being discarded right now
         return topic in self._actual and topic in self._wanted
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, topic: str) -> asyncio.Future[None]:
+    def add(self, topic: Key) -> asyncio.Future[None]:
         """Want `topic`; the future is done when broadcasts on it arrive here."""
         self._wanted.add(topic)
         return self._step(topic)
@@ -45,13 +48,13 @@ class Groups:
         """What is done when all that was asked for so far is done, or None when it is."""
         return next(reversed(self._steps.values()), None)
 
-    def used(self, topic: str) -> None:
+    def used(self, topic: Key) -> None:
         """Somebody is subscribed to `topic`, however long ago it was added."""
         self._idle.pop(topic, None)
         if topic not in self._wanted:
             self.add(topic)
 
-    def unused(self, topic: str, now: float) -> None:
+    def unused(self, topic: Key, now: float) -> None:
         """Nobody is subscribed to `topic` now; after LINGER seconds it is wanted no more."""
         self._idle[topic] = now
 
@@ -69,7 +72,7 @@ class Groups:
             self._step(topic)
         self._start()
 
-    def _step(self, topic: str) -> asyncio.Future[None]:
+    def _step(self, topic: Key) -> asyncio.Future[None]:
         future = self._steps.get(topic)
         if future is None:
             future = self._steps[topic] = asyncio.get_running_loop().create_future()
@@ -99,7 +102,7 @@ class Groups:
             if self._task is asyncio.current_task():
                 self._task = None
 
-    async def _reconcile(self, topic: str) -> None:
+    async def _reconcile(self, topic: Key) -> None:
         while (wanted := topic in self._wanted) != (topic in self._actual):
             if wanted:
                 await self.layer.group_add(group_name(topic), self.channel_name)

@@ -18,10 +18,11 @@ import functools
 import re
 from collections.abc import Iterator
 from hashlib import blake2s
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from ..exceptions import EncodeError
 from ..printable import shown
 from ..state import Position
 from ..wire import json
@@ -33,19 +34,41 @@ REPLY = "phx.reply"
 RELAY = "phx.relay"
 
 
+class Internal(NamedTuple):
+    """A group of nodes that is no topic's: no text that a client sends equals it."""
+
+    name: str
+
+
 @functools.lru_cache(maxsize=1024)
-def group_name(topic: str) -> str:
+def group_name(topic: str | Internal) -> str:
     """The layer's group for `topic`: readable, and unique by its hash.
 
-    Always with the hash: ``room:1`` and ``room.1`` must never share a group.
+    Always with the hash: ``room:1`` and ``room.1`` must never share a group. Only an internal
+    group has none, and so the name of no topic's.
     """
+    if isinstance(topic, Internal):
+        return f"phx.{topic.name}"
     readable = re.sub(r"[^a-zA-Z0-9_-]+", ".", topic[:40])
     return f"phx.{readable}.{blake2s(topic.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
 
 
+def size_of(broadcast: Broadcast) -> int:
+    """The bytes of its payload, topic and event. Raises EncodeError for text that is no Unicode."""
+    try:
+        text = len(broadcast.topic.encode()) + len(broadcast.event.encode())
+    except (AttributeError, UnicodeError) as error:
+        raise EncodeError(f"the topic or event is no text: {error}") from error
+    return text + len(memoryview(broadcast.payload))
+
+
 def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
+    """`broadcast` as an item of a message. Raises EncodeError for a payload that is not UTF-8."""
     payload = broadcast.payload
-    packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
+    try:
+        packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
+    except UnicodeError as error:
+        raise EncodeError(f"the payload is not UTF-8: {error}") from error
     return {
         "topic": broadcast.topic,
         "event": broadcast.event,

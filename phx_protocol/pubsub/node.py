@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import options
+from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..outage import Outage
 from ..printable import shown
@@ -25,11 +26,13 @@ from ..socket import history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
+from .cuts import Cuts
 from .drainer import Drainer
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
 from .ordered import Ordered
 from .orders import Orders
+from .pacer import Pacer
 from .publisher import Publisher
 from .registry import Registry, Subscriber
 from .relay import NODES, Relay
@@ -81,7 +84,7 @@ class PubSub:
         )
         self.report = self.outage.report
         self.groups = Groups(self.layer, self.report)
-        self.publisher = Publisher(self.layer, self.name, self.report)
+        self.cuts = Cuts(self.layer, self._subscription_was_cut)
         self._listener: asyncio.Task[None] | None = None
         self._ending: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +98,10 @@ class PubSub:
         self.sockets = Sockets()
         self.relay = Relay(self)
         self.orders = Orders(self)
+        self.pacer = Pacer(self)
+        self.publisher = Publisher(
+            self.layer, self.name, self.report, self.pacer.room_for
+        )
         #: what the transports keep for this node
         self.transports: dict[str, Any] = {}
         #: called with a topic whose last subscriber here has left
@@ -203,8 +210,8 @@ class PubSub:
     ) -> None:
         """What a channel does: deliver here at once, hand to the publisher, never mind the layer.
 
-        On a topic with a history it is kept first. Raises EncodeError when a client here cannot
-        be sent it.
+        On a topic with a history it is kept first. Raises EncodeError when no client here can be
+        sent it.
         """
         # no other process has the sender's channel: nobody there is left out
         published = await self.publish(broadcast, sender, None)
@@ -215,8 +222,17 @@ class PubSub:
     async def publish(
         self, broadcast: Broadcast, sender: ChannelServer | None, from_id: str | None
     ) -> asyncio.Future[None] | None:
-        """Deliver here and hand to the publisher; returns what is done when the layer took it."""
+        """Deliver here and hand to the publisher; returns what is done when the layer took it.
+
+        Raises EncodeError for what is larger than MAX_BROADCAST_SIZE, and as ``broadcast``.
+        """
         topic, event = broadcast.topic, broadcast.event
+        limit, bytes_ = options().max_broadcast_size, layer_message.size_of(broadcast)
+        if bytes_ > limit:
+            raise EncodeError(
+                f"the broadcast {event!r:.100} has {bytes_} bytes: "
+                f"MAX_BROADCAST_SIZE is {limit}"
+            )
         if broadcast_sent.receivers:
             size = len(memoryview(broadcast.payload))
             broadcast_sent.emit(None, topic=topic, event=event, size=size)
@@ -351,6 +367,7 @@ class PubSub:
                 self._refreshed_at = self.loop.time()
                 self.groups.connected(channel)
                 self._named.set()
+                self.cuts.watch()
                 self.ordered.look_again()
                 while True:
                     message = await self.layer.receive(channel)
@@ -361,6 +378,14 @@ class PubSub:
                 self.report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
+
+    def _subscription_was_cut(self) -> None:
+        """What came meanwhile is lost, but for what can be read from the state."""
+        lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
+        self.report(ConnectionError(lost))
+        self.report(None)
+        self.ordered.look_again()
+        self.heartbeat.beat_soon()  # which looks after presences
 
     def _add_groups_again(self) -> None:
         if self.groups.channel_name is not None:
@@ -402,6 +427,7 @@ class PubSub:
         now = self.loop.time()
         self.groups.sweep(now)
         self.traffic.turn()
+        self.cuts.watch()
         expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
         if (
             now - self._refreshed_at > min(expiry / 2, REFRESH)

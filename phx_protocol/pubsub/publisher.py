@@ -4,100 +4,125 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from ..exceptions import BroadcastError, in_words
 from ..signals import messages_dropped
 from ..wire.messages import Broadcast
+from ..worker import Worker, is_cancelled
 from . import message
 from .message import group_name
 
-#: how many broadcasts may wait for the layer before a publisher has to wait as well
+#: how many broadcasts, or bytes, may wait for the layer before a publisher has to wait as well
 OUTBOX = 1000
-#: how many broadcasts travel in one message at the most, and how many bytes of payload
+OUTBOX_BYTES = 8 * 1024 * 1024
+#: how many bytes may wait for it at all
+LIMIT = 256 * 1024 * 1024
+#: how many broadcasts travel in one message at the most, and how many bytes
 BATCH = 1000
 BATCH_BYTES = 256 * 1024
 
-Entry = tuple[Broadcast, str | None, asyncio.Future[None]]
+
+class Entry(NamedTuple):
+    """A broadcast that waits, as the message has it."""
+
+    item: dict[str, Any]
+    size: int
+    done: asyncio.Future[None]
 
 
 class Publisher:
     """Sends the broadcasts of a topic in the order they came; what waits for one travels together."""
 
     def __init__(
-        self, layer: Any, node: str, report: Callable[[BaseException | None], None]
+        self,
+        layer: Any,
+        node: str,
+        report: Callable[[BaseException | None], None],
+        room_for: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self.layer = layer
         self.node = node
         self._report = report
+        self._room_for = room_for
         # topic -> what waits for it; the topic that waits longest first
         self._outbox: dict[str, deque[Entry]] = {}
         self._waiting = 0
-        self._task: asyncio.Task[None] | None = None
+        self._bytes = 0
+        self._worker = Worker(self._run)
 
     @property
     def is_full(self) -> bool:
-        return self._waiting >= OUTBOX
+        return self._waiting >= OUTBOX or self._bytes >= OUTBOX_BYTES
 
     def publish(
         self, broadcast: Broadcast, from_id: str | None
     ) -> asyncio.Future[None]:
-        """Queue `broadcast`. The future is done when the layer took it; its error is a BroadcastError."""
+        """Queue `broadcast`. The future is done when the layer took it; its error is a BroadcastError.
+
+        Raises EncodeError for text that is no Unicode.
+        """
+        item = message.pack_item(broadcast, from_id)
+        size = message.size_of(broadcast)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_seen)
-        entries = self._outbox.setdefault(broadcast.topic, deque())
-        entries.append((broadcast, from_id, done))
+        if self._bytes + size > LIMIT:
+            error = BroadcastError(f"{self._bytes} bytes wait for the channel layer")
+            self._fail([Entry(item, size, done)], error)
+            return done
+        self._outbox.setdefault(broadcast.topic, deque()).append(
+            Entry(item, size, done)
+        )
         self._waiting += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        self._bytes += size
+        self._worker.wake()
         return done
 
     async def _run(self) -> None:
-        try:
-            while self._outbox:
-                await self._send(self._next_batch())
-        finally:
-            self._task = None
+        while self._outbox:
+            topic, batch = self._next_batch()
+            size = sum(entry.size for entry in batch)
+            try:
+                if self._room_for is not None:
+                    await self._room_for(size)
+                await self._send(topic, [entry.item for entry in batch])
+            except (Exception, asyncio.CancelledError) as error:
+                self._report(error)
+                said = f"the channel layer did not take it: {in_words(error)}"
+                self._fail(batch, BroadcastError(said))
+                if is_cancelled():
+                    raise
+            else:
+                self._report(None)
+                for entry in batch:
+                    if not entry.done.done():
+                        entry.done.set_result(None)
+            finally:
+                self._bytes -= size
 
-    def _next_batch(self) -> list[Entry]:
-        """The next broadcasts of the topic that waits longest."""
+    async def _send(self, topic: str, items: list[dict[str, Any]]) -> None:
+        await self.layer.group_send(group_name(topic), message.pack(items, self.node))
+
+    def _next_batch(self) -> tuple[str, list[Entry]]:
+        """The topic that waits longest, and its next broadcasts."""
         topic = next(iter(self._outbox))
         entries = self._outbox.pop(topic)
         batch: list[Entry] = []
         size = 0
         while entries and len(batch) < BATCH and size < BATCH_BYTES:
             batch.append(entries.popleft())
-            size += len(memoryview(batch[-1][0].payload))
+            size += batch[-1].size
         if entries:
             self._outbox[topic] = entries  # behind the others
         self._waiting -= len(batch)
-        return batch
+        return topic, batch
 
-    async def _send(self, batch: list[Entry]) -> None:
-        items = [
-            message.pack_item(broadcast, from_id) for broadcast, from_id, _ in batch
-        ]
-        try:
-            topic = batch[0][0].topic
-            await self.layer.group_send(
-                group_name(topic), message.pack(items, self.node)
-            )
-        except Exception as error:
-            self._report(error)
-            messages_dropped.emit(None, count=len(batch), where="layer")
-            for *_, done in batch:
-                if not done.done():
-                    done.set_exception(
-                        BroadcastError(
-                            f"the channel layer did not take it: {in_words(error)}"
-                        )
-                    )
-        else:
-            self._report(None)
-            for *_, done in batch:
-                if not done.done():
-                    done.set_result(None)
+    def _fail(self, batch: list[Entry], error: BroadcastError) -> None:
+        messages_dropped.emit(None, count=len(batch), where="layer")
+        for entry in batch:
+            if not entry.done.done():
+                entry.done.set_exception(error)
 
 
 def _seen(future: asyncio.Future[None]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from ..exceptions import EncodeError
+from ..exceptions import EncodeError, in_words
 from ..logs import get_logger
 from ..wire.messages import Broadcast
+from ..wire.serializers import TooOld
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -97,9 +98,9 @@ class Registry:
         """Hand `broadcast` to every subscriber but `sender`, or the channels of the client
         that is known as `from_id`; returns how many those are.
 
-        Every frame is made before the first is written. One that cannot be made raises
-        EncodeError, and nobody gets anything; if not `strict`, it is logged and only those
-        who speak that version get nothing.
+        Every frame is made before the first is written. Who cannot be sent it is left out, with
+        a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
+        that is every client, and not for the version of the wire that they chose.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -113,16 +114,13 @@ class Registry:
         for frame, members in self._frames(lanes, broadcast, strict):
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
-                for subscriber in tuple(members):
-                    if subscriber not in excluded:
-                        subscriber.deliver_broadcast(broadcast)
+                takers = [s.deliver_broadcast for s in members if s not in excluded]
+                _hand(broadcast, takers, broadcast)
             elif left_out:
-                for subscriber, write in tuple(members.items()):
-                    if subscriber not in excluded:
-                        write(frame)
+                writes = [w for s, w in members.items() if s not in excluded]
+                _hand(frame, writes, broadcast)
             else:
-                for write in tuple(members.values()):
-                    write(frame)
+                _hand(frame, tuple(members.values()), broadcast)
             delivered += len(members) - left_out
         return delivered
 
@@ -130,27 +128,26 @@ class Registry:
         """Pairs of a frame (None: the broadcast itself) and those who get it."""
         made: dict[Any, Any] = {}
         pairs = []
+        has_clients = False
         for lane, members in lanes.items():
             if lane is None or broadcast.event in lane.intercepts:
                 pairs.append((None, members))
+                has_clients |= lane is not None
                 continue
             offsets = broadcast.offset is not None and lane.offsets
             key = (lane.serializer, lane.prepare, offsets)
             if key not in made:
-                try:
-                    made[key] = lane.prepare(lane.frame(broadcast))
-                except EncodeError as error:
-                    if strict:
-                        raise
-                    logger.error(
-                        "%s: %r cannot be sent: %s",
-                        broadcast.topic,
-                        broadcast.event,
-                        error,
-                    )
-                    made[key] = None
-            if made[key] is not None:
+                made[key] = _made(lane, broadcast)
+            if not isinstance(made[key], Exception):
                 pairs.append((made[key], members))
+                has_clients = True
+        if strict and not has_clients:
+            for error in made.values():
+                if isinstance(error, EncodeError) and not isinstance(error, TooOld):
+                    raise error
+        for error in made.values():
+            if isinstance(error, Exception):
+                _log(broadcast, "cannot be sent to some", error)
         return pairs
 
     @staticmethod
@@ -162,6 +159,37 @@ class Registry:
             for subscriber in members
             if getattr(subscriber, "is_known_as", _never)(channel_id)
         }
+
+
+def _made(lane: Any, broadcast: Broadcast) -> Any:
+    """What ``write`` of those in `lane` takes, or the exception that says why there is none."""
+    try:
+        return lane.prepare(lane.frame(broadcast))
+    except Exception as error:
+        return error
+
+
+def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> None:
+    """Call all of `takers`, whatever one of them raises."""
+    left = iter(takers)
+    while True:
+        try:
+            for take in left:
+                take(what)
+            return
+        except Exception as error:
+            _log(of, "was not taken by one", error)
+
+
+def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
+    # a serializer says what it cannot carry; anything else is a bug somewhere
+    logger.error(
+        f"%.100r on %.100r {what}: %s",
+        broadcast.event,
+        broadcast.topic,
+        in_words(error),
+        exc_info=None if isinstance(error, EncodeError) else error,
+    )
 
 
 def _never(channel_id: str) -> bool:

@@ -24,6 +24,7 @@ from channels.exceptions import ChannelFull
 from ..exceptions import PhxError
 from ..logs import get_logger
 from ..printable import shown
+from ..wire import json
 from . import message as layer_message
 from .message import group_name
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: the topic whose group every node with sockets is in; no client can join it, it has no subscribers
-NODES = "phx:nodes"
+#: the group that every node with sockets is in
+NODES = layer_message.Internal("nodes")
 
 #: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
 RETRY = 0.05
@@ -46,12 +47,21 @@ PATIENCE = 2.0
 #: requests that are known when they come a second time
 REMEMBERED = 1000
 
+#: bytes of one message as JSON: what a long-poll session takes at once, and some
+LARGEST = 8 * 1024 * 1024
+#: bytes from which on a message is counted among what may be on its way: see ``pacer``
+LARGE = 64 * 1024
+
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
 
 
 class NoAnswer(PhxError):
     """The other node is gone, or did not answer in time."""
+
+
+class TooLarge(PhxError):
+    """A message that a channel layer may not bear."""
 
 
 class Call:
@@ -77,6 +87,8 @@ class Relay:
         self._late: dict[str, Callable[[Body], None]] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
+        # called with what concerns marks: see ``pacer``
+        self.on_mark: Callable[[Body], None] = _ignore
 
     def serve(self, name: str, handler: Handler) -> None:
         """Have `handler` answer what other nodes ask for by `name`. It is cancelled when they
@@ -119,6 +131,8 @@ class Relay:
                 if answer is None:
                     raise NoAnswer(f"{name!r} failed over there")
                 return answer
+            except TooLarge as error:
+                raise NoAnswer(f"{name!r} cannot be asked: {error}") from error
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, late)
                 self._keep(self.tell(channel, "cancel", id=id))
@@ -148,6 +162,10 @@ class Relay:
     def note_soon(self, channel: str, name: str, body: Body) -> None:
         """``tell`` of a note, from where nothing can wait."""
         self._keep(self.tell(channel, "note", name=name, body=body))
+
+    def answer_mark(self, channel: str, id: str) -> None:
+        """Tell who sent the mark `id` that it arrived here."""
+        self._keep(self.tell(channel, "marked", id=id, node=self._node.name))
 
     def _keep(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._node.loop.create_task(run)
@@ -185,7 +203,11 @@ class Relay:
             return
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         try:
+            if len(json.encode(note)) > LARGEST:
+                raise TooLarge(f"the note {name!r} on {topic!r:.100}")
             await self._node.layer.group_send(group_name(topic), _message(**note))
+        except TooLarge as error:
+            logger.error("too large for the channel layer: %s", error)
         except Exception as error:
             self._node.report(error)
 
@@ -201,8 +223,13 @@ class Relay:
         self._listeners[name](body)
 
     async def _send(self, channel: str, do: str, **fields: Any) -> None:
-        """Send until the layer takes it; who calls sets the limit."""
+        """Send until the layer takes it; who calls sets the limit. Raises TooLarge."""
         message = _message(do=do, **fields)
+        size = len(json.encode(message))
+        if size > LARGEST:
+            raise TooLarge(f"{size} bytes are more than {LARGEST}")
+        if size >= LARGE:
+            await self._node.pacer.room_for(size)
         while True:
             try:
                 # Never cancelled in the middle: redis-py cuts its connection then, and below
@@ -234,6 +261,8 @@ class Relay:
         elif do == "note":
             if message.get("node") != self._node.name:  # it has told itself
                 self.tell_here(message["name"], message["body"])
+        elif do in ("mark", "marked"):
+            self.on_mark(message)
         elif do == "cancel":
             if id in self._running:
                 self._running[id].cancel()
@@ -255,7 +284,12 @@ class Relay:
         await asyncio.wait({run})
         # told even when it is cancelled by now: who asked may have to give it back
         if not run.cancelled():
-            await self.tell(channel, "answer", id=id, body=run.result())
+            try:
+                await self.tell(channel, "answer", id=id, body=run.result())
+            except PhxError as error:
+                name = request["name"]
+                logger.error("the answer to another node's %r: %s", name, error)
+                await self.tell(channel, "answer", id=id, body=None)
 
     async def _handle(self, request: Body) -> Body | None:
         """The answer, or None for a request that cannot be answered."""
@@ -286,6 +320,9 @@ async def ask_node(
     if address is None:
         raise NoAnswer("it is not on the channel layer")
     return await node.relay.ask(address, what, body, patience=PATIENCE, timeout=timeout)
+
+
+def _ignore(message: Body) -> None: ...
 
 
 def _message(**fields: Any) -> Body:

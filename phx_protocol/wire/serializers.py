@@ -18,6 +18,10 @@ from .messages import REPLY, Broadcast, Frame, Message, Reply
 SMALL = 4096
 
 
+class TooOld(EncodeError):
+    """This version cannot carry what later ones do: a matter of the client that chose it."""
+
+
 class Serializer(Protocol):
     """One version of the wire. Stateless: an instance serves every socket of a process.
 
@@ -177,7 +181,7 @@ class V1JSONSerializer:
 
 def _text(payload: Any) -> Any:
     if isinstance(payload, bytes):
-        raise EncodeError("a V1 client cannot be sent a binary payload")
+        raise TooOld("a V1 client cannot be sent a binary payload")
     return payload
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from phx_protocol import (
     Channel,
@@ -250,7 +250,7 @@ class ConformanceSocket(Socket):
     max_topic_length = 8192
     inbound_bytes = 64 * 1024 * 1024
     outbound = {"hard_bytes": 32 * 1024 * 1024}
-    longpoll = {"MAX_BODY_SIZE": 8_000_000}
+    longpoll: ClassVar[Any] = {"MAX_BODY_SIZE": 8_000_000}
 
     async def connect(self, params: dict[str, Any]) -> None:
         if params.get("deny") == "1":

@@ -37,4 +37,6 @@ class Command(ListCommand):
             who = (socket.name or "-", socket.username or socket.user or "-")
             times = ago(socket.opened_at), ago(socket.last_seen)
             how = socket.node, socket.transport, *times, socket.buffered_bytes
-            yield socket, (socket.id, *who, *how, " ".join(socket.topics) or "-")
+            more = [f"(and {n} more)"] if (n := socket.more_topics) else []
+            topics = " ".join([*socket.topics, *more]) or "-"
+            yield socket, (socket.id, *who, *how, topics)

@@ -1,0 +1,39 @@
+"""Cuts: a subscription that Redis ended is noticed, since redis-py makes another one in silence.
+
+What was sent meanwhile is lost. The lists of ``channels_redis.core`` wait for whoever comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakSet
+
+
+class Cuts:
+    """Calls `on_cut` whenever a subscribed connection of `layer` is made once more."""
+
+    def __init__(self, layer: Any, on_cut: Callable[[], None]) -> None:
+        self._layer = layer
+        self._on_cut = on_cut
+        self._watched: WeakSet[Any] = WeakSet()
+
+    def watch(self) -> None:
+        """Watch the connections that there are by now; called every now and then."""
+        for connection in self._connections():
+            if connection not in self._watched:
+                self._watched.add(connection)
+                # redis-py keeps a weak reference to the method
+                connection.register_connect_callback(self._connected)
+
+    def _connections(self) -> Iterator[Any]:
+        # channels_redis has a parameter ``on_reconnect``, which it does not call
+        get_layer = getattr(type(self._layer), "_get_layer", None)
+        loop_layer = get_layer(self._layer) if get_layer else None
+        for shard in getattr(loop_layer, "_shards", ()):
+            connection = getattr(getattr(shard, "_pubsub", None), "connection", None)
+            if hasattr(connection, "register_connect_callback"):
+                yield connection
+
+    def _connected(self, connection: Any) -> None:
+        self._on_cut()

@@ -1,0 +1,72 @@
+"""Topics are the clients' to choose: none of them is the name of something that nodes use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from phx_protocol import Channel, Socket
+from phx_protocol.pubsub import PubSub, get_pubsub, groups
+from phx_protocol.pubsub.message import group_name
+from phx_protocol.pubsub.relay import NODES
+from phx_protocol.testing import connect
+from phx_protocol.wire.messages import Broadcast
+from tests.pubsub.test_relay import LAYERS
+
+
+class AnyChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
+class OpenSocket(Socket):
+    channels = {"*": AnyChannel}
+
+    def id(self) -> str | None:
+        return "users:1"
+
+
+@pytest.fixture(params=LAYERS)
+async def other(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Any]:
+    """Another process, on a layer that this one is on as well."""
+    backend = {"BACKEND": LAYERS[request.param], "CONFIG": {"hosts": [redis_url]}}
+    with override_settings(CHANNEL_LAYERS={"default": backend}):
+        node = PubSub()
+        yield node
+        await node.close()
+        await get_pubsub().close()
+
+
+TOPICS = [
+    *("phx:nodes", "phx.nodes", "nodes", "phoenix", "users:1", "disconnect"),
+    *(str(NODES), group_name(NODES), group_name("users:1")),
+]
+
+
+@pytest.mark.parametrize("order", ["disconnect_socket", "id"])
+async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
+    other: PubSub, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "LINGER", 0)
+    socket, node = await connect(OpenSocket), get_pubsub()
+    for topic in TOPICS:
+        await (await socket.join(topic)).leave()
+    node.groups.sweep(node.loop.time())
+    await node.settled()
+    if order == "id":
+        await other.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None, None)
+    else:
+        [key] = [known.key for known in node.sockets]
+        await other.relay.tell_all(order, {"id": key})
+    await socket.assert_closed(1001)
+
+
+@given(st.text())
+def test_no_topic_has_an_internal_group(topic: str) -> None:
+    assert topic != NODES and group_name(topic) != group_name(NODES)

@@ -1,0 +1,193 @@
+"""The fan-out: who cannot be sent a broadcast, or does not take it, is left out alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from channels.testing import WebsocketCommunicator
+from msgspec import Raw
+
+from phx_protocol import Channel, EncodeError, PhoenixConsumer, Socket, abroadcast
+from phx_protocol.pubsub.registry import Registry
+from phx_protocol.socket import Fastlane
+from phx_protocol.testing import TestChannel, connect
+from phx_protocol.wire.messages import Broadcast
+from phx_protocol.wire.serializers import V1JSONSerializer, V2JSONSerializer
+
+NOBODY: frozenset[str] = frozenset()
+
+
+class Broken(V2JSONSerializer):
+    """A serializer of a project, with a bug."""
+
+    def fastlane(self, broadcast: Broadcast) -> Any:
+        return {}["no such key"]
+
+
+class Picky(V2JSONSerializer):
+    def fastlane(self, broadcast: Broadcast) -> Any:
+        raise EncodeError("never")
+
+
+def odd(frame: Any) -> Any:
+    raise OSError("a transport that cannot prepare it")
+
+
+V1, V2, BROKEN, PICKY = V1JSONSerializer(), V2JSONSerializer(), Broken(), Picky()
+
+
+class Subscriber:
+    """Takes notes, or raises."""
+
+    def __init__(self, lane: Fastlane | None, error: Exception | None = None) -> None:
+        self.fastlane, self.error = lane, error
+        self.got: list[Any] = []
+
+    def write(self, frame: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        self.got.append(frame)
+
+    deliver_broadcast = write
+
+
+def same(frame: Any) -> Any:
+    return frame
+
+
+def on(serializer: Any, prepare: Any = same) -> Fastlane:
+    return Fastlane(serializer, prepare, NOBODY)
+
+
+def registry(*subscribers: Subscriber) -> Registry:
+    made = Registry()
+    for subscriber in subscribers:
+        made.add("room:1", subscriber)
+    return made
+
+
+BINARY = Broadcast("room:1", "event", b"\x00\x01")
+LONG = Broadcast("room:1", "e" * 256, b"\x00\x01")
+LIST = Broadcast("room:1", "event", Raw(b"[1]"))
+PLAIN = Broadcast("room:1", "event", Raw(b"{}"))
+
+
+@pytest.mark.parametrize(
+    "lane, broadcast",
+    [
+        (on(V1), BINARY),
+        (on(BROKEN), PLAIN),
+        (on(BROKEN), BINARY),
+        (on(PICKY), PLAIN),
+        (on(V2, odd), PLAIN),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_who_cannot_be_sent_it_is_left_out(
+    lane: Fastlane, broadcast: Broadcast, strict: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = [Subscriber(on(V2)), Subscriber(None), Subscriber(on(V2))]
+    left_out = [Subscriber(lane) for _ in range(3)]
+    room = registry(left_out[0], *others, *left_out[1:])
+    assert room.deliver(broadcast, strict=strict) == len(others)
+    assert all(len(other.got) == 1 for other in others)
+    assert not any(one.got for one in left_out)
+    [record] = caplog.records  # and not one for each of them
+    assert "'event' on 'room:1' cannot be sent to some" in record.getMessage()
+
+
+@pytest.mark.parametrize("broadcast", [LIST, LONG])
+def test_what_the_sender_did_wrong_is_an_error_for_the_sender(
+    broadcast: Broadcast,
+) -> None:
+    client, listener = Subscriber(on(V2)), Subscriber(None)
+    with pytest.raises(EncodeError):
+        registry(client, listener).deliver(broadcast)
+    assert not client.got and not listener.got
+    assert registry(client, listener).deliver(broadcast, strict=False) == 1
+
+
+def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> None:
+    old, new = Subscriber(on(V1)), Subscriber(on(V2))
+    assert registry(old, new).deliver(LIST) == 1
+    assert old.got and not new.got
+
+
+@pytest.mark.parametrize("lane", [on(V1), on(BROKEN), on(V2, odd)])
+def test_the_version_of_the_only_client_is_no_fault_of_the_sender(
+    lane: Fastlane,
+) -> None:
+    assert registry(Subscriber(lane)).deliver(BINARY) == 0
+
+
+@pytest.mark.parametrize("lane", [on(V2), on(V1), None])
+@pytest.mark.parametrize("from_id", [None, "nobody"])
+def test_who_raises_keeps_it_from_nobody_else(
+    lane: Fastlane | None, from_id: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = [Subscriber(lane, ZeroDivisionError("bad")) for _ in range(3)]
+    good = [Subscriber(lane) for _ in range(3)]
+    room = registry(bad[0], good[0], bad[1], good[1], good[2], bad[2])
+    room.deliver(PLAIN, sender=good[0], from_id=from_id)
+    assert [len(one.got) for one in good] == [int(from_id is not None), 1, 1]
+    assert "ZeroDivisionError: bad" in caplog.text
+
+
+# ------------------------------------------------------------- with real clients
+
+
+class RoomChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    async def handle_in(self, event: str, payload: Any) -> Any:
+        await self.broadcast(event, b"\x00\xff" if event == "binary" else [1])
+        return "ok"
+
+
+class RoomSocket(Socket):
+    channels = {"room:*": RoomChannel}
+
+
+@pytest.fixture
+async def new() -> AsyncIterator[TestChannel]:
+    socket = await connect(RoomSocket)
+    yield await socket.join("room:1")
+    await socket.close()
+
+
+@pytest.fixture
+async def old() -> AsyncIterator[WebsocketCommunicator]:
+    """A client of 2015, which tells no version."""
+    application = PhoenixConsumer.as_asgi(RoomSocket)
+    client = WebsocketCommunicator(application, "/socket/websocket")
+    assert (await client.connect())[0]
+    join = {"topic": "room:1", "event": "phx_join", "payload": {}, "ref": "1"}
+    await client.send_to(text_data=json.dumps(join))
+    assert json.loads(await client.receive_from())["payload"]["status"] == "ok"
+    yield client
+    await client.disconnect()
+
+
+async def test_an_old_client_keeps_no_binary_broadcast_from_the_others(
+    new: TestChannel, old: WebsocketCommunicator
+) -> None:
+    await new.assert_reply(await new.push("binary", {}), "ok")
+    await new.assert_push("binary", b"\x00\xff")
+    await abroadcast("room:1", "news", b"\x00")
+    await new.assert_push("news", b"\x00")
+    await abroadcast("room:1", "news", {"a": 1})
+    assert json.loads(await old.receive_from())["payload"] == {"a": 1}
+
+
+async def test_an_old_client_alone_crashes_nobody_who_sends(
+    old: WebsocketCommunicator,
+) -> None:
+    await abroadcast("room:1", "news", b"\x00")
+    ask = {"topic": "room:1", "event": "binary", "payload": {}, "ref": "2"}
+    await asyncio.wait_for(old.send_to(text_data=json.dumps(ask)), 5)
+    assert json.loads(await old.receive_from())["payload"]["status"] == "ok"
