@@ -510,6 +510,10 @@ class Socket:
         if source is None:
             return await reloaded(self.user)
         user = await source.load()
+        if _key_of(user) != _key_of(source.user):  # the session is somebody else's by now
+            from django.contrib.auth.models import AnonymousUser
+
+            user = AnonymousUser()
         self.scope[SOURCE] = source._replace(user=user)
         return user
 

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.test import Client as DjangoClient
+from django.test import RequestFactory
 
 from phx_protocol import (
     Channel,
+    ConnectionRefused,
     JoinDenied,
     Reason,
     Socket,
+    aclose_topic,
+    adisconnect,
+    adisconnect_socket,
     adisconnect_user,
     areauthorize,
     disconnect_user,
     event,
+    local_broadcast,
     reauthorize,
     receivers,
 )
 from phx_protocol.exceptions import BroadcastError
+from phx_protocol.introspection import alist_sockets
+from phx_protocol.sessions import session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
+from phx_protocol.tokens import TokenSocket, user_token
 from tests.transports.longpoll import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,6 +108,31 @@ class Forgetful(Open):
         asked.append("authorize")
 
 
+class Busy(Open):
+    """Its events wait until the test lets them go on; it tells of what it handled."""
+
+    permission_required = "auth.view_user"
+    intercepts = {"held"}
+    began = asyncio.Event()
+    may_go_on = asyncio.Event()
+    handled: list[Any] = []
+
+    async def handle_in(self, event: str, payload: Any) -> Any:
+        self.began.set()
+        await self.may_go_on.wait()
+        self.handled.append((event, payload))
+        await self.push("late", {})
+        return "ok"
+
+    async def handle_out(self, event: str, payload: Any) -> None:
+        self.handled.append((event, payload))
+        await self.push(event, payload)
+
+    @event("guarded", permission_required="auth.change_user")
+    async def guarded(self, payload: Any) -> Any:
+        return await self.handle_in("guarded", payload)
+
+
 class UserSocket(Socket):
     longpoll = True
     channels = {
@@ -106,9 +142,13 @@ class UserSocket(Socket):
         "narrowed": Narrowed,
         "renamed": Renamed,
         "slow": Slow,
+        "busy": Busy,
         "chosen:*": Chosen,
         "forgetful": Forgetful,
     }
+
+    def id(self) -> str | None:
+        return f"user:{getattr(self.user, 'pk', None)}"
 
 
 async def allow(user: Any, *codenames: str) -> None:
@@ -372,3 +412,302 @@ async def test_a_layer_that_is_down_does_not_fail_a_logout(
     monkeypatch.setattr(receivers, "disconnect_user", fail)
     await asyncio.to_thread(receivers.close_sockets_of, None, ada)
     assert "may be open still: down" in caplog.text
+
+
+# ------------------------------------------------- a right that is taken away is gone
+
+
+class Gated(Socket):
+    """Its ``connect`` waits until the test lets it go on."""
+
+    channels = UserSocket.channels
+    began = asyncio.Event()
+    may_go_on = asyncio.Event()
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        self.began.set()
+        await self.may_go_on.wait()
+
+    def id(self) -> str:
+        return "gated"
+
+
+@pytest.fixture
+async def busy(socket: TestSocket, ada: Any) -> TestChannel:
+    """A channel that handles one event, behind which twenty others wait, and broadcasts."""
+    Busy.began, Busy.may_go_on, Busy.handled = asyncio.Event(), asyncio.Event(), []
+    await allow(ada, "view_user", "change_user")
+    room = await socket.join("busy")
+    for i in range(21):
+        await room.push("wait", {"i": i})
+    await Busy.began.wait()
+    await socket.line.taken()
+    for i in range(5):
+        await local_broadcast("busy", "held", {"i": i})
+    return room
+
+
+async def forbid(ada: Any) -> None:
+    await ada.user_permissions.aclear()
+    await areauthorize(user=ada)
+
+
+async def close_busy(ada: Any) -> None:
+    await aclose_topic("busy")
+
+
+@pytest.mark.parametrize("take_away", [forbid, close_busy])
+async def test_an_order_waits_for_nothing_that_the_channel_is_busy_with(
+    busy: TestChannel, socket: TestSocket, ada: Any, take_away: Any
+) -> None:
+    await take_away(ada)
+    await local_broadcast("busy", "held", {"i": "after"})
+    await local_broadcast("busy", "plain", {"i": "after"})
+    Busy.may_go_on.set()
+    await socket.settled()
+    assert [frame[3] for frame in socket._arrived] == ["phx_close"]
+    # what ran has ended, and was told so behind it
+    assert Busy.handled == [("wait", {"i": 0})]
+    assert asked[-1] == "busy ended: shutdown"
+
+
+@pytest.mark.parametrize("how", ["user", "logout", "id", "socket"])
+async def test_what_waits_of_a_client_that_is_sent_away_is_not_handled(
+    busy: TestChannel, socket: TestSocket, ada: Any, how: str
+) -> None:
+    (info,) = await alist_sockets(user=ada)
+    if how == "user":
+        await adisconnect_user(ada)
+    elif how == "logout":
+        await asyncio.to_thread(receivers.close_sockets_of, None, ada)
+    elif how == "id":
+        await adisconnect(f"user:{ada.pk}")
+    else:
+        await adisconnect_socket(info.id)
+    Busy.may_go_on.set()
+    await socket.assert_closed(1001)
+    await socket.close()
+    assert Busy.handled == [("wait", {"i": 0})]
+
+
+async def test_who_leaves_by_itself_has_what_it_sent_before_handled(
+    busy: TestChannel, socket: TestSocket
+) -> None:
+    Busy.may_go_on.set()
+    await socket.close()
+    assert len([e for e, _ in Busy.handled if e == "wait"]) == 21
+
+
+async def test_an_event_is_not_answered_under_a_right_that_was_taken_away(
+    socket: TestSocket, ada: Any
+) -> None:
+    Busy.began, Busy.may_go_on, Busy.handled = asyncio.Event(), asyncio.Event(), []
+    await allow(ada, "view_user", "change_user")
+    room = await socket.join("busy")
+    ref = await room.push("guarded")
+    await Busy.began.wait()
+    await allow(ada, "view_user")
+    await areauthorize(user=ada)
+    Busy.may_go_on.set()
+    await room.assert_reply(ref, "error", UNAUTHORIZED)
+
+
+async def test_a_client_that_keeps_joining_keeps_no_channel(
+    socket: TestSocket, ada: Any
+) -> None:
+    joined: set[str] = set()
+    refs = itertools.count(1000)
+
+    async def keep_joining() -> None:
+        for i in itertools.count():
+            ref = str(next(refs))
+            await socket.send([ref, ref, "staff", "phx_join", {}])
+            await asyncio.sleep(0)
+            if i % 3 == 2:
+                await socket.send([ref, str(next(refs)), "staff", "phx_leave", {}])
+            await asyncio.sleep(0)
+
+    for _ in range(10):
+        await allow(ada, "view_user", "change_user")
+        await areauthorize(user=ada)
+        joining = asyncio.create_task(keep_joining())
+        await asyncio.sleep(0.01)
+        await ada.user_permissions.aclear()
+        await areauthorize(user=ada)
+        joining.cancel()
+        (info,) = await alist_sockets(user=ada)
+        assert info.topics == []
+        await socket.settled()
+        (info,) = await alist_sockets(user=ada)
+        assert info.topics == []
+        joined.update(frame[2] for frame in socket._arrived)
+        socket._arrived.clear()
+    assert joined == {"staff"}
+
+
+async def test_a_topic_that_is_closed_lets_nobody_in_who_was_on_the_way(
+    socket: TestSocket,
+) -> None:
+    Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
+    joining = asyncio.create_task(socket.join("slow"))
+    await Slow.began.wait()
+    await aclose_topic("slow")
+    Slow.may_go_on.set()
+    with pytest.raises(JoinDenied, match="topic closed"):
+        await joining
+    await socket._take(lambda frame: frame[3] == "phx_close")
+    assert asked[-1] == "slow ended: shutdown"
+    await socket.join("slow")
+
+
+async def change_password(ada: Any) -> None:
+    ada.set_password("another")
+    await ada.asave()
+
+
+@pytest.mark.parametrize("how", ["user", "id", "gone", "password"])
+async def test_who_has_to_go_while_it_connects_is_not_let_in(
+    ada: Any, how: str
+) -> None:
+    Gated.began, Gated.may_go_on = asyncio.Event(), asyncio.Event()
+    headers = {**SAME_ORIGIN, "cookie": await cookie_of(ada)}
+    connecting = asyncio.create_task(connect(Gated, headers=headers))
+    await asyncio.wait_for(Gated.began.wait(), 2)
+    if how == "user":
+        await adisconnect_user(ada)
+    elif how == "id":
+        await adisconnect("gated")
+    elif how == "gone":
+        await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+        await areauthorize(user=ada)
+    else:
+        await change_password(ada)
+    Gated.may_go_on.set()
+    if how == "id":  # which is asked for when it is open
+        await (await connecting).assert_closed(1001)
+    else:
+        with pytest.raises(ConnectionRefused):
+            await connecting
+
+
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
+
+
+async def cookie_of(user: Any) -> str:
+    """The cookie of a browser in which `user` has logged in."""
+    browser = DjangoClient()
+    await sync_to_async(browser.force_login)(user)
+    name = settings.SESSION_COOKIE_NAME
+    return f"{name}={browser.cookies[name].value}"
+
+
+async def signed_in(cookie: str) -> TestSocket:
+    headers = {**SAME_ORIGIN, "cookie": cookie}
+    return await connect(UserSocket, headers=headers)
+
+
+async def test_a_new_password_closes_what_the_old_one_had_let_in(ada: Any) -> None:
+    eve = await User.objects.acreate_user("eve")
+    of_ada, of_eve = (await signed_in(await cookie_of(u)) for u in (ada, eve))
+    by_token = await connect(OfToken, auth_token=user_token(ada))
+    ada.last_login = None
+    await ada.asave(update_fields=["last_login"])
+    ada.first_name = "Ada"
+    await ada.asave()
+    await of_ada.join("members")
+    await change_password(ada)
+    await of_ada.assert_closed(1001)
+    await by_token.assert_closed(1001)
+    await of_eve.join("members")
+    await of_eve.close()
+
+
+class OfToken(TokenSocket):
+    channels = UserSocket.channels
+
+
+async def test_a_new_password_may_be_let_alone(ada: Any, settings: Any) -> None:
+    settings.PHX_PROTOCOL = {"CLOSE_ON_PASSWORD_CHANGE": False}
+    of_ada = await signed_in(await cookie_of(ada))
+    await change_password(ada)
+    await of_ada.join("open")
+    await of_ada.close()
+
+
+async def test_a_rotated_secret_is_no_new_password(ada: Any, settings: Any) -> None:
+    cookie = await cookie_of(ada)
+    of_ada = await signed_in(cookie)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+    ada.first_name = "Ada"
+    await ada.asave()
+    await of_ada.join("members")
+    await of_ada.close()
+
+
+async def update_password(ada: Any, cookie: str) -> None:
+    await User.objects.filter(pk=ada.pk).aupdate(password="!another")
+
+
+async def delete_session(ada: Any, cookie: str) -> None:
+    await Session.objects.filter(session_key=cookie.partition("=")[2]).adelete()
+
+
+async def expire_session(ada: Any, cookie: str) -> None:
+    sessions = Session.objects.filter(session_key=cookie.partition("=")[2])
+    await sessions.aupdate(expire_date=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+async def take_session(ada: Any, cookie: str) -> None:
+    """Somebody else's user in the same row: no way that Django has, and seen all the same."""
+    eve = await User.objects.acreate_user("eve")
+    store = session_store(cookie.partition("=")[2])
+    await store.aload()
+    await store.aset("_auth_user_id", str(eve.pk))
+    await store.aset("_auth_user_hash", eve.get_session_auth_hash())
+    await store.asave()
+
+
+@pytest.mark.parametrize("bound_to", ["session", "token"])
+@pytest.mark.parametrize(
+    "end", [update_password, delete_session, expire_session, take_session]
+)
+async def test_a_session_that_has_ended_names_nobody_when_it_is_looked_at(
+    ada: Any, end: Any, bound_to: str
+) -> None:
+    cookie = await cookie_of(ada)
+    if bound_to == "session":
+        of_ada = await signed_in(cookie)
+    else:
+        token = user_token(ada, session_store(cookie.partition("=")[2]))
+        of_ada = await connect(OfToken, auth_token=token, headers={"cookie": cookie})
+    members, anybody = await of_ada.join("members"), await of_ada.join("open")
+    await areauthorize()
+    await end(ada, cookie)
+    await areauthorize()
+    await members.assert_ended()
+    assert await denied(of_ada, "members") == UNAUTHORIZED
+    await anybody.push("e")
+    await of_ada.close()
+
+
+async def test_another_login_in_the_same_browser_closes_what_the_old_user_had(
+    ada: Any,
+) -> None:
+    eve = await User.objects.acreate_user("eve")
+    browser = DjangoClient()
+    await sync_to_async(browser.force_login)(ada)
+    name = settings.SESSION_COOKIE_NAME
+    of_ada = await signed_in(f"{name}={browser.cookies[name].value}")
+    elsewhere = await signed_in(await cookie_of(ada))
+
+    def log_in_as_eve() -> None:
+        request = RequestFactory().get("/")
+        request.COOKIES[name] = browser.cookies[name].value
+        request.session = session_store(browser.cookies[name].value)
+        login(request, eve, "django.contrib.auth.backends.ModelBackend")
+
+    await asyncio.to_thread(log_in_as_eve)
+    await of_ada.assert_closed(1001)
+    await elsewhere.join("members")
+    await elsewhere.close()

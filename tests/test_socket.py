@@ -325,8 +325,8 @@ async def test_what_goes_nowhere_is_not_decoded(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(serializers, "decode", decoded)
     socket = await connect(SlowSocket)
-    for topic, event in (("room:1", "e"), ("nowhere", "phx_join"), ("a", "phx_leave")):
-        await socket.send(["1", "1", topic, event, {"a": [[]] * 1000}])
+    for topic, name in (("room:1", "e"), ("nowhere", "phx_join"), ("a", "phx_leave")):
+        await socket.send(["1", "1", topic, name, {"a": [[]] * 1000}])
         frame = await socket.line.receive()
         assert frame[1:4] == ["1", topic, "phx_reply"]
     await socket.send([None, "2", "phoenix", "heartbeat", {"a": 1}])

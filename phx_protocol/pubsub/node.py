@@ -488,5 +488,5 @@ def all_nodes() -> list[PubSub]:
 
 
 def serving_nodes() -> list[PubSub]:
-    """Those that have subscribers or sockets."""
-    return [node for node in all_nodes() if node.registry or node.sockets]
+    """Those that have subscribers or sockets, or are about to."""
+    return [n for n in all_nodes() if n.registry or n.sockets.are_any]

@@ -63,7 +63,7 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
         await other.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None, None)
     else:
         [key] = [known.key for known in node.sockets]
-        await other.relay.tell_all(order, {"id": key})
+        await other.orders.give(order, {"id": key})
     await socket.assert_closed(1001)
 
 
