@@ -608,7 +608,7 @@ async def signed_in(cookie: str) -> TestSocket:
 
 async def test_a_new_password_closes_what_the_old_one_had_let_in(ada: Any) -> None:
     eve = await User.objects.acreate_user("eve")
-    of_ada, of_eve = (await signed_in(await cookie_of(u)) for u in (ada, eve))
+    of_ada, of_eve = [await signed_in(await cookie_of(u)) for u in (ada, eve)]
     by_token = await connect(OfToken, auth_token=user_token(ada))
     ada.last_login = None
     await ada.asave(update_fields=["last_login"])
