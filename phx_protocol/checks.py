@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "MAX_PARAMS_DEPTH": (int,),
     "OUTBOUND": (Mapping,),
     "INBOUND": (int,),
+    "SUBPROTOCOLS": (list, tuple, type(None)),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
@@ -228,6 +230,13 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             hint='Use True, False, "conn", a list such as ["https://a.com", "//*.b.com", "null"], or a callable.',
             id="phx_protocol.E008",
         )
+    names_of = chosen.subprotocols
+    if names_of is not None and not _are_names(names_of):
+        yield Error(
+            f"SUBPROTOCOLS must be a list of names, not {names_of!r}.",
+            hint='Write ["mqtt"]: letters, digits and punctuation but for commas. Or None.',
+            id="phx_protocol.E003",
+        )
     for requirement, target in chosen.serializers.items():
         try:
             parse_requirement(requirement)
@@ -296,6 +305,14 @@ def _is_origin(entry: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_names(value: Any) -> bool:
+    """Whether `value` is a list of what may stand in Sec-WebSocket-Protocol."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(name, str) and re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)
+        for name in value
+    )
 
 
 def _layer() -> Iterator[CheckMessage]:

@@ -58,6 +58,8 @@ class Options:
     inbound: int = 1000
     #: True, False, "conn", a list of origins, or a callable (or its dotted path)
     check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
+    #: subprotocols of which a client that offers some must offer one; None: whatever it offers
+    subprotocols: Sequence[str] | None = None
     #: seconds that running callbacks get when their socket is gone
     shutdown_timeout: float = 5
     #: how the sockets of a process that goes down are closed: a dict that changes some of
