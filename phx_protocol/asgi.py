@@ -12,6 +12,7 @@ from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import get_script_prefix
 from django.urls import re_path
 
+from .checks import report
 from .lifespan import Application, lifespan
 from .transports.http import Receive, Send, respond
 from .transports.websocket import SERVER_SEND
@@ -25,10 +26,12 @@ def get_phoenix_application(
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
     `http` serves what is not ours, and has the server's lifespan events, if it wants them;
     default ``get_asgi_application()``, which does not. A path is taken as Django takes it: without
-    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that.
+    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that. What the system checks
+    find is logged, once a process.
     """
     if not apps.ready:  # first: what follows needs Django
         django.setup(set_prefix=False)
+    report()
     other: Any = http or get_asgi_application()
     from .routing import patterns
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import WARNING, CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .limits import parse_rates
+from .logs import get_logger
 from .pubsub.node import is_in_memory
 from .socket import Socket, load_channel, load_socket
 from .state.factory import backend, get_state
@@ -52,11 +53,16 @@ TYPES: dict[str, tuple[type, ...]] = {
     "STATE": (str, Mapping),
     "TRANSPORT_LOG": (str, type(None)),
 }
+logger = get_logger("phx_protocol.checks")
+# whether somebody was told already in this process, by a command of manage.py or by report()
+_is_told = False
 KEYS = [name.upper() for name in Options.__dataclass_fields__]
 
 
 @register("phx_protocol")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    global _is_told
+    _is_told = True
     project = getattr(settings, "PHX_PROTOCOL", {})
     if not isinstance(project, dict):
         return [Error("PHX_PROTOCOL must be a dict.", id="phx_protocol.E001")]
@@ -72,6 +78,23 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *layer,
         *(() if any(isinstance(found, Error) for found in layer) else _state()),
     ]
+
+
+def report() -> None:
+    """Log the errors and warnings that ``manage.py check`` shows, once a process; never raises.
+
+    Commands of manage.py, such as runserver, have shown them before: then nothing is logged.
+    """
+    if _is_told:
+        return
+    try:
+        for found in check_settings():
+            if found.is_serious(WARNING) and not found.is_silenced():
+                logger.log(
+                    found.level, "%s: %s %s", found.id, found.msg, found.hint or ""
+                )
+    except Exception:
+        logger.exception("the system checks crashed")
 
 
 def _keys(project: dict[str, Any]) -> Iterator[CheckMessage]:

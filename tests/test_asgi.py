@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,8 +17,10 @@ from channels.testing import WebsocketCommunicator
 from django.core.handlers.asgi import ASGIRequest
 from django.test import override_settings
 
+from phx_protocol import checks
 from phx_protocol.asgi import get_phoenix_application
 from phx_protocol.transports.http import respond
+from tests.servers import ROOT
 
 MOUNTS = {"/socket": "phx_protocol.Socket"}
 PATH = "/socket/websocket"
@@ -176,3 +182,53 @@ async def test_a_router_with_a_lifespan_has_it() -> None:
     assert beside.is_open
     await server.stop()
     assert not beside.is_open
+
+
+# ------------------------------------------------------------------------ checks
+
+
+def reported(*statements: str, **settings: Any) -> str:
+    """What a fresh process writes to stderr that makes the application."""
+    code = "; ".join([*statements, "import tests.integration.site_app; print('made')"])
+    inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, "PHX_SETTINGS": json.dumps(settings)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("made\n")
+    return done.stderr
+
+
+def test_what_the_checks_find_is_logged_when_the_application_is_made() -> None:
+    wrong = {"TIMEOUT": "soon", "CHECK_ORIGIN": ["example.com"]}
+    log = reported(PHX_PROTOCOL=wrong, LOGGING={})
+    assert log.count("phx_protocol.E003") == 1 and "'soon'" in log
+    assert "Times are in seconds" in log  # the hint
+    log = reported(PHX_PROTOCOL={}, SILENCED_SYSTEM_CHECKS=["phx_protocol.E003"])
+    assert "phx_protocol.W002" in log  # broadcasts stay in this process
+    assert reported(SILENCED_SYSTEM_CHECKS=["phx_protocol.W002"]) == ""
+
+
+def test_what_a_command_has_shown_is_not_logged_again() -> None:
+    log = reported(
+        "import os, django.core.management as m",
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.integration.site_settings'",
+        "m.execute_from_command_line(['manage.py', 'check'])",
+    )
+    assert log.count("phx_protocol.W002") == 1 and "WARNINGS:" in log
+
+
+def test_checks_that_crash_keep_no_application_from_being_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash() -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(checks, "_is_told", False)
+    monkeypatch.setattr(checks, "check_settings", crash)
+    get_phoenix_application(MOUNTS, http=page)
+    assert "the system checks crashed" in caplog.text
