@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from typing import Any
 
@@ -73,8 +74,30 @@ class Repeats(logging.Filter):
 _repeats = Repeats()
 
 
+class Lasting:
+    """Makes a logger that a configuration turns off only by its name, or that of a parent.
+
+    asgi.py imports this package before Django configures logging, and LOGGING turns off whatever
+    logger there is by then, unless it says ``"disable_existing_loggers": False``.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return bool(self.__dict__.get("disabled"))
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        # a configuration turns off what it does not name, and nothing else
+        setter = sys._getframe(1).f_globals.get("__name__")
+        if not value or setter != "logging.config":
+            self.__dict__["disabled"] = value
+
+
 def get_logger(name: str) -> logging.Logger:
-    """The logger `name`, with what repeats held back."""
+    """The logger `name`, with what repeats held back, which LOGGING has to name to turn it off."""
     logger = logging.getLogger(name)
     logger.addFilter(_repeats)
+    own = type(logger)
+    if not issubclass(own, Lasting):
+        logger.__class__ = type(own.__name__, (Lasting, own), {})
     return logger
