@@ -31,7 +31,7 @@ async def page(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await respond(send, 200, ASGIRequest(scope, io.BytesIO()).path_info.encode())
 
 
-async def opens(path: str, root_path: str = "") -> bool:
+async def opens(path: str, root_path: str | None = "") -> bool:
     line = WebsocketCommunicator(get_phoenix_application(MOUNTS, http=page), path)
     line.scope["root_path"] = root_path
     is_open, _ = await line.connect()
@@ -40,7 +40,7 @@ async def opens(path: str, root_path: str = "") -> bool:
     return is_open
 
 
-async def answer(path: str, root_path: str = "") -> str:
+async def answer(path: str, root_path: str | None = "") -> str:
     scope = {
         "type": "http",
         "method": "GET",
@@ -59,20 +59,27 @@ async def answer(path: str, root_path: str = "") -> str:
     "root_path, path, below",
     [
         ("", PATH, PATH),
+        (None, PATH, PATH),
         ("/app", f"/app{PATH}", PATH),
         ("/app", PATH, PATH),  # a proxy has stripped it
         ("/x", PATH, PATH),  # a client of Daphne says so
         ("app", PATH, PATH),
-        ("/app/", f"/app{PATH}", PATH[1:]),
         ("/app", f"/other{PATH}", f"/other{PATH}"),
     ],
 )
 async def test_a_root_path_is_removed_where_the_path_begins_with_it(
-    root_path: str, path: str, below: str
+    root_path: str | None, path: str, below: str
 ) -> None:
     a_page = path.replace("socket", "page")
     assert await answer(a_page, root_path) == below.replace("socket", "page")
-    assert await opens(path, root_path) is (below.lstrip("/") == PATH[1:])
+    assert await opens(path, root_path) is (below == PATH)
+
+
+@pytest.mark.parametrize("root_path", ["/app/", "/ap", "/application", "/"])
+async def test_what_a_prefix_is_django_says(root_path: str) -> None:
+    request: Any = {"path": f"/app{PATH}", "root_path": root_path, "method": "GET"}
+    below = ASGIRequest(request, io.BytesIO()).path_info
+    assert await opens(f"/app{PATH}", root_path) is (below.lstrip("/") == PATH[1:])
 
 
 @override_settings(FORCE_SCRIPT_NAME="/app")
