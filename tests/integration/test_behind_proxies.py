@@ -27,9 +27,16 @@ PROTO = {"SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"]}
 class Site:
     """A server and whether it has TLS."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        self.port = port
         self.host = f"127.0.0.1:{port}"
         self.tls = tls
+        self.certificate = certificate
         self.own_origin = f"{'https' if tls else 'http'}://{self.host}"
 
     def page(self, path: str, **headers: str) -> str:
@@ -80,6 +87,7 @@ def site(server: str, log: Path, *options: str, **settings: Any) -> Iterator[Sit
 def daphne_with_tls(directory: Path, **settings: Any) -> Iterator[Site]:
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1"
+    make += " -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(
         [*make.split(), "-keyout", key, "-out", certificate],
         check=True,
@@ -90,9 +98,8 @@ def daphne_with_tls(directory: Path, **settings: Any) -> Iterator[Site]:
     args = [sys.executable, "-m", "daphne", "-e", tls, APPLICATION]
     env = {"PHX_SETTINGS": json.dumps(settings)}
     trusting = ssl.create_default_context(cafile=str(certificate))
-    trusting.check_hostname = False
     with servers.run(args, port, directory / "log", **env):
-        yield Site(port, trusting)
+        yield Site(port, trusting, certificate)
 
 
 def also(*values: Any) -> Any:
