@@ -12,8 +12,10 @@ from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import get_script_prefix
 from django.urls import re_path
 
+from .checks import report
 from .lifespan import Application, lifespan
 from .transports.http import Receive, Send, respond
+from .transports.request import HandshakeRequest
 from .transports.websocket import SERVER_SEND
 
 
@@ -25,10 +27,12 @@ def get_phoenix_application(
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
     `http` serves what is not ours, and has the server's lifespan events, if it wants them;
     default ``get_asgi_application()``, which does not. A path is taken as Django takes it: without
-    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that.
+    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that. What the system checks
+    find is logged, once a process.
     """
     if not apps.ready:  # first: what follows needs Django
         django.setup(set_prefix=False)
+    report()
     other: Any = http or get_asgi_application()
     from .routing import patterns
 
@@ -38,10 +42,7 @@ def get_phoenix_application(
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
-            # URLRouter would raise for a root path that is no prefix, which any client of Daphne
-            # can send in a header
-            path = scope["path"].removeprefix(get_script_prefix(scope))
-            scope = {**scope, "path_remaining": path}
+            scope = {**scope, "path_remaining": _path_below(scope)}
         if scope["type"] == "http":
             await http_router(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -60,6 +61,17 @@ def _router(mounts: list[Any], rest: Any) -> Any:
     # Any: asgiref's types tell scopes and messages apart that only pass through here
     elsewhere: Any = re_path(r"", rest)
     return URLRouter([*mounts, elsewhere])
+
+
+def _path_below(scope: dict[str, Any]) -> str:
+    """The path without the script prefix, as this version of Django takes it.
+
+    URLRouter would raise for a root path that is no prefix, which any client of Daphne can send
+    in a header.
+    """
+    is_below = get_script_prefix(scope) != ""
+    path: str = HandshakeRequest(scope).path_info if is_below else scope["path"]
+    return path
 
 
 def _without_route(other: Application) -> Any:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import WARNING, CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from .channel import Channel
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .limits import parse_rates
+from .logs import get_logger
 from .pubsub.node import is_in_memory
 from .socket import Socket, load_channel, load_socket
 from .state.factory import backend, get_state
@@ -46,6 +48,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "INBOUND": (int,),
     "INBOUND_BYTES": (int,),
     "CLOSE_ON_PASSWORD_CHANGE": (bool,),
+    "SUBPROTOCOLS": (list, tuple, type(None)),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
@@ -53,11 +56,16 @@ TYPES: dict[str, tuple[type, ...]] = {
     "STATE": (str, Mapping),
     "TRANSPORT_LOG": (str, type(None)),
 }
+logger = get_logger("phx_protocol.checks")
+# whether somebody was told already in this process, by a command of manage.py or by report()
+_is_told = False
 KEYS = [name.upper() for name in Options.__dataclass_fields__]
 
 
 @register("phx_protocol")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    global _is_told
+    _is_told = True
     project = getattr(settings, "PHX_PROTOCOL", {})
     if not isinstance(project, dict):
         return [Error("PHX_PROTOCOL must be a dict.", id="phx_protocol.E001")]
@@ -73,6 +81,23 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *layer,
         *(() if any(isinstance(found, Error) for found in layer) else _state()),
     ]
+
+
+def report() -> None:
+    """Log the errors and warnings that ``manage.py check`` shows, once a process; never raises.
+
+    Commands of manage.py, such as runserver, have shown them before: then nothing is logged.
+    """
+    if _is_told:
+        return
+    try:
+        for found in check_settings():
+            if found.is_serious(WARNING) and not found.is_silenced():
+                logger.log(
+                    found.level, "%s: %s %s", found.id, found.msg, found.hint or ""
+                )
+    except Exception:
+        logger.exception("the system checks crashed")
 
 
 def _keys(project: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -231,6 +256,13 @@ def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             hint='Use True, False, "conn", a list such as ["https://a.com", "//*.b.com", "null"], or a callable.',
             id="phx_protocol.E008",
         )
+    names_of = chosen.subprotocols
+    if names_of is not None and not _are_names(names_of):
+        yield Error(
+            f"SUBPROTOCOLS must be a list of names, not {names_of!r}.",
+            hint='Write ["mqtt"]: letters, digits and punctuation but for commas. Or None.',
+            id="phx_protocol.E003",
+        )
     for requirement, target in chosen.serializers.items():
         try:
             parse_requirement(requirement)
@@ -299,6 +331,14 @@ def _is_origin(entry: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_names(value: Any) -> bool:
+    """Whether `value` is a list of what may stand in Sec-WebSocket-Protocol."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(name, str) and re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)
+        for name in value
+    )
 
 
 def _layer() -> Iterator[CheckMessage]:

@@ -67,6 +67,8 @@ class Options:
     #: whether a user's sockets are closed when the password changes: those that were let in by a
     #: session or a token of the old one
     close_on_password_change: bool = True
+    #: subprotocols of which a client that offers some must offer one; None: whatever it offers
+    subprotocols: Sequence[str] | None = None
     #: seconds that running callbacks get when their socket is gone
     shutdown_timeout: float = 5
     #: how the sockets of a process that goes down are closed: a dict that changes some of

@@ -118,6 +118,7 @@ def _argument(value: Any) -> Any:
 
 _repeats = Repeats()
 _printable = Printable()
+_loggers: set[logging.Logger] = set()
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -125,4 +126,15 @@ def get_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_repeats)
     logger.addFilter(_printable)
+    _loggers.add(logger)
     return logger
+
+
+def enable() -> None:
+    """Turn the loggers on that LOGGING has turned off because it does not name them.
+
+    asgi.py imports this package before Django configures logging, and a configuration disables
+    what exists by then unless it says ``"disable_existing_loggers": False``.
+    """
+    for logger in _loggers:
+        logger.disabled = False

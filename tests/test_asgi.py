@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,8 +17,10 @@ from channels.testing import WebsocketCommunicator
 from django.core.handlers.asgi import ASGIRequest
 from django.test import override_settings
 
+from phx_protocol import checks
 from phx_protocol.asgi import get_phoenix_application
 from phx_protocol.transports.http import respond
+from tests.servers import ROOT
 
 MOUNTS = {"/socket": "phx_protocol.Socket"}
 PATH = "/socket/websocket"
@@ -25,7 +31,7 @@ async def page(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await respond(send, 200, ASGIRequest(scope, io.BytesIO()).path_info.encode())
 
 
-async def opens(path: str, root_path: str = "") -> bool:
+async def opens(path: str, root_path: str | None = "") -> bool:
     line = WebsocketCommunicator(get_phoenix_application(MOUNTS, http=page), path)
     line.scope["root_path"] = root_path
     is_open, _ = await line.connect()
@@ -34,7 +40,7 @@ async def opens(path: str, root_path: str = "") -> bool:
     return is_open
 
 
-async def answer(path: str, root_path: str = "") -> str:
+async def answer(path: str, root_path: str | None = "") -> str:
     scope = {
         "type": "http",
         "method": "GET",
@@ -53,20 +59,27 @@ async def answer(path: str, root_path: str = "") -> str:
     "root_path, path, below",
     [
         ("", PATH, PATH),
+        (None, PATH, PATH),
         ("/app", f"/app{PATH}", PATH),
         ("/app", PATH, PATH),  # a proxy has stripped it
         ("/x", PATH, PATH),  # a client of Daphne says so
         ("app", PATH, PATH),
-        ("/app/", f"/app{PATH}", PATH[1:]),
         ("/app", f"/other{PATH}", f"/other{PATH}"),
     ],
 )
 async def test_a_root_path_is_removed_where_the_path_begins_with_it(
-    root_path: str, path: str, below: str
+    root_path: str | None, path: str, below: str
 ) -> None:
     a_page = path.replace("socket", "page")
     assert await answer(a_page, root_path) == below.replace("socket", "page")
-    assert await opens(path, root_path) is (below.lstrip("/") == PATH[1:])
+    assert await opens(path, root_path) is (below == PATH)
+
+
+@pytest.mark.parametrize("root_path", ["/app/", "/ap", "/application", "/"])
+async def test_what_a_prefix_is_django_says(root_path: str) -> None:
+    request: Any = {"path": f"/app{PATH}", "root_path": root_path, "method": "GET"}
+    below = ASGIRequest(request, io.BytesIO()).path_info
+    assert await opens(f"/app{PATH}", root_path) is (below.lstrip("/") == PATH[1:])
 
 
 @override_settings(FORCE_SCRIPT_NAME="/app")
@@ -176,3 +189,51 @@ async def test_a_router_with_a_lifespan_has_it() -> None:
     assert beside.is_open
     await server.stop()
     assert not beside.is_open
+
+
+# ------------------------------------------------------------------------ checks
+
+
+def reported(*statements: str, **settings: Any) -> str:
+    """What a fresh process writes to stderr that makes the application."""
+    code = "; ".join([*statements, "import tests.integration.site_app; print('made')"])
+    inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, "PHX_SETTINGS": json.dumps(settings)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("made\n")
+    return done.stderr
+
+
+def test_what_the_checks_find_is_logged_when_the_application_is_made() -> None:
+    wrong = {"TIMEOUT": "soon", "CHECK_ORIGIN": ["example.com"]}
+    log = reported(PHX_PROTOCOL=wrong)
+    assert log.count("phx_protocol.E003") == 1 and "'soon'" in log
+    assert "Times are in seconds" in log  # the hint
+    assert reported(SILENCED_SYSTEM_CHECKS=["phx_protocol.W002"]) == ""
+
+
+def test_what_a_command_has_shown_is_not_logged_again() -> None:
+    log = reported(
+        "import os, django.core.management as m",
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.integration.site_settings'",
+        "m.execute_from_command_line(['manage.py', 'check'])",
+    )
+    assert log.count("phx_protocol.W002") == 1 and "WARNINGS:" in log
+
+
+def test_checks_that_crash_keep_no_application_from_being_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash() -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(checks, "_is_told", False)
+    monkeypatch.setattr(checks, "check_settings", crash)
+    get_phoenix_application(MOUNTS, http=page)
+    assert "the system checks crashed" in caplog.text

@@ -46,13 +46,13 @@ ORDER = [
     "transports",
     "routing",
     "lifespan",
+    "checks",
     "asgi",
 ]
 RIM = [
     "__init__",
     "admin",
     "apps",
-    "checks",
     "contrib",
     "django_json",
     "management",

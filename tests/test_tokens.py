@@ -22,6 +22,7 @@ from django.template import Context, Engine
 from django.test import Client as Browser
 from django.test import RequestFactory, override_settings
 from django.urls import set_script_prefix
+from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -529,6 +530,37 @@ def test_the_script_tag_carries_the_mount_and_the_token(db: None) -> None:
         "src": "/static/chat/room.js",
         "data-url": "/live",
     }
+
+
+class Nonce(SimpleLazyObject):
+    """As Django's: false until it was made."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 'r4nd0m"')
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("place", ["csp_nonce", "request.csp_nonce", "_csp_nonce"])
+def test_the_script_tag_has_the_nonce_of_the_context_or_of_the_request(
+    place: str,
+) -> None:
+    request = request_of(AnonymousUser())
+    context = {"request": request}
+    if place == "csp_nonce":
+        context[place] = Nonce()
+    else:
+        setattr(request, place.removeprefix("request."), Nonce())
+    tag = render("'chat/room.js'", "phx_script", **context)
+    assert ' nonce="r4nd0m&quot;"' in tag
+
+
+@pytest.mark.parametrize("nonce", [None, ""])
+def test_where_there_is_no_nonce_the_script_tag_has_none(nonce: Any) -> None:
+    request = request_of(AnonymousUser())
+    tag = render("'chat/room.js'", "phx_script", request=request, csp_nonce=nonce)
+    assert "nonce" not in tag
 
 
 def test_the_script_tag_leads_to_where_the_site_is_mounted() -> None:

@@ -48,11 +48,27 @@ def phx_script(
     `url` is the mount of the socket, by default the first of the setting SOCKETS, below the script
     prefix that URLs of this page have; the token is
     that of ``{% phx_token %}``, which is told about `ends_with_session`. Nothing in the tag is
-    inline script, so a strict Content-Security-Policy is fine.
+    inline script, and it has the nonce of a Content-Security-Policy: `csp_nonce` of the context or
+    of the request, as Django's own middleware and django-csp make it.
     """
     return format_html(
-        '<script type="module" id="phx-script" src="{}" data-url="{}" data-token="{}"></script>',
+        '<script type="module"{} id="phx-script" src="{}" data-url="{}" data-token="{}"></script>',
+        _nonce_attribute(context),
         static(path),
         url or f"{get_script_prefix().rstrip('/')}{next(iter(options().sockets))}",
         phx_token(context, ends_with_session),
     )
+
+
+@register.simple_tag(name="phx_nonce_attribute", takes_context=True)
+def _nonce_attribute(context: Context) -> str:
+    """The attribute ``nonce`` of a script tag, with a space before it, or nothing."""
+    request = context.get("request")
+    found = (
+        context.get("csp_nonce"),
+        getattr(request, "csp_nonce", None),
+        getattr(request, "_csp_nonce", None),  # Django's, without its context processor
+    )
+    # not the first that is true: Django's is false until somebody asks for its text
+    nonce = str(next((n for n in found if n is not None), ""))
+    return format_html(' nonce="{}"', nonce) if nonce else ""

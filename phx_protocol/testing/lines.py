@@ -154,7 +154,9 @@ class DirectLine:
     async def _open(self) -> None:
         handshake = Handshake(self.socket)
         handshake.read_params()
+        handshake.check_tls()
         await handshake.check_origin()
+        handshake.choose_subprotocol()
         await handshake.admit(bearer_token(self.socket.scope), self.name)
         self.socket.open(_serializer, self, get_pubsub())
         try:

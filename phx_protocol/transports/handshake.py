@@ -7,6 +7,10 @@ import time
 from typing import Any
 
 from channels.exceptions import DenyConnection
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.middleware.security import SecurityMiddleware
 
 from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
@@ -17,7 +21,8 @@ from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import Serializer, for_version
 from .origin import names_a_host, origin_is_allowed, page_of
-from .trust import authenticate, headers_of
+from .request import HandshakeRequest
+from .trust import authenticate, bearers, headers_of
 
 logger = get_logger("phx_protocol.transport")
 
@@ -59,6 +64,28 @@ class Handshake:
             logger.warning("%s: refused with 400: %s", self.scope["path"], error)
             raise ConnectionRefused(400, str(error)) from error
 
+    def check_tls(self) -> None:
+        """As Django's SecurityMiddleware: SECURE_SSL_REDIRECT wants this over https (``force_ssl``).
+
+        Where nobody says what it came over (Daphne, of a WebSocket) it is let in.
+        """
+        if not settings.SECURE_SSL_REDIRECT:
+            return
+        request = HandshakeRequest(self.scope)
+        if request.known_scheme is None:
+            return
+        try:
+            answer = SecurityMiddleware(_no_view).process_request(request)
+        except DisallowedHost as error:
+            raise ConnectionRefused(400) from error
+        if answer is not None:
+            logger.warning(
+                "%s: not over https (SECURE_SSL_REDIRECT)", self.scope["path"]
+            )
+            # as Plug.SSL: of a 301 clients make a GET
+            status = 301 if self.scope.get("method", "GET") in ("GET", "HEAD") else 307
+            raise ConnectionRefused(status, headers={"location": answer["Location"]})
+
     async def check_origin(self) -> None:
         origin, check = self.headers.get("origin"), self.options.check_origin
         try:
@@ -73,6 +100,26 @@ class Handshake:
                 origin,
             )
             raise ConnectionRefused(403)
+
+    def choose_subprotocol(self) -> str | None:
+        """The subprotocol to be accepted, None for none (``check_subprotocols``).
+
+        It is the client's first of SUBPROTOCOLS. ``phoenix``, which phoenix.js offers together with
+        its ``authToken``, needs no entry.
+        """
+        offered: list[str] = self.scope.get("subprotocols") or []
+        has_token, allowed = len(bearers(offered)) == 1, self.options.subprotocols
+        chosen = next((name for name in offered if name in (allowed or ())), None)
+        if chosen is not None or not offered:
+            return chosen
+        if has_token or (allowed is not None and "phoenix" in offered):
+            return "phoenix"
+        if allowed is None:
+            return None
+        logger.error(
+            "%s: none of %.200r is in SUBPROTOCOLS", self.scope["path"], offered
+        )
+        raise ConnectionRefused(403)
 
     async def admit(self, auth_token: str | None, transport: str) -> Serializer:
         """Negotiate the version and ask the socket's ``connect``; the Origin was checked before."""
@@ -133,3 +180,8 @@ class Handshake:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
+
+
+def _no_view(request: HttpRequest) -> HttpResponse:
+    """Where a middleware would go on to."""
+    raise NotImplementedError

@@ -111,6 +111,7 @@ class LongPollConsumer:
         try:
             self.handshake.log_request()
             self.handshake.read_params()
+            self.handshake.check_tls()
             await self.handshake.check_origin()
             match self.scope["method"]:
                 case "GET":
@@ -311,6 +312,9 @@ class LongPollConsumer:
         refusals[refused.status] += 1
         if refused.status == 400:
             return await self._respond(400, refused.reason.encode(), [CORS])
+        if refused.status in (301, 307):  # the browser follows by itself
+            headers = [CORS, *raw_headers(refused.headers)]
+            return await self._respond(refused.status, b"", headers)
         answer: dict[str, Any] = {"status": 500 if refused.status >= 500 else 403}
         if refused.reason:
             answer["reason"] = refused.reason

@@ -35,6 +35,9 @@ class HandshakeRequest(ASGIRequest):
         # Django reads UTF-8, which clients need not send
         query: bytes = scope.get("query_string", b"")
         self.META["QUERY_STRING"] = query.decode("latin-1")
+        # HTTP/2 may split them, and Django joins with a comma
+        cookies = [v.decode("latin-1") for k, v in headers if k.lower() == b"cookie"]
+        self.META["HTTP_COOKIE"] = "; ".join(cookies)
 
     @functools.cached_property
     def known_scheme(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from channels.auth import UserLazyObject
@@ -119,15 +120,18 @@ async def _csrf_token_is_valid(
     return check.process_view(request, lambda request: HttpResponse(), (), {}) is None
 
 
+def bearers(subprotocols: Iterable[str]) -> list[str]:
+    """Those of the `subprotocols` that a client offers which carry a token."""
+    return [entry for entry in subprotocols if entry.startswith(BEARER)]
+
+
 def bearer_token(scope: dict[str, Any]) -> str | None:
     """phoenix.js's ``authToken``: a subprotocol entry with the token in base64.
 
     Despite its name it is the standard alphabet; both are read. Two entries are no token.
     Raises ConnectionRefused for one that is not base64.
     """
-    entries = [
-        entry for entry in scope.get("subprotocols", ()) if entry.startswith(BEARER)
-    ]
+    entries = bearers(scope.get("subprotocols", ()))
     if len(entries) != 1:
         return None
     encoded = entries[0][len(BEARER) :].rstrip("=").replace("-", "+").replace("_", "/")

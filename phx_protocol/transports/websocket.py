@@ -74,6 +74,7 @@ class PhoenixConsumer:
         self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
         self.prepare = self._outgoing.prepare
         self.write = self._outgoing.write
+        self._subprotocol: str | None = None  # that is accepted
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # with which it ended
         self._exception: Exception | None = None
@@ -219,7 +220,9 @@ class PhoenixConsumer:
         try:
             handshake.log_request()
             handshake.read_params()
+            handshake.check_tls()
             await handshake.check_origin()
+            self._subprotocol = handshake.choose_subprotocol()
             return await handshake.admit(bearer_token(self.scope), self.name)
         except ConnectionRefused as refused:
             await self._refuse(refused)
@@ -229,9 +232,9 @@ class PhoenixConsumer:
         self.socket.open(serializer, self, get_pubsub())
         await self.socket.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
-        if self.socket.auth_token is not None:
+        if self._subprotocol is not None:
             # browsers fail the handshake when none of what they offered comes back
-            accept["subprotocol"] = "phoenix"
+            accept["subprotocol"] = self._subprotocol
         # of a client that is gone already receive() says so
         edge = self._outgoing.edge
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from django.utils.deprecation import MiddlewareMixin
 
 from phx_protocol import Presence, abroadcast
 from phx_protocol import introspection as look
@@ -16,6 +17,7 @@ from phx_protocol.admin import topics
 from phx_protocol.admin.addresses import address_of
 from phx_protocol.exceptions import BroadcastError, StateError
 from tests.admin.conftest import Open, Staff, html, joined, links, rows, text
+from tests.test_layout import PACKAGE
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -352,3 +354,30 @@ async def test_one_page_says_that_the_state_cannot_be_reached(
         page = await client.get(address)
         assert page.status_code == 503
         assert "Redis is &lt;away&gt;" in html(page)
+
+
+# ------------------------------------------------------------------- in a page
+
+
+class WithNonce(MiddlewareMixin):
+    """As django-csp, and with another name Django itself."""
+
+    def process_request(self, request: Any) -> None:
+        request.csp_nonce = "r4nd0m"
+
+
+async def test_every_script_of_ours_has_the_nonce_of_the_request(
+    staff: Staff, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.WithNonce"]
+    client = await staff("view_topic")
+    for address in (LIST, url("change", "room:a")):
+        page = html(await client.get(address))
+        ours = re.findall(r"<script[^>]*phx_protocol/[^>]*>", page)
+        assert ours and all('nonce="r4nd0m"' in script for script in ours)
+
+
+def test_no_template_has_a_script_without_a_nonce() -> None:
+    for template in (PACKAGE / "templates").rglob("*.html"):
+        for script in re.findall("<script.*?>", template.read_text()):
+            assert "{% phx_nonce_attribute %}" in script, template

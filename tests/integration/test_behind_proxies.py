@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests import servers
 
@@ -25,9 +27,16 @@ PROTO = {"SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"]}
 class Site:
     """A server and whether it has TLS."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        self.port = port
         self.host = f"127.0.0.1:{port}"
         self.tls = tls
+        self.certificate = certificate
         self.own_origin = f"{'https' if tls else 'http'}://{self.host}"
 
     def page(self, path: str, **headers: str) -> str:
@@ -39,14 +48,22 @@ class Site:
 
     def status(self, path: str = "/socket/websocket", **headers: str) -> int:
         """What the handshake of a WebSocket is answered."""
-        url = f"{'wss' if self.tls else 'ws'}://{self.host}{path}"
-        try:
-            with connect(
-                url, additional_headers=spelled(headers), ssl=self.tls, proxy=None
-            ):
-                return 101
-        except InvalidStatus as refused:
-            return refused.response.status_code
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        context = {"context": self.tls} if self.tls else {}
+        line = kind(self.host, timeout=20, **context)
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "A" * 22 + "=="}
+        line.request("GET", path, headers={**upgrade, **key, **spelled(headers)})
+        status = line.getresponse().status
+        line.close()
+        return status
+
+    def subprotocol(self, *offered: str) -> str | None:
+        """What of `offered` the handshake of a WebSocket is answered."""
+        url = f"ws://{self.host}/socket/websocket"
+        names = [Subprotocol(name) for name in offered]
+        with connect(url, subprotocols=names, proxy=None) as connection:
+            return connection.subprotocol
 
     def poll(self, path: str = "/socket/longpoll", **headers: str) -> int:
         """The status in the body of the first answer over long-poll; 410 opens a session."""
@@ -70,6 +87,7 @@ def site(server: str, log: Path, *options: str, **settings: Any) -> Iterator[Sit
 def daphne_with_tls(directory: Path, **settings: Any) -> Iterator[Site]:
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1"
+    make += " -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(
         [*make.split(), "-keyout", key, "-out", certificate],
         check=True,
@@ -80,9 +98,8 @@ def daphne_with_tls(directory: Path, **settings: Any) -> Iterator[Site]:
     args = [sys.executable, "-m", "daphne", "-e", tls, APPLICATION]
     env = {"PHX_SETTINGS": json.dumps(settings)}
     trusting = ssl.create_default_context(cafile=str(certificate))
-    trusting.check_hostname = False
     with servers.run(args, port, directory / "log", **env):
-        yield Site(port, trusting)
+        yield Site(port, trusting, certificate)
 
 
 def also(*values: Any) -> Any:
@@ -117,15 +134,42 @@ def test_a_forced_script_name_is_where_the_sockets_are(tmp_path: Path) -> None:
 
 
 def test_daphne_with_tls_lets_its_own_pages_in(tmp_path: Path) -> None:
-    with daphne_with_tls(tmp_path) as running:
+    with daphne_with_tls(tmp_path, SECURE_SSL_REDIRECT=True) as running:
         own = running.own_origin
         assert running.page("/page") == "https /page"
         for origin in (own, own.replace("https", "wss"), f"{own}/".upper()):
             assert running.status(Origin=origin) == 101
             assert running.poll(Origin=origin) == 410
+        # all pages are https
+        assert running.status(Origin=own.replace("https", "http")) == 403
         evil = "https://evil.test"
         assert running.status(Origin=evil) == 403
         assert running.poll(Origin=evil) == 403
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("server, status", [("daphne", 403), ("uvicorn", 301)])
+def test_a_session_does_not_open_in_the_clear(
+    server: str, status: int, tmp_path: Path
+) -> None:
+    settings = {"SECURE_SSL_REDIRECT": True, "SECURE_SSL_HOST": "127.0.0.1:1", **PROTO}
+    with site(server, tmp_path / "log", **settings) as running:
+        assert running.status(X_Forwarded_Proto="http") == status
+        assert running.status(X_Forwarded_Proto="https") == 101
+        assert running.poll(X_Forwarded_Proto="https") == 410
+        with pytest.raises(OSError, match="refused"):  # by where it is redirected to
+            running.poll(X_Forwarded_Proto="http")
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("server", ["daphne", "uvicorn", "hypercorn"])
+def test_a_subprotocol_of_the_list_comes_back(server: str, tmp_path: Path) -> None:
+    names = {"PHX_PROTOCOL": {"SUBPROTOCOLS": ["chat.v1"]}}
+    with site(server, tmp_path / "log", **names) as running:
+        assert running.subprotocol("mqtt", "chat.v1") == "chat.v1"
+        assert running.subprotocol("phoenix", "mqtt") == "phoenix"
+        with pytest.raises(InvalidStatus, match="403"):
+            running.subprotocol("mqtt")
 
 
 PROXIES = [

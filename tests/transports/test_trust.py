@@ -230,12 +230,17 @@ class Peek(Socket):
         self.seen.append(self.scope)
 
 
-async def within(middleware: Any, headers: dict[str, str]) -> dict[str, Any]:
+async def within(
+    middleware: Any,
+    headers: dict[str, str],
+    query: str = "",
+    *more: tuple[bytes, bytes],
+) -> dict[str, Any]:
     """What a user sees of a connection that comes through `middleware`."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"host", b"testserver"))
+    raw += [(b"host", b"testserver"), *more]
     application = middleware(PhoenixConsumer.as_asgi(socket=Peek))
-    line = WebsocketCommunicator(application, "/socket/websocket", raw)
+    line = WebsocketCommunicator(application, f"/socket/websocket?{query}", raw)
     assert (await line.connect())[0]
     await line.disconnect()
     return Peek.seen.pop()
@@ -282,6 +287,19 @@ async def test_who_is_trusted_has_the_session(cookie: str, stack: Any) -> None:
     assert scope["user"].get_username() in ("ada", "by token")
     assert await scope["session"].aget("_auth_user_id") is not None
     assert cookie.partition("=")[2] in scope["cookies"].values()
+
+
+async def test_cookies_may_be_split_over_several_headers(cookie: str) -> None:
+    secret = _get_new_csrf_string()
+    headers = {"origin": "http://testserver", "cookie": "theme=dark"}
+    more = [cookie, f"{settings.CSRF_COOKIE_NAME}={secret}"]
+    scope = await within(
+        lambda inner: inner,
+        headers,
+        f"_csrf_token={secret}",
+        *((b"cookie", value.encode()) for value in more),
+    )
+    assert scope["user"].get_username() == "ada"
 
 
 async def test_a_session_that_a_middleware_found_by_its_own_means_stays(

@@ -45,6 +45,13 @@ class Command(BaseCommand):
             "(default 65); what is closed within 30 is a fault, within 60 a warning",
         )
         parser.add_argument(
+            "--http-port",
+            type=int,
+            default=80,
+            metavar="PORT",
+            help="where the host may answer over http when the URL is https (default 80)",
+        )
+        parser.add_argument(
             "--no-layer",
             action="store_true",
             help="these are not the settings of the site: leave out what needs them",
@@ -74,8 +81,9 @@ class Command(BaseCommand):
             tuple(map(_pair, options["param"])),
             options["auth_token"],
             options["idle"],
+            options["http_port"],
         )
-        without = frozenset({"layer"} if options["no_layer"] else ())
+        without = doctor.of_the_settings(mount) if options["no_layer"] else frozenset()
         findings = asyncio.run(doctor.examine(site, without))
         if options["json"]:
             rows = [dataclasses.asdict(finding) for finding in findings]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import SplitResult
 
 from . import clock, layer, longpoll, websocket
 from .findings import Finding, Status, Trouble, Verdict, fault, skipped
-from .site import Site, own_origin, parse_mount
+from .site import TLS, Site, own_origin, parse_mount
 
-__all__ = ["Finding", "Site", "Status", "examine", "own_origin", "parse_mount"]
+__all__ = [
+    "Finding",
+    "Site",
+    "Status",
+    "examine",
+    "of_the_settings",
+    "own_origin",
+    "parse_mount",
+]
 
 Stage = Mapping[str, Callable[[Site], Awaitable[Verdict]]]
 
@@ -21,6 +30,9 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
             "origin": websocket.own_origin,
             "foreign origin": websocket.foreign_origin,
             "subprotocol": websocket.subprotocol,
+            "other subprotocol": websocket.other_subprotocol,
+            "in the clear": websocket.in_the_clear,
+            "proxy scheme": websocket.proxy_scheme,
             "vsn 2.0.0": websocket.version_2,
             "vsn 1.0.0": websocket.version_1,
             "compression": websocket.compression,
@@ -37,6 +49,12 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
     ),
     ({"clock": clock.skew},),
 )
+
+
+def of_the_settings(mount: SplitResult) -> frozenset[str]:
+    """The checks that need the settings of the site."""
+    over_http = () if TLS[mount.scheme] else ("in the clear", "proxy scheme")
+    return frozenset({"layer", *over_http})
 
 
 async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Finding]:

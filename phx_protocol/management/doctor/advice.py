@@ -13,7 +13,8 @@ Nothing is served there: is the URL the mount (PHX_PROTOCOL["SOCKETS"], PHX_PROT
 does the proxy send it to the ASGI server, and does that run get_phoenix_application()?"""
 _REFUSED = """\
 connect() of the Socket refuses: pass what your page connects with, --param token=... or
---auth-token TOKEN. (uvicorn and Daphne also answer 403 where no WebSocket is served.)"""
+--auth-token TOKEN. (uvicorn and Daphne also answer 403 where no WebSocket is served, and Daphne where
+SECURE_SSL_REDIRECT wants https.)"""
 _REDIRECTED = (
     "Browsers follow no redirect of a WebSocket: use the URL that it leads to."
 )
@@ -54,6 +55,17 @@ Pages of another host need CSRF_TRUSTED_ORIGINS or PHX_PROTOCOL["CHECK_ORIGIN"].
 FOREIGN_ORIGIN = """\
 Any page on the web can connect as its visitor. Take PHX_PROTOCOL["CHECK_ORIGIN"] (or check_origin
 of the Socket) off False, or name the origins of your pages there."""
+UNKNOWN_SCHEME = """\
+Nobody tells the site what a WebSocket came over: Daphne does not. Have the proxy say it, and only it:
+    proxy_set_header X-Forwarded-Proto $scheme;  # nginx; Traefik does by itself, and writes wss
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # in the settings
+or let nobody reach the server but through a proxy that speaks TLS alone."""
+IN_THE_CLEAR = """\
+Its cookies and tokens can be read on the way. Redirect http to https in the proxy, or set
+SECURE_SSL_REDIRECT = True, and SECURE_PROXY_SSL_HEADER as the proxy says it."""
+PROXY_SCHEME = """\
+That is right if this is the proxy, which has its own word. If it is the server: is what it runs these
+settings (SECURE_PROXY_SSL_HEADER, CHECK_ORIGIN), and is the Host that it gets in ALLOWED_HOSTS?"""
 SUBPROTOCOL = """\
 Browsers fail this handshake. Is Sec-WebSocket-Protocol passed on both ways by the proxy? nginx does;
 others: allow the header. A middleware that accepts by itself must accept "phoenix"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -40,15 +40,19 @@ async def line(
     origin: str | None = None,
     vsn: str = "2.0.0",
     auth_token: str | None = None,
+    subprotocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ClientConnection]:
     """An open connection that never speaks by itself. Raises Refused."""
     token = auth_token or site.auth_token
+    offered = [] if token is None else [Subprotocol("phoenix"), _bearer(token)]
+    if subprotocol is not None:
+        offered = [Subprotocol(subprotocol)]
     opening = _Connect(
         site.websocket(vsn),
         origin=None if origin is None else Origin(origin),
-        subprotocols=(
-            None if token is None else [Subprotocol("phoenix"), _bearer(token)]
-        ),
+        subprotocols=offered or None,
+        additional_headers=headers,
         user_agent_header="phx_doctor",
         proxy=None,
         open_timeout=PATIENCE,

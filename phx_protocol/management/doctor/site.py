@@ -11,17 +11,28 @@ TLS = {"http": False, "ws": False, "https": True, "wss": True}
 @dataclasses.dataclass(frozen=True)
 class Site:
     """`mount` is its URL; `origin` that of the site's own pages; `idle` how many seconds a
-    silent connection is watched."""
+    silent connection is watched; `http_port` where the same host may answer without TLS.
+    """
 
     mount: SplitResult
     origin: str
     params: tuple[tuple[str, str], ...] = ()
     auth_token: str | None = None
     idle: float = 65.0
+    http_port: int = 80
 
     @property
     def has_tls(self) -> bool:
         return TLS[self.mount.scheme]
+
+    def in_the_clear(self) -> Site:
+        """The same site over http."""
+        parts = self.mount._replace(netloc=self.mount.netloc.rpartition("@")[2])
+        host = (
+            f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        )
+        mount = parts._replace(scheme="http", netloc=f"{host}:{self.http_port}")
+        return dataclasses.replace(self, mount=mount)
 
     def websocket(self, vsn: str) -> str:
         """The URL that phoenix.js opens a WebSocket to."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from django.conf import settings
+
 from phx_protocol.exceptions import DecodeError
 from phx_protocol.wire.reasons import CloseCode
 
@@ -16,6 +18,7 @@ from .line import Refused, heartbeat, line
 from .site import Site
 
 FOREIGN = "https://evil.example"
+UNKNOWN = "phx-doctor"
 #: seconds between two heartbeats of phoenix.js, and for how long it is silent if one is lost
 HEARTBEAT_EVERY, ENOUGH = 30, 60
 
@@ -60,6 +63,54 @@ async def subprotocol(site: Site) -> Verdict:
                 f"a made-up token was {refused}", "Pass a good one: --auth-token TOKEN"
             )
         return fault(f"with an authToken: {refused}", advice.SUBPROTOCOL)
+
+
+async def other_subprotocol(site: Site) -> Verdict:
+    """What becomes of a client that offers one of which the site knows nothing."""
+    try:
+        async with line(site, subprotocol=UNKNOWN) as connection:
+            if connection.subprotocol is not None:
+                said = f"{connection.subprotocol!r} came back for {UNKNOWN!r}"
+                return fault(said, advice.SUBPROTOCOL)
+            return ok("others are let in, and none comes back (SUBPROTOCOLS is None)")
+    except Refused as refused:
+        if refused.status == 403:
+            return ok("others than those in SUBPROTOCOLS are refused with 403")
+        return warning(f"{UNKNOWN!r} offered: {refused}", advice.SUBPROTOCOL)
+
+
+async def in_the_clear(site: Site) -> Verdict:
+    """Whether a session can open over http where it is not wanted."""
+    if not site.has_tls:  # and that it opens was the first thing to be seen
+        if settings.SECURE_SSL_REDIRECT:
+            said = "a socket opens over http, and SECURE_SSL_REDIRECT is on"
+            return warning(said, advice.UNKNOWN_SCHEME)
+        return ok("http is let in, as SECURE_SSL_REDIRECT is off in these settings")
+    try:
+        async with line(site.in_the_clear()):
+            return warning(
+                f"a socket opens over http on port {site.http_port} as well",
+                advice.IN_THE_CLEAR,
+            )
+    except Refused as refused:
+        return ok(f"over http on port {site.http_port}: {refused}")
+
+
+async def proxy_scheme(site: Site) -> Verdict:
+    """Whether the word of a proxy counts that a handshake came over TLS: "https", or "wss"."""
+    if site.has_tls or not settings.SECURE_PROXY_SSL_HEADER:
+        return ok("nothing to be said here: see 'origin'")
+    name, secure = settings.SECURE_PROXY_SSL_HEADER
+    name = name.removeprefix("HTTP_").replace("_", "-").title()
+    origin = f"https://{site.mount.netloc}"
+    for word in (secure, "wss", f"wss,{secure}"):
+        try:
+            async with line(site, origin=origin, headers={name: word}):
+                pass
+        except Refused as refused:
+            said = f"'{name}: {word}' and a page of {origin}: {refused}"
+            return warning(said, advice.PROXY_SCHEME)
+    return ok(f"with '{name}: {secure}', or 'wss', pages over https are let in")
 
 
 async def version_2(site: Site) -> Verdict:
