@@ -93,6 +93,14 @@ IDLE = 8
 # where such code runs, each with a thread of its own if need be: those that no call uses now
 _places: list[ThreadSensitiveContext] = []
 
+
+def _is_busy() -> bool:
+    nodes = serving_nodes()
+    return any(socket.busy() for node in nodes for socket in node.sockets)
+
+
+callbacks.is_busy = _is_busy
+
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
