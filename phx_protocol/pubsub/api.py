@@ -152,6 +152,7 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 
 async def _order(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
+    blocking.warn_if_nobody_hears(f"a{name}")
     node = get_pubsub()
     if node.is_alone:
         for other in node.others():
@@ -210,7 +211,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     for other in node.others():
         other.loop.call_soon_threadsafe(other.reply, ref, status, payload)
     if node.is_alone:
-        return
+        return blocking.warn_if_nobody_hears("reply")
     raw = json.encode_payload(payload)
     message = {
         "type": layer_message.REPLY,
@@ -242,6 +243,7 @@ def _channel_id(sender: ReplyRef | str) -> str:
 
 
 async def _abroadcast(message: Broadcast, from_id: str | None = None) -> None:
+    blocking.warn_if_nobody_hears("abroadcast")
     node = get_pubsub()
     published = await node.publish(message, None, from_id)
     if published is not None:

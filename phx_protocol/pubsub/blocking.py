@@ -10,9 +10,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from channels.layers import get_channel_layer
+from django.conf import settings
 
 from .. import callbacks
-from .node import serving_nodes
+from ..conf import options
+from ..logs import get_logger
+from ..socket import mounted
+from .node import is_in_memory, serving_nodes
+
+logger = get_logger("phx_protocol.pubsub")
 
 Result = TypeVar("Result")
 
@@ -44,6 +51,7 @@ def run(
         coroutine.close()
         raise RuntimeError(f"{name}() blocks: on an event loop it is `{advice}`")
     if loop is None:
+        warn_if_nobody_hears(name)
         serving = serving_nodes()
         loop = serving[0].loop if serving else _own_loop()
     future = asyncio.run_coroutine_threadsafe(_on_its_own(coroutine), loop)
@@ -53,6 +61,25 @@ def run(
     except concurrent.futures.TimeoutError as error:
         future.cancel()
         raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+
+
+_warned = False
+
+
+def warn_if_nobody_hears(name: str) -> None:
+    """Say once, with DEBUG on, that a call in a shell or a worker reaches no client: `name` is called
+    in a process without sockets, and the channel layer is in memory."""
+    global _warned
+    if _warned or not settings.DEBUG or mounted or serving_nodes():
+        return
+    if is_in_memory(get_channel_layer(options().channel_layer)):
+        _warned = True
+        logger.warning(
+            "%s() reaches nobody: this process serves no sockets, and the channel layer is in "
+            "memory, so no other process hears of it. Configure a Redis layer in CHANNEL_LAYERS "
+            "to reach the clients of the server from a shell, a worker or a command.",
+            name,
+        )
 
 
 async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
