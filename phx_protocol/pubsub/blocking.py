@@ -17,6 +17,7 @@ from .. import callbacks
 from ..conf import options
 from ..logs import get_logger
 from ..socket import mounted
+from . import green
 from .node import is_in_memory, serving_nodes
 
 logger = get_logger("phx_protocol.pubsub")
@@ -54,13 +55,26 @@ def run(
         warn_if_nobody_hears(name)
         serving = serving_nodes()
         loop = serving[0].loop if serving else _own_loop()
-    future = asyncio.run_coroutine_threadsafe(_on_its_own(coroutine), loop)
+    try:
+        if green.real_start_new_thread() is not None:
+            return green.run(_on_its_own(coroutine), loop, timeout)
+        return _run(_on_its_own(coroutine), loop, timeout)
+    except TimeoutError as error:
+        raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+
+
+def _run(
+    coroutine: Coroutine[Any, Any, Result],
+    loop: asyncio.AbstractEventLoop,
+    timeout: float,
+) -> Result:
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         result: Result = wait(future, timeout)
         return result
-    except concurrent.futures.TimeoutError as error:
+    except TimeoutError:
         future.cancel()
-        raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+        raise
 
 
 _warned = False
@@ -137,11 +151,17 @@ def _own_loop() -> asyncio.AbstractEventLoop:
     global _loop
     with _lock:
         if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=_loop.run_forever, name="phx_protocol.publisher", daemon=True
-            ).start()
+            start = green.real_start_new_thread()
+            _loop = _loop_in_thread() if start is None else green.new_loop(start)
         return _loop
+
+
+def _loop_in_thread() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(
+        target=loop.run_forever, name="phx_protocol.publisher", daemon=True
+    ).start()
+    return loop
 
 
 def _after_fork() -> None:

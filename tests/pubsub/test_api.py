@@ -238,7 +238,11 @@ def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
     """What it prints to stderr."""
     code = SHELL.format(call=call, debug=debug, layers=layers)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stderr
 
