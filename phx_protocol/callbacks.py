@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import FunctionType, MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, iscoroutinefunction, sync_to_async
 from channels.db import database_sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from .conf import options
 from .logs import get_logger
@@ -29,7 +33,7 @@ thread_sensitive = False
 
 # How often connections that the database has dropped are looked for, in seconds.
 STALE_AFTER = 1.0
-_looked_at = time.monotonic()
+_looked_at = -math.inf
 
 
 @functools.cache
@@ -206,13 +210,16 @@ def look_for_stale_connections() -> None:
     """Close connections that the database has dropped, if the last look is a second ago.
 
     Channels looks before every message and waits for it, which is a hop to a thread and most of
-    what a hand-written consumer costs.
+    what a hand-written consumer costs. A timer looks once more when nothing comes any more: what
+    the last callback has opened is closed as CONN_MAX_AGE says.
     """
     global _looked_at
     now = time.monotonic()
     if now - _looked_at >= STALE_AFTER:
         _looked_at = now
         close_stale_connections()
+        if not thread_sensitive:
+            _look_again_in(STALE_AFTER)
 
 
 def close_stale_connections() -> None:
@@ -223,6 +230,56 @@ def close_stale_connections() -> None:
     """
     if not thread_sensitive:
         SyncToAsync.single_thread_executor.submit(close_old)
+
+
+# Whether a callback runs: what it has under way must not lose its connection in the middle.
+# ``pubsub``, which knows the channels, replaces it.
+is_busy: Callable[[], bool] = bool
+
+_timers: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.TimerHandle]
+_timers = WeakKeyDictionary()
+
+
+def _look_again_in(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    if loop in _timers:
+        _timers[loop].cancel()
+    context = contextvars.Context()  # it is no part of what happens to run now
+    _timers[loop] = loop.call_later(seconds, _look_again, context=context)
+
+
+def _look_again() -> None:
+    loop = asyncio.get_running_loop()
+    if is_busy():
+        return _look_again_in(STALE_AFTER)
+    del _timers[loop]
+    looking = SyncToAsync.single_thread_executor.submit(_close_and_tell)
+    looking.add_done_callback(functools.partial(_go_on_looking, loop))
+
+
+def _go_on_looking(
+    loop: asyncio.AbstractEventLoop, looking: Future[float | None]
+) -> None:
+    seconds = looking.result()
+    if seconds is not None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(_look_again_unless_armed, seconds)
+
+
+def _look_again_unless_armed(seconds: float) -> None:
+    if asyncio.get_running_loop() not in _timers:
+        _look_again_in(seconds)
+
+
+def _close_and_tell() -> float | None:
+    """Close what is due; seconds until the next of this thread's connections is, None for none."""
+    close_old()
+    ends = [
+        connection.close_at
+        for connection in connections.all(initialized_only=True)
+        if connection.connection is not None and connection.close_at is not None
+    ]
+    return max(min(ends) - time.monotonic(), STALE_AFTER) if ends else None
 
 
 def close_old() -> None:

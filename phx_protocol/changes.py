@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from django.db.models import Model
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save
 
+from .callbacks import is_async
 from .pubsub import broadcast_on_commit
 
 M = TypeVar("M", bound=Model)
@@ -35,8 +37,11 @@ def broadcast_changes(
     "message_updated", "deleted": "message_deleted"}`` for a model ``Message``; None says nothing.
 
     It listens to ``post_save`` and ``post_delete``, so each ``save()`` is an event, and
-    ``bulk_create``, ``QuerySet.update`` and fixtures are none. Raises TypeError for an abstract
-    model and for a change of another name; what `topic` or `payload` raise, and EncodeError, go
+    ``bulk_create``, ``QuerySet.update`` and fixtures are none. What is saved through a proxy or
+    as a child of the model (multi-table inheritance) is told as well; of a decorated proxy only
+    what is saved through it. A model that is decorated twice tells twice. Raises TypeError for
+    an abstract model, for one that Django has made for a ManyToManyField, for an ``async def``,
+    and for a change of another name; what `topic` or `payload` raise, and EncodeError, go
     to whoever saves. What Phoenix projects write into their contexts by hand, behind each
     ``Repo.insert``.
     """
@@ -44,10 +49,21 @@ def broadcast_changes(
     if unknown:
         raise TypeError(f"changes are {CHANGES}, not {sorted(unknown)}")
 
+    for function in (topic, payload):
+        if is_async(function):
+            raise TypeError(
+                f"broadcast_changes calls {function!r:.100} where models are saved: it is a plain def"
+            )
+
     def decorate(model: type[M]) -> type[M]:
         if model._meta.abstract:
             raise TypeError(
                 f"{model.__name__} is abstract: decorate the models that derive from it"
+            )
+        if model._meta.auto_created:
+            raise TypeError(
+                f"Django sends no signals for {model._meta.label}, which it has made for a "
+                "ManyToManyField: give the field a `through` model, or receive m2m_changed"
             )
         name = model._meta.model_name
         named = {change: f"{name}_{change}" for change in CHANGES} | dict(events or {})
@@ -74,10 +90,49 @@ def broadcast_changes(
         def deleted(instance: M, using: str, **kwargs: Any) -> None:
             tell("deleted", instance, lambda gone: {"id": gone.pk}, using)
 
-        # weak=False: nobody else holds these functions
-        uid = f"phx_protocol.changes.{model._meta.label}"
-        post_save.connect(saved, model, weak=False, dispatch_uid=uid)
-        post_delete.connect(deleted, model, weak=False, dispatch_uid=uid)
+        def connect(sender: type[Model]) -> None:
+            uid = _free_uid(model, sender)
+            # weak=False: nobody else holds these functions
+            post_save.connect(saved, sender, weak=False, dispatch_uid=uid)
+            if not _is_deleted_as(model, sender):
+                post_delete.connect(deleted, sender, weak=False, dispatch_uid=uid)
+
+        def prepared(sender: type[Model], **kwargs: Any) -> None:
+            if issubclass(sender, model):
+                connect(sender)
+
+        # Django's signals name the very class that is saved, never a base (ticket 9318)
+        for each in _with_subclasses(model):
+            connect(each)
+        class_prepared.connect(prepared, weak=False)
         return model
 
     return decorate
+
+
+def _with_subclasses(model: type[Model]) -> list[type[Model]]:
+    """`model`, its proxies, and its children with tables of their own, each once."""
+    found: dict[type[Model], None] = {model: None}
+    waiting = [model]
+    while waiting:
+        waiting = [sub for each in waiting for sub in each.__subclasses__()]
+        found.update(dict.fromkeys(waiting))
+    return [each for each in found if not each._meta.abstract]
+
+
+def _is_deleted_as(model: type[Model], sender: type[Model]) -> bool:
+    """Whether Django tells the receivers of `model` by itself when a `sender` is deleted: it deletes
+    the row of the parent, too."""
+    is_proxy = sender._meta.concrete_model is model._meta.concrete_model
+    return not (is_proxy or model._meta.proxy)
+
+
+def _free_uid(model: type[Model], sender: type[Model]) -> str:
+    """A name for one more receiver: Django ignores a second one of the same name."""
+    first = uid = f"phx_protocol.changes.{model._meta.label}"
+    taken = {key for key, *_ in post_save.receivers}
+    for n in itertools.count(2):
+        if (uid, id(sender)) not in taken:
+            break
+        uid = f"{first}.{n}"
+    return uid

@@ -812,6 +812,7 @@ class ChannelServer:
 
     async def _terminate(self, channel: Channel, reason: Reason) -> None:
         try:
+            callbacks.look_for_stale_connections()
             await channel._callbacks["terminate"](channel, reason)
         except Exception:
             logger.exception(

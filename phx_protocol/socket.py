@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from . import signals
 from .admission import Admission
 from .budget import Budget
-from .callbacks import as_method, settled
+from .callbacks import as_method, look_for_stale_connections, settled
 from .channel import Channel, Reason
 from .conf import Options, options
 from .connect_info import ConnectInfo
@@ -184,6 +184,7 @@ class Socket:
         Raises TypeError when it returns something: nobody is let in by a ``connect`` that has not
         run, or that says no in a way of its own (``return False``).
         """
+        look_for_stale_connections()
         where = f"{type(self).__name__}.connect"
         answer = await as_method(type(self), "connect", 1)(self, params)
         answer = await settled(answer, where)

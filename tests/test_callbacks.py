@@ -61,6 +61,24 @@ async def test_the_look_is_one_a_second_and_one_after_a_crash(
     assert await sync_to_async(lambda: len(looks))() == 2
 
 
+async def test_the_last_look_comes_when_no_callback_runs_any_more(
+    looks: list[threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = iter([True, True, False]), asyncio.Event()
+
+    def is_busy() -> bool:
+        busy = next(answers)
+        if not busy:
+            asked.set()
+        return busy
+
+    monkeypatch.setattr(callbacks, "STALE_AFTER", 0.01)
+    monkeypatch.setattr(callbacks, "is_busy", is_busy)
+    callbacks.look_for_stale_connections()
+    await asked.wait()
+    assert await sync_to_async(lambda: len(looks))() == 2
+
+
 async def test_a_look_that_fails_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,10 +9,11 @@ import pytest
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import Group, Permission
 from django.core import serializers
-from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db import connection, models, transaction
+from django.db.models.signals import class_prepared, post_delete, post_save
+from django.test.utils import isolate_apps
 
-from phx_protocol import Channel, EncodeError, Socket, event
+from phx_protocol import Channel, EncodeError, Socket, changes, event
 from phx_protocol.changes import broadcast_changes
 from phx_protocol.testing import SyncTestChannel, TestChannel
 
@@ -180,3 +181,157 @@ def test_an_abstract_model_and_an_unknown_change_are_refused() -> None:
         broadcast_changes("users", dict)(AbstractBaseUser)
     with pytest.raises(TypeError, match="not \\['renamed'\\]"):
         broadcast_changes("users", dict, events={"renamed": "user_renamed"})
+
+
+# ------------------------------------- proxies, children, and several decorators
+
+with isolate_apps("django.contrib.auth"):
+
+    class Club(Group):
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    class Team(Group):
+        sport = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "auth"
+
+    class Crew(Team):
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    class Squad(Team):
+        captain = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "auth"
+
+    class Lodge(Club):
+        """A child with a table, of a proxy."""
+
+        secret = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "auth"
+
+
+@pytest.fixture
+def tables(transactional_db: None) -> Iterator[None]:
+    with connection.schema_editor() as editor:
+        for model in (Team, Squad, Lodge):
+            editor.create_model(model)
+    yield
+    with connection.schema_editor() as editor:
+        for model in (Lodge, Squad, Team):
+            editor.delete_model(model)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What was told: topic, event, and the name in the payload."""
+    told: list[tuple[str, str, str]] = []
+
+    def tell(topic: str, event: str, payload: Any, using: str) -> None:
+        told.append((topic, event, payload.get("name", "")))
+
+    monkeypatch.setattr(changes, "broadcast_on_commit", tell)
+    return told
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Receivers that a test has connected for the models above are gone behind it."""
+    signals = (post_save, post_delete, class_prepared)
+    before = [list(signal.receivers) for signal in signals]
+    yield
+    for signal, receivers in zip(signals, before, strict=True):
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
+
+
+@pytest.mark.parametrize("model", [Club, Team, Crew, Squad, Lodge])
+def test_what_is_saved_as_a_proxy_or_child_is_told_once(
+    model: Any, tables: None, told: list[Any]
+) -> None:
+    broadcast_changes("groups", name_of)(Group)
+    one = model.objects.create(name="one")
+    one.name = "two"
+    one.save()
+    one.delete()
+    model.objects.create(name="three")
+    model.objects.all().delete()
+    assert told == [
+        ("groups", "group_created", "one"),
+        ("groups", "group_updated", "two"),
+        ("groups", "group_deleted", ""),
+        ("groups", "group_created", "three"),
+        ("groups", "group_deleted", ""),
+    ]
+
+
+def test_a_child_that_is_deleted_as_its_parent_is_told_once(
+    tables: None, told: list[Any]
+) -> None:
+    broadcast_changes("teams", name_of)(Team)
+    Squad.objects.create(name="one")
+    Team.objects.get().delete()
+    assert [event for _, event, _ in told] == ["team_created", "team_deleted"]
+    assert not Squad.objects.exists()
+
+
+@pytest.mark.parametrize("model", [Club, Lodge])
+def test_a_decorated_proxy_tells_of_what_is_saved_through_it(
+    model: Any, tables: None, told: list[Any]
+) -> None:
+    broadcast_changes("clubs", name_of)(Club)
+    Group.objects.create(name="a group")
+    Team.objects.create(name="a team")
+    model.objects.create(name="one").delete()
+    assert told == [("clubs", "club_created", "one"), ("clubs", "club_deleted", "")]
+
+
+def test_a_child_that_is_written_later_is_told_too(
+    transactional_db: None, told: list[Any]
+) -> None:
+    broadcast_changes("groups", name_of)(Group)
+    with isolate_apps("django.contrib.auth"):
+        meta = type("Meta", (), {"app_label": "auth", "proxy": True})
+        body = {"__module__": __name__, "Meta": meta}
+        late = type("Late", (Group,), body)
+    late.objects.create(name="late")  # type: ignore[attr-defined]
+    assert told == [("groups", "group_created", "late")]
+
+
+def test_a_child_and_its_parent_tell_each_for_itself(
+    tables: None, told: list[Any]
+) -> None:
+    broadcast_changes("groups", name_of)(Group)
+    broadcast_changes("teams", name_of)(Team)
+    Team.objects.create(name="one")
+    assert sorted(told) == [
+        ("groups", "group_created", "one"),
+        ("teams", "team_created", "one"),
+    ]
+
+
+def test_a_model_that_is_decorated_twice_tells_twice(
+    transactional_db: None, told: list[Any]
+) -> None:
+    for topic in ("one", "two", "three"):
+        broadcast_changes(topic, name_of)(Group)
+    Group.objects.create(name="a").delete()
+    assert [topic for topic, *_ in told] == ["one", "two", "three"] * 2
+
+
+def test_what_could_never_be_told_is_an_error_where_it_is_written() -> None:
+    async def late(instance: Any) -> Any: ...
+
+    with pytest.raises(TypeError, match="receive m2m_changed"):
+        broadcast_changes("groups", dict)(Group.permissions.through)
+    with pytest.raises(TypeError, match="it is a plain def"):
+        broadcast_changes(late, dict)(Group)
+    with pytest.raises(TypeError, match="it is a plain def"):
+        broadcast_changes("groups", late)(Group)

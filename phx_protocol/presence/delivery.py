@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..callbacks import look_for_stale_connections
 from ..logs import get_logger
 from ..signals import presence_changed
 from ..wire import json
@@ -102,6 +103,7 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
     if not presences or not presence._fetches:
         return presences
     try:
+        look_for_stale_connections()
         enriched: Presences = await presence._fetch(topic, presences)
         return enriched
     except Exception:

@@ -163,12 +163,14 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 
 async def _order(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
+    blocking.warn_if_nobody_hears(f"a{name}")
     await get_pubsub().orders.give(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
     """Close the sockets of the user with that primary key which another password let in."""
-    await _order("password_changed", {"user": user, "digests": digests})
+    body = {"user": user, "digests": digests}
+    await get_pubsub().orders.give("password_changed", body)
 
 
 def password_changed(user: str, digests: list[str]) -> None:
@@ -178,7 +180,8 @@ def password_changed(user: str, digests: list[str]) -> None:
 
 async def asession_ended(digest: str, user: str) -> None:
     """Close the sockets that the session whose key has that digest let in, but those of `user`."""
-    await _order("session_ended", {"session": digest, "user": user})
+    body = {"session": digest, "user": user}
+    await get_pubsub().orders.give("session_ended", body)
 
 
 def session_ended(digest: str, user: str) -> None:
@@ -231,7 +234,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     for other in node.others():
         other.loop.call_soon_threadsafe(other.reply, ref, status, payload)
     if node.is_alone:
-        return
+        return blocking.warn_if_nobody_hears("reply")
     raw = json.encode_payload(payload)
     message = {
         "type": layer_message.REPLY,
@@ -263,6 +266,7 @@ def _channel_id(sender: ReplyRef | str) -> str:
 
 
 async def _abroadcast(message: Broadcast, from_id: str | None = None) -> None:
+    blocking.warn_if_nobody_hears("abroadcast")
     node = get_pubsub()
     published = await node.publish(message, None, from_id)
     if published is not None:

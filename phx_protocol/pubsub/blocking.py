@@ -10,9 +10,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from channels.layers import get_channel_layer
+from django.conf import settings
 
 from .. import callbacks
-from .node import serving_nodes
+from ..conf import options
+from ..logs import get_logger
+from ..socket import mounted
+from . import green
+from .node import is_in_memory, serving_nodes
+
+logger = get_logger("phx_protocol.pubsub")
 
 Result = TypeVar("Result")
 
@@ -44,15 +52,48 @@ def run(
         coroutine.close()
         raise RuntimeError(f"{name}() blocks: on an event loop it is `{advice}`")
     if loop is None:
+        warn_if_nobody_hears(name)
         serving = serving_nodes()
         loop = serving[0].loop if serving else _own_loop()
-    future = asyncio.run_coroutine_threadsafe(_on_its_own(coroutine), loop)
+    try:
+        if green.real_start_new_thread() is not None:
+            return green.run(_on_its_own(coroutine), loop, timeout)
+        return _run(_on_its_own(coroutine), loop, timeout)
+    except TimeoutError as error:
+        raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+
+
+def _run(
+    coroutine: Coroutine[Any, Any, Result],
+    loop: asyncio.AbstractEventLoop,
+    timeout: float,
+) -> Result:
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         result: Result = wait(future, timeout)
         return result
-    except concurrent.futures.TimeoutError as error:
+    except TimeoutError:
         future.cancel()
-        raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+        raise
+
+
+_warned = False
+
+
+def warn_if_nobody_hears(name: str) -> None:
+    """Say once, with DEBUG on, that a call in a shell or a worker reaches no client: `name` is called
+    in a process without sockets, and the channel layer is in memory."""
+    global _warned
+    if _warned or not settings.DEBUG or mounted or serving_nodes():
+        return
+    if is_in_memory(get_channel_layer(options().channel_layer)):
+        _warned = True
+        logger.warning(
+            "%s() reaches nobody: this process serves no sockets, and the channel layer is in "
+            "memory, so no other process hears of it. Configure a Redis layer in CHANNEL_LAYERS "
+            "to reach the clients of the server from a shell, a worker or a command.",
+            name,
+        )
 
 
 async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -93,6 +134,14 @@ IDLE = 8
 # where such code runs, each with a thread of its own if need be: those that no call uses now
 _places: list[ThreadSensitiveContext] = []
 
+
+def _is_busy() -> bool:
+    nodes = serving_nodes()
+    return any(socket.busy() for node in nodes for socket in node.sockets)
+
+
+callbacks.is_busy = _is_busy
+
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,11 +151,17 @@ def _own_loop() -> asyncio.AbstractEventLoop:
     global _loop
     with _lock:
         if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=_loop.run_forever, name="phx_protocol.publisher", daemon=True
-            ).start()
+            start = green.real_start_new_thread()
+            _loop = _loop_in_thread() if start is None else green.new_loop(start)
         return _loop
+
+
+def _loop_in_thread() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(
+        target=loop.run_forever, name="phx_protocol.publisher", daemon=True
+    ).start()
+    return loop
 
 
 def _after_fork() -> None:
@@ -115,4 +170,5 @@ def _after_fork() -> None:
     _places.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

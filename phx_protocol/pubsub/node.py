@@ -467,7 +467,8 @@ def is_in_memory(layer: Any) -> bool:
 
 _nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]
 _nodes = weakref.WeakKeyDictionary()
-os.register_at_fork(after_in_child=_nodes.clear)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_nodes.clear)
 
 
 def get_pubsub() -> PubSub:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.socket")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# those that the platform has: Ctrl-Break is Windows' own
+NAMES = ("SIGTERM", "SIGINT", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 Handler = Callable[[int, FrameType | None], Any]
 

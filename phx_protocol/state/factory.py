@@ -57,7 +57,8 @@ def _after_fork() -> None:
     _memories.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _redis(state: dict[str, Any]) -> State:

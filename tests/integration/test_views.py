@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -56,7 +57,6 @@ def page(server: servers.Server, path: str) -> Any:
 
 
 async def asked(server: servers.Server, path: str) -> Any:
-    import asyncio
 
     return await asyncio.to_thread(page, server, path)
 
@@ -102,3 +102,19 @@ async def test_a_handler_lists_presences_in_sync_code(
         await client.until("presence_diff")
         status, presences = await client.ask("room:1", event)
         assert (status, presences["ada"]["email"]) == ("ok", EMAIL)
+
+
+@pytest.mark.parametrize("age", [0, pytest.param(1, marks=pytest.mark.big)])
+async def test_a_connection_to_the_database_is_closed_when_all_is_silent(
+    database: Path, tmp_path: Path, age: int
+) -> None:
+    env = {"PHX_DATABASE": str(database), "PHX_CONN_MAX_AGE": str(age)}
+    with servers.serve(
+        "uvicorn", tmp_path / "log", APPLICATION, **SETTINGS, **env
+    ) as server:
+        async with Client(server.url) as client:
+            await client.join("room:1")
+            assert await client.ask("room:1", "query") == ("ok", {"users": 1})
+            async with asyncio.timeout(20):
+                while (await asked(server, "open"))["open"]:
+                    await asyncio.sleep(0.05)

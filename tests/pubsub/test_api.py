@@ -212,3 +212,62 @@ def test_many_broadcasts_of_a_worker_share_one_loop_and_its_connections(
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+# ----------------------------------------------- a process that nobody is connected to
+
+SHELL = """
+import django
+from django.conf import settings
+settings.configure(
+    DEBUG={debug},
+    INSTALLED_APPS=["channels", "phx_protocol"],
+    CHANNEL_LAYERS={layers},
+)
+django.setup()
+import asyncio
+from phx_protocol import *
+from phx_protocol.presence import Presence
+for _ in range(2):
+    {call}
+"""
+IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+
+def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
+    """What it prints to stderr."""
+    code = SHELL.format(call=call, debug=debug, layers=layers)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("broadcast", "broadcast('room:1', 'news', {})"),
+        ("abroadcast", "asyncio.run(abroadcast('room:1', 'news', {}))"),
+        ("disconnect_user", "disconnect_user(7)"),
+        ("Presence.sync.track", "Presence.sync.track('room:1', str(_), {})"),
+    ],
+)
+def test_who_reaches_nobody_is_told_why_once(name: str, call: str) -> None:
+    said = in_a_shell(call)
+    assert said.count(f"{name}() reaches nobody: this process serves no sockets") == 1
+    assert "the channel layer is in memory" in said
+
+
+def test_a_process_without_layer_is_told_too_and_production_is_not() -> None:
+    call = "close_topic('room:1'); reauthorize(); disconnect('users:7')"
+    assert in_a_shell(call, layers={}).count("close_topic() reaches nobody") == 1
+    assert in_a_shell(call, debug=False) == ""
+
+
+def test_a_server_that_nobody_has_connected_to_yet_is_not_told() -> None:
+    mount = "from phx_protocol.asgi import get_phoenix_application as get; get({'/socket': Socket})"
+    assert in_a_shell(f"{mount}; broadcast('room:1', 'news', {{}})") == ""

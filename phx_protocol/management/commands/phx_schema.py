@@ -36,6 +36,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         text = FORMATS[options["format"]](found, title, options["contract_version"])
         if options["output"]:
-            Path(options["output"]).write_text(text.rstrip() + "\n")
+            path = Path(options["output"])
+            path.write_text(text.rstrip() + "\n", "utf-8", newline="\n")
         else:
             self.stdout.write(text.rstrip())
