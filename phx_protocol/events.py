@@ -46,13 +46,14 @@ class Handler:
         self.requirement = requirement
         self.rate = rate
         is_async = inspect.iscoroutinefunction(function)
-        self._call = as_async(function if is_async else _evaluated(function))
+        self._call = as_async(function if is_async else self._evaluated(function))
+        self._is_checked = not is_async
 
     # Annotations are looked up when first needed: one may name a class defined further down.
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
-        return typing.get_type_hints(self.function)
+        return typing.get_type_hints(self.function, include_extras=True)
 
     @functools.cached_property
     def payload_type(self) -> PayloadType | None:
@@ -76,7 +77,9 @@ class Handler:
         """The callback, and whatever has to be asked before and checked after it."""
         if self.requirement is not None:
             return self._call_if_allowed
-        return self._call if self.replies is None else self._call_and_check
+        if self.replies is None or self._is_checked:
+            return self._call
+        return self._call_and_check
 
     async def _call_if_allowed(self, channel: Channel, payload: Any) -> Answer:
         assert self.requirement is not None
@@ -84,16 +87,35 @@ class Handler:
             refusals[Refusal.UNAUTHORIZED] += 1
             logger.warning("%s: unauthorized", channel.topic)
             return "error", {"reason": Refusal.UNAUTHORIZED}
+        if self.replies is None or self._is_checked:
+            answer: Answer = await self._call(channel, payload)
+            return answer
         return await self._call_and_check(channel, payload)
 
     async def _call_and_check(self, channel: Channel, payload: Any) -> Answer:
         """Raises EncodeError when the answer is not as it was declared."""
-        answer: Answer = await self._call(channel, payload)
-        parsed = parse_answer(answer)
-        if parsed is not None and self.replies is not None:
-            where = f"the reply of {self.function.__qualname__}"
-            self.replies.check(*parsed, where)
-        return answer
+        return self._as_declared(parse_answer(await self._call(channel, payload)))
+
+    def _as_declared(self, answer: tuple[str, Any] | None) -> Answer:
+        """What goes out for an answer. Raises EncodeError when it is not as it was declared."""
+        if answer is None or self.replies is None:
+            return answer
+        where = f"the reply of {self.function.__qualname__}"
+        return answer[0], self.replies.sent(*answer, where)
+
+    def _evaluated(self, function: Callable[..., Answer]) -> Callable[..., Answer]:
+        """`function`, a plain ``def``, with what it answers checked and made plain in the thread
+        that it runs in: a queryset could not be evaluated on the event loop.
+        """
+
+        @functools.wraps(function)
+        def answer_plainly(channel: Channel, payload: Any) -> Answer:
+            answer = self._as_declared(parse_answer(function(channel, payload)))
+            if not isinstance(answer, tuple) or isinstance(answer[1], bytes):
+                return answer
+            return answer[0], plain(answer[1])
+
+        return answer_plainly
 
 
 def event(
@@ -126,22 +148,6 @@ def event(
         return function
 
     return mark
-
-
-def _evaluated(function: Callable[..., Answer]) -> Callable[..., Answer]:
-    """`function`, a plain ``def``, with what it answers made plain in the thread that it runs in:
-    a queryset could not be evaluated on the event loop.
-    """
-
-    @functools.wraps(function)
-    def answer_plainly(channel: Channel, payload: Any) -> Answer:
-        answer = function(channel, payload)
-        parsed = parse_answer(answer)
-        if parsed is None or isinstance(parsed[1], bytes):
-            return answer
-        return parsed[0], plain(parsed[1])
-
-    return answer_plainly
 
 
 def parse_answer(answer: Answer) -> tuple[str, Any] | None:

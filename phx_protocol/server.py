@@ -383,7 +383,8 @@ class ChannelServer:
             if not await self._may_be_here(channel):
                 refusals[Refusal.UNAUTHORIZED] += 1
                 return "refused", {"reason": Refusal.UNAUTHORIZED}, False
-            payload = channel._join.decode(message.payload)
+            own = Claim.taken_off(message.payload, channel.history)
+            payload = channel._join.decode(own)
             answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
@@ -392,7 +393,7 @@ class ChannelServer:
             return (*answer, False)
         except InvalidPayload as invalid:
             refusals[Refusal.INVALID_PAYLOAD] += 1
-            reason = {"reason": Refusal.INVALID_PAYLOAD, "errors": invalid.errors}
+            reason = {"reason": Refusal.INVALID_PAYLOAD, **invalid.details}
             return "refused", reason, False
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
@@ -455,16 +456,19 @@ class ChannelServer:
     ) -> Outcome:
         """An event that a method was written for."""
         try:
-            payload = handler.decode(message.payload)
+            call, payload = handler.call, handler.decode(message.payload)
         except InvalidPayload as invalid:
             self.socket.refuse(
                 message,
                 Refusal.INVALID_PAYLOAD,
                 self.channel_join_ref,
-                errors=invalid.errors,
+                **invalid.details,
             )
             return "error"
-        return await self._callback(channel, handler.call, payload)
+        except Exception as error:
+            await self._crash(channel, error)
+            return error
+        return await self._callback(channel, call, payload)
 
     async def _handle_reauthorize(self, _: None) -> None:
         if self.channel is not None:

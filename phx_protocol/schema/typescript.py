@@ -35,6 +35,7 @@ type RepliesOf<E> = E extends {{ replies: infer R }} ? R : never
 export interface Refused {{
   reason: string
   errors?: {{ path: string; message: string }}[]
+  more_errors?: number
   retry_after?: number
 }}
 type Response<R, S> = S extends keyof R ? (S extends "error" ? R[S] | Refused : R[S]) : S extends "error" ? Refused : unknown
