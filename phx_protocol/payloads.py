@@ -65,7 +65,7 @@ class PayloadType:
     def verify(self) -> None:
         """Raise TypeError when this is no type that can be checked."""
         msgspec.json.Decoder(self.annotation, dec_hook=_from_pydantic)
-        for found in _custom_types(self.annotation):
+        for found in custom_types(self.annotation):
             if not is_pydantics(found):
                 raise TypeError(f"{found!r} is of no kind that can be checked")
 
@@ -286,7 +286,7 @@ def _members_within(annotation: Any) -> Iterator[Any]:
         yield from _members_within(part)
 
 
-def _custom_types(annotation: Any) -> Iterator[Any]:
+def custom_types(annotation: Any) -> Iterator[Any]:
     """The types within that msgspec hands to a hook."""
     found = []
 
