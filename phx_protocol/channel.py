@@ -168,8 +168,7 @@ class Channel:
         Raises EncodeError for what the client cannot be sent or `pushes` declares otherwise,
         RuntimeError before the join. Mirrors ``Phoenix.Channel.push/3``.
         """
-        self.check_push(event, payload)
-        self._server.push(self, event, payload)
+        self._server.push(self, event, self.check_push(event, payload))
 
     async def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to all subscribers of the topic, on every process.
@@ -178,12 +177,12 @@ class Channel:
         and counted, never raised here. Raises EncodeError as ``push`` does. Mirrors
         ``Phoenix.Channel.broadcast/3``.
         """
-        self.check_push(event, payload)
+        payload = self.check_push(event, payload)
         await self._server.broadcast(self, event, payload)
 
     async def broadcast_from(self, event: str, payload: Any) -> None:
         """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
-        self.check_push(event, payload)
+        payload = self.check_push(event, payload)
         await self._server.broadcast(self, event, payload, from_self=True)
 
     def reply_ref(self) -> ReplyRef:
@@ -308,11 +307,12 @@ class Channel:
         return handler and handler.of(self)
 
     @classmethod
-    def check_push(cls, event: str, payload: Any) -> None:
-        """Raise EncodeError when `payload` is not as `pushes` declares it."""
+    def check_push(cls, event: str, payload: Any) -> Any:
+        """What goes out for `payload`. Raises EncodeError when it is not as `pushes` declares it."""
         declared = cls._pushes.get(event)
-        if declared is not None:
-            declared.check(payload, f"{cls.__name__}.pushes[{event!r}]")
+        if declared is None:
+            return payload
+        return declared.sent(payload, f"{cls.__name__}.pushes[{event!r}]")
 
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]

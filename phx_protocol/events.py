@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asgiref.sync import AsyncToSync
 
@@ -35,6 +35,13 @@ Function = TypeVar(
 ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payload'
 
 
+class Sent(NamedTuple):
+    """An answer that has been checked, with a payload that is JSON already."""
+
+    status: str
+    payload: Any
+
+
 class Handler:
     """A callback with a payload: ``join``, or an entry of a channel's table of events.
 
@@ -53,7 +60,7 @@ class Handler:
         self.found = find(owner, attribute)
         self.requirement = requirement
         self.rate = rate
-        self._call = as_method(owner, attribute, 1, _plainly)
+        self._call = as_method(owner, attribute, 1, self._sent)
 
     @property
     def function(self) -> Any:
@@ -89,7 +96,7 @@ class Handler:
     def _hints(self) -> dict[str, Any]:
         function = self.function
         if inspect.isroutine(function):
-            return typing.get_type_hints(function)
+            return typing.get_type_hints(function, include_extras=True)
         try:
             return typing.get_type_hints(type(function).__call__)
         except NameError:  # of a class that others wrote, for their type checker alone
@@ -143,11 +150,25 @@ class Handler:
     async def _call_and_check(self, channel: Channel, payload: Any) -> Answer:
         """Raises EncodeError when the answer is not as it was declared."""
         answer: Answer = await self._call(channel, payload)
+        return answer if isinstance(answer, Sent) else self._as_declared(answer)
+
+    def _as_declared(self, answer: Answer) -> Answer:
+        """What goes out for an answer. Raises EncodeError when it is not as it was declared."""
         parsed = parse_answer(answer)
-        if parsed is not None and self.replies is not None:
-            where = f"the reply of {self.owner.__qualname__}.{self.attribute}"
-            self.replies.check(*parsed, where)
-        return answer
+        if parsed is None or self.replies is None:
+            return answer
+        where = f"the reply of {self.owner.__qualname__}.{self.attribute}"
+        return parsed[0], self.replies.sent(*parsed, where)
+
+    def _sent(self, answer: Answer) -> Answer:
+        """The answer of a plain ``def``, checked and made plain in the thread that it runs in: a
+        queryset could not be evaluated on the event loop.
+        """
+        parsed = parse_answer(self._as_declared(answer))
+        if parsed is None:
+            return None
+        status, payload = parsed
+        return Sent(status, payload if isinstance(payload, bytes) else plain(payload))
 
 
 def event(
@@ -247,16 +268,6 @@ def _nearest(owner: type, attributes: list[str]) -> str:
         return -depth, not is_alias, attributes.index(attribute)
 
     return max(attributes, key=place) if len(attributes) > 1 else attributes[0]
-
-
-def _plainly(answer: Answer) -> Answer:
-    """The answer of a plain ``def`` with a plain payload, made in the thread that it runs in: a
-    queryset could not be evaluated on the event loop.
-    """
-    parsed = parse_answer(answer)
-    if parsed is None or isinstance(parsed[1], bytes):
-        return answer
-    return parsed[0], plain(parsed[1])
 
 
 def parse_answer(answer: Answer) -> tuple[str, Any] | None:

@@ -38,12 +38,20 @@ class DecodeError(PhxError, ValueError):
 class InvalidPayload(PhxError, ValueError):
     """A client's payload that is not of the type that its handler declares.
 
-    `errors` says where and why: ``[{"path": "$.body", "message": "Expected `str`, got `int`"}]``.
+    `errors` says where and why: ``[{"path": "$.body", "message": "Expected `str`, got `int`"}]``, at
+    most 20. `more` is how many more there are at the most.
     """
 
-    def __init__(self, errors: list[dict[str, str]]) -> None:
-        super().__init__(errors)
+    def __init__(self, errors: list[dict[str, str]], more: int = 0) -> None:
+        super().__init__(errors, more)
         self.errors = errors
+        self.more = more
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a client is told beside the reason: ``errors``, and ``more_errors`` if there are."""
+        more = {"more_errors": self.more} if self.more else {}
+        return {"errors": self.errors, **more}
 
 
 class EncodeError(PhxError, ValueError):

@@ -71,6 +71,22 @@ class Claim(NamedTuple):
         known = frozenset(n for n in names if isinstance(n, str) and len(n) <= 64)
         return cls(Position.parse(history.get("offset")), known, True)
 
+    @staticmethod
+    def taken_off(payload: Any, history: History | None) -> Any:
+        """The payload of a join without the claim, which ``join`` did not ask for.
+
+        history.js adds it to every join, where the channel class has no history too.
+        """
+        if not isinstance(payload, dict) or "history" not in payload:
+            return payload
+        if history is None and not _is_claim(payload["history"]):
+            return payload
+        return {name: value for name, value in payload.items() if name != "history"}
+
+
+def _is_claim(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"offset", "senders"}
+
 
 class Recovery(NamedTuple):
     """What came of a claim: where the topic is, and what the client missed, if that is known."""

@@ -528,7 +528,8 @@ class ChannelServer:
             callbacks.look_for_stale_connections()
             if not await self._may_be_here(channel):
                 return self._unauthorized()
-            payload = channel._join.decode(message.payload)
+            own = Claim.taken_off(message.payload, channel.history)
+            payload = channel._join.decode(own)
             answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
@@ -559,7 +560,7 @@ class ChannelServer:
             return await answer
         except InvalidPayload as invalid:
             refusals[Refusal.INVALID_PAYLOAD] += 1
-            reason = {"reason": Refusal.INVALID_PAYLOAD, "errors": invalid.errors}
+            reason = {"reason": Refusal.INVALID_PAYLOAD, **invalid.details}
             return "refused", reason, False
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
@@ -619,16 +620,19 @@ class ChannelServer:
     ) -> Outcome:
         """An event that a method was written for."""
         try:
-            payload = handler.decode(message.payload)
+            call, payload = handler.call, handler.decode(message.payload)
         except InvalidPayload as invalid:
             self.socket.refuse(
                 message,
                 Refusal.INVALID_PAYLOAD,
                 self.channel_join_ref,
-                errors=invalid.errors,
+                **invalid.details,
             )
             return "error"
-        return await self._callback(channel, handler.call, payload)
+        except Exception as error:
+            await self._crash(channel, error)
+            return error
+        return await self._callback(channel, call, payload)
 
     async def reauthorize(self, channel: Channel) -> bool:
         """Ask again, for the user as the database has it now; who may not ends its channel."""

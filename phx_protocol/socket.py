@@ -548,7 +548,7 @@ class Socket:
         """What an operator is told of this connection; plain JSON."""
         user = self.user if getattr(self.user, "is_authenticated", False) else None
         return {
-            "id": self.key,
+            "id": self.pubsub.shown(self.key),
             "name": self._id and self._id.name,
             "user": None if user is None else str(user.pk),
             "username": None if user is None else str(user.get_username()),

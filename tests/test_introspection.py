@@ -81,6 +81,29 @@ async def test_the_node_of_this_process_is_listed(client: Any) -> None:
     assert (node.pid, node.sockets) == (os.getpid(), 1)
 
 
+async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
+    client: Any,
+) -> None:
+    one, two, three = await client(), await client(), await client()
+    await beaten()
+    before = await look.alist_sockets()
+    await get_pubsub().heartbeat.state.leave(get_pubsub().heartbeat.name)
+    await beaten()
+    after = await look.alist_sockets()
+    assert {s.node for s in after} == {get_pubsub().heartbeat.name}
+    assert {s.node for s in after}.isdisjoint({s.node for s in before})
+    for socket in (*before, *after):
+        assert socket.id.startswith(f"{socket.node}.")
+    assert len({socket.id for socket in after}) == 3
+    # who was told of the name that it had before may mean it
+    await adisconnect_socket(before[0].id)
+    await adisconnect_socket(after[1].id)
+    await adisconnect_socket("another." + after[2].id.partition(".")[2])
+    await one.assert_closed(1001)
+    await two.assert_closed(1001)
+    await three.join("room:still")
+
+
 async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None:
     one, two = await client(), await client()
     await one.join("room:b")

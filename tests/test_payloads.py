@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+import enum
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
 from datetime import date
-from typing import Any, Literal, TypedDict
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 
 import msgspec
 import pydantic
@@ -17,13 +21,15 @@ from django.utils.translation import gettext_lazy
 from phx_protocol import (
     Channel,
     EncodeError,
+    History,
     JoinDenied,
     Socket,
     abroadcast,
     broadcast,
     event,
 )
-from phx_protocol.payloads import PayloadType, Replies
+from phx_protocol.exceptions import InvalidPayload
+from phx_protocol.payloads import ERRORS, MANY, TEXT, PayloadType, Replies
 from phx_protocol.testing import TestChannel, connect
 
 handled: list[Any] = []
@@ -274,3 +280,475 @@ def test_statuses_and_their_types_are_read_from_the_return_annotation() -> None:
     declared = {k: v and v.annotation for k, v in replies.declared.items()}
     assert declared == {"ok": Saved, "fine": Saved, "*": Vote, "none": None}
     assert Replies.of(str | None) is None
+
+
+# ----------------------------------------------------------- what types can be
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Score(msgspec.Struct):
+    by_id: dict[int, str] = {}
+    by_level: dict[Level, int] = {}
+    by_word: dict[Literal[1, "b"], int] = {}
+    by_size: dict[float, int] = {}
+    by_day: dict[date, dict[int, int]] = {}
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+    day: date
+    id: uuid.UUID
+    level: Level
+    pair: tuple[int, int]
+    by_id: dict[int, Decimal]
+
+
+STRICT = {
+    "day": "2026-11-23",
+    "id": str(uuid.UUID(int=7)),
+    "level": 2,
+    "pair": [1, 2],
+    "by_id": {"5": "1.50"},
+}
+
+
+class Cat(pydantic.BaseModel):
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    tricks: list[str]
+
+
+@dataclasses.dataclass
+class Circle:
+    radius: float
+
+
+@dataclasses.dataclass
+class Square:
+    side: float
+
+
+class Cage(msgspec.Struct):
+    inside: Cat | None
+    before: list[Dog] = []
+
+
+@dataclasses.dataclass
+class Kennel:
+    dogs: dict[str, Dog]
+
+
+T = TypeVar("T")
+
+
+class Page(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+
+
+class Boxed(msgspec.Struct, Generic[T]):
+    what: T
+
+
+Positive = Annotated[int, pydantic.Field(gt=0)]
+TYPES: list[tuple[Any, Any, Any]] = [
+    (dict[int, str], {"1": "a"}, {1: "a"}),
+    (dict[Level, int], {"2": 5}, {Level.HIGH: 5}),
+    (dict[Literal[1, 2], int], {"2": 5}, {2: 5}),
+    (dict[float, int], {"1.5": 5}, {1.5: 5}),
+    (list[dict[int, int]], [{"1": 2}], [{1: 2}]),
+    (
+        Score,
+        {
+            "by_id": {"1": "a"},
+            "by_level": {"1": 1},
+            "by_word": {"1": 1, "b": 2},
+            "by_size": {"0.5": 1},
+            "by_day": {"2026-11-23": {"3": 4}},
+        },
+        Score(
+            {1: "a"},
+            {Level.LOW: 1},
+            {1: 1, "b": 2},
+            {0.5: 1},
+            {date(2026, 11, 23): {3: 4}},
+        ),
+    ),
+    (
+        Strict,
+        STRICT,
+        Strict(
+            day=date(2026, 11, 23),
+            id=uuid.UUID(int=7),
+            level=Level.HIGH,
+            pair=(1, 2),
+            by_id={5: Decimal("1.50")},
+        ),
+    ),
+    (Cat | None, {"lives": 9}, Cat(lives=9)),
+    (Cat | Dog, {"tricks": ["sit"]}, Dog(tricks=["sit"])),
+    (list[Cat], [{"lives": 9}], [Cat(lives=9)]),
+    (dict[str, Cat], {"tom": {"lives": 9}}, {"tom": Cat(lives=9)}),
+    (Circle | Square, {"side": 2.0}, Square(2)),
+    (list[Circle | Square | None], [None, {"radius": 1.0}], [None, Circle(1)]),
+    (Page[Cat], {"items": [{"lives": 1}]}, Page[Cat](items=[Cat(lives=1)])),
+    (
+        Cage,
+        {"inside": {"lives": 1}, "before": [{"tricks": []}]},
+        Cage(Cat(lives=1), [Dog(tricks=[])]),
+    ),
+    (Boxed[Cat], {"what": {"lives": 1}}, Boxed(Cat(lives=1))),
+    (Kennel, {"dogs": {"rex": {"tricks": []}}}, Kennel({"rex": Dog(tricks=[])})),
+    (Positive, 5, 5),
+]
+
+
+def made(annotation: Any) -> type[Channel]:
+    class Typed(Channel):
+        pushes = {"told": annotation}
+
+        async def join(self, payload: Any) -> Any:
+            return "ok"
+
+        async def check(self, payload: Any) -> Any:
+            handled.append(payload)
+            await self.push("told", {"told": payload} if payload is None else payload)
+            return "ok", payload
+
+        def check_in_thread(self, payload: Any) -> Any:
+            return "ok", payload
+
+        for function in (check, check_in_thread):
+            function.__annotations__ = {
+                "payload": annotation,
+                "return": tuple[Literal["ok"], annotation],
+            }
+        check = event("check")(check)  # type: ignore[assignment]
+        check_in_thread = event("check_in_thread")(check_in_thread)
+
+    return Typed
+
+
+async def asked(
+    channel_class: type[Channel], name: str, payload: Any
+) -> tuple[TestChannel, str]:
+    socket_class = type("TypedSocket", (Socket,), {"channels": {"*": channel_class}})
+    channel = await (await connect(socket_class)).join("typed")
+    handled.clear()
+    return channel, await channel.push(name, payload)
+
+
+@pytest.mark.parametrize(("annotation", "payload", "decoded"), TYPES, ids=repr)
+async def test_a_type_is_read_from_json_and_goes_out_as_json(
+    annotation: Any, payload: Any, decoded: Any
+) -> None:
+    declared = PayloadType.of(annotation)
+    assert declared is not None
+    declared.verify()
+    assert declared.decode(payload) == decoded
+    channel, ref = await asked(made(annotation), "check_in_thread", payload)
+    await channel.assert_reply(ref, "ok", payload)
+    if isinstance(payload, dict):  # what is pushed is a mapping
+        ref = await channel.push("check", payload)
+        await channel.assert_push("told", payload)
+        await channel.assert_reply(ref, "ok", payload)
+        assert handled == [decoded]
+    await channel.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "payload", "path"),
+    [
+        (dict[int, int], {"a": 1}, "$"),
+        (dict[Level, int], {"3": 1}, "$"),
+        (Score, {"by_id": {"x": "a"}}, "$.by_id"),
+        (Strict, {**STRICT, "level": "2"}, "$.level"),
+        (list[Cat], [{"lives": "nine"}], "$[0].lives"),
+        (Circle | Square, {}, "$.Circle.radius"),
+        (Cage, {"inside": {"lives": "x"}}, "$.inside"),
+        (Cat | None, b"bytes", "$"),
+        (Positive, 0, "$"),
+    ],
+    ids=repr,
+)
+async def test_what_does_not_fit_such_a_type_is_refused(
+    annotation: Any, payload: Any, path: str
+) -> None:
+    channel, ref = await asked(made(annotation), "check", payload)
+    answer = await channel.assert_reply(ref, "error")
+    assert answer["reason"] == "invalid payload"
+    assert answer["errors"][0]["path"].startswith(path)
+    await channel.socket.close()
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize("annotation", [Cat | Score, Opaque, list[Opaque]])
+async def test_a_type_that_nobody_can_make_is_a_crash_and_found_by_the_checks(
+    annotation: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    declared = PayloadType.of(annotation)
+    assert declared is not None
+    with pytest.raises(TypeError):
+        declared.verify()
+    channel_class = made(annotation)
+    if annotation == Cat | Score:
+        channel, _ = await asked(channel_class, "check", {"lives": 1})
+        await channel.assert_ended(crashed=True)
+        assert "Typed crashed on 'check'" in caplog.text
+        await channel.socket.close()
+
+
+async def test_an_exception_of_a_decoder_is_a_crash_of_its_event_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(pydantic.BaseModel):
+        x: Any
+
+        @pydantic.field_validator("x")
+        @classmethod
+        def fails(cls, x: Any) -> Any:
+            raise ZeroDivisionError(x)
+
+    channel, _ = await asked(made(Broken), "check", {"x": 1})
+    await channel.assert_ended(crashed=True)
+    assert "ZeroDivisionError" in caplog.text
+    again = await channel.socket.join("typed")
+    ref = await again.push("unknown", {})
+    await again.assert_reply(ref, "error", {"reason": "unhandled event"})
+    await channel.socket.close()
+
+
+# ----------------------------------------------------------- what goes out
+
+
+class Account(pydantic.BaseModel):
+    account_id: int = pydantic.Field(alias="accountId")
+    name: str = pydantic.Field(serialization_alias="shownAs")
+    secret: str = pydantic.Field(exclude=True)
+    joined: date
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def initial(self) -> str:
+        return self.name[0]
+
+    @pydantic.field_serializer("joined")
+    def _day(self, joined: date) -> int:
+        return joined.toordinal()
+
+
+ANN = Account(accountId=1, name="Ann", secret="s", joined=date(2026, 1, 2))
+SENT = {"accountId": 1, "shownAs": "Ann", "initial": "A", "joined": 739618}
+GIVEN = {"accountId": 1, "name": "Ann", "secret": "s", "joined": date(2026, 1, 2)}
+
+
+class Accounts(Channel):
+    pushes = {
+        "one": Account,
+        "several": dict[str, list[Account]],
+        "boxed": Boxed[Account],
+    }
+
+    async def join(self, payload: Any) -> tuple[Literal["ok"], Account]:
+        return "ok", ANN
+
+    @event("answer")
+    async def answer(self, payload: Any) -> tuple[Literal["ok"], Account]:
+        return "ok", ANN if payload["model"] else GIVEN  # type: ignore[return-value]
+
+    @event("answer in thread")
+    def answer_in_thread(self, payload: Any) -> tuple[Literal["ok"], list[Account]]:
+        return "ok", [ANN, GIVEN]  # type: ignore[list-item]
+
+    @event("undeclared")
+    async def undeclared(self, payload: Any) -> Any:
+        return "ok", {"account": ANN}
+
+    @event("push")
+    async def pushes_all(self, payload: Any) -> None:
+        await self.push("one", ANN)
+        await self.push("one", GIVEN)
+        await self.broadcast("several", {"all": [ANN]})
+        await self.broadcast("boxed", Boxed(ANN))
+
+
+async def test_what_is_pydantics_goes_out_as_it_is_serialized() -> None:
+    channel, ref = await asked(Accounts, "answer", {"model": True})
+    assert channel.reply == SENT
+    await channel.assert_reply(ref, "ok", SENT)
+    await channel.assert_reply(
+        await channel.push("answer", {"model": False}), "ok", SENT
+    )
+    ref = await channel.push("answer in thread", {})
+    await channel.assert_reply(ref, "ok", [SENT, SENT])
+    ref = await channel.push("undeclared", {})
+    await channel.assert_reply(ref, "ok", {"account": SENT})
+    await channel.push("push", {})
+    for name, payload in (
+        ("one", SENT),
+        ("one", SENT),
+        ("several", {"all": [SENT]}),
+        ("boxed", {"what": SENT}),
+    ):
+        await channel.assert_push(name, payload)
+    await channel.socket.close()
+
+
+def test_what_goes_out_is_checked() -> None:
+    declared = PayloadType.of(list[Account])
+    assert declared is not None
+    wrong = ANN.model_copy(update={"account_id": "one"})
+    for payload in ([wrong], [{}], {}, "text", [{**GIVEN, "joined": 1.5}]):
+        with pytest.raises(EncodeError, match="^here is not as declared: .") as error:
+            declared.sent(payload, "here")
+        assert error.value.__cause__ is None
+    echoed = [{"accountId": "x" * 100}] * 5_000
+    with pytest.raises(EncodeError) as error:
+        declared.sent(echoed, "here")
+    assert len(str(error.value)) < 3 * ERRORS * TEXT
+
+
+# ----------------------------------------------------------- how much is told
+
+
+class Many(pydantic.BaseModel):
+    tags: list[str] = []
+    rows: list[Cat] = []
+    by_key: dict[str, int] = {}
+
+
+class Closed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+@pytest.mark.parametrize("count", [1, ERRORS, ERRORS + 1, MANY, MANY + 1, 300_000])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda count: {"tags": [1] * count},
+        lambda count: {"rows": [{}] * count},
+        lambda count: {"by_key": {f"k{n}": "x" for n in range(count)}},
+    ],
+    ids=["tags", "rows", "keys"],
+)
+def test_a_client_is_told_of_some_errors_and_how_many_more_there_are(
+    make: Callable[[int], Any], count: int
+) -> None:
+    declared = PayloadType.of(Many)
+    assert declared is not None
+    with pytest.raises(InvalidPayload) as invalid:
+        declared.decode(make(count))
+    assert 1 <= len(invalid.value.errors) <= ERRORS
+    assert len(invalid.value.errors) + invalid.value.more == count
+    assert invalid.value.errors[0]["path"].startswith("$.")
+    assert len(msgspec.json.encode(invalid.value.details)) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("annotation", "payload"),
+    [
+        (Vote, {"choice": "x" * 1_000_000}),
+        (Vote, {"choice": "a - at `$.b`" * 100_000}),
+        (Closed, {"x" * 1_000_000: 1}),
+        (Closed, {f"{n}": 1 for n in range(100_000)}),
+        (Cage, {"inside": {"lives": "x" * 1_000_000}}),
+        (Cage, {"before": [{"tricks": [1] * 300_000}]}),
+    ],
+    ids=["enum", "path", "key", "keys", "custom", "items"],
+)
+def test_what_is_told_of_an_error_is_short(annotation: Any, payload: Any) -> None:
+    declared = PayloadType.of(annotation)
+    assert declared is not None
+    with pytest.raises(InvalidPayload) as invalid:
+        declared.decode(payload)
+    for error in invalid.value.errors:
+        assert len(error["path"]) <= TEXT + 3 and len(error["message"]) <= TEXT + 3
+    assert invalid.value.__cause__ is invalid.value.__context__ is None
+    if annotation is Vote:
+        assert invalid.value.errors[0]["path"] == "$.choice"
+
+
+def test_a_large_payload_that_does_not_fit_costs_less_than_one_that_does() -> None:
+    declared = PayloadType.of(Many)
+    assert declared is not None
+
+    def took(payload: Any) -> float:
+        started = time.thread_time()
+        try:
+            declared.decode(payload)
+        except InvalidPayload:
+            pass
+        return time.thread_time() - started
+
+    right = {"rows": [{"lives": 1}] * 100_000}
+    for wrong in (
+        {"rows": [{"life": 1}] * 100_000},
+        {"tags": [1] * 500_000},
+        {"by_key": {f"{n}": "x" for n in range(80_000)}},
+    ):
+        took(wrong)  # makes the validator
+        assert min(took(wrong) for _ in range(3)) < 3 * took(right)
+
+
+async def test_the_answer_says_how_many_more() -> None:
+    channel, ref = await asked(made(list[Positive]), "check", [0] * 50)
+    answer = await channel.assert_reply(ref, "error")
+    assert len(answer["errors"]) == ERRORS and answer["more_errors"] == 50 - ERRORS
+    ref = await channel.push("check", [0] * 2)
+    answer = await channel.assert_reply(ref, "error")
+    assert len(answer["errors"]) == 2 and "more_errors" not in answer
+    await channel.socket.close()
+
+
+# ----------------------------------------------------------- what history.js adds
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    name: str = ""
+
+
+class Kept(Channel):
+    history = History(size=5)
+
+    async def join(self, payload: Named) -> Any:
+        handled.append(payload)
+        return "ok"
+
+
+class Raw(Kept):
+    async def join(self, payload: Any) -> Any:
+        handled.append(payload)
+        return "ok"
+
+
+class Unkept(Kept):
+    history = None
+
+
+class KeptSocket(Socket):
+    channels = {"kept": Kept, "raw": Raw, "unkept": Unkept}
+
+
+@pytest.mark.parametrize("claim", [None, {"offset": None, "senders": []}])
+async def test_a_claim_of_history_is_taken_off_before_a_join_is_checked(
+    claim: Any,
+) -> None:
+    socket = await connect(KeptSocket)
+    handled.clear()
+    payload = {"name": "ann", **({} if claim is None else {"history": claim})}
+    for topic in ("kept", "raw", "unkept"):
+        reply = (await socket.join(topic, payload)).reply
+        assert ("history" in reply) is (topic != "unkept")
+    assert handled == [Named("ann"), {"name": "ann"}, Named("ann")]
+    with pytest.raises(JoinDenied):
+        await socket.join("unkept", {"history": "a field of somebody else's"})
+    await socket.close()

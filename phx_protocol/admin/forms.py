@@ -15,8 +15,15 @@ from ..wire import json
 EVENT_LENGTH = 1024
 
 
+#: on the topic that is a Socket's id, a broadcast of it closes the connections
+DISCONNECT = "disconnect"
+
+
 class BroadcastForm(forms.Form):
-    """An event and its payload, which is a JSON object."""
+    """An event and its payload, which is a JSON object.
+
+    The events of the protocol itself are refused, and from who may not disconnect that which does.
+    """
 
     event = forms.CharField(
         max_length=EVENT_LENGTH,
@@ -32,6 +39,23 @@ class BroadcastForm(forms.Form):
         strip=False,
         widget=AdminTextareaWidget(attrs={"spellcheck": "false"}),
     )
+
+    def __init__(self, *args: Any, may_disconnect: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._may_disconnect = may_disconnect
+
+    def clean_event(self) -> str:
+        event: str = self.cleaned_data["event"]
+        if event.startswith("phx_"):
+            raise forms.ValidationError(
+                "Events that begin with phx_ are the protocol's own: clients would take it for a "
+                "reply, a crash or the end of their channel."
+            )
+        if event == DISCONNECT and not self._may_disconnect:
+            raise forms.ValidationError(
+                "This event closes connections, which you may not do."
+            )
+        return event
 
     def clean_payload(self) -> str:
         """The payload as it was typed; ``decoded()`` has its value."""

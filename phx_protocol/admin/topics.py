@@ -153,7 +153,9 @@ class TopicAdmin(LiveAdmin):
         """The form, then what will be sent, which is to be confirmed."""
         topic = topic_at(object_id)
         posted = request.POST if request.method == "POST" else None
-        form = BroadcastForm(posted)
+        form = BroadcastForm(
+            posted, may_disconnect=may(request, "disconnect_connection")
+        )
         template = "broadcast"
         if form.is_valid() and "edit" not in request.POST:
             if "confirmed" not in request.POST:

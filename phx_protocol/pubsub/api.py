@@ -256,9 +256,10 @@ def _message(topic: str, event: str, payload: Any) -> Broadcast:
         raise TypeError(
             f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
         )
-    for channel_class in channels_of(topic):
-        channel_class.check_push(event, payload)
-    return Broadcast(topic, event, json.encode_payload(payload), None, time.time())
+    declaring = [c for c in channels_of(topic) if event in c._pushes]
+    sent = [channel_class.check_push(event, payload) for channel_class in declaring]
+    raw = json.encode_payload(sent[0] if sent else payload)
+    return Broadcast(topic, event, raw, None, time.time())
 
 
 def _channel_id(sender: ReplyRef | str) -> str:

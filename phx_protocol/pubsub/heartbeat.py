@@ -10,6 +10,7 @@ import platform
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ VERSIONS = {
 }
 #: seconds between two reports of how many subscribers topics have
 REPORT = 1.0
+#: names that a node answers to
+NAMES = 20
 
 
 class Heartbeat:
@@ -46,6 +49,8 @@ class Heartbeat:
         self.state: State = get_state()
         #: who owns what this process has in the state; another one after a lease that was lost
         self.name = node.name
+        #: this and the last ones before it: who was told of one may use it later
+        self.names = deque([node.name], maxlen=NAMES)
         self.outage = Outage(
             logger,
             "the state fails, presences and histories stay in this process",
@@ -142,11 +147,17 @@ class Heartbeat:
 
     def _lose(self) -> None:
         """The lease is over (the process was paused), or the store was lost."""
-        lost, self.name = self.name, secrets.token_hex(8)
+        lost = self._take_a_name()
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
         self._node.registry.all_changed()
         for lose in self.on_loss:
             lose()
+
+    def _take_a_name(self) -> str:
+        """Have another one; returns that until now."""
+        old, self.name = self.name, secrets.token_hex(8)
+        self.names.append(self.name)
+        return old
 
     def _about(self, address: str | None) -> dict[str, Any]:
         return {
@@ -176,7 +187,7 @@ class Heartbeat:
     def stop(self) -> Awaitable[None]:
         """The end: nothing of this node stays in the state. It may start anew at once."""
         task, self._task = self._task, None
-        left, self.name = self.name, secrets.token_hex(8)
+        left = self._take_a_name()
         self._is_first = True
         self._has_beaten.clear()
         self._node.registry.all_changed()

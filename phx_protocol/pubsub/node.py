@@ -299,6 +299,15 @@ class PubSub:
     def new_id(self) -> str:
         return f"{self.name}.{next(self._ids)}"
 
+    def shown(self, id: str) -> str:
+        """One of ``new_id()`` for operators: under the name that they know this node by."""
+        return f"{self.heartbeat.name}.{id.rpartition('.')[2]}"
+
+    def is_shown(self, id: str, shown: str) -> bool:
+        """Whether `id` is, or was, shown so: a name may be lost with the node's lease."""
+        name, _, number = shown.rpartition(".")
+        return name in self.heartbeat.names and number == id.rpartition(".")[2]
+
     def expect_reply(self, server: ChannelServer) -> str:
         """Remember `server`; returns the layer channel on which replies to it are taken."""
         self._awaiting_reply[server.id] = server

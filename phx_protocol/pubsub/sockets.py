@@ -103,7 +103,7 @@ class Sockets:
 
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
-            if socket.key == body["id"]:
+            if socket.pubsub.is_shown(socket.key, body["id"]):
                 socket.cut_off()
 
     def _disconnect_user(self, body: Body) -> None:

@@ -82,12 +82,20 @@ def _names(classes: Iterable[type]) -> dict[type, str]:
     """A name for each class: its own, with its module's where two have the same."""
     names = {known: known.__name__ for known in classes}
     often = Counter(names.values())
-    return {
-        known: (
-            name if often[name] == 1 else f"{known.__module__}.{name}".replace(".", "_")
-        )
-        for known, name in names.items()
-    }
+    taken = set(names.values())
+    for known, name in names.items():
+        if often[name] > 1:
+            names[known] = unique(f"{known.__module__}.{name}".replace(".", "_"), taken)
+    return names
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, with a number if it is taken; it is taken from then on."""
+    chosen, number = name, 2
+    while chosen in taken:
+        chosen, number = f"{name}_{number}", number + 1
+    taken.add(chosen)
+    return chosen
 
 
 def _mount(path: str, socket: type[Socket], names: Mapping[type, str]) -> Mount:

@@ -2,51 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import contextlib
+import dataclasses
+import enum
+import typing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
-from ..payloads import PayloadType, PydanticType
-from .contract import Contract, Event, Mount, Topic
+from ..payloads import PayloadType, PydanticType, custom_types
+from .contract import Contract, Event, Mount, Topic, unique
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
+#: whether a type is read or written: a model of pydantic may have one schema for each
+Mode = Literal["validation", "serialization"]
 
-def types_of(contract: Contract) -> Iterator[PayloadType]:
-    """Every declared type, as often as it is declared."""
+
+def types_of(contract: Contract) -> Iterator[tuple[PayloadType, Mode]]:
+    """Every declared type, as often as it is declared, and which way it goes."""
     for topic in (topic for mount in contract for topic in mount.topics):
         for event in (topic.join, *topic.events):
-            yield from (t for t in (event.payload, *event.replies.values()) if t)
-        yield from (push.payload for push in topic.pushes if push.payload)
+            if event.payload:
+                yield event.payload, "validation"
+            yield from ((t, "serialization") for t in event.replies.values() if t)
+        yield from ((p.payload, "serialization") for p in topic.pushes if p.payload)
 
 
 class Schemas:
-    """The schemas of types: each where it is used, the named ones once, under `prefix`."""
+    """The schemas of types: each where it is used, the named ones once, under `prefix`.
 
-    def __init__(self, types: Iterable[PayloadType], prefix: str) -> None:
-        wanted = {declared.annotation: declared for declared in types}
-        plain = [a for a, t in wanted.items() if not isinstance(t, PydanticType)]
-        schemas, self.named = msgspec.json.schema_components(
-            plain, ref_template=f"{prefix}{{name}}"
-        )
-        self._of = dict(zip(plain, schemas, strict=True))
-        for annotation in wanted:
-            if annotation not in self._of:
-                self._of[annotation] = self._pydantic(annotation, prefix)
-        _drop_discriminators([self.named, self._of])
+    One name is one type's: msgspec's, and pydantic's beside them.
+    """
 
-    def _pydantic(self, model: Any, prefix: str) -> Schema:
-        schema = model.model_json_schema(ref_template=f"{prefix}{{model}}")
-        self.named.update(schema.pop("$defs", {}))
-        self.named[model.__name__] = schema
-        return {"$ref": f"{prefix}{model.__name__}"}
+    def __init__(self, types: Iterable[tuple[PayloadType, Mode]], prefix: str) -> None:
+        self._prefix = prefix
+        modes = dict(types)
+        plain = [t for t in modes if not isinstance(t, PydanticType)]
+        within = _within(plain, modes)
+        of_models = [(t, modes[t]) for t in modes if t not in plain]
+        of_models += [(t, mode) for t, mode in within.values()]
+        # the names that msgspec gives are taken when pydantic's come
+        _, named = self._of_msgspec(plain, {kind: {"title": ""} for kind in within})
+        models, of_pydantic = self._of_pydantic(of_models)
+        taken, fresh = set(named), {}
+        for name in of_pydantic:
+            fresh[name] = unique(name, taken)
+        models, of_pydantic = self._renamed((models, of_pydantic), fresh)
+        hooked = {kind: models[t] for kind, (t, _) in within.items()}
+        schemas, named = self._of_msgspec(plain, hooked)
+        self.named: dict[str, Schema] = {**named, **of_pydantic}
+        self._of = {**models, **dict(zip(plain, schemas, strict=True))}
+        _drop_discriminators([self.named, list(self._of.values())])
 
     def of(self, declared: PayloadType | None) -> Schema:
         """The schema of a type; that of anything for None."""
-        return {} if declared is None else self._of[declared.annotation]
+        return {} if declared is None else self._of[declared]
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give the named ones other names: name -> new name."""
+        self.named, self._of = self._renamed((self.named, self._of), names)
+
+    def _of_msgspec(
+        self, types: list[PayloadType], hooked: Mapping[Any, Schema]
+    ) -> tuple[tuple[Schema, ...], dict[str, Schema]]:
+        annotations = [t.annotation for t in types]
+        with _told_apart(annotations) as names:
+            schemas, named = msgspec.json.schema_components(
+                annotations,
+                schema_hook=lambda kind: {**hooked[kind]},
+                ref_template=f"{self._prefix}{{name}}",
+            )
+        for schema in named.values():
+            if schema.get("title") in names:
+                schema["title"] = names[schema["title"]]
+        return schemas, named
+
+    def _of_pydantic(
+        self, types: list[tuple[PayloadType, Mode]]
+    ) -> tuple[dict[PayloadType, Schema], dict[str, Schema]]:
+        if not types:
+            return {}, {}
+        import pydantic
+
+        inputs: list[Any] = [
+            (at, mode, pydantic.TypeAdapter(t.annotation))
+            for at, (t, mode) in enumerate(types)
+        ]
+        schemas, rest = pydantic.TypeAdapter.json_schemas(
+            inputs, by_alias=True, ref_template=f"{self._prefix}{{model}}"
+        )
+        of = {t: schemas[at, mode] for at, (t, mode) in enumerate(types)}
+        return of, rest.get("$defs", {})
+
+    def _renamed(
+        self,
+        schemas: tuple[dict[PayloadType, Schema], dict[str, Schema]] | Any,
+        names: Mapping[str, str],
+    ) -> Any:
+        """Pairs of schemas by type and by name, in either order, with the new names."""
+        refs = {
+            f"{self._prefix}{old}": f"{self._prefix}{new}" for old, new in names.items()
+        }
+        return tuple(
+            {
+                (names.get(key, key) if isinstance(key, str) else key): _refer(
+                    schema, refs
+                )
+                for key, schema in by.items()
+            }
+            for by in schemas
+        )
+
+
+def _within(
+    types: list[PayloadType], modes: Mapping[PayloadType, Mode]
+) -> dict[Any, tuple[PayloadType, Mode]]:
+    """What is pydantic's within types of msgspec; read by one of them, it has the schema of that."""
+    found: dict[Any, tuple[PayloadType, Mode]] = {}
+    for declared in types:
+        for kind in custom_types(declared.annotation):
+            if kind not in found or modes[declared] == "validation":
+                found[kind] = PydanticType(kind), modes[declared]
+    return found
+
+
+def _refer(part: Any, refs: Mapping[str, str]) -> Any:
+    if isinstance(part, list):
+        return [_refer(inner, refs) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    referred = {name: _refer(inner, refs) for name, inner in part.items()}
+    if isinstance(ref := part.get("$ref"), str):
+        referred["$ref"] = refs.get(ref, ref)
+    return referred
+
+
+@contextlib.contextmanager
+def _told_apart(annotations: list[Any]) -> Iterator[Mapping[str, str]]:
+    """The classes within, with names of their own while msgspec names schemas after them.
+
+    It tells two of one name apart by their modules, but neither two of one module nor two
+    ``Page[Message]``. Yields new name -> old.
+    """
+    classes = dict.fromkeys(_classes(msgspec.inspect.multi_type_info(annotations)))
+    often = Counter(known.__name__ for known in classes)
+    old = {known: known.__name__ for known in classes if often[known.__name__] > 1}
+    taken = {known.__name__ for known in classes}
+    try:
+        for known, name in old.items():
+            known.__name__ = unique(f"{known.__module__}.{name}", taken)
+        yield {known.__name__: name for known, name in old.items()}
+    finally:
+        for known, name in old.items():
+            known.__name__ = name
+
+
+def _classes(infos: Any) -> Iterator[type]:
+    """The classes that msgspec names a schema after, in what it found out about types."""
+    seen: set[int] = set()
+    waiting = list(infos)
+    while waiting:
+        info = waiting.pop()
+        if isinstance(info, (list, tuple)):
+            waiting += info
+        elif type(info).__module__ == "msgspec.inspect" and id(info) not in seen:
+            seen.add(id(info))
+            yield from _origins(getattr(info, "cls", None))
+            waiting += [getattr(info, name) for name in info.__struct_fields__]
+
+
+def _origins(known: Any) -> Iterator[type]:
+    """A class, or those of a generic one."""
+    for part in (typing.get_origin(known) or known, *typing.get_args(known)):
+        if typing.get_origin(part) is not None:
+            yield from _origins(part)
+        elif isinstance(part, type) and (
+            hasattr(part, "__struct_fields__")
+            or dataclasses.is_dataclass(part)
+            or issubclass(part, (enum.Enum, tuple))
+            or typing.is_typeddict(part)
+        ):
+            yield part
 
 
 def _drop_discriminators(part: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..payloads import ANY_STATUS, PayloadType
-from .contract import Contract, Event, Mount, Topic
+from .contract import Contract, Event, Mount, Topic, unique
 from .json_schema import Schema, Schemas, types_of
 
 HEAD = """\
@@ -35,6 +35,7 @@ type RepliesOf<E> = E extends {{ replies: infer R }} ? R : never
 export interface Refused {{
   reason: string
   errors?: {{ path: string; message: string }}[]
+  more_errors?: number
   retry_after?: number
 }}
 type Response<R, S> = S extends keyof R ? (S extends "error" ? R[S] | Refused : R[S]) : S extends "error" ? Refused : unknown
@@ -67,9 +68,17 @@ export function {function}<T extends string>(
 }}
 """
 
+#: names of TypeScript that a class of Python may have
+TYPESCRIPTS = {
+    *("Record", "Array", "any", "boolean", "never", "null", "number", "object"),
+    *("string", "symbol", "undefined", "unknown", "void"),
+}
+
 
 def write(contract: Contract, title: str, version: str) -> str:
     schemas = Schemas(types_of(contract), "#/")
+    taken = _own_names(contract)
+    schemas.rename({n: unique(_identifier(n), taken) for n in schemas.named})
     parts = [HEAD.format(title=title, version=version)]
     parts += [_named(name, schema) for name, schema in schemas.named.items()]
     # a class may answer several patterns, and be mounted twice
@@ -78,6 +87,14 @@ def write(contract: Contract, title: str, version: str) -> str:
     mounts = {mount.name: mount for mount in contract}
     parts += [_mount(mount, len(mounts) == 1) for mount in mounts.values()]
     return "\n".join(parts)
+
+
+def _own_names(contract: Contract) -> set[str]:
+    """The names that are not for types: of what stands above, and of what TypeScript has."""
+    own = set(re.findall(r"\b[A-Z]\w+", HEAD + SOCKET)) | TYPESCRIPTS
+    for mount in contract:
+        own |= {f"{mount.name}Topics", *(f"{t.name}Contract" for t in mount.topics)}
+    return own
 
 
 def _named(name: str, schema: Schema) -> str:
@@ -149,6 +166,8 @@ def type_of(schema: Schema) -> str:
     for union in ("anyOf", "oneOf"):
         if union in schema:
             return " | ".join(dict.fromkeys(map(type_of, schema[union])))
+    if "allOf" in schema:
+        return " & ".join(f"({type_of(part)})" for part in schema["allOf"])
     kinds = schema.get("type", [])
     if isinstance(kinds, list):
         return " | ".join(type_of({**schema, "type": kind}) for kind in kinds) or "any"

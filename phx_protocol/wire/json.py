@@ -37,11 +37,11 @@ def json_default(value: object) -> Any:
 
     A ``functools.singledispatch`` function: ``@json_default.register`` teaches the wire
     another type. Django's own types are registered when the app is loaded; what has a
-    ``model_dump`` is one of pydantic's.
+    ``model_dump`` is one of pydantic's, and goes out by its aliases.
     """
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return dump(mode="json")
+        return dump(mode="json", by_alias=True)
     raise TypeError(
         f"{type(value).__module__}.{type(value).__qualname__} is not JSON serializable"
     )

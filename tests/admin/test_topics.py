@@ -16,9 +16,20 @@ from phx_protocol import introspection as look
 from phx_protocol.admin import topics
 from phx_protocol.admin.addresses import address_of
 from phx_protocol.exceptions import BroadcastError, StateError
-from tests.admin.conftest import Open, Staff, html, joined, links, rows, text
+from phx_protocol.testing import connect
+from tests.admin.conftest import (
+    Open,
+    SeatSocket,
+    Staff,
+    html,
+    joined,
+    links,
+    rows,
+    text,
+)
 from tests.test_layout import PACKAGE
 
+DISCONNECT = ("view_connection", "disconnect_connection")
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.admin.urls"),
@@ -277,6 +288,42 @@ async def test_a_broadcast_that_is_wrong_is_told_where(
     assert page.context["form"]["event"].value() == event
     assert page.context["form"]["payload"].value() == payload
     assert not await LogEntry.objects.aexists()
+
+
+@pytest.mark.parametrize("topic", ["room:a", "users:ada"])
+@pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply", "phx_"])
+async def test_no_event_of_the_protocol_is_broadcast(
+    open: Open, staff: Staff, topic: str, event: str
+) -> None:
+    room = await joined(open, topic)
+    client = await staff("view_topic", "broadcast_topic", *DISCONNECT)
+    typed = {"event": event, "payload": "{}", "confirmed": "yes"}
+    page = await client.post(url("broadcast", topic), typed)
+    (error,) = page.context["form"].errors["event"]
+    assert "the protocol's own" in error
+    await room.refute_push(event)
+    assert not await LogEntry.objects.aexists()
+
+
+class NamedSocket(SeatSocket):
+    def id(self) -> str | None:
+        return "seat of ada"
+
+
+async def test_who_may_not_disconnect_broadcasts_no_disconnect(staff: Staff) -> None:
+    ada = await connect(NamedSocket)
+    typed = {"event": "disconnect", "payload": "{}", "confirmed": "yes"}
+    for others in ((), DISCONNECT[:1]):
+        client = await staff("view_topic", "broadcast_topic", *others)
+        page = await client.post(url("broadcast", "seat of ada"), typed)
+        assert "may not do" in page.context["form"].errors["event"][0]
+    assert not await LogEntry.objects.aexists()
+    await ada.join("room:still")
+    client = await staff("view_topic", "broadcast_topic", *DISCONNECT)
+    await client.post(url("broadcast", "seat of ada"), typed)
+    await ada.assert_closed(1001)
+    assert await LogEntry.objects.acount() == 1
+    await ada.close()
 
 
 async def test_a_broadcast_that_the_layer_did_not_take_stays_in_the_form(

@@ -181,6 +181,46 @@ async def test_the_list_and_a_topic_show_what_is_live_in_another_process(
     await heard_out(page)
 
 
+#: of each table, how far its headings' and its cells' texts stand from the left edge of the page
+PLACES = """
+tables => tables.map(table => {
+  const left = cell => {
+    const range = document.createRange()
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT)
+    let text = texts.nextNode()
+    while (!text.data.trim()) text = texts.nextNode()
+    const from = text.data.search(/\\S/)
+    range.setStart(text, from)
+    range.setEnd(text, from + 1)
+    const box = range.getBoundingClientRect(), own = cell.getBoundingClientRect()
+    return {text: Math.round(box.left), inside: Math.round(box.left - own.left),
+            above: Math.round(box.top - own.top)}
+  }
+  const [head, row] = [table.tHead.rows[0], table.tBodies[0].rows[0]]
+  return {head: [...head.cells].map(left), row: [...row.cells].map(left)}
+})
+"""
+
+
+async def test_headings_stand_above_their_columns_on_every_page(
+    site: Site, visit: Visit
+) -> None:
+    page = await visit()
+    async with clients(site, "room:lobby"):
+        await sign_in(page, site, "root")
+        for path in ("topic/", "topic/room_3Alobby/change/", "connection/", "node/"):
+            await page.goto(site.url(f"{ADMIN}/{path}"))
+            await expect(headings(page).first).to_be_visible()
+            if path == "connection/":
+                await keep(page, "connections")
+            tables = main(page).locator("table:has(tbody tr)")
+            for table in await tables.evaluate_all(PLACES):
+                for heading, cell in zip(table["head"], table["row"], strict=True):
+                    assert abs(heading["text"] - cell["text"]) <= 1, (path, table)
+                    assert min(heading["inside"], heading["above"]) >= 4, (path, table)
+    await heard_out(page)
+
+
 async def test_the_list_is_searched_sorted_and_paged(site: Site, visit: Visit) -> None:
     page = await visit()
     async with site.client() as one, site.client() as two:

@@ -16,14 +16,15 @@ from django.test import override_settings
 from phx_protocol import Socket
 from phx_protocol.schema import FORMATS, contract
 from tests import servers
+from tests.schema import namesakes
 from tests.schema.channels import SOCKETS
 
 HERE = Path(__file__).parent
 MODULES = servers.ROOT / "tests" / "node_modules"
 
 
-def written(format: str) -> str:
-    return FORMATS[format](contract(SOCKETS), "Chat", "2.1.0")
+def written(format: str, sockets: Any = SOCKETS) -> str:
+    return FORMATS[format](contract(sockets), "Chat", "2.1.0")
 
 
 @pytest.fixture
@@ -99,6 +100,39 @@ def test_json_schema_names_each_type_once_and_every_reference_leads_somewhere() 
     look(document)
     assert references
     assert {r.removeprefix("#/$defs/") for r in references} <= set(named)
+
+
+def test_types_of_one_name_are_several_types_and_recursive_ones_have_an_end(
+    workshop: Path,
+) -> None:
+    text = written("typescript", namesakes.SOCKETS)
+    exported = re.findall(
+        r"^export (?:type|interface|function) (\w+)", text, flags=re.M
+    )
+    assert len(exported) == len(set(exported))
+    (workshop / "contract.ts").write_text(text)
+    script = (HERE / "namesakes.ts").read_text()
+    (workshop / "namesakes.ts").write_text(script)
+    compiled = tsc(workshop, "namesakes.ts")
+    assert compiled.returncode == 0, compiled.stdout + text
+    parsed = parse_asyncapi(workshop, written("asyncapi", namesakes.SOCKETS))
+    assert parsed.returncode == 0, parsed.stdout + parsed.stderr
+
+
+def test_json_schema_tells_types_of_one_name_apart() -> None:
+    named = json.loads(written("json-schema", namesakes.SOCKETS))["$defs"]
+    properties = [set(schema.get("properties", ())) for schema in named.values()]
+    for fields in (
+        *({"of_struct"}, {"of_other_struct"}, {"of_model"}, {"of_other_model"}),
+        *({"one"}, {"two"}, {"of_other_comment"}),
+        *({"accountId", "secret"}, {"id", "initial"}),
+    ):
+        assert properties.count(fields) == 1, fields
+    titles = [schema["title"] for schema in named.values() if "title" in schema]
+    assert titles.count("Message") == 2
+    assert namesakes.Message.__name__ == namesakes.other.Message.__name__ == "Message"
+    # nothing but a reference would be a type that is itself
+    assert not any(set(schema) == {"$ref"} for schema in named.values())
 
 
 def test_json_schema_tells_of_every_event_reply_and_push() -> None:
