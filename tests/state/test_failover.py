@@ -61,11 +61,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextlib.contextmanager
 def redis_server(directory: Path, *options: str) -> Iterator[servers.Server]:
     directory.mkdir(exist_ok=True)
-    port = servers.free_port()
-    args = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    args += ["--dir", str(directory), "--enable-debug-command", "yes"]
-    args += ["--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0", *options]
-    with servers.run(args, port, directory / "redis.log") as running:
+    quick = "--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"
+    debug = "--enable-debug-command", "yes"
+    with servers.redis(directory, None, *debug, *quick, *options) as running:
         yield running
 
 

@@ -74,7 +74,7 @@ class Command(BaseCommand):
             options["auth_token"],
             options["idle"],
         )
-        without = frozenset({"layer"} if options["no_layer"] else ())
+        without = frozenset({"layer", "state"} if options["no_layer"] else ())
         findings = asyncio.run(doctor.examine(site, without))
         if options["json"]:
             rows = [dataclasses.asdict(finding) for finding in findings]

@@ -35,6 +35,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
         {"long-poll connections": longpoll.connections},
         {"long-poll window": longpoll.window},
     ),
+    ({"state": layer.state},),
     ({"clock": clock.skew},),
 )
 
