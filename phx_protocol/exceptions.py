@@ -8,7 +8,8 @@
     ├── EncodeError           the application handed out what the wire cannot carry
     ├── BroadcastError        the channel layer did not take a broadcast
     ├── StateError            what processes share (Redis) could not be reached
-    │   └── StateRefused      or refused something
+    │   ├── StateRefused      or refused something
+    │   └── StateTimeout      or did not answer in time
     ├── InvalidTopicPattern   a pattern in CHANNELS that could never be matched
     ├── AlreadyTracked        a presence that is tracked already
     ├── NotTracked            an update of a presence that is not tracked
@@ -69,6 +70,10 @@ class StateError(PhxError):
 
 class StateRefused(StateError):
     """The state could be reached, and refused a step: a matter of that step alone."""
+
+
+class StateTimeout(StateError):
+    """The state did not answer in time, which a large answer may be the reason of."""
 
 
 class AlreadyTracked(PhxError):

@@ -22,18 +22,25 @@ SENDERS = 20
 class History:
     """``Channel.history``: what clients get that were away for a while.
 
-    The last `size` broadcasts of each topic are kept for `ttl` seconds: those of `events`, or
-    all. Binary ones are not, nor are pushes. Clients need nothing but phoenix.js: see
-    ``static/phx_protocol/history.js``.
+    The last `size` broadcasts of each topic are kept for `ttl` seconds, as far as they have
+    `max_bytes` together (payloads and event names): those of `events`, or all. Binary ones are
+    not, nor are pushes. Who missed more than `max_replay_bytes` gets none of it, and is told
+    ``recovered: false``. Clients need nothing but phoenix.js: see
+    ``static/phx_protocol/history.js``. Raises ValueError, TypeError.
     """
 
     size: int = 100
     ttl: float = 300.0
     events: Iterable[str] | None = None
+    max_bytes: int = 4 * 1024 * 1024
+    max_replay_bytes: int = 1024 * 1024
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1 or self.ttl < 0.001:
             raise ValueError("a history has a size of 1 or more, and a ttl above 0")
+        for limit in (self.max_bytes, self.max_replay_bytes):
+            if not isinstance(limit, int) or limit < 1:
+                raise ValueError("a history has limits of 1 byte or more")
         if isinstance(self.events, str):
             raise TypeError("the events of a history are a set of names, not a string")
         if self.events is not None:

@@ -123,7 +123,7 @@ def serve(
 
 
 @contextlib.contextmanager
-def redis(directory: Path, port: int | None = None) -> Iterator[Server]:
+def redis(directory: Path, port: int | None = None, *options: str) -> Iterator[Server]:
     """A redis-server that keeps nothing, on a free port."""
     port = port or free_port()
     args = [
@@ -136,6 +136,7 @@ def redis(directory: Path, port: int | None = None) -> Iterator[Server]:
         "",
         "--appendonly",
         "no",
+        *options,
     ]
     with run(
         [*args, "--dir", str(directory)], port, directory / f"redis-{port}.log"

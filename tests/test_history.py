@@ -20,14 +20,18 @@ from phx_protocol import (
     event,
     local_broadcast,
 )
-from phx_protocol.exceptions import StateError, StateRefused
+from phx_protocol.exceptions import StateError, StateRefused, StateTimeout
 from phx_protocol.history import EVERYTHING, Claim, Recovery, held_events
 from phx_protocol.pubsub import get_pubsub, message
+from phx_protocol.pubsub.node import PubSub
+from phx_protocol.pubsub.ordered import BROKEN, READS
 from phx_protocol.state import Position
+from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
+from tests.state import item
 
 
 class Room(Channel):
@@ -522,3 +526,168 @@ def test_only_what_must_keep_its_order_waits_in_the_mailbox() -> None:
     assert held_events(some, History(events={"a", "b"})) == {"a", "b"}
     assert held_events(some, History()) is EVERYTHING
     assert "anything" in EVERYTHING and EVERYTHING != nothing
+
+
+class Bounded(Room):
+    history = History(size=100, ttl=60, max_bytes=20_000, max_replay_bytes=9_000)
+
+
+class BoundedSocket(Socket):
+    channels = {"room:*": Bounded}
+
+
+async def bounded(topic: str, history: Any) -> tuple[Connected, Any]:
+    socket = await connect(BoundedSocket, {"vsn": "2.0.0"})
+    return socket, (await socket.join(topic, {"history": history})).reply["history"]
+
+
+async def test_what_is_too_much_to_be_replayed_is_not_recovered() -> None:
+    socket, first = await bounded("room:much", {})
+    offsets = [first["offset"]]
+    for i in range(6):
+        await abroadcast("room:much", "msg", {"i": i, "text": "x" * 3000})
+        offsets.append((await frames(socket, "room:much", 1))[0][1])
+    await socket.close()
+    for missed in range(1, 7):
+        back, history = await bounded("room:much", {"offset": offsets[-1 - missed]})
+        assert history["recovered"] is (missed < 3)
+        if missed < 3:
+            got = await frames(back, "room:much", missed)
+            assert [frame[4]["i"] for frame in got] == list(range(6 - missed, 6))
+        await back.close()
+
+
+async def test_one_that_is_larger_than_a_history_is_delivered_and_leaves_nothing() -> (
+    None
+):
+    socket, first = await bounded("room:large", {})
+    for size in (10, 30_000, 10):
+        await abroadcast("room:large", "msg", {"text": "x" * size})
+    got = await frames(socket, "room:large", 3)
+    assert [len(frame[4]["text"]) for frame in got] == [10, 30_000, 10]
+    await socket.close()
+    for offset, recovered in [(first["offset"], False), (got[1][1], True)]:
+        back, history = await bounded("room:large", {"offset": offset})
+        assert history["recovered"] is recovered
+        await back.close()
+
+
+class Counting(MemoryState):
+    """Says how much it was asked for, and answers late or never when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(lease=1000.0)
+        self.reads = self.at_once = self.most_at_once = 0
+        self.fails = False
+
+    async def since(self, *args: Any, **kwargs: Any) -> Any:
+        self.reads += 1
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.at_once -= 1
+        if self.fails:
+            raise StateTimeout("too slow")
+        return await super().since(*args, **kwargs)
+
+
+async def counting() -> tuple[PubSub, Counting]:
+    node, state = PubSub(), Counting()
+    node.heartbeat.state = node.ordered._state = state
+    await node.heartbeat.beat()
+    return node, state
+
+
+LARGE = History(size=1000, ttl=60, max_bytes=2**23, max_replay_bytes=2**23)
+
+
+async def test_many_who_come_back_at_once_share_what_is_read() -> None:
+    node, state = await counting()
+    many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
+    positions = await state.append(many)
+    claims = [Claim(p, frozenset()) for p in positions[:100]]
+    found = await asyncio.gather(
+        *(node.ordered.catch_up("t", LARGE, claim) for claim in claims)
+    )
+    assert [len(f.missed) for f in found] == list(range(199, 99, -1))
+    held = {id(kept) for recovery in found for kept in recovery.missed}
+    assert len(held) == 199  # and none of them a hundred times
+    # each page has 16 of them; who comes first reads nearly all
+    assert state.reads < 30
+    assert not node.ordered._streams["t"]._shared
+
+
+async def test_of_many_topics_only_some_are_read_at_once() -> None:
+    node, state = await counting()
+    topics = [f"t{i}" for i in range(50)]
+    await state.append([item(topic, topic) for topic in topics])
+    heads = await state.heads(dict.fromkeys(topics, 60.0))
+    claims = [Claim(head._replace(n=0), frozenset()) for head in heads]
+    found = await asyncio.gather(
+        *map(node.ordered.catch_up, topics, [LARGE] * 50, claims)
+    )
+    assert all(recovery.recovered for recovery in found)
+    assert state.most_at_once == READS
+
+
+async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else() -> (
+    None
+):
+    node, state = await counting()
+    position, *_ = await state.append([item("1", "t"), item("2", "t")])
+    claim = Claim(position, frozenset())
+    state.fails = True
+    found = await asyncio.gather(
+        *(node.ordered.catch_up("t", LARGE, claim) for _ in range(50))
+    )
+    assert not any(recovery.recovered for recovery in found)
+    assert not node.heartbeat.outage.is_on
+    assert state.reads == 1  # the others that waited for it do not wait for another one
+    state.fails = False
+    assert (await node.ordered.catch_up("t", LARGE, claim)).recovered
+
+
+async def test_what_is_counted_is_not_read() -> None:
+    node, state = await counting()
+    await state.append([item(f"{i}", "t") for i in range(3)])
+    assert (await state.kept("t", 60))[1] == 3
+    assert state.reads == 0
+
+
+async def test_what_a_node_lacks_is_read_page_after_page() -> None:
+    node, state = await counting()
+    await node.ordered.catch_up("t", LARGE, Claim(None, frozenset()))
+    stream = node.ordered._streams["t"]
+    got: list[Any] = []
+    node.deliver_now = lambda broadcast, **kwargs: got.append(broadcast)  # type: ignore
+    many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
+    await state.append(many)
+    await stream.fill()
+    assert [b.offset.rpartition("-")[2] for b in got] == [str(n) for n in range(1, 201)]
+    assert 10 < state.reads < 30
+
+
+async def test_a_long_outage_does_not_remember_every_topic() -> None:
+    node, state = await counting()
+    state.append = state.heads = refuse  # type: ignore[method-assign, assignment]
+    (before,) = [await state.open("t", 60)]
+    for some in range(0, 3 * BROKEN, BROKEN // 2):
+        names = [f"t{i}" for i in range(some, some + BROKEN // 2)]
+        await node.ordered._keep([item(name, name) for name in names])
+        assert len(node.ordered._broken) <= BROKEN
+    del state.append, state.heads
+    node.heartbeat.outage.report(None)
+    await node.ordered._keep([item("another", "another")])
+    assert await state.heads({"t": 60.0}) != [before]
+
+
+async def refuse(*args: Any) -> Any:
+    raise StateError("away")
+
+
+def test_a_history_has_limits_of_bytes() -> None:
+    for name in ("max_bytes", "max_replay_bytes"):
+        for wrong in (0, -1, 1.5):
+            with pytest.raises(ValueError, match="1 byte or more"):
+                History(**{name: wrong})  # type: ignore[arg-type]

@@ -122,10 +122,10 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     if kept is None:
         return None
     state = get_pubsub().heartbeat.state
-    position, items = await state.since(topic, 0, kept.ttl, partial=True)
+    position, count = await state.kept(topic, kept.ttl)
     events = None if kept.events is None else sorted(kept.events)
     offset = None if position == NOWHERE else str(position)
-    return HistoryInfo(kept.size, kept.ttl, events, len(items), offset)
+    return HistoryInfo(kept.size, kept.ttl, events, count, offset)
 
 
 def sees_only_itself() -> bool:

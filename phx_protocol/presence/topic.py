@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..exceptions import StateError
@@ -41,6 +42,9 @@ class PresenceTopic:
         self.own: Entries = {}
         #: whether the state may have something else of this process
         self.is_dirty = False
+        # whether it may have anything, and the epoch in which it has
+        self._is_put = False
+        self._epoch = ""
         self.replica: Replica | None = None
         self._node = node
         self._presence = presence
@@ -98,22 +102,34 @@ class PresenceTopic:
     async def _put(self, diff: Diff) -> Hint | None:
         beat = self._node.heartbeat
         puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
+        # nothing is kept of a topic on which this process has nothing
+        is_last = not self.own and not self._outbox
         try:
             if beat.is_down:
                 raise StateError("it is known to fail")
             async with self._writing:
+                self._is_put = True
                 change = self._state.change
-                done = await change(self.group, beat.name, puts, diff.leaves)
+                args = self.group, beat.name, puts, diff.leaves
+                done = await change(*args, is_last=is_last)
+                self._is_put = not is_last
         except StateError as error:
             beat.failed(error)
-            self.is_dirty = True
+            self.is_dirty = self._is_put or bool(self.own)
             if self.replica is not None:
                 diff = self.replica.apply_unseen(diff)
             self._deliver(diff)
             return None
+        self._see(done[1].epoch, puts.keys())
         hint = Hint(*done, diff)
         self.take(hint)
         return hint
+
+    def _see(self, epoch: str, put: Collection[str] = ()) -> None:
+        """The group is in `epoch`: in another one than before, only what was `put` is there."""
+        before, self._epoch = self._epoch, epoch
+        if before and before != epoch and not self.own.keys() <= set(put):
+            self.is_dirty = True
 
     async def _tell(self, hint: Hint) -> None:
         """A hint to the other nodes; one that is lost is made up for at their next beat."""
@@ -194,6 +210,7 @@ class PresenceTopic:
     def lose(self) -> None:
         """The state has nothing of this process any more."""
         self.is_dirty = bool(self.own)
+        self._is_put = False
 
     async def mend(self) -> None:
         """Have the state know what this process tracks. Raises StateError."""
@@ -203,14 +220,19 @@ class PresenceTopic:
             mine = {ref: entry.pack() for ref, entry in self.own.items()}
             self.is_dirty = False
             try:
+                self._is_put = True
                 node = self._node.heartbeat.name
-                await self._state.replace(self.group, node, mine)
+                position = await self._state.replace(self.group, node, mine)
+                self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:
                 self.is_dirty = True
                 raise
 
     def compare(self, position: Position) -> None:
-        """Read again if the replica does not come to where the state is."""
+        """Read again if the replica does not come to where the state is; put again what is not
+        there any more."""
+        if self.own:
+            self._see(position.epoch)
         replica = self.replica
         if replica is None or replica.has_come_to(position):
             return

@@ -10,7 +10,7 @@ import msgspec
 
 from ..exceptions import AlreadyTracked, NotTracked
 from ..pubsub.node import extensions
-from ..state import Position
+from ..state import Position, is_behind
 from .entries import Diff, Entry, Roster
 from .replica import Hint
 from .topic import HINT, PresenceTopic
@@ -140,9 +140,17 @@ class Tracker:
         kept = [t for t in topics if t.own or t.replica is not None]
         if not kept:
             return
-        positions = await self._node.heartbeat.state.positions([t.group for t in kept])
+        known = [t.replica.position if t.replica else None for t in kept]
+        beat = self._node.heartbeat
+        await beat.state.own(beat.name, [topic.group for topic in kept if topic.own])
+        positions = await beat.state.positions([topic.group for topic in kept])
+        if any(map(is_behind, positions, known)):
+            # whoever took the lost steps may be gone, and they with it
+            await beat.state.lost()
+            return beat.beat_soon()
         for topic, position in zip(kept, positions):
             topic.compare(position)
+            await topic.mend()
 
 
 class Trackers:

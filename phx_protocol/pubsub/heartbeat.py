@@ -19,7 +19,7 @@ import django
 
 import phx_protocol
 
-from ..exceptions import StateError, StateRefused
+from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
@@ -67,6 +67,7 @@ class Heartbeat:
         self._has_beaten = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_first = True
+        self._counted = 0  # topics whose subscribers the state knows
         self._started_at = time.time()
         self._load = Load()
 
@@ -101,6 +102,13 @@ class Heartbeat:
             self.outage.report(error)
             self._wake.set()
 
+    def doubted(self, error: StateError) -> None:
+        """The state did not read something that may be large: a beat finds out how it is."""
+        if not isinstance(error, StateTimeout):
+            return self.failed(error)
+        logger.warning("the state did not answer in time: %s", error)
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()
@@ -123,7 +131,7 @@ class Heartbeat:
         """Renew the lease, see to what the dead left, and to what is to be looked after."""
         if await self._guarded(self._renew):
             self.outage.report(None)
-            for step in (self.state.reap, self._report, *self.duties):
+            for step in (self.state.reap, self._recount, self._report, *self.duties):
                 await self._guarded(step)
         self._has_beaten.set()
 
@@ -148,6 +156,8 @@ class Heartbeat:
     def _lose(self) -> None:
         """The lease is over (the process was paused), or the store was lost."""
         lost = self._take_a_name()
+        self._is_first = True  # until it has beaten under that name
+        self._counted = 0
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
         self._node.registry.all_changed()
         for lose in self.on_loss:
@@ -171,6 +181,11 @@ class Heartbeat:
             "is_draining": self._node.drainer.is_on,
         }
 
+    async def _recount(self) -> None:
+        """Tell all counts again if the state has dropped some."""
+        if self._counted and await self.state.count(self.name, {}) < self._counted:
+            self._node.registry.all_changed()
+
     async def _report(self) -> None:
         """Tell the state how many subscribers topics have, of those where that has changed."""
         registry = self._node.registry
@@ -179,7 +194,7 @@ class Heartbeat:
         changed, registry.changed = registry.changed, set()
         try:
             counts = {topic: registry.count_joined(topic) for topic in changed}
-            await self.state.count(self.name, counts)
+            self._counted = await self.state.count(self.name, counts)
         except StateError:
             registry.changed |= changed
             raise
@@ -189,6 +204,7 @@ class Heartbeat:
         task, self._task = self._task, None
         left = self._take_a_name()
         self._is_first = True
+        self._counted = 0
         self._has_beaten.clear()
         self._node.registry.all_changed()
         return self._leave(task, left)

@@ -7,6 +7,7 @@ n-th of a topic after the one before it: see ``stream``.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from ..exceptions import EncodeError, StateError
 from ..history import Claim, History, Recovery
 from ..logs import get_logger
-from ..state import Item, Kept, Position
+from ..state import Item, Kept, Position, is_behind
 from ..wire import json
 from ..wire.messages import Broadcast
 from .stream import Held, Stream
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: broadcasts that are kept in one step
+#: broadcasts that are kept in one step, and bytes of them
 BATCH = 1000
+BATCH_BYTES = 1024 * 1024
+#: topics whose histories have a gap; when there are more, all histories begin again
+BROKEN = 10_000
+#: histories that are read at once
+READS = 8
 
 
 class Waiting(NamedTuple):
@@ -43,10 +49,12 @@ class Ordered:
         self._node = node
         self._state = node.heartbeat.state
         self._streams: dict[str, Stream] = {}
-        self._outbox: list[Waiting] = []
+        self._outbox: deque[Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         # topics of which something was broadcast and not kept
         self._broken: set[str] = set()
+        self._is_all_broken = False
+        self.reads = asyncio.Semaphore(READS)
         node.heartbeat.duties.append(self._beat)
         node.on_unused.append(self._unused)
 
@@ -68,7 +76,7 @@ class Ordered:
                 f"the payload of {broadcast.event!r} must be a mapping: it is kept"
             )
         id, topic = self._node.new_id(), broadcast.topic
-        rest = payload, from_id, history.size, history.ttl
+        rest = payload, from_id, history.size, history.ttl, history.max_bytes
         item = Item(topic, id, broadcast.event, *rest)
         done: asyncio.Future[asyncio.Future[None] | None]
         done = self._node.loop.create_future()
@@ -81,7 +89,7 @@ class Ordered:
         """In the order they came, however long the state takes, whoever still waits."""
         try:
             while self._outbox:
-                batch, self._outbox = self._outbox[:BATCH], self._outbox[BATCH:]
+                batch = self._next_batch()
                 items = [waiting.item for waiting in batch]
                 try:
                     positions = await self._keep(items)
@@ -100,6 +108,14 @@ class Ordered:
         finally:
             self._task = None
 
+    def _next_batch(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._outbox and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(self._outbox.popleft())
+            size += batch[-1].item.bytes
+        return batch
+
     async def _keep(self, items: list[Item]) -> list[Position | None]:
         topics = {item.topic for item in items}
         try:
@@ -109,7 +125,7 @@ class Ordered:
             return list(await self._state.append(items))
         except StateError as error:
             self._node.heartbeat.failed(error)
-            self._broken |= topics
+            self._break(topics)
             # a process without sockets beats too, until that is mended
             self._node.hold(self)
             self._node.heartbeat.start()
@@ -125,8 +141,19 @@ class Ordered:
         # the sender may have joined again by now, elsewhere
         return self._node.send_on(broadcast, from_id)
 
+    def _break(self, topics: set[str]) -> None:
+        if len(self._broken) + len(topics) > BROKEN:
+            self._is_all_broken = True
+            self._broken.clear()
+        elif not self._is_all_broken:
+            self._broken |= topics
+
     async def _mend(self, topics: set[str]) -> None:
         """A history with a gap begins anew. Raises StateError."""
+        if self._is_all_broken:
+            await self._state.lost()
+            self._is_all_broken = False
+            self._node.heartbeat.beat_soon()
         for topic in topics & self._broken:
             await self._state.reset(topic)
             self._broken.discard(topic)
@@ -166,7 +193,7 @@ class Ordered:
         try:
             missed = await self._missed(stream, claim)
         finally:
-            stream.users -= 1
+            stream.leave()
         if missed is None:
             return Recovery(stream.position)
         others = (kept for kept in missed if kept.sender not in claim.senders)
@@ -179,9 +206,13 @@ class Ordered:
             return None  # in an outage broadcasts are not kept, by whatever node
         try:
             await self._mend({stream.topic})
-            return await stream.since(claim.position)
         except StateError as error:
             beat.failed(error)
+            return None
+        try:
+            return await stream.since(claim.position)
+        except StateError as error:
+            beat.doubted(error)
             return None
 
     def look_again(self) -> None:
@@ -199,6 +230,11 @@ class Ordered:
             self._unused(topic)
         await self._mend(set(self._broken))
         streams = list(self._streams.values())
+        known = [stream.position for stream in streams]
         heads = await self._state.heads({s.topic: s.ttl for s in streams})
+        if any(map(is_behind, heads, known)):
+            # whoever took the lost steps may be gone, and they with it
+            await self._state.lost()
+            return self._node.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):
             await stream.compare(head)

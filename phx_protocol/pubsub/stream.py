@@ -8,9 +8,9 @@ that something is missing.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..exceptions import StateError
+from ..exceptions import StateError, StateTimeout
 from ..history import History, kept_broadcast
 from ..logs import get_logger
 from ..state import Kept, Position
@@ -45,6 +45,10 @@ class Stream:
         self.history = history
         self.ttl = history.ttl
         self.users = 0  # joins that ask what they missed
+        # what they read, which they share: n -> broadcast
+        self._shared: dict[int, Kept] = {}
+        self._sharing = asyncio.Lock()
+        self._failures = 0  # of readings for joins
         self._held: dict[int, Held] = {}
         self._early: list[tuple[Position, Held]] = []
         self._opening: asyncio.Task[None] | None = node.loop.create_task(self._open())
@@ -123,14 +127,9 @@ class Stream:
     async def _fill(self) -> None:
         """Deliver what the history has and this node has not."""
         try:
-            if self.position is None:
-                return
-            head, kept = await self._state.since(
-                self.topic, self.position.n, self.ttl, partial=True
-            )
-            await self._take(head, kept)
+            await self._read()
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self._node.heartbeat.doubted(error)
             self._wait_for_the_state()
         else:
             self._failing_since = None
@@ -139,17 +138,31 @@ class Stream:
         if self._held:
             self.look_soon()
 
-    async def _take(self, head: Position, kept: list[Kept]) -> None:
+    async def _read(self) -> None:
+        """Page after page, each delivered before the next is read."""
+        is_done = False
+        while self.position is not None and not is_done:
+            head, kept = await self._read_page(self.position.n, partial=True)
+            if head.epoch != self.position.epoch:
+                return await self.begin_anew()
+            self._take(head.epoch, kept)
+            is_done = not kept or kept[-1].n >= head.n
+            if self.position.n < (head.n if is_done else kept[-1].n):
+                return self._skip_to(head)
+
+    async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
+        async with self._node.ordered.reads:
+            if self._node.heartbeat.is_down:
+                raise StateError("it is known to fail")
+            return await self._state.since(self.topic, n, self.ttl, **how)
+
+    def _take(self, epoch: str, kept: list[Kept]) -> None:
         assert self.position is not None
-        if head.epoch != self.position.epoch:
-            return await self.begin_anew()
         for one in kept:
             if one.n > self.position.n:
-                held = Held(kept_broadcast(self.topic, head.epoch, one), one.sender)
+                held = Held(kept_broadcast(self.topic, epoch, one), one.sender)
                 self._held.setdefault(one.n, held)
         self._drain()
-        if self.position.n < head.n:
-            self._skip_to(head)
 
     def _wait_for_the_state(self) -> None:
         """What is held cannot wait for ever."""
@@ -171,6 +184,7 @@ class Stream:
         head = await self._state.open(self.topic, self.ttl)
         if self.position is None or head.epoch != self.position.epoch:
             self._held.clear()
+            self._shared.clear()
             self.position = head
             self._interrupt()
 
@@ -194,7 +208,8 @@ class Stream:
             self.look_soon()
 
     async def since(self, position: Position | None) -> list[Kept] | None:
-        """What came after `position` and is delivered here, or None: that is not known.
+        """What came after `position` and is delivered here, or None: that is not known, or is
+        more than the history replays.
 
         Nothing is delivered between the last of it and the return. Raises StateError.
         """
@@ -204,16 +219,51 @@ class Stream:
             if self._is_ahead(position):
                 await asyncio.shield(self.fill())  # another node was faster
         missed: list[Kept] = []
-        n = position.n
+        n, size, most = position.n, 0, self.history.max_replay_bytes
         while self._is_at(position.epoch) and n < self.position.n:
-            head, kept = await self._state.since(self.topic, n, self.ttl)
-            if not kept or head.epoch != position.epoch:
+            page = await self._page(position.epoch, n, most - size)
+            if not page:
                 return None
-            missed += kept
-            n = kept[-1].n
+            missed += page
+            n, size = page[-1].n, size + sum(kept.bytes for kept in page)
         if not self._is_at(position.epoch) or self._is_ahead(position):
             return None
         return [kept for kept in missed if kept.n <= self.position.n]
+
+    async def _page(self, epoch: str, n: int, limit: int) -> list[Kept]:
+        """Some of what was kept after the `n`-th, without a gap; nothing when there is one.
+
+        Those who ask at once share what is read, and the error when that cannot be.
+        """
+        failures = self._failures
+        async with self._sharing:
+            if n + 1 not in self._shared:
+                if failures != self._failures:
+                    raise StateTimeout("nor did it answer to another join")
+                try:
+                    await self._share(epoch, n, limit)
+                except StateError:
+                    self._failures += 1
+                    raise
+        page: list[Kept] = []
+        while (kept := self._shared.get(n + 1)) is not None:
+            page.append(kept)
+            n, limit = kept.n, limit - kept.bytes
+        return page if limit >= 0 else []
+
+    async def _share(self, epoch: str, n: int, limit: int) -> None:
+        head, kept = await self._read_page(n, limit=limit)
+        if head.epoch != epoch or not self._is_at(epoch):
+            return
+        if sum(k.bytes for k in self._shared.values()) > self.history.max_bytes:
+            self._shared.clear()  # somebody asks all the time
+        self._shared.update((one.n, one) for one in kept)
+
+    def leave(self) -> None:
+        """One of those who ask has its answer; the last one takes the rest along."""
+        self.users -= 1
+        if not self.users:
+            self._shared.clear()
 
     def _is_at(self, epoch: str) -> bool:
         return self.position is not None and self.position.epoch == epoch

@@ -4,7 +4,7 @@ One small interface (``base.State``) with two homes: ``memory`` for a project of
 ``redis`` for one of several. What a dead process owned goes when its lease ends.
 """
 
-from .base import NOWHERE, Entries, Item, Kept, Position, State
+from .base import NOWHERE, Entries, Item, Kept, Position, State, is_behind
 from .factory import backend, get_state
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "State",
     "backend",
     "get_state",
+    "is_behind",
 ]

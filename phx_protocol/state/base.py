@@ -39,6 +39,11 @@ class Position(NamedTuple):
 NOWHERE = Position("", 0)
 
 
+def is_behind(position: Position, known: Position | None) -> bool:
+    """Whether the state, which is at `position`, lacks what was `known` before it was asked."""
+    return known is not None and known.epoch == position.epoch and position.n < known.n
+
+
 def new_epoch() -> str:
     # phoenix.js takes a frame whose ref is that of its heartbeat, a number, for the answer
     return f"e{secrets.token_hex(5)}"
@@ -52,9 +57,15 @@ class Item(NamedTuple):
     event: str
     payload: bytes
     sender: str | None
-    #: broadcasts that the topic keeps, and seconds for which it does
+    #: broadcasts that the topic keeps, seconds for which it does, and bytes of them
     size: int
     ttl: float
+    max_bytes: int = 4 * 1024 * 1024
+
+    @property
+    def bytes(self) -> int:
+        """What it counts for."""
+        return len(self.payload) + len(self.event.encode())
 
 
 class Kept(NamedTuple):
@@ -65,6 +76,15 @@ class Kept(NamedTuple):
     event: str
     payload: bytes
     sender: str | None
+
+    @property
+    def bytes(self) -> int:
+        return len(self.payload) + len(self.event.encode())
+
+
+#: bytes and broadcasts after which a page of a history ends
+PAGE_BYTES = 256 * 1024
+PAGE = 1000
 
 
 class State(ABC):
@@ -92,6 +112,22 @@ class State(ABC):
         """Seconds after which what nobody cares for is gone: all nodes may have died at once."""
         return max(10 * self.lease, 60.0)
 
+    @property
+    def linger(self) -> float:
+        """Seconds after which the place of what is empty is gone when nobody cares for it."""
+        return self.lease
+
+    async def lost(self) -> None:
+        """Steps that were done are not there: forget everything, which nodes see as a loss."""
+
+    async def lacks(self) -> dict[str, str]:
+        """What the server does not do of what is needed: command -> what it says."""
+        return {}
+
+    async def eviction_policy(self) -> str | None:
+        """What the server does when its memory is full; None for nothing. Raises StateError."""
+        return None
+
     # ------------------------------------------------------------------- nodes
 
     @abstractmethod
@@ -116,8 +152,11 @@ class State(ABC):
     # ------------------------------------------------------------------ topics
 
     @abstractmethod
-    async def count(self, node: str, counts: Mapping[str, int]) -> None:
-        """Set how many subscribers topics have on `node`; 0 removes one."""
+    async def count(self, node: str, counts: Mapping[str, int]) -> int:
+        """Set how many subscribers topics have on `node`; 0 removes one.
+
+        Returns how many topics of `node` have some.
+        """
 
     @abstractmethod
     async def counts(self) -> dict[str, dict[str, int]]:
@@ -127,12 +166,19 @@ class State(ABC):
 
     @abstractmethod
     async def change(
-        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+        self,
+        group: str,
+        node: str,
+        puts: Entries,
+        drops: Iterable[str],
+        *,
+        is_last: bool = False,
     ) -> tuple[Position, Position]:
         """Put entries of `node` into `group` and drop some by their refs, in one step.
 
         Returns the group's position before and after; each entry that was really put or
-        dropped moves it by one. NOWHERE before the first.
+        dropped moves it by one. NOWHERE before the first. With `is_last` the node has nothing
+        in the group then.
         """
 
     @abstractmethod
@@ -142,6 +188,10 @@ class State(ABC):
     @abstractmethod
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         """All entries of `group` with their position."""
+
+    @abstractmethod
+    async def own(self, node: str, groups: Sequence[str]) -> None:
+        """Say again in which groups `node` has something."""
 
     @abstractmethod
     async def positions(self, groups: Sequence[str]) -> list[Position]:
@@ -155,12 +205,24 @@ class State(ABC):
 
     @abstractmethod
     async def since(
-        self, topic: str, n: int, ttl: float, *, partial: bool = False
+        self,
+        topic: str,
+        n: int,
+        ttl: float,
+        *,
+        partial: bool = False,
+        limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
-        """Where `topic` is, and what was kept after its `n`-th in order.
+        """Where `topic` is, and the first page of what was kept after its `n`-th in order.
 
-        Nothing when that is not all there any more; unless `partial`, then what is left of it.
+        Nothing when that is not all there any more; unless `partial`, then of what is left of
+        it. Nothing either when all of it has more than `limit` bytes. A page ends with the last
+        broadcast, or past PAGE_BYTES.
         """
+
+    @abstractmethod
+    async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
+        """Where `topic` is, and how many broadcasts are kept."""
 
     @abstractmethod
     async def open(self, topic: str, ttl: float) -> Position:

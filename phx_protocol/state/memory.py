@@ -11,6 +11,8 @@ from typing import Any
 
 from .base import (
     NOWHERE,
+    PAGE,
+    PAGE_BYTES,
     About,
     Entries,
     Item,
@@ -60,6 +62,7 @@ class Topic:
         self.epoch = new_epoch()
         self.n = 0
         self.kept: deque[tuple[float, Kept]] = deque()
+        self.bytes = 0
         self.ttl = 0.0
         self.until = 0.0
 
@@ -67,13 +70,17 @@ class Topic:
         self.n += 1
         kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
         self.kept.append((now, kept))
-        while len(self.kept) > item.size:
-            self.kept.popleft()
+        self.bytes += kept.bytes
+        while len(self.kept) > item.size or self.bytes > item.max_bytes:
+            self._drop()
         self.trim(now, item.ttl)
 
     def trim(self, now: float, ttl: float) -> None:
         while self.kept and self.kept[0][0] < now - ttl:
-            self.kept.popleft()
+            self._drop()
+
+    def _drop(self) -> None:
+        self.bytes -= self.kept.popleft()[1].bytes
 
 
 class MemoryState(State):
@@ -130,6 +137,8 @@ class MemoryState(State):
         for key in node.groups if node else ():
             if group := self._groups.get(key):
                 group.drop(group.of(name))
+                if not group.entries:
+                    group.until = self._clock() + self.linger
 
     def _bury_closed(self) -> None:
         """Nodes whose event loop is closed: those of a test that is over, say."""
@@ -145,14 +154,15 @@ class MemoryState(State):
         now = self._clock()
         return [(n, node) for n, node in self._nodes.items() if not node.is_dead(now)]
 
-    async def count(self, node: str, counts: Mapping[str, int]) -> None:
+    async def count(self, node: str, counts: Mapping[str, int]) -> int:
         with self._lock:
             if node not in self._nodes:
-                return
+                return 0
             known = self._nodes[node].counts
             known.update(counts)
             for topic in [t for t, count in counts.items() if not count]:
                 del known[topic]
+            return len(known)
 
     async def counts(self) -> dict[str, dict[str, int]]:
         with self._lock:
@@ -163,13 +173,20 @@ class MemoryState(State):
             return found
 
     async def change(
-        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+        self,
+        group: str,
+        node: str,
+        puts: Entries,
+        drops: Iterable[str],
+        *,
+        is_last: bool = False,
     ) -> tuple[Position, Position]:
         with self._lock:
             before = self._position(group)
             changed = self._group(group, node)
             changed.drop(drops)
             changed.put(node, puts)
+            self._changed(group, node, is_last and not puts)
             return before, Position(changed.epoch, changed.n)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
@@ -177,14 +194,24 @@ class MemoryState(State):
             changed = self._group(group, node)
             changed.drop([ref for ref in changed.of(node) if ref not in entries])
             changed.put(node, entries)
+            self._changed(group, node, not entries)
             return Position(changed.epoch, changed.n)
+
+    def _changed(self, group: str, node: str, is_gone: bool) -> None:
+        if is_gone:
+            self._nodes[node].groups.discard(group)
+        known = self._groups[group]
+        known.until = self._clock() + (self.expiry if known.entries else self.linger)
+
+    async def own(self, node: str, groups: Sequence[str]) -> None:
+        with self._lock:
+            if node in self._nodes:
+                self._nodes[node].groups.update(groups)
 
     def _group(self, group: str, node: str) -> Group:
         # a node that never beat, or is dead, is made anew as a dead one: it is soon reaped
         self._nodes.setdefault(node, Node()).groups.add(group)
-        known = self._groups.setdefault(group, Group())
-        known.until = self._clock() + self.expiry
-        return known
+        return self._groups.setdefault(group, Group())
 
     def _position(self, group: str) -> Position:
         known = self._groups.get(group)
@@ -200,8 +227,9 @@ class MemoryState(State):
     async def positions(self, groups: Sequence[str]) -> list[Position]:
         with self._lock:
             for group in groups:
-                if group in self._groups:
-                    self._groups[group].until = self._clock() + self.expiry
+                if known := self._groups.get(group):
+                    lasts = self.expiry if known.entries else self.linger
+                    known.until = self._clock() + lasts
             return [self._position(group) for group in groups]
 
     async def append(self, items: Sequence[Item]) -> list[Position]:
@@ -223,11 +251,17 @@ class MemoryState(State):
 
     def _renew(self, topic: Topic, ttl: float) -> None:
         topic.ttl = ttl
-        lasts = history_expiry(ttl) if topic.n else self.expiry
+        lasts = history_expiry(ttl) if topic.n else self.linger
         topic.until = self._clock() + lasts
 
     async def since(
-        self, topic: str, n: int, ttl: float, *, partial: bool = False
+        self,
+        topic: str,
+        n: int,
+        ttl: float,
+        *,
+        partial: bool = False,
+        limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
         with self._lock:
             known = self._topics.get(topic)
@@ -235,9 +269,18 @@ class MemoryState(State):
                 return NOWHERE, []
             known.trim(self._clock(), ttl)
             found = [kept for _, kept in known.kept if kept.n > n]
-            if not partial and len(found) != known.n - n:
+            is_too_much = limit is not None and sum(k.bytes for k in found) > limit
+            if is_too_much or (not partial and len(found) != known.n - n):
                 found = []
-            return self._where(known), found
+            return self._where(known), _page(found)
+
+    async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
+        with self._lock:
+            known = self._topics.get(topic)
+            if known is None:
+                return NOWHERE, 0
+            known.trim(self._clock(), ttl)
+            return self._where(known), len(known.kept)
 
     async def open(self, topic: str, ttl: float) -> Position:
         with self._lock:
@@ -261,3 +304,19 @@ class MemoryState(State):
     async def reset(self, topic: str) -> None:
         with self._lock:
             self._topics.pop(topic, None)
+
+    async def lost(self) -> None:
+        with self._lock:
+            for forgotten in (self._nodes, self._groups, self._topics):
+                forgotten.clear()
+
+
+def _page(found: Sequence[Kept]) -> list[Kept]:
+    page: list[Kept] = []
+    size = 0
+    for kept in found[:PAGE]:
+        page.append(kept)
+        size += kept.bytes
+        if size >= PAGE_BYTES:
+            break
+    return page

@@ -1,13 +1,15 @@
 """State of a project that runs as several processes: in Redis, every step one Lua script.
 
-All keys begin with the prefix, and every one expires. A Redis that was restarted is an empty one,
-whatever it has kept: see ``lua/names.lua``. Scripts make up key names, so this is for one Redis
+All keys begin with the prefix, and every one expires. A Redis that has lost steps counts as an empty
+one, whatever it has kept: see ``lua/names.lua``. Scripts make up key names, so this is for one Redis
 server (or a primary behind sentinels), not for a cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -19,15 +21,21 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
 )
 
-from ..exceptions import StateError, StateRefused
+from ..exceptions import StateError, StateRefused, StateTimeout
 from .base import (
     NOWHERE,
+    PAGE,
+    PAGE_BYTES,
     About,
     Entries,
     Item,
@@ -37,17 +45,77 @@ from .base import (
     history_expiry,
     new_epoch,
 )
+from .ledger import Ledger
 
 #: calls that are on their way at once
 CONNECTIONS = 32
 #: groups or topics in one call of a script, which nothing else can pass
 CHUNK = 500
+#: broadcasts, and bytes of them, in one call
+ITEMS = 100
+ITEM_BYTES = 1024 * 1024
+#: seconds for which a generation is known at the least
+GENERATION = 2 * history_expiry(0)
+
+#: the parts that scripts share
+PARTS = {
+    **dict.fromkeys(("change", "bury", "entries", "positions"), ("group",)),
+    **dict.fromkeys(("append", "since", "many"), ("kept",)),
+}
+#: scripts whose steps must not be lost
+WRITERS = frozenset(
+    {"beat", "bury", "count", "change", "append", "open", "reset", "own"}
+)
+#: a server that says so is there and does not serve, whoever asks
+AWAY = (
+    ReadOnlyError,
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+#: the same in words that redis-py has no class for, or that Redis 6 wraps when a script hears them
+AWAY_CODES = re.compile(
+    r"(?:^|[\s-])(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MISCONF|NOREPLICAS|OOM|BUSY|TRYAGAIN"
+    r"|MOVED|ASK|UNBLOCKED|NOMASTERLINK) "
+)
+
+#: what scripts call -> arguments behind the key with which it can be tried
+NEEDED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("GET", "DEL", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()),
+    **dict.fromkeys(("HDEL", "HMGET", "SADD", "SREM", "ZSCORE", "ZREM"), ("a",)),
+    **dict.fromkeys(("HSET", "HSETNX"), ("a", "1")),
+    "SET": ("1", "PX", 1000),
+    "PEXPIRE": (1000,),
+    "SPOP": (1,),
+    "ZADD": (1, "a"),
+    "ZRANGEBYSCORE": ("-inf", 1, "LIMIT", 0, 1),
+    "XADD": ("MAXLEN", "=", 9, "1-0", "a", "b"),
+    "XRANGE": ("-", "+", "COUNT", 1),
+    "XDEL": ("1-0",),
+    "XLEN": (),
+    "TIME": (),
+}
+TRY = """
+local args = {KEYS[1], unpack(ARGV, 2)}
+local said = redis.pcall(ARGV[1], unpack(ARGV[1] == 'TIME' and {} or args))
+redis.pcall('DEL', KEYS[1])
+return type(said) == 'table' and said.err or ''
+"""
 
 
 @cache
 def _lua(name: str) -> str:
+    parts = ["names", *PARTS.get(name, ()), name, "answer"]
     lua = files(__package__) / "lua"
-    return (lua / "names.lua").read_text() + (lua / f"{name}.lua").read_text()
+    return "".join((lua / f"{part}.lua").read_text() for part in parts)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the server cannot serve us now, which is not a matter of this step."""
+    return isinstance(error, AWAY) or AWAY_CODES.search(str(error)) is not None
 
 
 class RedisState(State):
@@ -64,28 +132,49 @@ class RedisState(State):
         # a pool of redis-py refuses who asks for one connection too many
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._scripts: dict[str, Any] = {}
+        self._ledger = Ledger(self.expiry)
+        # where Redis remembers what an append did; one that is over leaves its slot to the next
+        self._slots: list[str] = []
 
-    async def _run(self, name: str, *args: Any) -> Any:
+    async def _run(self, name: str, *args: Any, known_for: float = GENERATION) -> Any:
         """A script that may be run twice. Raises StateError."""
-        script = self._script(name)
+        return await self._tried(lambda again: self._call(name, args, known_for))
 
-        async def run(again: bool) -> Any:
-            return await script(keys=[self._prefix], args=args)
-
-        return await self._tried(run)
+    async def _call(self, name: str, args: Iterable[Any], known_for: float) -> Any:
+        ledger, writes = self._ledger, "1" if name in WRITERS else ""
+        steps = ledger.steps
+        ours = ledger.author, steps, ledger.generation, secrets.token_hex(2)
+        rest = _ms(known_for), self._expiry, writes
+        args = [*args, *ours, *rest]
+        found = await self._script(name)(keys=[self._prefix], args=args)
+        generation, count, answer = found
+        ledger.note(generation.decode(), count)
+        return answer
 
     async def _tried(self, call: Callable[[bool], Awaitable[Any]]) -> Any:
-        """`call`, told whether it is made again: a connection of the pool may have died long ago."""
+        """`call`, told whether it is made again.
+
+        A connection of the pool may have died long ago, or lead to a server that was a primary
+        once: then all of them are given up.
+        """
         async with self._free:
             try:
                 try:
                     return await call(False)
-                except (ConnectionError, TimeoutError):
+                except (RedisError, OSError) as error:
+                    if not _is_away(error):
+                        raise
+                    await self._let_go()
                     return await call(True)
             except (RedisError, OSError) as error:
-                kind = StateRefused if isinstance(error, ResponseError) else StateError
                 said = f"{type(error).__name__}: {error}"
-                raise kind(f"Redis does not do it: {said}") from error
+                if _is_away(error):
+                    await self._let_go()
+                raise _kind(error)(f"Redis does not do it: {said}") from error
+
+    async def _let_go(self) -> None:
+        """Close the connections that nobody uses: the next ones may lead elsewhere."""
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def _script(self, name: str) -> Any:
         if name not in self._scripts:
@@ -96,6 +185,13 @@ class RedisState(State):
     def _expiry(self) -> int:
         return _ms(self.expiry)
 
+    @property
+    def _linger(self) -> int:
+        return _ms(self.linger)
+
+    async def lost(self) -> None:
+        await self._run("lost")
+
     # ------------------------------------------------------------------- nodes
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
@@ -105,12 +201,12 @@ class RedisState(State):
 
     async def reap(self) -> int:
         dead = set()
-        while (done := await self._run("bury", "", CHUNK))[0]:
+        while (done := await self._run("bury", "", CHUNK, self._linger))[0]:
             dead.add(done[0])
         return len(dead)
 
     async def leave(self, node: str) -> None:
-        while (await self._run("bury", node, CHUNK))[1]:
+        while (await self._run("bury", node, CHUNK, self._linger))[1]:
             pass
 
     async def nodes(self) -> dict[str, dict[str, Any]]:
@@ -123,9 +219,12 @@ class RedisState(State):
 
     # ------------------------------------------------------------------ topics
 
-    async def count(self, node: str, counts: Mapping[str, int]) -> None:
-        for some in _chunks(list(counts.items())):
-            await self._run("count", node, self._expiry, *chain.from_iterable(some))
+    async def count(self, node: str, counts: Mapping[str, int]) -> int:
+        counted = 0
+        for some in _chunks(list(counts.items())) if counts else [()]:
+            args = chain.from_iterable(some)
+            counted = await self._run("count", node, self._expiry, *args)
+        return counted
 
     async def counts(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
@@ -137,9 +236,16 @@ class RedisState(State):
     # --------------------------------------------------------------- presences
 
     async def change(
-        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+        self,
+        group: str,
+        node: str,
+        puts: Entries,
+        drops: Iterable[str],
+        *,
+        is_last: bool = False,
     ) -> tuple[Position, Position]:
-        epoch, first, now, n = await self._change(group, node, "change", puts, drops)
+        how = "last" if is_last else "change"
+        epoch, first, now, n = await self._change(group, node, how, puts, drops)
         return _position(epoch, first), _position(now, n)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
@@ -148,9 +254,13 @@ class RedisState(State):
     async def _change(
         self, group: str, node: str, how: str, puts: Entries, drops: Iterable[str]
     ) -> Any:
-        refs = list(drops)
-        args = chain([group, node, new_epoch(), self._expiry, how, len(refs)], refs)
+        refs, times = list(drops), (self._expiry, self._linger)
+        args = chain([group, node, new_epoch(), *times, how, len(refs)], refs)
         return await self._run("change", *args, *chain.from_iterable(puts.items()))
+
+    async def own(self, node: str, groups: Sequence[str]) -> None:
+        for some in _chunks(groups):
+            await self._run("own", node, self._expiry, *some)
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         epoch, n, found = await self._run("entries", group)
@@ -160,48 +270,109 @@ class RedisState(State):
     async def positions(self, groups: Sequence[str]) -> list[Position]:
         found: list[Position] = []
         for some in _chunks(groups):
-            pairs = await self._run("positions", self._expiry, *some)
+            pairs = await self._run("positions", self._expiry, self._linger, *some)
             found += [_position(*pair) for pair in pairs]
         return found
 
     # ----------------------------------------------------------------- history
 
     async def append(self, items: Sequence[Item]) -> list[Position]:
-        async def keep(again: bool) -> Any:
-            script = self._script("append")
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for topic, id, event, payload, sender, size, ttl in items:
-                    expiry, epoch = _ms(history_expiry(ttl)), new_epoch()
-                    rest = size, _ms(ttl), expiry, epoch, "1" if again else ""
-                    args = topic, id, event, payload, sender or "", *rest
-                    await script(keys=[self._prefix], args=args, client=pipe)
-                return await pipe.execute()
+        found: list[Position] = []
+        for some in _bundles(items):
+            found += await self._append(some)
+        return found
 
-        # what the first try has done is found by its id
-        return [_position(*pair) for pair in await self._tried(keep)]
+    async def _append(self, items: Sequence[Item]) -> list[Position]:
+        """Several in one step: it is done as a whole or not at all."""
+        slot = self._slots.pop() if self._slots else secrets.token_hex(8)
+        id, expiry = secrets.token_hex(8), history_expiry(max(i.ttl for i in items))
+        each = list(chain.from_iterable(map(_append_args, items)))
+
+        async def keep(again: bool) -> Any:
+            # what the first try has done is found by its id
+            args = [slot, id, "1" if again else "", *each]
+            return await self._call("append", args, 2 * expiry)
+
+        try:
+            flat = await self._tried(keep)
+        finally:
+            self._slots.append(slot)
+        return [_position(*pair) for pair in _pairs(flat)]
 
     async def since(
-        self, topic: str, n: int, ttl: float, *, partial: bool = False
+        self,
+        topic: str,
+        n: int,
+        ttl: float,
+        *,
+        partial: bool = False,
+        limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
-        args = topic, n, _ms(ttl), "1" if partial else ""
+        most = "" if limit is None else limit
+        args = topic, n, _ms(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
         epoch, last, entries = await self._run("since", *args)
-        return _position(epoch, last), [_kept(*entry) for entry in reversed(entries)]
+        return _position(epoch, last), [_kept(*entry) for entry in entries]
+
+    async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
+        epoch, last, count = await self._run("many", topic, _ms(ttl))
+        return _position(epoch, last), int(count)
 
     async def open(self, topic: str, ttl: float) -> Position:
-        args = topic, new_epoch(), _ms(history_expiry(ttl)), self._expiry
-        found = await self._run("open", *args)
-        return _position(*found)
+        expiry = history_expiry(ttl)
+        args = topic, new_epoch(), _ms(expiry), self._linger
+        return _position(*await self._run("open", *args, known_for=2 * expiry))
 
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         found: list[Position] = []
         for some in _chunks(list(topics.items())):
             args = ((topic, _ms(history_expiry(ttl))) for topic, ttl in some)
-            pairs = await self._run("heads", self._expiry, *chain.from_iterable(args))
+            pairs = await self._run("heads", self._linger, *chain.from_iterable(args))
             found += [_position(*pair) for pair in pairs]
         return found
 
     async def reset(self, topic: str) -> None:
         await self._run("reset", topic)
+
+    # -------------------------------------------------------------- for the doctor
+
+    async def lacks(self) -> dict[str, str]:
+        """Every command that scripts use is tried, on a key of its own."""
+        found: dict[str, str] = {}
+        for command, args in NEEDED.items():
+            key = f"{self._prefix}doctor:{command}"
+            said = await self._try(key, command, *args)
+            if said is None:
+                break
+            if said:
+                found[command] = said
+        else:
+            return found
+        return {"EVALSHA": "scripts cannot be loaded and run"}
+
+    async def _try(self, key: str, *args: Any) -> str | None:
+        """What a script hears when it calls this ("" when it is done); None without scripts.
+
+        Raises StateError.
+        """
+        script = self._redis.register_script(TRY)
+
+        async def run(again: bool) -> str | None:
+            try:
+                return str((await script(keys=[key], args=args)).decode())
+            except ResponseError as error:
+                if _is_away(error):
+                    raise
+                return None
+
+        found: str | None = await self._tried(run)
+        return found
+
+    async def eviction_policy(self) -> str | None:
+        async def ask(again: bool) -> Any:
+            return await self._redis.config_get("maxmemory-policy")
+
+        found: dict[str, str] = await self._tried(ask)
+        return found.get("maxmemory-policy")
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
@@ -223,10 +394,35 @@ def _position(epoch: bytes | None, n: Any) -> Position:
     return NOWHERE if epoch is None else Position(epoch.decode(), int(n or 0))
 
 
-def _kept(name: bytes, fields: Sequence[bytes]) -> Kept:
-    entry = dict(_pairs(fields))
-    sender = entry[b"sender"].decode() or None
-    n = int(name.rpartition(b"-")[2])
-    return Kept(
-        n, entry[b"id"].decode(), entry[b"event"].decode(), entry[b"payload"], sender
-    )
+def _kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> Kept:
+    return Kept(int(n), id.decode(), event.decode(), payload, sender.decode() or None)
+
+
+def _append_args(item: Item) -> tuple[Any, ...]:
+    bytes, most = item.bytes, item.max_bytes
+    # one that is too large to be kept takes its place alone
+    payload = item.payload if bytes <= most else b""
+    what = item.topic, item.id, item.event, payload, item.sender or "", bytes
+    rest = _ms(history_expiry(item.ttl)), new_epoch()
+    return *what, item.size, _ms(item.ttl), most, *rest
+
+
+def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """What is kept in one step."""
+    bundle: list[Item] = []
+    size = 0
+    for item in items:
+        bundle.append(item)
+        size += item.bytes
+        if len(bundle) >= ITEMS or size >= ITEM_BYTES:
+            yield bundle
+            bundle, size = [], 0
+    if bundle:
+        yield bundle
+
+
+def _kind(error: Exception) -> type[StateError]:
+    if isinstance(error, TimeoutError):
+        return StateTimeout
+    is_refused = isinstance(error, ResponseError) and not _is_away(error)
+    return StateRefused if is_refused else StateError

@@ -31,6 +31,7 @@ from phx_protocol.management.doctor import (
     Site,
     clock,
     late,
+    layer,
     longpoll,
     own_origin,
     parse_mount,
@@ -212,7 +213,7 @@ def reports(
 def test_a_site_that_is_well_has_nothing_but_ok(reports: dict[str, Report]) -> None:
     report = reports["well"]
     assert report.of("warning", "fault", "skipped") == [], report.output
-    assert len(report.of("ok")) == 18
+    assert len(report.of("ok")) == 19
     assert (report.code, report.errors) == (0, "")
 
 
@@ -290,9 +291,10 @@ def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
     nowhere = f"redis://127.0.0.1:{servers.free_port()}/0"
     args = (f"{mount}/socket", "--idle", "0.5", "--json")
     report = doctor(*args, PHX_REDIS_URL=nowhere)
-    (layer,) = [f for f in report.findings if f["check"] == "layer"]
-    assert layer["status"] == "fault"
-    assert "Is Redis running" in layer["change"]
+    for check in ("layer", "state"):
+        (found,) = [f for f in report.findings if f["check"] == check]
+        assert found["status"] == "fault"
+        assert "Is Redis running" in found["change"]
 
 
 def test_settings_that_are_no_good_do_not_stop_the_other_checks(mount: str) -> None:
@@ -302,7 +304,8 @@ def test_settings_that_are_no_good_do_not_stop_the_other_checks(mount: str) -> N
             "phx_doctor", f"{mount}/socket", "--idle=0.5", "--json", stdout=out
         )
     found = {f["check"]: f for f in json.loads(out.getvalue())}
-    assert "no.such.Layer" in found.pop("layer")["message"]
+    for check in ("layer", "state"):
+        assert "no.such.Layer" in found.pop(check)["message"]
     assert {f["status"] for f in found.values()} <= {"ok", "warning"}
 
 
@@ -471,3 +474,49 @@ async def test_an_answer_that_is_none_of_long_poll_is_shown() -> None:
     with answering(0, 200, b"<html>Welcome!</html>") as url:
         with pytest.raises(longpoll.NoSession, match="answered 200 Welcome!"):
             await longpoll.opening(site(url))
+
+
+# ------------------------------------------------------------------- the Redis of the state
+
+
+async def told_of(directory: Path, *options: str, user: str = "") -> Verdict:
+    with servers.redis(directory, None, *options) as server:
+        hosts = [f"redis://{user}127.0.0.1:{server.port}/0"]
+        state = {"BACKEND": "redis", "HOSTS": hosts, "PREFIX": "p:"}
+        with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
+            return await layer.state(site("http://127.0.0.1:1/socket"))
+
+
+async def test_a_redis_that_does_all_and_evicts_nothing_is_well(tmp_path: Path) -> None:
+    verdict = await told_of(tmp_path)
+    assert verdict.status is Status.OK and "evicts nothing" in verdict.message
+
+
+async def test_a_redis_that_evicts_keys_is_warned_of(tmp_path: Path) -> None:
+    verdict = await told_of(tmp_path, "--maxmemory-policy", "volatile-lru")
+    assert verdict.status is Status.WARNING
+    assert "volatile-lru" in verdict.message and "noeviction" in verdict.change
+
+
+async def test_each_command_that_redis_does_not_do_is_named(tmp_path: Path) -> None:
+    options = ("--rename-command", "XADD", "", "--rename-command", "SPOP", "")
+    verdict = await told_of(tmp_path, *options)
+    assert verdict.status is Status.FAULT
+    assert "XADD (" in verdict.message and "SPOP (" in verdict.message
+    assert "ZADD" not in verdict.message
+
+
+async def test_a_redis_that_forbids_to_be_asked_is_well_as_far_as_is_known(
+    tmp_path: Path,
+) -> None:
+    user = "user default on >secret ~* &* +@all -@dangerous"
+    (tmp_path / "acl.conf").write_text(user)
+    options = ("--aclfile", str(tmp_path / "acl.conf"))
+    verdict = await told_of(tmp_path, *options, user="default:secret@")
+    assert verdict.status is Status.OK and "forbids to ask" in verdict.message
+
+
+async def test_a_state_in_memory_needs_no_redis() -> None:
+    with override_settings(PHX_PROTOCOL={"STATE": "memory"}, CHANNEL_LAYERS={}):
+        verdict = await layer.state(site("http://127.0.0.1:1/socket"))
+    assert verdict == Verdict(Status.OK, "in memory, by these settings")

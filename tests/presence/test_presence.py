@@ -1047,9 +1047,9 @@ class SlowState(MemoryState):
         if self.is_down:
             raise StateError("down")
 
-    async def change(self, *args: Any) -> Any:
+    async def change(self, *args: Any, **kwargs: Any) -> Any:
         await self._pass("change")
-        return await super().change(*args)
+        return await super().change(*args, **kwargs)
 
     async def replace(self, *args: Any) -> Any:
         await self._pass("replace")

@@ -22,9 +22,9 @@ async def end_lease(state: State, node: str) -> None:
 
 
 async def key(state: RedisState, name: str) -> str:
-    """The name of a key in Redis: of no other run of the server."""
-    run_id = (await state._redis.info("server"))["run_id"]
-    return f"{state._prefix}{run_id[:8]}:{name}"
+    """The name of a key in Redis: of no other generation."""
+    generation = await state._redis.get(f"{state._prefix}generation") or b"none"
+    return f"{state._prefix}{generation.decode()}:{name}"
 
 
 async def forget(state: RedisState) -> None:
@@ -32,5 +32,8 @@ async def forget(state: RedisState) -> None:
     await state._redis.eval(FORGET, 0, f"{state._prefix}*")
 
 
-def item(id: str, topic: str = "topic", size: int = 100, ttl: float = 60.0) -> Item:
-    return Item(topic, id, "event", b'{"id": "%s"}' % id.encode(), None, size, ttl)
+def item(
+    id: str, topic: str = "topic", size: int = 100, ttl: float = 60.0, payload: int = 0
+) -> Item:
+    body = b'{"id": "%s"}%s' % (id.encode(), b" " * payload)
+    return Item(topic, id, "event", body, None, size, ttl)

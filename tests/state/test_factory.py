@@ -87,9 +87,10 @@ async def used(state: State) -> RedisState:
 
 
 async def used_in(redis: Redis, prefix: str) -> bool:
-    """Whether that key is the only one, and begins so."""
-    (name,) = await redis.keys(f"{prefix[:16]}*")
-    return bool(re.fullmatch(f"{prefix}[0-9a-f]{{8}}:head:topic", name))
+    """Whether there are keys, and all of them begin so."""
+    names = await redis.keys(f"{prefix[:16]}*")
+    form = rf"{re.escape(prefix)}(generation|[0-9]+\.[0-9a-f]{{4}}:(head:topic|author:\w+))"
+    return len(names) >= 3 and all(re.fullmatch(form, name) for name in names)
 
 
 # -------------------------------------------------------------------------------- memory

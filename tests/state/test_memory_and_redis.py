@@ -18,9 +18,9 @@ from redis.asyncio import ConnectionPool
 
 from phx_protocol.exceptions import StateError
 from phx_protocol.state import Item, Position, State
-from phx_protocol.state.base import NOWHERE
+from phx_protocol.state.base import NOWHERE, PAGE_BYTES
 from phx_protocol.state.memory import MemoryState
-from phx_protocol.state.redis import CHUNK, RedisState
+from phx_protocol.state.redis import CHUNK, ITEMS, RedisState
 from tests import servers
 
 from . import end_lease, forget, item, key
@@ -59,6 +59,12 @@ async def state(
     request: pytest.FixtureRequest, redis: RedisState
 ) -> AsyncIterator[State]:
     yield redis if request.param == "redis" else MemoryState()
+
+
+async def kept_keys(state: RedisState) -> set[str]:
+    """Those that are neither the generation nor of one author."""
+    some = ("author:", "done:", state._prefix)
+    return {name for name in await keys(state) if not name.startswith(some)}
 
 
 async def keys(state: RedisState) -> dict[str, int]:
@@ -373,6 +379,62 @@ async def test_a_thousand_calls_at_once_are_all_answered(state: State) -> None:
     assert [f for f in found if isinstance(f, StateError)] == []
 
 
+async def test_a_history_has_so_many_bytes_at_the_most(state: State) -> None:
+    many = [item(f"{i}", payload=1000)._replace(max_bytes=5500) for i in range(9)]
+    positions = await state.append(many[:3])
+    assert await state.kept("topic", 60) == (positions[-1], 3)
+    positions += await state.append(many[3:])
+    assert await state.kept("topic", 60) == (positions[-1], 5)
+    assert ids(await state.since("topic", 4, 60)) == list("45678")
+    assert ids(await state.since("topic", 3, 60)) == []
+    small = [item(f"s{i}")._replace(max_bytes=5500) for i in range(50)]
+    await state.append(small)
+    assert (await state.kept("topic", 60))[1] in (53, 54)
+    # one that has too many takes its place, and nothing else is left
+    last = (await state.append([item("large", payload=6000)._replace(max_bytes=5500)]))[
+        0
+    ]
+    assert await state.kept("topic", 60) == (last, 0)
+    assert last.n == 60
+    assert ids(await state.since("topic", 59, 60, partial=True)) == []
+    await state.append([item("next")])
+    assert ids(await state.since("topic", 60, 60)) == ["next"]
+
+
+async def test_a_history_is_read_in_pages(state: State) -> None:
+    size = PAGE_BYTES // 3
+    await state.append([item(f"{i}", payload=size) for i in range(10)])
+    found, n = [], 0
+    while n < 10:
+        page = (await state.since("topic", n, 60))[1]
+        assert 1 <= len(page) <= 4
+        assert [kept.n for kept in page] == list(range(n + 1, n + 1 + len(page)))
+        found += page
+        n = page[-1].n
+    assert [kept.id for kept in found] == list("0123456789")
+
+
+async def test_what_is_more_than_is_wanted_is_not_read_at_all(state: State) -> None:
+    await state.append([item(f"{i}", payload=1000) for i in range(10)])
+    each = (await state.since("topic", 9, 60))[1][0].bytes
+    for missed in range(1, 11):
+        limits = (missed * each - 1, missed * each)
+        for limit, count in zip(limits, (0, missed)):
+            found = await state.since("topic", 10 - missed, 60, limit=limit)
+            assert len(found[1]) == count
+
+
+async def test_redis_is_not_asked_for_more_than_a_page(redis: RedisState) -> None:
+    many = [item(f"{i}", payload=2**18, size=99) for i in range(40)]
+    await redis.append([one._replace(max_bytes=2**30) for one in many])
+    before = (await redis._redis.info("stats"))["total_net_output_bytes"]
+    assert len((await redis.since("topic", 0, 60))[1]) == 1
+    assert (await redis.since("topic", 0, 60, limit=2**20))[1] == []
+    assert (await redis.kept("topic", 60))[1] == 40
+    after = (await redis._redis.info("stats"))["total_net_output_bytes"]
+    assert after - before < 2 * 2**18
+
+
 # ------------------------------------------------------------------------- keys of Redis
 
 CALLS: dict[str, Callable[[State], Awaitable[Any]]] = {
@@ -408,6 +470,8 @@ async def test_every_key_expires_whatever_was_called_last(redis: RedisState) -> 
         for name, ms in (await keys(redis)).items():
             history = name.startswith(("head:", "history:"))
             limit = 3600 if history else redis.expiry
+            if name.endswith("generation"):
+                limit = 2 * 3600
             assert 0 < ms <= limit * 1000, (called, name)
 
 
@@ -419,13 +483,14 @@ async def test_a_live_node_keeps_all_of_its_keys_from_expiring(
     await redis.change("g", "a1", {"r1": b""}, [])
     await redis.open("t", 60)
     for name in await keys(redis):
-        await redis._redis.pexpire(await key(redis, name), 10_000)
+        whole = name if name.endswith("generation") else await key(redis, name)
+        await redis._redis.pexpire(whole, 10_000)
     await redis.beat("a1", {})
     await redis.positions(["g"])
     await redis.heads({"t": 60})
     soon = {key for key, ms in (await keys(redis)).items() if ms <= 10_000}
     assert not soon
-    assert len(await keys(redis)) == 7
+    assert len(await keys(redis)) == 9
 
 
 async def test_what_nodes_leave_behind_are_positions(redis: RedisState) -> None:
@@ -441,9 +506,9 @@ async def test_what_nodes_leave_behind_are_positions(redis: RedisState) -> None:
     await end_lease(redis, "c3")
     assert await redis.reap() == 2
     await asyncio.sleep(0.15)
-    assert set(await keys(redis)) == {"position:g", "position:h", "head:t"}
+    assert await kept_keys(redis) == {"position:g", "position:h", "head:t"}
     await redis.reset("t")
-    assert set(await keys(redis)) == {"position:g", "position:h"}
+    assert await kept_keys(redis) == {"position:g", "position:h"}
 
 
 @pytest.mark.parametrize("begin", ["open", "append"])
@@ -480,8 +545,6 @@ async def test_a_clock_of_redis_that_goes_back_changes_no_order(
     # as if that had been an hour from now
     later = int((time.time() + 3600) * 1000)
     await redis._redis.hset(await key(redis, "head:t"), "ms", later)
-    await redis._redis.xadd(await key(redis, "history:t"), {"id": "x"}, id=f"{later}-1")
-    await redis._redis.xtrim(await key(redis, "history:t"), 1, approximate=False)
     found = await redis.append([item("2", "t"), item("3", "t")])
     assert [p.n for p in found] == [2, 3]
     assert ids(await redis.since("t", 1, 60)) == ["2", "3"]
@@ -505,7 +568,7 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self.redis = urlsplit(url)
-        self.breaks: list[tuple[bool, bool]] = []
+        self.breaks: list[bool] = []
         self.broke = 0
 
     async def __aenter__(self) -> Proxy:
@@ -517,12 +580,9 @@ class Proxy:
     async def __aexit__(self, *exc: object) -> None:
         self.server.close()
 
-    def break_down(self, *, halfway: bool = False, silent: bool = False) -> None:
-        """Swallow the answers to the next script, then cut the connection, or say nothing more.
-
-        With `halfway` Redis gets only the first of several.
-        """
-        self.breaks.append((halfway, silent))
+    def break_down(self, *, silent: bool = False) -> None:
+        """Swallow the answers to the next script, then cut the connection, or say nothing more."""
+        self.breaks.append(silent)
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -544,13 +604,8 @@ class Proxy:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(2**20):
                 if b"EVALSHA" in data and self.breaks:
-                    halfway, silent = self.breaks.pop(0)
                     self.broke += 1
-                    broken.append(silent)
-                    if halfway:
-                        data = data[
-                            : data.index(b"EVALSHA", data.index(b"EVALSHA") + 1)
-                        ]
+                    broken.append(self.breaks.pop(0))
                 redis_writer.write(data)
         redis_writer.close()
         await answering
@@ -589,11 +644,13 @@ async def test_an_append_whose_answer_is_lost_is_kept_once(
 async def test_an_append_that_is_lost_halfway_is_kept_as_a_whole_and_in_order(
     proxy: Proxy, behind: RedisState
 ) -> None:
-    proxy.break_down(halfway=True)
-    found = await behind.append([item(f"{i}") for i in range(5)])
+    many = [item(f"{i}", size=2 * ITEMS + 5) for i in range(2 * ITEMS + 5)]
+    proxy.break_down()
+    found = await behind.append(many)
     assert proxy.broke == 1
-    assert [p.n for p in found] == [1, 2, 3, 4, 5]
-    assert ids(await behind.since("topic", 0, 60)) == list("01234")
+    assert [p.n for p in found] == list(range(1, len(many) + 1))
+    kept = ids(await behind.since("topic", 0, 60))
+    assert kept == [one.id for one in many]
 
 
 async def test_an_append_that_is_lost_twice_is_an_error(
@@ -742,5 +799,7 @@ async def test_the_error_tells_what_redis_said(redis: RedisState) -> None:
 
 async def refuse(redis: RedisState) -> None:
     """Make Redis refuse some scripts: their keys are something else already."""
+    await redis.nodes()
+    await redis.reset("another")  # whose keys are named after what there is now
     for name in ("nodes", "head:topic"):
         await redis._redis.set(await key(redis, name), "foreign", px=60_000)

@@ -62,6 +62,7 @@ items = st.builds(
     sender=st.sampled_from([None, "sender"]),
     size=st.integers(1, 4),
     ttl=st.just(TTL),
+    max_bytes=st.sampled_from([4, 9, 1000]),
 )
 
 
@@ -106,10 +107,14 @@ class Topic(Place):
         self.n += 1
         kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
         self.kept = [*self.kept, kept][-item.size :]
+        while sum(kept.bytes for kept in self.kept) > item.max_bytes:
+            del self.kept[0]
         return self.n
 
-    def since(self, n: int, partial: bool) -> list[Kept]:
+    def since(self, n: int, partial: bool, limit: int | None = None) -> list[Kept]:
         found = [kept for kept in self.kept if kept.n > n]
+        if limit is not None and sum(kept.bytes for kept in found) > limit:
+            return []
         return found if partial or len(found) == self.n - n else []
 
 
@@ -218,10 +223,11 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(name=nodes, counts=counts)
     def count(self, name: str, counts: dict[str, int]) -> None:
-        self.run(self.state.count(name, counts))
+        told = self.run(self.state.count(name, counts))
         if node := self.nodes.get(name):
             both = {**node.counts, **counts}
             node.counts = {topic: count for topic, count in both.items() if count}
+        assert told == (len(node.counts) if node else 0)
 
     # --------------------------------------------------------------- presences
 
@@ -255,17 +261,30 @@ class StateMachine(RuleBasedStateMachine):
             topic = self.topics.setdefault(item.topic, Topic())
             self.is_at(position, topic, topic.append(item))
 
-    @rule(name=topics, n=st.integers(0, 12), partial=st.booleans())
-    def since(self, name: str, n: int, partial: bool) -> None:
-        position, found = self.run(self.state.since(name, n, TTL, partial=partial))
+    @rule(
+        name=topics,
+        n=st.integers(0, 12),
+        partial=st.booleans(),
+        limit=st.sampled_from([None, None, 6, 20]),
+    )
+    def since(self, name: str, n: int, partial: bool, limit: int | None = None) -> None:
+        asked = self.state.since(name, n, TTL, partial=partial, limit=limit)
+        position, found = self.run(asked)
         topic = self.topics.get(name)
         self.is_at(position, topic)
-        assert found == (topic.since(n, partial) if topic else [])
+        assert found == (topic.since(n, partial, limit) if topic else [])
 
     @rule(name=topics, back=st.integers(0, 4), partial=st.booleans())
     def since_a_moment_ago(self, name: str, back: int, partial: bool) -> None:
         n = self.topics[name].n if name in self.topics else 0
         self.since(name, max(n - back, 0), partial)
+
+    @rule(name=topics)
+    def kept(self, name: str) -> None:
+        position, count = self.run(self.state.kept(name, TTL))
+        topic = self.topics.get(name)
+        self.is_at(position, topic)
+        assert count == (len(topic.kept) if topic else 0)
 
     @rule(name=topics)
     def open(self, name: str) -> None:

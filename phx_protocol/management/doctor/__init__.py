@@ -47,6 +47,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
         {"long-poll connections": longpoll.connections},
         {"long-poll window": longpoll.window},
     ),
+    ({"state": layer.state},),
     ({"clock": clock.skew},),
 )
 
@@ -54,7 +55,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
 def of_the_settings(mount: SplitResult) -> frozenset[str]:
     """The checks that need the settings of the site."""
     over_http = () if TLS[mount.scheme] else ("in the clear", "proxy scheme")
-    return frozenset({"layer", *over_http})
+    return frozenset({"layer", "state", *over_http})
 
 
 async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Finding]:

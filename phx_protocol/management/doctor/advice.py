@@ -108,6 +108,14 @@ That is fine for one process only. For several, and for commands: channels_redis
 If these are not the settings of the site, give --no-layer."""
 NO_STATE = """\
 Is Redis running, and where CHANNEL_LAYERS (or PHX_PROTOCOL["STATE"]["HOSTS"]) says?"""
+LACKS = """\
+Presences, histories and leases need Lua scripts, and in them these commands, on keys with the prefix of
+PHX_PROTOCOL["STATE"]. Allow them (ACL SETUSER name +@all -@dangerous ~asgi:*), or name another Redis:
+    PHX_PROTOCOL = {"STATE": {"HOSTS": ["redis://127.0.0.1:6379/1"]}}"""
+EVICTION = """\
+When its memory is full Redis drops presences, histories and leases: they are put back, but late.
+    redis-cli config set maxmemory-policy noeviction
+and give caches a Redis of their own."""
 NO_NODE = """\
 The site uses another Redis, database or prefix than these settings (its layer may be in memory).
 Run this with the settings of the site, or with --no-layer."""

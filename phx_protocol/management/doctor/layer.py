@@ -1,4 +1,4 @@
-"""The check of the channel layer: asks the site's processes for the doctor's own socket."""
+"""The checks of the channel layer, which ask the processes for the doctor's own socket, and of Redis."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from phx_protocol.exceptions import StateError
+from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
 from phx_protocol.pubsub import get_pubsub
 from phx_protocol.pubsub.relay import PATIENCE, NoAnswer, ask_node
+from phx_protocol.state import State, get_state
 
 from . import advice
 from .findings import Verdict, fault, ok, warning
@@ -46,6 +47,39 @@ async def round_trip(site: Site) -> Verdict:
     finally:
         await get_pubsub().close()
     return _judged(during, bool(new - after.sockets))
+
+
+async def state(site: Site) -> Verdict:
+    """Tries what the state needs of Redis, and looks at what Redis does when its memory is full."""
+    # in a thread, as above
+    found = await asyncio.to_thread(get_state)
+    try:
+        if lacks := await found.lacks():
+            said = "; ".join(f"{name} ({why})" for name, why in lacks.items())
+            return fault(f"Redis does not do {said}", advice.LACKS)
+        return _judged_policy(await _policy(found))
+    except StateError as error:
+        return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
+    finally:
+        await found.close()
+
+
+async def _policy(state: State) -> str | None:
+    """The eviction policy; "" when the server does not tell."""
+    try:
+        return await state.eviction_policy()
+    except StateRefused:
+        return ""
+
+
+def _judged_policy(policy: str | None) -> Verdict:
+    if policy is None:
+        return ok("in memory, by these settings")
+    if policy == "":
+        return ok("Redis does all that is needed; it forbids to ask what it evicts")
+    if policy == "noeviction":
+        return ok("Redis does all that is needed, and evicts nothing")
+    return warning(f"Redis evicts keys (maxmemory-policy {policy})", advice.EVICTION)
 
 
 def _judged(told: Told, knows_us: bool) -> Verdict:

@@ -1,26 +1,39 @@
--- Keep a broadcast. ARGV: topic, id, event, payload, sender ("" for none), size, ttl ms,
--- expiry ms, a new epoch, again ("1" when it may be there already).
--- A stream entry is named <ms>-<n>: trimmed by its time, found by its number. Returns epoch and n.
-local at, stream = P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1]
-local epoch, n, last = unpack(redis.call('HMGET', at, 'epoch', 'n', 'ms'))
-if not epoch then
-  epoch, n = ARGV[9], 0
-  redis.call('HSET', at, 'epoch', epoch)
-  redis.call('DEL', stream)
-end
-if ARGV[10] == '1' then
-  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+')) do
-    if entry[2][2] == ARGV[2] then return {epoch, tonumber(string.match(entry[1], '%d+$'))} end
+-- Keep broadcasts. ARGV: a slot, the id of this call, again ("1" when it may be done already), then of each:
+-- topic, id, event, payload, sender ("" for none), its bytes, size, ttl ms, bytes that may be kept, expiry ms,
+-- a new epoch. One that has more bytes than may be kept takes its place, and leaves nothing.
+-- Returns epoch, n of each.
+local done = P .. 'done:' .. ARGV[1]
+if ARGV[3] == '1' then
+  local was = redis.call('GET', done)
+  if was then
+    was = cmsgpack.unpack(was)
+    if was[1] == ARGV[2] then return was[2] end
   end
 end
-n = (n or 0) + 1
-local t = redis.call('TIME')
-local ms = math.max(t[1] * 1000 + math.floor(t[2] / 1000), tonumber(last or 0))
-local name = string.format('%.0f-%.0f', ms, n)
-redis.call('HSET', at, 'n', n, 'ms', string.format('%.0f', ms))
-redis.call('XADD', stream, 'MAXLEN', '=', ARGV[6], name,
-  'id', ARGV[2], 'event', ARGV[3], 'payload', ARGV[4], 'sender', ARGV[5])
-redis.call('XTRIM', stream, 'MINID', '=', string.format('%.0f', ms - ARGV[7]))
-redis.call('PEXPIRE', at, ARGV[8])
-redis.call('PEXPIRE', stream, ARGV[7])
-return {epoch, n}
+local found = {}
+for i = 4, #ARGV, 11 do
+  local topic, bytes, size, most = ARGV[i], tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 8])
+  local at, stream, h = P .. 'head:' .. topic, P .. 'history:' .. topic, head(ARGV[i])
+  if not h.epoch then
+    h.epoch = ARGV[i + 10]
+    redis.call('DEL', stream)
+  end
+  if not h.has_kept then h.old = now end
+  h.n, h.ms, h.total = h.n + 1, math.max(h.ms, now), h.total + bytes
+  local ms, total = string.format('%.0f', h.ms), string.format('%.0f', h.total)
+  redis.call('HSET', at, 'epoch', h.epoch, 'n', string.format('%.0f', h.n), 'ms', ms, 'total', total,
+    'old', string.format('%.0f', h.old), 'gone', string.format('%.0f', h.gone))
+  if bytes > most then
+    redis.call('DEL', stream)
+  else
+    redis.call('XADD', stream, 'MAXLEN', '=', size, string.format('%.0f-0', h.n), 'ms', ms, 'total', total,
+      'bytes', bytes, 'id', ARGV[i + 1], 'event', ARGV[i + 2], 'payload', ARGV[i + 3], 'sender', ARGV[i + 4])
+  end
+  trim(topic, h, tonumber(ARGV[i + 7]), most)
+  redis.call('PEXPIRE', at, ARGV[i + 9])
+  redis.call('PEXPIRE', stream, ARGV[i + 7])
+  found[#found + 1] = h.epoch
+  found[#found + 1] = string.format('%.0f', h.n)
+end
+redis.call('SET', done, cmsgpack.pack({ARGV[2], found}), 'PX', author_ms)
+return found

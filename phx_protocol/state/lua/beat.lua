@@ -1,7 +1,5 @@
 -- Renew a lease. ARGV: node, about, silence ms, expiry ms, first ("1" or "").
 local node = ARGV[1]
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local till = redis.call('ZSCORE', P .. 'nodes', node)
 if till and tonumber(till) <= now then return 0 end
 if not till and ARGV[5] == '' then return 0 end

@@ -1,17 +1,18 @@
 -- Put entries of a node into a group and drop others. ARGV: group, node, a new epoch,
--- expiry ms, how: "change" or "replace" (then all that the node has and is not put is dropped),
--- number of drops, refs to drop..., then ref, entry, ref, entry...
+-- expiry ms, ms for which an empty group is known, how: "change", "last" (the node has nothing in the group
+-- then) or "replace" (then all that the node has and is not put is dropped), number of drops, refs to
+-- drop..., then ref, entry, ref, entry...
 -- Returns epoch and n before (false, 0 for none), epoch and n after.
 local group, node = ARGV[1], ARGV[2]
-local key, at, mine = P .. 'group:' .. group, P .. 'position:' .. group, node .. '\n'
-local before, n = redis.call('HGET', at, 'epoch'), tonumber(redis.call('HGET', at, 'n') or 0)
-local epoch, first = before, n
-if not epoch then
-  epoch = ARGV[3]
-  redis.call('HSET', at, 'epoch', epoch)
+local key, mine, groups = P .. 'group:' .. group, node .. '\n', P .. 'groups:' .. node
+local before, n = position(group)
+if not before then
+  forget(group)
+  n = 0
 end
-local first_put = 7 + ARGV[6]
-if ARGV[5] == 'replace' then
+local epoch, first = before or ARGV[3], n
+local first_put = 8 + ARGV[7]
+if ARGV[6] == 'replace' then
   local kept = {}
   for i = first_put, #ARGV, 2 do kept[ARGV[i]] = true end
   local all = redis.call('HGETALL', key)
@@ -21,14 +22,19 @@ if ARGV[5] == 'replace' then
     end
   end
 end
-for i = 7, first_put - 1 do n = n + redis.call('HDEL', key, ARGV[i]) end
+for i = 8, first_put - 1 do n = n + redis.call('HDEL', key, ARGV[i]) end
 for i = first_put, #ARGV, 2 do n = n + redis.call('HSET', key, ARGV[i], mine .. ARGV[i + 1]) end
-redis.call('HSET', at, 'n', n)
-redis.call('SADD', P .. 'groups:' .. node, group)
+local expiry = move(group, epoch, n) == 0 and ARGV[5] or ARGV[4]
+redis.call('PEXPIRE', P .. 'position:' .. group, expiry)
+redis.call('PEXPIRE', key, expiry)
+if first_put > #ARGV and ARGV[6] ~= 'change' then
+  redis.call('SREM', groups, group)
+else
+  redis.call('SADD', groups, group)
+end
 if not redis.call('ZSCORE', P .. 'nodes', node) then
   redis.call('ZADD', P .. 'nodes', 0, node)  -- it never beat, or is dead: it is soon reaped
 end
-for _, name in ipairs({key, at, P .. 'groups:' .. node, P .. 'nodes'}) do
-  redis.call('PEXPIRE', name, ARGV[4])
-end
-return {before, first, epoch, n}
+redis.call('PEXPIRE', groups, ARGV[4])
+redis.call('PEXPIRE', P .. 'nodes', ARGV[4])
+return {before or false, first, epoch, n}

@@ -1,6 +1,4 @@
 -- What live nodes say. ARGV: "node" or "topics". Returns node, what it says, ...
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local found = {}
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', P .. 'nodes', '(' .. now, '+inf')) do
   local key = P .. ARGV[1] .. ':' .. node

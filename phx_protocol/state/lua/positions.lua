@@ -1,12 +1,17 @@
--- Where groups are. ARGV: expiry ms, groups... Returns epoch (false for none) and n of each.
+-- Where groups are. ARGV: expiry ms, ms for which an empty group is known, groups... Returns epoch (false for
+-- none) and n of each.
 local found = {}
-for i = 2, #ARGV do
-  local at = P .. 'position:' .. ARGV[i]
-  local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
+for i = 3, #ARGV do
+  local epoch, n = position(ARGV[i])
   if epoch then
-    redis.call('PEXPIRE', at, ARGV[1])
-    redis.call('PEXPIRE', P .. 'group:' .. ARGV[i], ARGV[1])
+    if redis.call('PEXPIRE', P .. 'group:' .. ARGV[i], ARGV[1]) == 1 then
+      redis.call('PEXPIRE', P .. 'position:' .. ARGV[i], ARGV[1])
+    else
+      redis.call('PEXPIRE', P .. 'position:' .. ARGV[i], ARGV[2])
+    end
+  else
+    forget(ARGV[i])
   end
-  found[#found + 1] = {epoch, tonumber(n or 0)}
+  found[#found + 1] = {epoch or false, n or 0}
 end
 return found

@@ -1,13 +1,25 @@
--- What was kept after the n-th. ARGV: topic, n, ttl ms, partial ("1" or "").
--- Returns epoch (false for none), n, and the entries, the newest first.
-local at, stream = P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1]
-local epoch, n = unpack(redis.call('HMGET', at, 'epoch', 'n'))
-if not epoch then return {false, 0, {}} end
-n = tonumber(n or 0)
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('XTRIM', stream, 'MINID', '=', string.format('%.0f', now - ARGV[3]))
-local missed = n - ARGV[2]
-local there = redis.call('XLEN', stream)
-if missed <= 0 or (missed > there and ARGV[4] == '') then return {epoch, n, {}} end
-return {epoch, n, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', missed)}
+-- A page of what was kept after the n-th. ARGV: topic, n, ttl ms, partial ("1" or ""), bytes that all of it
+-- may have ("" for any), bytes and entries of a page. Returns epoch (false for none), n, and the entries: n,
+-- id, event, payload, sender of each. None when all is not there any more, or is too much.
+local stream, h = P .. 'history:' .. ARGV[1], head(ARGV[1])
+if not h.epoch then return {false, 0, {}} end
+trim(ARGV[1], h, tonumber(ARGV[3]), math.huge)
+local nothing = {h.epoch, string.format('%.0f', h.n), {}}
+local n, page, most = tonumber(ARGV[2]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if n >= h.n then return nothing end
+-- one after the other, unless all that there is may be read
+local count = h.total - h.gone <= page and most or 1
+local found, bytes = {}, 0
+repeat
+  local entries = redis.call('XRANGE', stream, string.format('%.0f-0', n + 1), '+', 'COUNT', count)
+  for _, entry in ipairs(entries) do
+    local at, fields = tonumber(string.match(entry[1], '^%d+')), entry[2]
+    if #found == 0 then
+      if ARGV[4] == '' and at ~= n + 1 then return nothing end
+      if ARGV[5] ~= '' and h.total - fields[4] + fields[6] > tonumber(ARGV[5]) then return nothing end
+    end
+    n, bytes = at, bytes + fields[6]
+    found[#found + 1] = {string.format('%.0f', n), fields[8], fields[10], fields[12], fields[14]}
+  end
+until #entries < count or n >= h.n or bytes >= page or #found >= most
+return {h.epoch, string.format('%.0f', h.n), found}

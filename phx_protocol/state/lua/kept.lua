@@ -1,0 +1,32 @@
+-- The broadcasts of a topic: a stream, whose entries are named <n>-0 and have the fields ms, total (bytes of
+-- all that were ever kept, this one included), bytes, id, event, payload, sender. `head:` says where it is: epoch, n,
+-- ms (of the last), total, and bounds of the oldest: it is not older than `old`, and begins at `gone` of
+-- `total` or later. They are looked up only when they are not good enough any more.
+local function head(topic)
+  local epoch, n, ms, total, old, gone =
+    unpack(redis.call('HMGET', P .. 'head:' .. topic, 'epoch', 'n', 'ms', 'total', 'old', 'gone'))
+  return {
+    epoch = epoch, n = tonumber(n or 0), ms = tonumber(ms or 0), total = tonumber(total or 0),
+    old = tonumber(old or 0), gone = tonumber(gone or 0), has_kept = n and true
+  }
+end
+-- Drop what is older than `ttl` ms, and the oldest beyond `most` bytes.
+local function trim(topic, h, ttl, most)
+  local stream, moved = P .. 'history:' .. topic, false
+  while h.old < now - ttl or h.total - h.gone > most do
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    moved = true
+    if not oldest then
+      h.old, h.gone = now, h.total
+      break
+    end
+    local fields = oldest[2]
+    h.old, h.gone = tonumber(fields[2]), fields[4] - fields[6]
+    if h.old >= now - ttl and h.total - h.gone <= most then break end
+    redis.call('XDEL', stream, oldest[1])
+  end
+  if moved then
+    redis.call('HSET', P .. 'head:' .. topic,
+      'old', string.format('%.0f', h.old), 'gone', string.format('%.0f', h.gone))
+  end
+end
