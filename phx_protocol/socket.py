@@ -23,6 +23,7 @@ from .limits import Rates, Throttles, parse_rates, refusals
 from .logs import get_logger
 from .permissions import reloaded
 from .server import ChannelServer
+from .tasks import begin
 from .wire import protocol
 from .wire.json import encode
 from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
@@ -187,7 +188,6 @@ class Socket:
         self.pubsub = pubsub
         self.opened_at = time.time()
         self.tell_connected(transport.name, serializer, "ok")
-        self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         pubsub.add_socket(self)
 
@@ -327,7 +327,7 @@ class Socket:
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # in the socket's own context: a broadcaster's must not leak into its receivers
-        return self._loop.create_task(run, context=self._context.copy())
+        return begin(run, self._context.copy())
 
     async def announce(self) -> None:
         """Be within reach of other processes: of ``disconnect(id)``, and of what concerns all.

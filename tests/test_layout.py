@@ -15,7 +15,7 @@ PACKAGE = Path(phx_protocol.__file__).parent
 ORDER = [
     "exceptions",
     "logs",
-    "worker",
+    "tasks",
     "event_log",
     "signals",
     "outage",

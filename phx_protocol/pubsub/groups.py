@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..tasks import begin, is_cancelled
 from .message import Internal, group_name
 
 #: whose group it is: a topic's, or one that only nodes know of
@@ -81,7 +82,7 @@ class Groups:
 
     def _start(self) -> None:
         if self._task is None and self._steps and self.channel_name is not None:
-            self._task = asyncio.create_task(self._run())
+            self._task = begin(self._run())
 
     async def _run(self) -> None:
         delay = 0.1
@@ -90,7 +91,9 @@ class Groups:
                 topic = next(iter(self._steps))
                 try:
                     await self._reconcile(topic)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled() or self._task is not asyncio.current_task():
+                        raise
                     self._report(error)
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, 5)

@@ -23,6 +23,7 @@ from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
 from ..state import State, get_state
+from ..tasks import begin
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -74,7 +75,7 @@ class Heartbeat:
         self._node.start()
         if self._task is None or self._task.done():
             context = contextvars.Context()
-            self._task = self._node.loop.create_task(self._run(), context=context)
+            self._task = begin(self._run(), context)
 
     async def ready(self) -> None:
         """Wait until the first beat is done, or has failed."""

@@ -15,6 +15,7 @@ from ..exceptions import EncodeError, StateError
 from ..history import Claim, History, Recovery
 from ..logs import get_logger
 from ..state import Item, Kept, Position
+from ..tasks import begin
 from ..wire import json
 from ..wire.messages import Broadcast
 from .stream import Held, Stream
@@ -74,7 +75,7 @@ class Ordered:
         done = self._node.loop.create_future()
         self._outbox.append(Waiting(item, Held(broadcast, from_id), done))
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run())
+            self._task = begin(self._run())
         return await asyncio.shield(done)
 
     async def _run(self) -> None:

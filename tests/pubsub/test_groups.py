@@ -129,3 +129,19 @@ async def test_a_call_that_outlives_the_end_does_nothing_more() -> None:
     await asyncio.wait({task})
     assert task.cancelled() and reports == []
     assert layer.calls == [("add", group_name("a"))] and "a" not in groups
+
+
+async def test_a_layer_that_is_cancelled_itself_keeps_nobody_waiting() -> None:
+    groups, layer, reports = make()
+    add, failed = layer.group_add, []
+
+    async def cancelled_once(group: str, channel: str) -> None:
+        if not failed:
+            failed.append(group)
+            raise asyncio.CancelledError
+        await add(group, channel)
+
+    layer.group_add = cancelled_once  # type: ignore[method-assign]
+    await asyncio.wait_for(asyncio.gather(groups.add("a"), groups.add("b")), 5)
+    assert "a" in groups and "b" in groups
+    assert isinstance(reports[0], asyncio.CancelledError)
