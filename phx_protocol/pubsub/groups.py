@@ -31,6 +31,9 @@ class Groups:
         # topic -> done when it is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._tried: set[Key] = (
+            set()
+        )  # of which the layer was asked, and has not answered
         self.done = 0  # steps so far
 
     def __contains__(self, topic: Key) -> bool:
@@ -63,7 +66,10 @@ class Groups:
         for topic in [t for t, since in self._idle.items() if now - since >= LINGER]:
             del self._idle[topic]
             self._wanted.discard(topic)
-            self._step(topic)
+            if topic in self._actual or topic in self._tried:
+                self._step(topic)
+            elif step := self._steps.pop(topic, None):  # the layer never heard of it
+                step.set_result(None)
 
     def connected(self, channel_name: str) -> None:
         """The layer may have forgotten everything: add all that is wanted (again)."""
@@ -106,7 +112,9 @@ class Groups:
                 self._task = None
 
     async def _reconcile(self, topic: Key) -> None:
-        while (wanted := topic in self._wanted) != (topic in self._actual):
+        while not self._is_as_wanted(topic):
+            wanted = topic in self._wanted
+            self._tried.add(topic)
             if wanted:
                 await self.layer.group_add(group_name(topic), self.channel_name)
             else:
@@ -114,8 +122,14 @@ class Groups:
             if self._task is not asyncio.current_task():
                 # closed meanwhile, and redis-py's ``wait_for`` swallowed the cancellation
                 raise asyncio.CancelledError
+            self._tried.discard(topic)
             (self._actual.add if wanted else self._actual.discard)(topic)
             self._report(None)
+
+    def _is_as_wanted(self, topic: Key) -> bool:
+        if topic in self._wanted:
+            return topic in self._actual
+        return topic not in self._actual and topic not in self._tried
 
     def close(self) -> None:
         """Nothing is wanted any more; of the layer's channel others get rid."""
@@ -124,6 +138,12 @@ class Groups:
             self._task = None
         for future in self._steps.values():
             future.cancel()
-        for collection in (self._steps, self._actual, self._wanted, self._idle):
+        for collection in (
+            self._steps,
+            self._actual,
+            self._wanted,
+            self._tried,
+            self._idle,
+        ):
             collection.clear()
         self.channel_name = None

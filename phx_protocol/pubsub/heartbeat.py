@@ -164,14 +164,12 @@ class Heartbeat:
     async def _report(self) -> None:
         """Tell the state how many subscribers topics have, of those where that has changed."""
         registry = self._node.registry
-        if self._is_first or not registry.changed:
+        if self._is_first or not (counts := registry.take_changed()):
             return
-        changed, registry.changed = registry.changed, set()
         try:
-            counts = {topic: registry.count_joined(topic) for topic in changed}
             await self.state.count(self.name, counts)
         except StateError:
-            registry.changed |= changed
+            registry.not_told(counts)
             raise
 
     def stop(self) -> Awaitable[None]:
