@@ -95,6 +95,7 @@ async def pubsub() -> AsyncIterator[PubSub]:
     node = get_pubsub()
     node.layer = node.groups.layer = node.publisher.layer = Layer()
     node.is_alone = False
+    node.hold("the test")  # else it ends and starts again when nobody is there
     yield node
     await node.close()
 
