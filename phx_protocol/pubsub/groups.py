@@ -68,8 +68,8 @@ class Groups:
             self._wanted.discard(topic)
             if topic in self._actual or topic in self._tried:
                 self._step(topic)
-            elif step := self._steps.pop(topic, None):  # the layer never heard of it
-                step.set_result(None)
+            else:  # the layer never heard of it
+                self._is_done(topic)
 
     def connected(self, channel_name: str) -> None:
         """The layer may have forgotten everything: add all that is wanted (again)."""
@@ -105,11 +105,18 @@ class Groups:
                     delay = min(2 * delay, 5)
                 else:
                     delay = 0.1
-                    self._steps.pop(topic).set_result(None)
+                    self._is_done(topic)
                     self.done += 1
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
+
+    def _is_done(self, topic: Key) -> None:
+        step = self._steps.pop(topic, None)
+        if (
+            step is not None and not step.done()
+        ):  # who waited for it may have been cancelled
+            step.set_result(None)
 
     async def _reconcile(self, topic: Key) -> None:
         while not self._is_as_wanted(topic):

@@ -23,7 +23,7 @@ from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
 from ..state import State, get_state
-from ..tasks import begin
+from ..tasks import begin, is_cancelled
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -130,7 +130,9 @@ class Heartbeat:
             return True
         except StateError as error:
             self.failed(error)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
             logger.exception("the heartbeat goes on, though a part of it failed")
         return False
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ..exceptions import EncodeError, StateError
+from ..exceptions import EncodeError, StateError, in_words
 from ..history import Claim, History, Recovery
 from ..logs import get_logger
 from ..state import Item, Kept, Position
-from ..tasks import begin
+from ..tasks import begin, is_cancelled
 from ..wire import json
 from ..wire.messages import Broadcast
 from .stream import Held, Stream
@@ -86,7 +86,11 @@ class Ordered:
                 items = [waiting.item for waiting in batch]
                 try:
                     positions = await self._keep(items)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled():
+                        raise
+                    if isinstance(error, asyncio.CancelledError):
+                        error = StateError(in_words(error))
                     for waiting in batch:
                         waiting.done.set_exception(error)
                     continue
