@@ -28,6 +28,7 @@ from .logs import get_logger
 from .permissions import SOURCE, Source, reloaded
 from .printable import bounded
 from .server import ChannelServer
+from .tasks import begin
 from .wire import protocol
 from .wire.json import encode
 from .wire.messages import (
@@ -233,7 +234,6 @@ class Socket:
         self.pubsub = pubsub
         self.opened_at = time.time()
         self.tell_connected(transport.name, serializer, "ok")
-        self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         pubsub.add_socket(self)
 
@@ -388,7 +388,7 @@ class Socket:
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # in the socket's own context: a broadcaster's must not leak into its receivers
-        return self._loop.create_task(run, context=self._context.copy())
+        return begin(run, self._context.copy())
 
     async def announce(self) -> None:
         """Be within reach of other processes: of ``disconnect(id)``, and of what concerns all.
@@ -511,7 +511,9 @@ class Socket:
         if source is None:
             return await reloaded(self.user)
         user = await source.load()
-        if _key_of(user) != _key_of(source.user):  # the session is somebody else's by now
+        if _key_of(user) != _key_of(
+            source.user
+        ):  # the session is somebody else's by now
             from django.contrib.auth.models import AnonymousUser
 
             user = AnonymousUser()

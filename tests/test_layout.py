@@ -16,7 +16,7 @@ ORDER = [
     "printable",
     "exceptions",
     "logs",
-    "worker",
+    "tasks",
     "event_log",
     "signals",
     "outage",

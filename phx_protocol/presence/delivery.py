@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..callbacks import look_for_stale_connections
 from ..logs import get_logger
 from ..signals import presence_changed
+from ..tasks import begin
 from ..wire import json
 from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
@@ -64,7 +65,7 @@ class Delivery:
             return
         self._fetching.append(diff)
         if self._task is None:
-            self._task = self._node.loop.create_task(self._fetch())
+            self._task = begin(self._fetch())
 
     async def _fetch(self) -> None:
         """Enrich diff after diff, in order, each once for all clients."""

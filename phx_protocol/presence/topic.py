@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..exceptions import StateError
 from ..state import NOWHERE, Position
+from ..tasks import begin
 from ..wire import json
 from .delivery import Delivery
 from .entries import Diff, Entries, Entry, Roster, by_ref
@@ -75,7 +76,7 @@ class PresenceTopic:
         change = Change(diff, self._node.loop.create_future())
         self._outbox.append(change)
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run())
+            self._task = begin(self._run())
         return change.done
 
     async def _run(self) -> None:
@@ -184,7 +185,7 @@ class PresenceTopic:
     def _read_soon(self) -> asyncio.Future[None]:
         if self._reading is None:
             assert self.replica is not None
-            self._reading = self._node.loop.create_task(self._read(self.replica))
+            self._reading = begin(self._read(self.replica))
         return self._reading
 
     async def _read(self, replica: Replica) -> None:

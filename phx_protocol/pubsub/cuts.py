@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakSet
 
+from ..logs import get_logger
+
+logger = get_logger("phx_protocol.pubsub")
+
 
 class Cuts:
     """Calls `on_cut` whenever a subscribed connection of `layer` is made once more."""
@@ -20,11 +24,14 @@ class Cuts:
 
     def watch(self) -> None:
         """Watch the connections that there are by now; called every now and then."""
-        for connection in self._connections():
-            if connection not in self._watched:
-                self._watched.add(connection)
-                # redis-py keeps a weak reference to the method
-                connection.register_connect_callback(self._connected)
+        try:
+            for connection in self._connections():
+                if connection not in self._watched:
+                    self._watched.add(connection)
+                    # redis-py keeps a weak reference to the method
+                    connection.register_connect_callback(self._connected)
+        except Exception:  # of another version of channels_redis or redis-py
+            logger.exception("it cannot be seen whether Redis ends a subscription")
 
     def _connections(self) -> Iterator[Any]:
         # channels_redis has a parameter ``on_reconnect``, which it does not call

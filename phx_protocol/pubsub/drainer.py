@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..channel import Reason
 from ..conf import DRAINER, options
 from ..signals import socket_drain
+from ..tasks import begin
 from ..wire.reasons import CloseCode
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Drainer:
         """Close all sockets, in rounds; returns how many there were. Goes on when cancelled."""
         if self._task is None:
             self._switch(True)
-            self._task = self._node.loop.create_task(self._run())
+            self._task = begin(self._run())
             self._task.add_done_callback(self._done)
         return await asyncio.shield(self._task)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..tasks import begin, is_cancelled
 from .message import Internal, group_name
 
 #: whose group it is: a topic's, or one that only nodes know of
@@ -30,6 +31,9 @@ class Groups:
         # topic -> done when it is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._tried: set[Key] = (
+            set()
+        )  # of which the layer was asked, and has not answered
         self.done = 0  # steps so far
 
     def __contains__(self, topic: Key) -> bool:
@@ -62,7 +66,10 @@ class Groups:
         for topic in [t for t, since in self._idle.items() if now - since >= LINGER]:
             del self._idle[topic]
             self._wanted.discard(topic)
-            self._step(topic)
+            if topic in self._actual or topic in self._tried:
+                self._step(topic)
+            else:  # the layer never heard of it
+                self._is_done(topic)
 
     def connected(self, channel_name: str) -> None:
         """The layer may have forgotten everything: add all that is wanted (again)."""
@@ -81,7 +88,7 @@ class Groups:
 
     def _start(self) -> None:
         if self._task is None and self._steps and self.channel_name is not None:
-            self._task = asyncio.create_task(self._run())
+            self._task = begin(self._run())
 
     async def _run(self) -> None:
         delay = 0.1
@@ -90,20 +97,31 @@ class Groups:
                 topic = next(iter(self._steps))
                 try:
                     await self._reconcile(topic)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled() or self._task is not asyncio.current_task():
+                        raise
                     self._report(error)
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, 5)
                 else:
                     delay = 0.1
-                    self._steps.pop(topic).set_result(None)
+                    self._is_done(topic)
                     self.done += 1
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
 
+    def _is_done(self, topic: Key) -> None:
+        step = self._steps.pop(topic, None)
+        if (
+            step is not None and not step.done()
+        ):  # who waited for it may have been cancelled
+            step.set_result(None)
+
     async def _reconcile(self, topic: Key) -> None:
-        while (wanted := topic in self._wanted) != (topic in self._actual):
+        while not self._is_as_wanted(topic):
+            wanted = topic in self._wanted
+            self._tried.add(topic)
             if wanted:
                 await self.layer.group_add(group_name(topic), self.channel_name)
             else:
@@ -111,8 +129,14 @@ class Groups:
             if self._task is not asyncio.current_task():
                 # closed meanwhile, and redis-py's ``wait_for`` swallowed the cancellation
                 raise asyncio.CancelledError
+            self._tried.discard(topic)
             (self._actual.add if wanted else self._actual.discard)(topic)
             self._report(None)
+
+    def _is_as_wanted(self, topic: Key) -> bool:
+        if topic in self._wanted:
+            return topic in self._actual
+        return topic not in self._actual and topic not in self._tried
 
     def close(self) -> None:
         """Nothing is wanted any more; of the layer's channel others get rid."""
@@ -121,6 +145,12 @@ class Groups:
             self._task = None
         for future in self._steps.values():
             future.cancel()
-        for collection in (self._steps, self._actual, self._wanted, self._idle):
+        for collection in (
+            self._steps,
+            self._actual,
+            self._wanted,
+            self._tried,
+            self._idle,
+        ):
             collection.clear()
         self.channel_name = None

@@ -24,6 +24,7 @@ from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
 from ..state import State, get_state
+from ..tasks import begin, is_cancelled
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -80,7 +81,7 @@ class Heartbeat:
         self._node.start()
         if self._task is None or self._task.done():
             context = contextvars.Context()
-            self._task = self._node.loop.create_task(self._run(), context=context)
+            self._task = begin(self._run(), context)
 
     async def ready(self) -> None:
         """Wait until the first beat is done, or has failed."""
@@ -142,7 +143,9 @@ class Heartbeat:
             return True
         except StateError as error:
             self.failed(error)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
             logger.exception("the heartbeat goes on, though a part of it failed")
         return False
 
@@ -189,14 +192,12 @@ class Heartbeat:
     async def _report(self) -> None:
         """Tell the state how many subscribers topics have, of those where that has changed."""
         registry = self._node.registry
-        if self._is_first or not registry.changed:
+        if self._is_first or not (counts := registry.take_changed()):
             return
-        changed, registry.changed = registry.changed, set()
         try:
-            counts = {topic: registry.count_joined(topic) for topic in changed}
             self._counted = await self.state.count(self.name, counts)
         except StateError:
-            registry.changed |= changed
+            registry.not_told(counts)
             raise
 
     def stop(self) -> Awaitable[None]:

@@ -41,12 +41,12 @@ class Internal(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def group_name(topic: str | Internal) -> str:
+def group_name(topic: str) -> str:
     """The layer's group for `topic`: readable, and unique by its hash.
 
-    Always with the hash: ``room:1`` and ``room.1`` must never share a group. Only an internal
-    group has none, and so the name of no topic's.
+    Always with the hash: ``room:1`` and ``room.1`` must never share a group.
     """
+    # Nodes ask for a group of their own too. It has no hash, and so the name of no topic's.
     if isinstance(topic, Internal):
         return f"phx.{topic.name}"
     readable = re.sub(r"[^a-zA-Z0-9_-]+", ".", topic[:40])

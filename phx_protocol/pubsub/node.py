@@ -23,6 +23,7 @@ from ..outage import Outage
 from ..printable import shown
 from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
 from ..socket import history_of
+from ..tasks import begin, is_cancelled
 from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
@@ -49,6 +50,8 @@ logger = get_logger("phx_protocol.pubsub")
 
 #: seconds without any progress that a join waits for the layer when its topic is new here
 READY_TIMEOUT = 2.0
+#: failures in a row after which the layer may have forgotten the channel of a node
+FORGOTTEN = 3
 #: deliveries after which it is asked whether the others wait for too long, and how long that is
 TURN = 1000
 TURN_SECONDS = 0.015
@@ -88,6 +91,9 @@ class PubSub:
         self._listener: asyncio.Task[None] | None = None
         self._ending: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._spare: str | None = (
+            None  # a channel that works while the one there is fails
+        )
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
         self._delivered = 0
@@ -362,17 +368,17 @@ class PubSub:
         if self.layer is not None:
             # In an empty context: it lives longer than the request that started it.
             context = contextvars.Context()
-            self._listener = self.loop.create_task(self._listen(), context=context)
+            self._listener = begin(self._listen(), context)
 
     async def _listen(self) -> None:
         """Take messages for ever; when the layer fails, back off, come back, add every group again.
 
         ``receive()`` is never cancelled before the end: a layer drops its buffer then.
         """
-        delay = 0.1
+        delay, failures = 0.1, 0
         while True:
             try:
-                channel = self.groups.channel_name or await self.layer.new_channel()
+                channel = await self._channel(failures)
                 self._refreshed_at = self.loop.time()
                 self.groups.connected(channel)
                 self._named.set()
@@ -381,12 +387,37 @@ class PubSub:
                 while True:
                     message = await self.layer.receive(channel)
                     self.report(None)
-                    delay = 0.1
+                    delay, failures, self._spare = 0.1, 0, None
                     await self._take(message)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
                 self.report(error)
+                failures += 1
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
+
+    async def _channel(self, failures: int) -> str:
+        """The layer's channel of this node: the one it has, but for one that the layer forgot.
+
+        It is forgotten when it fails though another one works: clients have it in their tokens.
+        """
+        channel, spare = self.groups.channel_name, self._spare
+        if channel is None or (failures and spare is not None):
+            self._spare = None
+            new: str = spare or await self.layer.new_channel()
+            if channel is not None:
+                logger.warning(
+                    "the channel layer forgot this node, which is %s now", new
+                )
+            return new
+        if failures >= FORGOTTEN:
+            async with asyncio.timeout(READY_TIMEOUT):
+                spare = await self.layer.new_channel()
+                await self.layer.send(spare, {"type": "phx.probe"})
+                await self.layer.receive(spare)
+            self._spare = spare
+        return channel
 
     def _subscription_was_cut(self) -> None:
         """What came meanwhile is lost, but for what can be read from the state."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ..exceptions import EncodeError, StateError
+from ..exceptions import EncodeError, StateError, in_words
 from ..history import Claim, History, Recovery
 from ..logs import get_logger
 from ..state import Item, Kept, Position, is_behind
+from ..tasks import begin, is_cancelled
 from ..wire import json
 from ..wire.messages import Broadcast
 from .stream import Held, Stream
@@ -82,7 +83,7 @@ class Ordered:
         done = self._node.loop.create_future()
         self._outbox.append(Waiting(item, Held(broadcast, from_id), done))
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run())
+            self._task = begin(self._run())
         return await asyncio.shield(done)
 
     async def _run(self) -> None:
@@ -93,7 +94,11 @@ class Ordered:
                 items = [waiting.item for waiting in batch]
                 try:
                     positions = await self._keep(items)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled():
+                        raise
+                    if isinstance(error, asyncio.CancelledError):
+                        error = StateError(in_words(error))
                     for waiting in batch:
                         waiting.done.set_exception(error)
                     continue

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ..exceptions import BroadcastError, in_words
 from ..signals import messages_dropped
+from ..tasks import begin, is_cancelled
 from ..wire.messages import Broadcast
-from ..worker import Worker, is_cancelled
 from . import message
 from .message import group_name
 
@@ -50,7 +51,7 @@ class Publisher:
         self._outbox: dict[str, deque[Entry]] = {}
         self._waiting = 0
         self._bytes = 0
-        self._worker = Worker(self._run)
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -76,30 +77,37 @@ class Publisher:
         )
         self._waiting += 1
         self._bytes += size
-        self._worker.wake()
+        if self._task is None:
+            self._task = begin(self._run(), contextvars.Context())
         return done
 
     async def _run(self) -> None:
-        while self._outbox:
-            topic, batch = self._next_batch()
-            size = sum(entry.size for entry in batch)
-            try:
-                if self._room_for is not None:
-                    await self._room_for(size)
-                await self._send(topic, [entry.item for entry in batch])
-            except (Exception, asyncio.CancelledError) as error:
-                self._report(error)
-                said = f"the channel layer did not take it: {in_words(error)}"
-                self._fail(batch, BroadcastError(said))
-                if is_cancelled():
-                    raise
-            else:
-                self._report(None)
-                for entry in batch:
-                    if not entry.done.done():
-                        entry.done.set_result(None)
-            finally:
-                self._bytes -= size
+        try:
+            while self._outbox:
+                await self._send_next()
+        finally:
+            self._task = None
+
+    async def _send_next(self) -> None:
+        topic, batch = self._next_batch()
+        size = sum(entry.size for entry in batch)
+        try:
+            if self._room_for is not None:
+                await self._room_for(size)
+            await self._send(topic, [entry.item for entry in batch])
+        except (Exception, asyncio.CancelledError) as error:
+            self._report(error)
+            said = f"the channel layer did not take it: {in_words(error)}"
+            self._fail(batch, BroadcastError(said))
+            if is_cancelled():
+                raise
+        else:
+            self._report(None)
+            for entry in batch:
+                if not entry.done.done():
+                    entry.done.set_result(None)
+        finally:
+            self._bytes -= size
 
     async def _send(self, topic: str, items: list[dict[str, Any]]) -> None:
         await self.layer.group_send(group_name(topic), message.pack(items, self.node))

@@ -46,7 +46,9 @@ class Registry:
         self._topics: dict[
             str, dict[Any, dict[Subscriber, Callable[[Any], None] | None]]
         ] = {}
-        self.changed: set[str] = set()  # topics where somebody came or went
+        # topics whose count others are to be told, and those that they may know of by now
+        self._changed: set[str] = set()
+        self._told: set[str] = set()
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
@@ -55,14 +57,14 @@ class Registry:
         return len(self._topics)
 
     def add(self, topic: str, subscriber: Subscriber) -> None:
-        self.changed.add(topic)
+        self._changed.add(topic)
         lanes = self._topics.setdefault(topic, {})
         lanes.setdefault(subscriber.fastlane, {})[subscriber] = getattr(
             subscriber, "write", None
         )
 
     def discard(self, topic: str, subscriber: Subscriber) -> None:
-        self.changed.add(topic)
+        self._changed.add(topic)
         lanes = self._topics.get(topic, {})
         members = lanes.get(subscriber.fastlane, {})
         members.pop(subscriber, None)
@@ -70,6 +72,8 @@ class Registry:
             lanes.pop(subscriber.fastlane, None)
         if not lanes:
             self._topics.pop(topic, None)
+            if topic not in self._told:  # nobody heard that it was there
+                self._changed.discard(topic)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         return [s for members in self._topics.get(topic, {}).values() for s in members]
@@ -84,9 +88,23 @@ class Registry:
         lanes = self._topics.get(topic, {})
         return sum(len(members) for lane, members in lanes.items() if lane)
 
+    def take_changed(self) -> dict[str, int]:
+        """topic -> channels that have joined it, where that is not what was taken before."""
+        counts = {topic: self.count_joined(topic) for topic in self._changed}
+        self._changed = set()
+        for topic, count in counts.items():
+            (self._told.add if count else self._told.discard)(topic)
+        return counts
+
+    def not_told(self, counts: dict[str, int]) -> None:
+        """What was taken may not have arrived: it is to be told again."""
+        self._changed |= counts.keys()
+        self._told |= counts.keys()
+
     def all_changed(self) -> None:
-        """Have all topics counted (again)."""
-        self.changed |= self._topics.keys()
+        """Nothing of what was told counts any more: all topics are to be told again."""
+        self._changed = set(self._topics)
+        self._told = set()
 
     def deliver(
         self,

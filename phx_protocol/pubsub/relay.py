@@ -24,6 +24,7 @@ from channels.exceptions import ChannelFull
 from ..exceptions import PhxError
 from ..logs import get_logger
 from ..printable import shown
+from ..tasks import begin
 from ..wire import json
 from . import message as layer_message
 from .message import group_name
@@ -168,7 +169,7 @@ class Relay:
         self._keep(self.tell(channel, "marked", id=id, node=self._node.name))
 
     def _keep(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._node.loop.create_task(run)
+        task = begin(run)
         self._telling.add(task)
         task.add_done_callback(self._kept)
         return task
@@ -255,7 +256,7 @@ class Relay:
                 self._taken[id] = None
                 if len(self._taken) > REMEMBERED:
                     del self._taken[next(iter(self._taken))]
-                run = self._running[id] = asyncio.ensure_future(self._handle(message))
+                run = self._running[id] = begin(self._handle(message))
                 run.add_done_callback(lambda run: self._running.pop(id, None))
                 self._keep(self._answer(message, run))
         elif do == "note":

@@ -14,6 +14,7 @@ from ..exceptions import StateError, StateTimeout
 from ..history import History, kept_broadcast
 from ..logs import get_logger
 from ..state import Kept, Position
+from ..tasks import begin
 from ..wire.messages import Broadcast
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Stream:
         self._failures = 0  # of readings for joins
         self._held: dict[int, Held] = {}
         self._early: list[tuple[Position, Held]] = []
-        self._opening: asyncio.Task[None] | None = node.loop.create_task(self._open())
+        self._opening: asyncio.Task[None] | None = begin(self._open())
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
@@ -121,7 +122,7 @@ class Stream:
 
     def fill(self) -> asyncio.Task[None]:
         if self._filling is None:
-            self._filling = self._node.loop.create_task(self._fill())
+            self._filling = begin(self._fill())
         return self._filling
 
     async def _fill(self) -> None:

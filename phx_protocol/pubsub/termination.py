@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conf import options
 from ..logs import get_logger
+from ..tasks import begin
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -50,7 +51,7 @@ class Termination:
 
     def _begin(self, signum: int) -> None:
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run(signum))
+            self._task = begin(self._run(signum))
         else:
             self._hand_on(signum)
 

@@ -129,3 +129,49 @@ async def test_a_call_that_outlives_the_end_does_nothing_more() -> None:
     await asyncio.wait({task})
     assert task.cancelled() and reports == []
     assert layer.calls == [("add", group_name("a"))] and "a" not in groups
+
+
+async def test_a_layer_that_is_cancelled_itself_keeps_nobody_waiting() -> None:
+    groups, layer, reports = make()
+    add, failed = layer.group_add, []
+
+    async def cancelled_once(group: str, channel: str) -> None:
+        if not failed:
+            failed.append(group)
+            raise asyncio.CancelledError
+        await add(group, channel)
+
+    layer.group_add = cancelled_once  # type: ignore[method-assign]
+    await asyncio.wait_for(asyncio.gather(groups.add("a"), groups.add("b")), 5)
+    assert "a" in groups and "b" in groups
+    assert isinstance(reports[0], asyncio.CancelledError)
+
+
+async def test_topics_that_come_and_go_in_an_outage_leave_nothing_behind() -> None:
+    groups, layer, _ = make()
+    await groups.add("stays")
+    layer.failures = 1_000_000
+    steps = []
+    for n in range(200):
+        steps.append(groups.add(f"room:{n}"))
+        groups.unused(f"room:{n}", n)
+        await asyncio.sleep(0)
+        groups.sweep(n)
+    groups.sweep(1000)
+    assert len(groups) == 1 and len(groups._steps) <= 1  # the one that was tried
+    layer.failures = 0
+    await asyncio.gather(*steps)
+    assert [call for call in layer.calls if call[0] == "add"] == [
+        ("add", group_name("stays"))
+    ]
+
+
+async def test_a_group_whose_adding_may_have_worked_is_discarded_all_the_same() -> None:
+    groups, layer, _ = make()
+    layer.failures = 1
+    added = groups.add("a")
+    groups.unused("a", 0)
+    await asyncio.sleep(0)
+    groups.sweep(LINGER)
+    await added
+    assert layer.calls == [("discard", group_name("a"))]

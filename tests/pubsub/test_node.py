@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from channels.layers import InMemoryChannelLayer
+from msgspec import Raw
 
-from phx_protocol import Presence, abroadcast
-from phx_protocol.pubsub import get_pubsub, node
+from phx_protocol import History, Presence, abroadcast
+from phx_protocol.exceptions import StateError
+from phx_protocol.pubsub import PubSub, get_pubsub, group_name, node
+from phx_protocol.wire.messages import Broadcast
 
 
 class Somebody(Presence):
@@ -68,3 +74,132 @@ async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
     await pubsub.ready("room:stuck")
     assert pubsub.is_failing
     pubsub.layer.stuck.set()
+
+
+class Layer(InMemoryChannelLayer):
+    """One of another process, as far as the node can tell; it fails as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+        self.forgotten: set[str] = set()
+
+    async def receive(self, channel: str) -> Any:
+        if channel in self.forgotten:
+            raise KeyError(channel)
+        message = await super().receive(channel)
+        if self.errors:
+            raise self.errors.pop(0)
+        return message
+
+
+@pytest.fixture
+async def pubsub() -> AsyncIterator[PubSub]:
+    node = get_pubsub()
+    node.layer = node.groups.layer = node.publisher.layer = Layer()
+    node.is_alone = False
+    node.hold("the test")  # else it ends and starts again when nobody is there
+    yield node
+    await node.close()
+
+
+async def heard(pubsub: PubSub) -> None:
+    """Wait until what the layer is sent arrives at `pubsub`."""
+    told = asyncio.Event()
+    pubsub.relay.listen("told", lambda body: told.set())
+    while not told.is_set():
+        address = await pubsub.address()
+        assert address is not None
+        await pubsub.relay.tell(address, "note", name="told", body={})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await told.wait()
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), RuntimeError("once"), TimeoutError()]
+)
+async def test_a_layer_that_gives_up_is_listened_to_again(
+    pubsub: PubSub, error: BaseException
+) -> None:
+    await heard(pubsub)
+    pubsub.layer.errors.append(error)
+    async with asyncio.timeout(10):
+        await heard(pubsub)
+    assert not pubsub.layer.errors and not pubsub.is_failing
+
+
+async def test_a_layer_that_forgot_the_channel_gets_another_with_all_groups(
+    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "FORGOTTEN", 1)
+    await pubsub.ready("room:1")
+    before = await pubsub.address()
+    assert before is not None
+    pubsub.layer.forgotten.add(before)
+    await pubsub.layer.send(before, {"type": "what wakes it"})
+    async with asyncio.timeout(10):
+        while await pubsub.address() == before:
+            await asyncio.sleep(0)
+        await heard(pubsub)
+    members = pubsub.layer.groups[group_name("room:1")]
+    assert await pubsub.address() in members
+
+
+async def test_a_layer_that_is_away_leaves_a_node_its_address(
+    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long-poll clients have it in their tokens."""
+    monkeypatch.setattr(node, "FORGOTTEN", 1)
+    await heard(pubsub)
+    before = await pubsub.address()
+    tries = 0
+    working = pubsub.layer.receive
+
+    async def away(channel: str) -> Any:
+        nonlocal tries
+        tries += 1
+        raise ConnectionError
+
+    monkeypatch.setattr(pubsub.layer, "receive", away)
+    await pubsub.layer.send(before, {"type": "what wakes it"})
+    async with asyncio.timeout(10):
+        while tries < 3:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(pubsub.layer, "receive", working)
+        await heard(pubsub)
+    assert await pubsub.address() == before
+
+
+async def cancelled(*args: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+async def test_a_duty_that_is_cancelled_itself_ends_no_heartbeat(
+    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub.heartbeat, "duties", [cancelled])
+    pubsub.heartbeat.start()
+    await asyncio.wait_for(pubsub.heartbeat.ready(), 5)
+    task = pubsub.heartbeat._task
+    assert task is not None and not task.done()
+    beaten = asyncio.Event()
+
+    async def beat() -> None:
+        beaten.set()
+
+    pubsub.heartbeat.duties.append(beat)
+    pubsub.heartbeat.beat_soon()
+    await asyncio.wait_for(beaten.wait(), 5)
+
+
+async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
+    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Broadcast("room:1", "event", Raw(b"{}"))
+    with monkeypatch.context() as patched:
+        patched.setattr(pubsub.ordered._state, "append", cancelled)
+        with pytest.raises(StateError):
+            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told, None), 5)
+    done = pubsub.ordered.broadcast(History(), told, None)
+    await asyncio.wait_for(done, 5)

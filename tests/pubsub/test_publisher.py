@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from phx_protocol.exceptions import BroadcastError
+from phx_protocol.exceptions import BroadcastError, EncodeError
+from phx_protocol.pubsub import publisher as module
 from phx_protocol.pubsub.publisher import BATCH, OUTBOX, Publisher
 from phx_protocol.wire.messages import Broadcast
 
@@ -19,7 +20,7 @@ class Layer:
     def __init__(self) -> None:
         self.sent: list[tuple[str, list[str]]] = []
         self.gate = asyncio.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         await self.gate.wait()
@@ -91,3 +92,48 @@ async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> Non
     layer.error = None
     await publisher.publish(broadcast("a", "2"), None)
     assert [type(report) for report in reports] == [ConnectionError, type(None)]
+
+
+@pytest.mark.parametrize("bad", ["topic", "event", "payload"])
+async def test_what_cannot_be_packed_is_an_error_for_its_sender_alone(bad: str) -> None:
+    layer = Layer()
+    publisher = Publisher(layer, "node", lambda error: None)
+    first = publisher.publish(broadcast("a", "1"), None)
+    topic = "\ud800" if bad == "topic" else "a"
+    event = "\udfff" if bad == "event" else "2"
+    payload = msgspec.Raw(b'{"\xff"}' if bad == "payload" else b"{}")
+    with pytest.raises(EncodeError):
+        publisher.publish(Broadcast(topic, event, payload), None)
+    last = publisher.publish(broadcast("a", "3"), None)
+    layer.gate.set()
+    await asyncio.wait_for(asyncio.gather(first, last), 5)
+    assert [event for _, events in layer.sent for event in events] == ["1", "3"]
+
+
+async def test_a_layer_that_is_cancelled_itself_ends_no_publisher() -> None:
+    layer = Layer()
+    layer.error = asyncio.CancelledError()
+    layer.gate.set()
+    publisher = Publisher(layer, "node", lambda error: None)
+    done = [publisher.publish(broadcast(topic, "1"), None) for topic in "ab"]
+    for future in done:
+        with pytest.raises(BroadcastError, match="did not take it"):
+            await asyncio.wait_for(future, 5)
+    layer.error = None
+    await asyncio.wait_for(publisher.publish(broadcast("a", "2"), None), 5)
+
+
+async def test_what_waits_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTBOX_BYTES", 1000)
+    monkeypatch.setattr(module, "LIMIT", 2000)
+    monkeypatch.setattr(module, "BATCH_BYTES", 500)
+    layer = Layer()
+    publisher = Publisher(layer, "node", lambda error: None)
+    long = "é" * 250  # in the topic: it travels with each of them
+    taken = [publisher.publish(broadcast(long, str(n)), None) for n in range(3)]
+    assert publisher.is_full
+    with pytest.raises(BroadcastError, match="bytes wait"):
+        await publisher.publish(broadcast("a", "x" * 1000), None)
+    layer.gate.set()
+    await asyncio.gather(*taken)
+    assert not publisher.is_full and len(layer.sent) == 3

@@ -137,6 +137,40 @@ def test_who_raises_keeps_it_from_nobody_else(
     assert "ZeroDivisionError: bad" in caplog.text
 
 
+# ------------------------------------------------------------- what others are told
+
+
+def test_what_nobody_heard_of_need_not_be_told_when_it_is_gone() -> None:
+    room, client = Registry(), Subscriber(on(V2))
+    for n in range(100):
+        room.add(f"room:{n}", client)
+        room.discard(f"room:{n}", client)
+    assert room.take_changed() == {}
+    room.add("room:1", client)
+    assert room.take_changed() == {"room:1": 1} and room.take_changed() == {}
+    room.discard("room:1", client)
+    assert room.take_changed() == {"room:1": 0} and room.take_changed() == {}
+
+
+def test_what_may_not_have_arrived_is_told_again_until_it_has() -> None:
+    room, client = Registry(), Subscriber(on(V2))
+    room.add("room:1", client)
+    room.not_told(room.take_changed())
+    room.discard("room:1", client)  # they may know of it
+    room.not_told(room.take_changed())
+    assert room.take_changed() == {"room:1": 0} and room.take_changed() == {}
+
+
+def test_after_a_loss_all_that_is_there_is_told_and_nothing_else() -> None:
+    room, client = Registry(), Subscriber(on(V2))
+    for topic in ("room:1", "room:2"):
+        room.add(topic, client)
+    room.take_changed()
+    room.discard("room:2", client)
+    room.all_changed()
+    assert room.take_changed() == {"room:1": 1}
+
+
 # ------------------------------------------------------------- with real clients
 
 

@@ -1,0 +1,28 @@
+"""Tasks: how one begins, and whether it is to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def begin(
+    run: Coroutine[Any, Any, Result], context: contextvars.Context | None = None
+) -> asyncio.Task[Result]:
+    """Run `run` in a task that takes its first step when the loop has its turn.
+
+    So who keeps the task has it before it runs, or is over, whatever the task factory of the
+    loop: ``asyncio.eager_task_factory`` takes that step at once.
+    """
+    loop = asyncio.get_running_loop()
+    return asyncio.Task(run, loop=loop, context=context)
+
+
+def is_cancelled() -> bool:
+    """Whether somebody wants the current task to end: else it awaited what was cancelled itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
