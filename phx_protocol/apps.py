@@ -19,9 +19,6 @@ class PhxProtocolConfig(AppConfig):
             introspection,
             presence,
         )
-        from .logs import enable
-
-        enable()
 
         if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":
             from .receivers import close_sockets_to_reload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -118,23 +119,37 @@ def _argument(value: Any) -> Any:
 
 _repeats = Repeats()
 _printable = Printable()
-_loggers: set[logging.Logger] = set()
+
+
+class Lasting:
+    """Makes a logger that a configuration turns off only by its name, or that of a parent.
+
+    asgi.py imports this package before Django configures logging, and LOGGING turns off whatever
+    exists by then unless it names it or says ``"disable_existing_loggers": False``; Django does
+    that again each time ``django.setup`` is called. What code sets holds.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return bool(self.__dict__.get("disabled"))
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        # a configuration turns off what it does not name, and nothing else
+        setter = sys._getframe(1).f_globals.get("__name__")
+        if not value or setter != "logging.config":
+            self.__dict__["disabled"] = value
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `name`, with what repeats held back and what clients say printable."""
+    """The logger `name`, with what repeats held back and what clients say printable.
+
+    LOGGING has to name it to turn it off.
+    """
     logger = logging.getLogger(name)
     logger.addFilter(_repeats)
     logger.addFilter(_printable)
-    _loggers.add(logger)
+    own = type(logger)
+    if not issubclass(own, Lasting):
+        logger.__class__ = type(own.__name__, (Lasting, own), {})
     return logger
-
-
-def enable() -> None:
-    """Turn the loggers on that LOGGING has turned off because it does not name them.
-
-    asgi.py imports this package before Django configures logging, and a configuration disables
-    what exists by then unless it says ``"disable_existing_loggers": False``.
-    """
-    for logger in _loggers:
-        logger.disabled = False

@@ -215,12 +215,10 @@ class ChannelServer:
 
     def _start(self) -> None:
         if self._task is None:
-            task = self.socket.create_task(self._run())
-            if not task.done():  # an eager one may be
-                self._task = task
+            self._task = self.socket.create_task(self._run())
 
     async def _run(self) -> None:
-        task = self._task = asyncio.current_task()
+        task = self._task
         try:
             if self._abandoned is not None:
                 await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)

@@ -267,6 +267,8 @@ async def test_a_connect_that_does_not_end_is_told(
     wire: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "TIMEOUT", 0.1)
+    get_pubsub().start()
+    await get_pubsub().reachable()
     before = asyncio.all_tasks()
     with pytest.raises(AssertionError, match=r"RoomSocket.connect did not end in 0.1"):
         await connect(RoomSocket, {"n": 3}, wire=wire)

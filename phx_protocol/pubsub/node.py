@@ -130,8 +130,12 @@ class PubSub:
             self._extensions[name] = extensions[name](self)
         return self._extensions[name]
 
+    def local(self) -> dict[str, PubSub]:
+        """The nodes of this process by their names, those that serve nobody (any more) too."""
+        return {node.heartbeat.name: node for node in (self, *all_nodes())}
+
     def others(self) -> list[PubSub]:
-        """The nodes of the other event loops of this process."""
+        """The nodes of the other event loops of this process that serve somebody."""
         return [node for node in serving_nodes() if node is not self]
 
     # ----------------------------------------------------------------- sockets

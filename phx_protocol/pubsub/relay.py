@@ -311,7 +311,7 @@ async def ask_node(
 ) -> Body:
     """What the node `name`, whose listener is at `address`, answers: another one, one of this
     process, or `node` itself. Raises NoAnswer."""
-    here = {n.heartbeat.name: n for n in (node, *node.others())}.get(name)
+    here = node.local().get(name)
     if here is node:
         return await node.relay.ask_here(what, body)
     if here is not None:
