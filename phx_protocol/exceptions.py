@@ -107,7 +107,8 @@ class ConnectionRefused(DenyConnection):
     `status` is the HTTP status (default 403), `reason` the body as text (default empty,
     as Phoenix answers), `headers` are further ones (``{"retry-after": "60"}``). A server without
     the ASGI extension ``websocket.http.response`` (Daphne) answers 403 whatever the status;
-    over long-poll the JSON says 403 (500 for a 5xx) and the reason. Mirrors ``:error`` and ``{:error, term}`` of
+    over long-poll the JSON says 403 (500 for a 5xx) and the reason, but for a redirect (a 3xx with
+    the header ``location``), which is one there as well. Mirrors ``:error`` and ``{:error, term}`` of
     ``c:Phoenix.Socket.connect/3``.
     """
 

@@ -85,6 +85,8 @@ class OtherLifespan:
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if not self._answer.done():
+            if error is not None:
+                logger.info("the other application has no lifespan: %r", error)
             self._answer.set_result({"type": f"{self._event}.complete"})
         elif error is not None and not self._has_failed():
             logger.error(

@@ -16,8 +16,9 @@ from channels.routing import ProtocolTypeRouter
 from channels.testing import WebsocketCommunicator
 from django.core.handlers.asgi import ASGIRequest
 from django.test import override_settings
+from django.urls import reverse
 
-from phx_protocol import checks
+from phx_protocol import Channel, Socket, checks, event
 from phx_protocol.asgi import get_phoenix_application
 from phx_protocol.transports.http import respond
 from tests.servers import ROOT
@@ -89,6 +90,35 @@ async def test_a_forced_script_name_is_removed_as_django_does() -> None:
     assert await opens(f"/app{PATH}", "/x")
     assert not await opens(f"/x{PATH}", "/x")
     assert await answer("/app/page", "/x") == "/page"
+
+
+class Linking(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok", {"in_join": reverse("admin:index")}
+
+    @event("link")
+    def link(self, payload: Any) -> Any:
+        return "ok", {"in_a_thread": reverse("admin:index")}
+
+
+class LinkingSocket(Socket):
+    channels = {"links": Linking}
+
+
+@pytest.mark.urls("tests.admin.urls")
+@pytest.mark.parametrize("root_path, prefix", [("/app", "/app"), ("", "")])
+async def test_channels_reverse_urls_as_views_do(root_path: str, prefix: str) -> None:
+    mounted = get_phoenix_application({"/socket": LinkingSocket}, http=page)
+    line = WebsocketCommunicator(mounted, f"{root_path}{PATH}?vsn=2.0.0")
+    line.scope["root_path"] = root_path
+    await line.connect()
+    said = []
+    for ref, name in (("1", "phx_join"), ("2", "link")):
+        await line.send_json_to(["1", ref, "links", name, {}])
+        said.append((await line.receive_json_from())[4]["response"])
+    await line.disconnect()
+    link = f"{prefix}/admin/"
+    assert said == [{"in_join": link}, {"in_a_thread": link}]
 
 
 class Server:

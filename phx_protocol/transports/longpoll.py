@@ -312,7 +312,7 @@ class LongPollConsumer:
         refusals[refused.status] += 1
         if refused.status == 400:
             return await self._respond(400, refused.reason.encode(), [CORS])
-        if refused.status in (301, 307):  # the browser follows by itself
+        if refused.status // 100 == 3:  # the browser follows by itself
             headers = [CORS, *raw_headers(refused.headers)]
             return await self._respond(refused.status, b"", headers)
         answer: dict[str, Any] = {"status": 500 if refused.status >= 500 else 403}

@@ -69,7 +69,7 @@ async def authenticate(
         or await _csrf_token_is_valid(params.get("_csrf_token"), scope, session)
     )
     if not is_trusted:
-        _take_away(scope, key)
+        _take_away(scope, headers.get("cookie", ""))
     if not apps.is_installed("django.contrib.auth"):
         return
     if "user" in scope and not isinstance(scope["user"], UserLazyObject):
@@ -83,14 +83,15 @@ async def authenticate(
         scope[SOURCE] = session_source(session, user)
 
 
-def _take_away(scope: dict[str, Any], key: str | None) -> None:
-    """Leave nothing of Channels' middleware in `scope` that names the session with `key`."""
-    if key and getattr(scope.get("session"), "session_key", None) == key:
+def _take_away(scope: dict[str, Any], cookies: str) -> None:
+    """Leave no session in `scope` that a middleware found by a cookie; `cookies` is the header."""
+    key = getattr(scope.get("session"), "session_key", None)
+    # anywhere: of two cookies with one name another may count for the middleware than for us
+    if key and key in cookies:
         scope["session"] = session_store()
     if settings.SESSION_COOKIE_NAME in scope.get("cookies", ()):
-        cookies = dict(scope["cookies"])
-        del cookies[settings.SESSION_COOKIE_NAME]
-        scope["cookies"] = cookies
+        scope["cookies"] = dict(scope["cookies"])
+        del scope["cookies"][settings.SESSION_COOKIE_NAME]
 
 
 class _CsrfCheck(CsrfViewMiddleware):

@@ -14,8 +14,8 @@ from ..printable import shown
 from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 
-#: characters of a text frame up to which it does not matter how they are kept
-SMALL = 4096
+#: characters of a frame whose payload is decoded at once: as many as may wait take little memory
+SMALL = 1024
 
 
 class TooOld(EncodeError):
@@ -25,8 +25,8 @@ class TooOld(EncodeError):
 class Serializer(Protocol):
     """One version of the wire. Stateless: an instance serves every socket of a process.
 
-    One may have ``decode_head`` as well, which is ``decode`` that leaves a JSON payload as it
-    came, a ``msgspec.Raw``: what goes nowhere, or waits, is then never decoded as a whole.
+    One may have ``decode_head`` as well, which is ``decode`` that leaves a large JSON payload as it
+    came, a ``msgspec.Raw``: what goes nowhere, or waits, is then not decoded as a whole.
     """
 
     def decode(self, frame: Frame) -> Message:
@@ -58,10 +58,11 @@ def head_decoder(serializer: Serializer) -> Callable[[Frame], Message]:
     return serializer.decode
 
 
-def _slim(frame: str) -> str | bytes:
+def _slim(frame: Frame) -> Frame:
     """`frame` as what takes the least memory while its payload waits: a character takes up to
     four bytes in a string that has a single one beyond ASCII."""
-    return frame if len(frame) < SMALL or frame.isascii() else frame.encode()
+    is_slim = isinstance(frame, bytes) or frame.isascii()
+    return frame if is_slim else frame.encode()
 
 
 def encode_map(payload: Any, event: Any) -> msgspec.Raw:
@@ -82,17 +83,20 @@ class V2JSONSerializer:
     class _Head(Message, frozen=True, array_like=True, gc=False):
         payload: msgspec.Raw
 
-    _decode = msgspec.json.Decoder(_Head).decode
+    _decode = msgspec.json.Decoder(Message).decode
+    _decode_head = msgspec.json.Decoder(_Head).decode
 
     def decode(self, frame: Frame) -> Message:
         return with_payload(self.decode_head(frame))
 
     def decode_head(self, frame: Frame) -> Message:
-        """The message in `frame`, a JSON payload as it came. Raises DecodeError."""
+        """The message in `frame`, a large JSON payload as it came. Raises DecodeError."""
         try:
-            if isinstance(frame, str):
-                return self._decode(_slim(frame))
-            return self._decode_binary(frame)
+            if isinstance(frame, bytes):
+                return self._decode_binary(frame)
+            if len(frame) < SMALL:
+                return self._decode(frame)
+            return self._decode_head(_slim(frame))
         except DECODE_ERRORS as error:
             raise DecodeError(f"no V2 frame: {error}") from error
 
@@ -139,20 +143,27 @@ class V1JSONSerializer:
     class _Frame(msgspec.Struct, gc=False):
         topic: Any
         event: Any
-        payload: msgspec.Raw
+        payload: Any
         ref: Any
         join_ref: Any = None
 
+    class _Head(_Frame, gc=False):
+        payload: msgspec.Raw
+
     _decode = msgspec.json.Decoder(_Frame).decode
+    _decode_head = msgspec.json.Decoder(_Head).decode
 
     def decode(self, frame: Frame) -> Message:
         return with_payload(self.decode_head(frame))
 
     def decode_head(self, frame: Frame) -> Message:
-        """The message in `frame`, its payload as it came. Raises DecodeError."""
+        """The message in `frame`, a large payload as it came. Raises DecodeError."""
         try:
             # JSON in a binary frame is read as well
-            v1 = self._decode(_slim(frame) if isinstance(frame, str) else frame)
+            if len(frame) < SMALL:
+                v1 = self._decode(frame)
+            else:
+                v1 = self._decode_head(_slim(frame))
         except DECODE_ERRORS as error:
             raise DecodeError(f"no V1 frame: {error}") from error
         return Message(v1.join_ref, v1.ref, v1.topic, v1.event, v1.payload)

@@ -9,7 +9,12 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 from django.test import override_settings
 
-from phx_protocol import LongPollConsumer, PhoenixConsumer, Socket
+from phx_protocol import (
+    ConnectionRefused,
+    LongPollConsumer,
+    PhoenixConsumer,
+    Socket,
+)
 
 TOKEN = "base64url.bearer.phx." + base64.b64encode(b"secret").decode().rstrip("=")
 PROTO = override_settings(
@@ -133,6 +138,19 @@ async def test_a_host_that_is_not_ours_is_redirected_to_nowhere(kind: str) -> No
     refused = await answer(scope)
     assert refused["status"] == 400
     assert b"location" not in dict(refused["headers"])
+
+
+class MovedSocket(Socket):
+    longpoll = True
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        raise ConnectionRefused(302, headers={"Location": "https://elsewhere.test/"})
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_redirect_of_connect_is_one_over_every_transport(kind: str) -> None:
+    moved = await answer(scope_of(kind), MovedSocket)
+    assert (moved["status"], location(moved)) == (302, "https://elsewhere.test/")
 
 
 # ------------------------------------------------------------------ subprotocols

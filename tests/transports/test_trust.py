@@ -280,6 +280,17 @@ async def test_who_is_not_trusted_has_no_session_of_a_middleware_either(
     assert await session.aget("_auth_user_id") is not None
 
 
+async def test_of_several_session_cookies_none_leaves_its_session_behind(
+    cookie: str,
+) -> None:
+    # Channels takes the first header, Django the last value
+    another = f"{settings.SESSION_COOKIE_NAME}=0123456789abcdef"
+    more = (b"cookie", another.encode())
+    scope = await within(AuthMiddlewareStack, {"cookie": cookie}, "", more)
+    assert scope["session"].session_key is None
+    assert await scope["session"].aget("_auth_user_id") is None
+
+
 @pytest.mark.parametrize("stack", STACKS)
 async def test_who_is_trusted_has_the_session(cookie: str, stack: Any) -> None:
     headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
