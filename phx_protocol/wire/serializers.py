@@ -61,8 +61,9 @@ def head_decoder(serializer: Serializer) -> Callable[[Frame], Message]:
 def _slim(frame: Frame) -> Frame:
     """`frame` as what takes the least memory while its payload waits: a character takes up to
     four bytes in a string that has a single one beyond ASCII."""
-    is_slim = isinstance(frame, bytes) or frame.isascii()
-    return frame if is_slim else frame.encode()
+    if isinstance(frame, bytes) or frame.isascii():
+        return frame
+    return frame.encode()
 
 
 def encode_map(payload: Any, event: Any) -> msgspec.Raw:
