@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 
 from tests.integration.asgi import application
+from tests.wrapped import hidden
 
 Send = Callable[[Any], Awaitable[None]]
 sentry_sdk.init(traces_sample_rate=1.0)
@@ -54,27 +54,6 @@ def tabled(app: Any) -> Any:
             await app(scope, receive, looking_up)
         finally:
             del sends[key]
-
-    return application
-
-
-def hidden(app: Any) -> Any:
-    """A wrapper behind which nothing can be seen: another task does the sending."""
-
-    async def application(scope: dict[str, Any], receive: Any, send: Send) -> None:
-        messages: asyncio.Queue[Any] = asyncio.Queue()
-
-        async def hiding(message: Any) -> None:
-            messages.put_nowait(message)
-
-        running = asyncio.create_task(app(scope, receive, hiding))
-        while not (running.done() and messages.empty()):
-            message = asyncio.ensure_future(messages.get())
-            await asyncio.wait({running, message}, return_when="FIRST_COMPLETED")
-            if message.done():
-                await send(message.result())
-            else:
-                message.cancel()
 
     return application
 

@@ -21,6 +21,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
             "origin": websocket.own_origin,
             "foreign origin": websocket.foreign_origin,
             "subprotocol": websocket.subprotocol,
+            "token size": websocket.token_size,
             "vsn 2.0.0": websocket.version_2,
             "vsn 1.0.0": websocket.version_1,
             "compression": websocket.compression,
