@@ -76,6 +76,12 @@ class Server:
     def logged(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def connections(self) -> list[str]:
+        """What the process has open of sockets."""
+        opened = Path(f"/proc/{self.process.pid}/fd")
+        links = (link for link in opened.iterdir() if link.is_symlink())
+        return [t for t in map(os.readlink, links) if t.startswith("socket:")]
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, how)

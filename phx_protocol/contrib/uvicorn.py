@@ -21,6 +21,12 @@ from websockets.frames import Frame
 
 from ..transports.edge import WIRE, Wire
 
+#: the answer to a handshake that cannot be read
+UNREADABLE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
 
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     """For the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
@@ -34,6 +40,14 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         self.wire = Wire(cast(asyncio.Transport, transport))
         # uvicorn copies it into scope["state"]
         self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # a header too long (a token, a cookie): uvicorn would answer nothing at all
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = True
+            self.transport.write(UNREADABLE)
+            self.transport.close()
 
     def start_keepalive(self) -> None:
         # the handshake is over: 3 KiB that nobody reads any more

@@ -13,7 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
+import itertools
 import socket
+import sys
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,9 +28,9 @@ logger = get_logger("phx_protocol.transport")
 
 #: bytes that the server reads at once of a client that floods it
 STEP = 4096
-#: bytes that the kernel may keep of a client that has flooded it before; it takes less for itself
-#: where its own limit says so
-ENOUGH = 4 * 1024 * 1024
+#: bytes that the kernel may keep of a client that has flooded it before; where its own limit says
+#: so it keeps less
+ENOUGH = 1024 * 1024
 
 #: the key in the scope's state under which a server offers its Wire
 WIRE = "phx_protocol.wire"
@@ -142,11 +145,25 @@ def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
     owner = _owner(send)
     if owner is not None:
         return owner, False
-    for inner in _below(send):
+    if _is_silent(send):
+        return None, False
+    for inner in itertools.chain(_below(send), _on_the_stack()):
         owner = _owner(inner)
         if owner is not None and _has_given(owner, scope):
             return owner, True
     return None, True
+
+
+def _on_the_stack() -> Iterator[Any]:
+    """The variables of the coroutines that wait for this one: middleware was given ``send`` as an
+    argument, wherever it keeps it."""
+    frame = sys._getframe(1)
+    for _ in range(MOST_WRAPPERS):
+        if frame.f_code.co_flags & inspect.CO_COROUTINE:
+            yield from list(frame.f_locals.values())
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
 
 
 def _has_given(owner: Any, scope: dict[str, Any]) -> bool:
@@ -247,6 +264,11 @@ class UvicornEdge(Edge):
             # the kernel sizes it by itself no more, so it gets what is enough for any distance
             size = STEP if steps else ENOUGH
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            if not steps:
+                # Linux keeps the window as small as the buffer was, unless it is told
+                clamp = getattr(socket, "TCP_WINDOW_CLAMP", None)
+                if clamp is not None:
+                    connection.setsockopt(socket.IPPROTO_TCP, clamp, size)
 
     def abort(self) -> None:
         self.transport.abort()
@@ -427,7 +449,7 @@ def edge_for(scope: dict[str, Any], send: Send) -> Edge:
     send = unwrap(send)
     edge = _edge(scope, send)
     if edge.lacks and scope.get("type") == "websocket":
-        _say_once(_name(send), edge.lacks)
+        _say_once(_name(send), edge.lacks, _is_silent(send))
     return edge
 
 
@@ -442,20 +464,26 @@ def _name(send: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-#: servers whose own ``send`` we know by its name, and that it tells us nothing
-SILENT = ("hypercorn.", "granian.", "builtins.", "_granian.", "asgiref.")
+#: whose ``send`` we know by its name, and that it tells us nothing: of servers, and of tests
+SILENT = ("hypercorn.", "granian.", "asgiref.", "asyncio.", "phx_protocol.testing.")
+
+
+def _is_silent(send: Any) -> bool:
+    return any(_name(inner).startswith(SILENT) for inner in _below(send))
 
 
 @functools.lru_cache(maxsize=32)
-def _say_once(name: str, lacks: str) -> None:
-    if name.startswith(SILENT):
+def _say_once(name: str, lacks: str, is_silent: bool) -> None:
+    if is_silent:
         logger.info("of the ASGI server nothing is known but ASGI: %s", lacks)
-    else:
-        logger.warning(
-            "middleware wraps send so that the ASGI server is not seen behind it (%s): %s",
-            name,
-            lacks,
-        )
+        return
+    hides = f"middleware hides the ASGI server ({name}): {lacks}"
+    hidden_by.append(hides)
+    logger.warning("%s", hides)
+
+
+#: what this process has logged of middleware that hides its server
+hidden_by: list[str] = []
 
 
 def _edge(scope: dict[str, Any], send: Any) -> Edge:

@@ -61,14 +61,14 @@ class Turns:
 
     def is_over(self, now: float) -> bool:
         """Count a frame: whether it has to wait for the next turn."""
+        if now - self._began > FLOOD_SECONDS:
+            self._frames, self._began = 0, now
         self._frames += 1
         self._recent += 1
-        if self._frames == FLOOD:
-            if now - self._began < FLOOD_SECONDS and self._in_one != 1:
-                self._in_one = 1
-                self._flooded(True)
-                self._look_later()
-            self._frames, self._began = 0, now
+        if self._frames == FLOOD and self._in_one != 1:
+            self._in_one = 1
+            self._flooded(True)
+            self._look_later()
         return self._frames % self._in_one == 0
 
     def _look_later(self) -> None:

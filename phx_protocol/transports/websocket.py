@@ -12,12 +12,13 @@ from ..conf import options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub import get_pubsub
+from ..pubsub import PubSub, get_pubsub
+from ..pubsub.node import extensions
 from ..socket import Socket, mounted
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
-from .edge import edge_for
+from .edge import edge_for, hidden_by
 from .frames import FrameOutgoing
 from .handshake import Handshake
 from .http import TEXT, Receive, Send, raw_headers, respond
@@ -32,6 +33,8 @@ logger = get_logger("phx_protocol.transport")
 SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
+#: the name by which other nodes ask what middleware hides the server of this one
+HIDDEN = "hidden_server"
 NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
 #: close codes in which a connection ended because of what the client sent
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
@@ -271,3 +274,16 @@ class PhoenixConsumer:
         elif await self._handshake() is not None:
             get_pubsub().discard_socket(self.socket)
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
+
+
+class HiddenServer:
+    """Tells other nodes, and the doctor, which middleware hides the ASGI server of this one."""
+
+    def __init__(self, node: PubSub) -> None:
+        node.relay.serve(HIDDEN, self._answer)
+
+    async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"hidden_by": hidden_by}
+
+
+extensions[HIDDEN] = HiddenServer

@@ -213,7 +213,7 @@ def reports(
 def test_a_site_that_is_well_has_nothing_but_ok(reports: dict[str, Report]) -> None:
     report = reports["well"]
     assert report.of("warning", "fault", "skipped") == [], report.output
-    assert len(report.of("ok")) == 19
+    assert len(report.of("ok")) == 20
     assert (report.code, report.errors) == (0, "")
 
 
@@ -353,6 +353,36 @@ async def test_a_site_without_long_poll_is_no_fault(mount: str) -> None:
 def site(url: str, **values: Any) -> Site:
     mount = parse_mount(url)
     return Site(mount, own_origin(mount), **values)
+
+
+@pytest.mark.parametrize("size, status", [(7000, "fault"), (3500, "warning")])
+async def test_a_token_that_is_too_long_for_the_server_is_found(
+    mount: str, size: int, status: str
+) -> None:
+    verdict = await websocket.token_size(site(f"{mount}/open", auth_token="x" * size))
+    assert verdict.status is Status(status)
+    assert "WEBSOCKETS_MAX_LINE_LENGTH" in verdict.change
+
+
+async def test_a_token_that_is_refused_has_come_through(mount: str) -> None:
+    verdict = await websocket.token_size(site(f"{mount}/guarded"))
+    assert verdict.status is Status.OK
+    (size,) = re.findall(r"about (\d+)", verdict.message)
+    assert 5500 < int(size) < 6100
+
+
+def test_middleware_that_hides_the_server_is_a_warning(
+    tmp_path: Path, redis_url: str
+) -> None:
+    url = redis_url.replace("/0", "/11")
+    env = {"PHX_REDIS_URL": url, "DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
+    application = "tests.doctor.hidden_asgi:application"
+    with servers.serve("daphne", tmp_path / "log", application, **env) as server:
+        args = (f"http://{server.address}/socket", "--idle", "0.5", "--json")
+        report = doctor(*args, PHX_REDIS_URL=url)
+    (layer,) = [f for f in report.findings if f["check"] == "layer"]
+    assert layer["status"] == "warning" and "hiding" in layer["message"]
+    assert "wraps `send`" in layer["change"]
 
 
 async def test_a_site_that_lets_foreign_pages_in_is_warned(mount: str) -> None:

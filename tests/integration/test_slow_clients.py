@@ -47,12 +47,29 @@ class Stalled:
         return data
 
 
-@pytest.mark.parametrize("server", ["uvicorn", "frames", "daphne", "hypercorn"])
+PLAIN = "asgi:application"
+
+
+@pytest.mark.parametrize(
+    "server, application",
+    [
+        ("uvicorn", PLAIN),
+        ("frames", PLAIN),
+        ("daphne", PLAIN),
+        ("hypercorn", PLAIN),
+        ("daphne", "wrapped_app:all_of_them"),
+        pytest.param("daphne", "wrapped_app:by_table", marks=pytest.mark.big),
+        pytest.param("daphne", "wrapped_app:sentry", marks=pytest.mark.big),
+        pytest.param("daphne", "wrapped_app:telemetry", marks=pytest.mark.big),
+        pytest.param("uvicorn", "wrapped_app:all_of_them", marks=pytest.mark.big),
+        pytest.param("frames", "wrapped_app:all_of_them", marks=pytest.mark.big),
+    ],
+)
 async def test_a_stalled_client_is_closed_and_the_others_get_everything(
-    server: str, tmp_path: Path
+    server: str, application: str, tmp_path: Path
 ) -> None:
     with servers.serve(
-        server, tmp_path / "log", "tests.integration.asgi:application"
+        server, tmp_path / "log", f"tests.integration.{application}"
     ) as running:
         async with Client(running.url) as log, Client(running.url) as good:
             await log.join("audit:log")
@@ -71,6 +88,50 @@ async def test_a_stalled_client_is_closed_and_the_others_get_everything(
             assert (await closing)[-4:] == b"\x88\x02" + (1013).to_bytes(2, "big")
             assert await good.ask("room:slow", "echo") == ("ok", {})
         assert "does not take what it is sent" in running.logged()
+
+
+# ------------------------------------------- behind middleware that wraps send
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "daphne"])
+async def test_a_stalled_connection_is_aborted_through_middleware_with_its_own_code(
+    server: str, tmp_path: Path
+) -> None:
+    application = "tests.integration.wrapped_app:all_of_them"
+    with servers.serve(server, tmp_path / "log", application) as running:
+        async with Client(running.url) as client:
+            await client.ws.send("nonsense")
+            assert await client.closed() == 1011
+        async with Client(running.url) as log, Client(running.url) as good:
+            await log.join("audit:log")
+            await good.join("room:slow")
+            before = len(running.connections())
+            Stalled(running.port, "stalled", "room:slow")
+            gone = asyncio.create_task(log.until("left"))
+            for i in range(200):
+                await good.push("room:slow", "shout", {"i": i, "x": PAYLOAD})
+                await good.until("shout")
+                if gone.done():
+                    break
+            assert (await gone)["user_id"] == "stalled"
+            # it never reads its close frame: all that was kept for it goes with the connection
+            async with asyncio.timeout(20):
+                while len(running.connections()) > before:
+                    await asyncio.sleep(0.1)
+        assert "middleware hides" not in running.logged()
+
+
+async def test_middleware_that_hides_the_server_is_named_in_the_log(
+    tmp_path: Path,
+) -> None:
+    application = "tests.integration.wrapped_app:opaque"
+    with servers.serve("daphne", tmp_path / "log", application) as running:
+        for _ in range(2):
+            async with Client(running.url) as client:
+                assert await client.join("room:a") == ("ok", {})
+    lines = running.logged().splitlines()
+    (line,) = [t for t in lines if t.startswith("middleware hides")]
+    assert "hidden" in line and "is not aborted" in line
 
 
 # ------------------------------------------------------------------ long-poll
@@ -110,13 +171,21 @@ def is_cut(connection: socket.socket) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "daphne"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("uvicorn", PLAIN),
+        ("daphne", PLAIN),
+        ("daphne", "wrapped_app:all_of_them"),
+    ],
+    ids=["uvicorn", "daphne", "wrapped"],
+)
 def polled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.Server]:
     log = tmp_path_factory.mktemp("polled") / "log"
-    application = "tests.integration.asgi:application"
-    with servers.serve(request.param, log, application) as server:
+    name, application = request.param
+    with servers.serve(name, log, f"tests.integration.{application}") as server:
         yield server
 
 

@@ -33,6 +33,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
             "other subprotocol": websocket.other_subprotocol,
             "in the clear": websocket.in_the_clear,
             "proxy scheme": websocket.proxy_scheme,
+            "token size": websocket.token_size,
             "vsn 2.0.0": websocket.version_2,
             "vsn 1.0.0": websocket.version_1,
             "compression": websocket.compression,

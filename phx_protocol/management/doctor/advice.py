@@ -69,6 +69,16 @@ settings (SECURE_PROXY_SSL_HEADER, CHECK_ORIGIN), and is the Host that it gets i
 SUBPROTOCOL = """\
 Browsers fail this handshake. Is Sec-WebSocket-Protocol passed on both ways by the proxy? nginx does;
 others: allow the header. A middleware that accepts by itself must accept "phoenix"."""
+TOKEN_SIZE = """\
+The server, or a proxy, takes no longer header. uvicorn, in its environment:
+    WEBSOCKETS_MAX_LINE_LENGTH=40000
+nginx, in http or server:
+    large_client_header_buffers 4 32k;
+Daphne takes 12,000 characters. Better: a shorter token, such as {% phx_token %}."""
+HIDDEN_SERVER = """\
+What a client does not read is not seen, and its connection is not aborted. Let the middleware that
+wraps `send` call it in the task that was given it, or put it inside of the application: around
+get_asgi_application(), for get_phoenix_application(http=...)."""
 VSN = 'Clients of that version cannot connect: see PHX_PROTOCOL["SERIALIZERS"] of the site.'
 COMPRESSION = """\
 A broadcast is compressed once for each client: about twice the CPU and three times the memory.

@@ -12,9 +12,10 @@ from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
 from phx_protocol.pubsub import get_pubsub
 from phx_protocol.pubsub.relay import PATIENCE, NoAnswer, ask_node
 from phx_protocol.state import State, get_state
+from phx_protocol.transports.websocket import HIDDEN
 
 from . import advice
-from .findings import Verdict, fault, ok, warning
+from .findings import Status, Verdict, fault, ok, warning
 from .line import line
 from .site import Site
 
@@ -42,11 +43,26 @@ async def round_trip(site: Site) -> Verdict:
             during = await _until(lambda told: bool(told.sockets - before.sockets))
         new = during.sockets - before.sockets
         after = await _until(lambda told: bool(new - told.sockets)) if new else during
+        hidden = await asyncio.gather(*(_hidden(node) for node in await alist_nodes()))
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
     finally:
         await get_pubsub().close()
-    return _judged(during, bool(new - after.sockets))
+    verdict = _judged(during, bool(new - after.sockets))
+    for hides in filter(None, hidden):
+        if verdict.status is Status.OK:
+            return warning(f"{verdict.message}; {hides}", advice.HIDDEN_SERVER)
+    return verdict
+
+
+async def _hidden(node: NodeInfo) -> str:
+    """The middleware that keeps `node` from seeing the ASGI server it runs in."""
+    where = get_pubsub(), node.name, node.address
+    try:
+        answer = await ask_node(*where, HIDDEN, {})
+    except NoAnswer:  # which another check tells
+        return ""
+    return ", ".join(answer["hidden_by"])
 
 
 async def state(site: Site) -> Verdict:

@@ -19,6 +19,10 @@ from .site import Site
 
 FOREIGN = "https://evil.example"
 UNKNOWN = "phx-doctor"
+#: characters of an authToken: as many as are tried, and as many as a JWT with some claims has
+MOST_TOKEN, ENOUGH_TOKEN = 20_000, 4_000
+#: seconds for an answer to a handshake: some servers give none to a header that is too long
+TOKEN_PATIENCE = 1.5
 #: seconds between two heartbeats of phoenix.js, and for how long it is silent if one is lost
 HEARTBEAT_EVERY, ENOUGH = 30, 60
 
@@ -111,6 +115,38 @@ async def proxy_scheme(site: Site) -> Verdict:
             said = f"'{name}: {word}' and a page of {origin}: {refused}"
             return warning(said, advice.PROXY_SCHEME)
     return ok(f"with '{name}: {secure}', or 'wss', pages over https are let in")
+
+
+async def token_size(site: Site) -> Verdict:
+    """An answer of the site, whatever it is, shows that the header came through."""
+    given = site.auth_token
+    if given is not None and not await _comes_through(site, given):
+        return fault(
+            f"the authToken has {len(given)} characters: too many", advice.TOKEN_SIZE
+        )
+    enough = ENOUGH_TOKEN if given is None else 2 * len(given)
+    good, bad = 0 if given is None else len(given), MOST_TOKEN + 1
+    if await _comes_through(site, "x" * MOST_TOKEN):
+        return ok(f"an authToken may have {MOST_TOKEN} characters and more")
+    while bad - good > 250:
+        middle = (good + bad) // 2
+        if await _comes_through(site, "x" * middle):
+            good = middle
+        else:
+            bad = middle
+    message = f"an authToken may have about {good} characters"
+    return ok(message) if good >= enough else warning(message, advice.TOKEN_SIZE)
+
+
+async def _comes_through(site: Site, token: str) -> bool:
+    """Whether a handshake with `token` is answered by the site, and not refused on the way."""
+    try:
+        async with asyncio.timeout(TOKEN_PATIENCE), line(site, auth_token=token):
+            return True
+    except TimeoutError:
+        return False
+    except Refused as refused:
+        return refused.status in (401, 403, 429, 503)
 
 
 async def version_2(site: Site) -> Verdict:
