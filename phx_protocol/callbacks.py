@@ -133,6 +133,18 @@ def is_async(function: Any) -> bool:
     return iscoroutinefunction(inner) or iscoroutinefunction(call)
 
 
+def is_left_early(found: Any) -> bool:
+    """Whether a context manager that decorates an ``async def`` (``@transaction.atomic``) is left
+    when that is called, before it runs."""
+    found = definition(found)
+    while isinstance(found, FunctionType) and not is_async(found):
+        inner = getattr(found, "__wrapped__", None)
+        if found.__code__.co_qualname == "ContextDecorator.__call__.<locals>.inner":
+            return inner is not None and is_async(inspect.unwrap(inner))
+        found = inner
+    return False
+
+
 def parameters(owner: type, name: str, arguments: int) -> list[str]:
     """The names of what the attribute takes beside the instance, as far as anything tells."""
     found = find(owner, name)

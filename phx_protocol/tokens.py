@@ -23,6 +23,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 from django.http.cookie import parse_cookie
 
+from .callbacks import look_for_stale_connections
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .socket import Socket
@@ -108,6 +109,7 @@ async def user_of(
 async def _is_signed_in(digest: str, session_key: str) -> bool:
     if digest != _digest(session_key):
         return False
+    look_for_stale_connections()
     store = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     return await store.aget("_auth_user_id") is not None
 
