@@ -31,6 +31,9 @@ Finish = Callable[[Any], Any]
 # nobody closes it but the test.
 thread_sensitive = False
 
+# ``pubsub.green`` switches this off: a thread of Django's would be a green one beside our loop.
+threads_are_real = True
+
 # How often connections that the database has dropped are looked for, in seconds.
 STALE_AFTER = 1.0
 _looked_at = -math.inf
@@ -133,6 +136,18 @@ def is_async(function: Any) -> bool:
     return iscoroutinefunction(inner) or iscoroutinefunction(call)
 
 
+def is_left_early(found: Any) -> bool:
+    """Whether a context manager that decorates an ``async def`` (``@transaction.atomic``) is left
+    when that is called, before it runs."""
+    found = definition(found)
+    while isinstance(found, FunctionType) and not is_async(found):
+        inner = getattr(found, "__wrapped__", None)
+        if found.__code__.co_qualname == "ContextDecorator.__call__.<locals>.inner":
+            return inner is not None and is_async(inspect.unwrap(inner))
+        found = inner
+    return False
+
+
 def parameters(owner: type, name: str, arguments: int) -> list[str]:
     """The names of what the attribute takes beside the instance, as far as anything tells."""
     found = find(owner, name)
@@ -164,7 +179,9 @@ def _binder(
         )
     if isinstance(found, FunctionType):
         return functools.partial(MethodType, found)
-    get = getattr(type(found), "__get__", None)
+    # a partial binds itself from Python 3.14 on, as all are bound here
+    is_partial = isinstance(found, functools.partial)
+    get = None if is_partial else getattr(type(found), "__get__", None)
     if get is not None:
         # an instance that nothing has initialized is enough to be bound to
         bound = get(found, object.__new__(owner), owner)
@@ -218,7 +235,7 @@ def look_for_stale_connections() -> None:
     if now - _looked_at >= STALE_AFTER:
         _looked_at = now
         close_stale_connections()
-        if not thread_sensitive:
+        if not thread_sensitive and threads_are_real:
             _look_again_in(STALE_AFTER)
 
 
@@ -228,7 +245,7 @@ def close_stale_connections() -> None:
     Nobody waits for it: that thread does it before whatever a callback then asks of it.
     (Callbacks that run in a thread look there themselves, through ``database_sync_to_async``.)
     """
-    if not thread_sensitive:
+    if not thread_sensitive and threads_are_real:
         SyncToAsync.single_thread_executor.submit(close_old)
 
 

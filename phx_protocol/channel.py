@@ -42,8 +42,9 @@ class Reason(StrEnum):
 
 
 #: name -> how many arguments it takes beside the channel
-_CALLBACKS = {
+CALLBACKS = {
     "authorize": 0,
+    "join": 1,
     "after_join": 0,
     "handle_in": 2,
     "handle_out": 2,
@@ -51,7 +52,7 @@ _CALLBACKS = {
     "terminate": 1,
 }
 #: what the tables are made of beside callbacks and events
-_LOOKED_AT = ("join", "login_required", "permission_required", "throttle")
+_LOOKED_AT = ("login_required", "permission_required", "throttle")
 
 
 class Channel:
@@ -278,16 +279,14 @@ class Channel:
         """Look up which methods are called for what. Raises TypeError for what is no method."""
         # No method is ever reached by a name that came from the wire: only through this table.
         cls._events = events_of(cls)
-        cls._callbacks = {
-            n: as_method(cls, n, count) for n, count in _CALLBACKS.items()
-        }
+        cls._callbacks = {n: as_method(cls, n, count) for n, count in CALLBACKS.items()}
         cls._join = Handler(cls, "join")
         cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
         cls._rates = {**parse_rates(cls.throttle), **of_events}
         attributes = {
             *_LOOKED_AT,
-            *_CALLBACKS,
+            *CALLBACKS,
             *(h.attribute for h in cls._events.values()),
         }
         cls._looked_up = {name: find(cls, name) for name in attributes}
@@ -298,7 +297,9 @@ class Channel:
     def _refresh_tables(cls) -> None:
         """Make them again when somebody has put another attribute into the class or a base."""
         if cls._size != _size(cls) or any(
-            find(cls, name) is not found for name, found in cls._looked_up.items()
+            # getattr is fast, and enough for functions
+            getattr(cls, name, None) is not found and find(cls, name) is not found
+            for name, found in cls._looked_up.items()
         ):
             cls._make_tables()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
@@ -12,7 +12,8 @@ from django.conf import settings
 from django.core.checks import WARNING, CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from .channel import Channel
+from .callbacks import find, is_left_early
+from .channel import CALLBACKS, Channel
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .limits import parse_rates
@@ -178,6 +179,21 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
         )
 
     yield from _payloads(channel_class)
+    events = (handler.attribute for handler in channel_class._events.values())
+    yield from _decorators(channel_class, [*CALLBACKS, *events])
+
+
+def _decorators(owner: type, names: Iterable[str]) -> Iterator[CheckMessage]:
+    """Decorators that do not do for an ``async def`` what they do for a ``def``."""
+    for name in names:
+        if is_left_early(find(owner, name)):
+            yield Warning(
+                f"{owner.__name__}.{name} is an async def behind a context manager: it runs when "
+                "that has been left, outside of the transaction, say.",
+                hint="Write it as a plain def, which runs in a thread, or decorate one that it calls "
+                "through database_sync_to_async.",
+                id="phx_protocol.W007",
+            )
 
 
 def _payloads(channel_class: type[Channel]) -> Iterator[CheckMessage]:
@@ -222,6 +238,7 @@ def _sockets() -> Iterator[CheckMessage]:
             )
         if socket_class is not Socket:
             yield from _values(socket_class)
+            yield from _decorators(socket_class, ["connect"])
 
 
 def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:

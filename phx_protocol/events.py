@@ -77,10 +77,11 @@ class Handler:
         None when that is None.
         """
         owner, attribute = type(instance), self.attribute
-        if attribute in vars(instance):
-            value = vars(instance)[attribute]
-            bound = {attribute: staticmethod(value) if callable(value) else value}
-            owner = type(owner.__name__, (), bound)
+        value = vars(instance).get(attribute, self)
+        if value is None:
+            return None
+        if value is not self and callable(value):  # else it is data, such as ``topic``
+            owner = type(owner.__name__, (), {attribute: staticmethod(value)})
         elif getattr(owner, attribute, None) is self.found:
             return self
         found = find(owner, attribute)

@@ -21,6 +21,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 from django.http.cookie import parse_cookie
 
+from .callbacks import look_for_stale_connections
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .permissions import SOURCE, Source
@@ -109,6 +110,7 @@ async def _names(session: str, session_key: str, key: str) -> bool:
     """Whether the session with the digest `session` is the cookie's, and is of the user `key`."""
     if session != digest(session_key):
         return False
+    look_for_stale_connections()
     return await session_store(session_key).aget(SESSION_KEY) == key
 
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import pytest
 from django.core.checks import run_checks
+from django.db import transaction
 from django.test import override_settings
 
 from phx_protocol import Channel, Socket, event
@@ -16,6 +17,23 @@ class Plain(Channel):
 
 class Joinless(Channel):
     pass
+
+
+class Unspanned(Plain):
+    @event("save")
+    @transaction.atomic
+    async def save(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("fine")
+    @transaction.atomic
+    def fine(self, payload: Any) -> Any:
+        return "ok"
+
+
+class UnspannedSocket(Socket):
+    @transaction.atomic(savepoint=False)
+    async def connect(self, params: Any) -> None: ...
 
 
 class Deaf(Plain):
@@ -125,6 +143,8 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
             {"W004"},
         ),
         ({"CHANNELS": {"a": f"{HERE}.Deaf"}}, {}, {"W005"}),
+        ({"CHANNELS": {"a": f"{HERE}.Unspanned"}}, {}, {"W007"}),
+        ({"SOCKETS": {"/a": f"{HERE}.UnspannedSocket"}}, {}, {"W007"}),
         ({"CHANNELS": {"a": f"{HERE}.Unknown"}}, {}, {"E016"}),
         ({"CHANNELS": {"a": f"{HERE}.Unchecked"}}, {}, {"E016"}),
         ({"CHANNELS": {"a": f"{HERE}.Answering"}}, {}, {"E016"}),

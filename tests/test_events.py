@@ -309,6 +309,15 @@ async def test_an_attribute_of_the_instance_is_what_runs() -> None:
     assert await ask(Room, "look") == "unhandled event"
 
 
+async def test_a_method_may_have_the_name_of_an_attribute_of_the_channel() -> None:
+    class Room(Base):
+        @event("topic")
+        async def topic(self, payload: Any) -> Any:  # type: ignore[override]
+            return "ok", {"by": f"set by {self.topic}"}
+
+    assert await ask(Room, "topic") == "set by room:1"
+
+
 # ------------------------------------------------- whatever a method is made of
 
 

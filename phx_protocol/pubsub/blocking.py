@@ -107,6 +107,8 @@ async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
         place = _places.pop()
     except IndexError:
         place = ThreadSensitiveContext()
+        if green.real_start_new_thread() is not None:
+            SyncToAsync.context_to_thread_executor[place] = green.Here()
     AsyncToSync.executors.current = None
     SyncToAsync.deadlock_context.set(False)
     SyncToAsync.thread_sensitive_context.set(place)

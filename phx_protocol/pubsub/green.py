@@ -10,7 +10,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from .. import callbacks
 
 Result = TypeVar("Result")
 
@@ -31,13 +34,33 @@ def real_start_new_thread() -> Callable[..., Any] | None:
     return None
 
 
+class Here(ThreadPoolExecutor):
+    """Does at once what it is given (the loop looks up host names so).
+
+    A thread of a pool would be a green one beside the loop, for whose end the process would wait
+    when it exits: for ever, as nobody runs the loop then.
+    """
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def new_loop(start: Callable[..., Any]) -> asyncio.AbstractEventLoop:
     """An event loop that runs in a real thread, which `start` starts."""
     made: list[asyncio.AbstractEventLoop] = []
+    callbacks.threads_are_real = False
 
     def live() -> None:
         # here: what it waits with belongs to the thread that makes it
         loop = asyncio.new_event_loop()
+        loop.set_default_executor(Here())
         loop.call_soon(made.append, loop)
         loop.run_forever()
 

@@ -23,7 +23,8 @@ import threading, time
 import django
 django.setup()
 from django.db import connection
-from phx_protocol import broadcast, disconnect_user
+from phx_protocol import Presence, broadcast, disconnect_user
+from tests.integration.views_app import RoomPresence
 
 def tell(n):
     broadcast("room:1", "news", {"n": n})
@@ -39,6 +40,9 @@ threading.Thread(target=tick, daemon=True).start()
 for n in range(3):
     tell(n)
 disconnect_user(7)
+Presence.sync.track("room:1", "worker", {})
+assert "worker" in Presence.sync.list("room:1")
+assert "ada" in RoomPresence.sync.list("room:1")  # poorer: its fetch asks the ORM on a loop
 threads = [threading.Thread(target=tell, args=[n]) for n in range(3, 20)]
 for thread in threads:
     thread.start()
@@ -64,13 +68,16 @@ async def test_a_worker_with_green_threads_broadcasts(
     green: str, redis_url: str, tmp_path: Path
 ) -> None:
     env = {**SETTINGS, "PHX_REDIS_URL": redis_url}
+    named = redis_url.replace("127.0.0.1", "localhost")
     application = "tests.integration.views_app:application"
     with servers.serve("uvicorn", tmp_path / "log", application, **env) as server:
         async with Client(server.url) as client:
             await client.join("room:1")
+            await client.until("presence_diff")
             done = subprocess.run(
                 [sys.executable, "-c", f"{PATCH[green]}\n{WORKER}"],
-                env={**os.environ, **env},
+                # a name, which has to be looked up
+                env={**os.environ, **env, "PHX_REDIS_URL": named},
                 cwd=servers.ROOT,
                 capture_output=True,
                 text=True,
