@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import time
@@ -24,6 +25,7 @@ from phx_protocol import (
     abroadcast,
     event,
     logs,
+    signals,
 )
 from phx_protocol.logs import get_logger
 from phx_protocol.printable import (
@@ -436,6 +438,25 @@ async def test_what_nobody_handles_is_logged_without_secrets(lines: Lines) -> No
     assert sum("'user': 'ann'" in text for text in unhandled) == 4
     assert any("shouted" in text for text in unhandled)
     assert not any("swordfish" in text for text in lines.texts)
+
+
+async def test_what_a_receiver_raises_is_printable(lines: Lines) -> None:
+    def fails(channel: Channel, **named: Any) -> None:
+        raise LookupError(channel.topic)
+
+    receivers = fails, functools.partial(fails)
+    for receiver in receivers:
+        signals.channel_joined.connect(receiver, sender=Hostel)
+    topic = f"room:{EVERYTHING}"
+    try:
+        one = await client()
+        await exchange(one, ["1", "1", topic, "phx_join", {}])
+        await one.disconnect()
+    finally:
+        for receiver in receivers:
+            signals.channel_joined.disconnect(receiver, sender=Hostel)
+    assert sum("LookupError: room:" in text for text in lines.texts) >= 2
+    lines.check()
 
 
 class Broken(logging.Handler):
