@@ -617,6 +617,31 @@ def test_what_goes_out_is_checked() -> None:
     assert len(str(error.value)) < 3 * ERRORS * TEXT
 
 
+class Echo(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("echo")
+    async def echo(self, payload: Any) -> tuple[Literal["ok"], list[Account]]:
+        return "ok", payload["all"]
+
+    @event("parse")
+    async def parse(self, payload: Any) -> None:
+        pydantic.TypeAdapter(list[Account]).validate_python(payload["all"])
+
+
+@pytest.mark.parametrize("name", ["echo", "parse"])
+async def test_what_is_wrong_with_a_large_payload_is_logged_in_short(
+    caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    large = {"all": [{"accountId": "x" * 30}] * 10_000}
+    channel, _ = await asked(Echo, name, large)
+    await channel.assert_ended(crashed=True)
+    assert f"Echo crashed on '{name}'" in caplog.text
+    assert len(caplog.text) < 20_000
+    await channel.socket.close()
+
+
 # ----------------------------------------------------------- how much is told
 
 
