@@ -548,6 +548,7 @@ class Account(pydantic.BaseModel):
 
 ANN = Account(accountId=1, name="Ann", secret="s", joined=date(2026, 1, 2))
 SENT = {"accountId": 1, "shownAs": "Ann", "initial": "A", "joined": 739618}
+BY_NAME = {"account_id": 1, "name": "Ann", "secret": "s", "joined": date(2026, 1, 2)}
 GIVEN = {"accountId": 1, "name": "Ann", "secret": "s", "joined": date(2026, 1, 2)}
 
 
@@ -601,6 +602,13 @@ async def test_what_is_pydantics_goes_out_as_it_is_serialized() -> None:
     ):
         await channel.assert_push(name, payload)
     await channel.socket.close()
+
+
+@pytest.mark.parametrize("given", [GIVEN, BY_NAME, ANN], ids=["alias", "name", "model"])
+def test_a_dict_goes_out_as_its_model_does(given: Any) -> None:
+    declared = PayloadType.of(Account)
+    assert declared is not None
+    assert declared.sent(given, "here") == SENT
 
 
 def test_what_goes_out_is_checked() -> None:
