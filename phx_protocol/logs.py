@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .printable import printable, said, shown, traceback_of
+from .printable import shown, text_of, traceback_of
 
 #: seconds after which a line that was held back may be written again
 PERIOD = 10.0
@@ -107,14 +107,9 @@ class Argument(str):
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, str):
-        return Argument(printable(value), shown(value))
-    if isinstance(value, BaseException):
-        return Argument(said(value), shown(value))
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 64):
         return value  # for %d and %.0f
-    text = shown(value)
-    return Argument(text, text)
+    return Argument(text_of(value), shown(value))
 
 
 _repeats = Repeats()

@@ -7,6 +7,7 @@ declare nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -142,10 +143,11 @@ class PydanticType(PayloadType):
         validator = self._adapter.validator
         if isinstance(payload, (dict, list, tuple)) and _is_large(payload):
             validator = self._hasty
-        try:
-            return validator.validate_python(payload)
-        except pydantic.ValidationError:
-            return self.decode(plain(payload))
+        for names in ({}, {"by_alias": True, "by_name": True}):
+            # the second for a dict with the names of fields; pydantic has it from 2.11 on
+            with contextlib.suppress(pydantic.ValidationError, TypeError):
+                return validator.validate_python(payload, **names)
+        return self.decode(plain(payload))
 
     def _read(self, payload: Any, text: bytes | None, is_hasty: bool) -> Any:
         # as JSON: in Python a strict type would refuse the text of a date, and keys that are text

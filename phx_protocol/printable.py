@@ -47,6 +47,19 @@ def shown(value: Any, length: int = LENGTH) -> str:
         return _nameless(value)
 
 
+def text_of(value: Any) -> str:
+    """``str(value)`` where its class has one of its own, else its ``repr``, as above."""
+    if isinstance(value, BaseException):
+        return said(value)
+    try:
+        own: Any = type(value).__str__
+        if own is object.__str__ or _field_names(value) is not None:
+            return shown(value)
+        return printable(str(value))
+    except Exception:
+        return _nameless(value)
+
+
 def bounded(value: Any, other: Callable[[Any], str] | None = None) -> Any:
     """A copy of `value` that is small: as deep as DEPTH, with ITEMS values, with texts of LENGTH.
 
@@ -187,6 +200,11 @@ def _own_repr(value: Any) -> str:
 
 def _message(error: BaseException) -> str:
     """``str(error)``, without a text of all that the exception was made with."""
+    count = getattr(
+        error, "error_count", None
+    )  # of pydantic's, which has a line for each
+    if callable(count) and count() > ITEMS:
+        return f"{count()} errors in {getattr(error, 'title', 'a value')}"
     own = type(error).__str__
     if own is not BaseException.__str__ and own is not KeyError.__str__:
         return str(error)

@@ -548,6 +548,7 @@ class Account(pydantic.BaseModel):
 
 ANN = Account(accountId=1, name="Ann", secret="s", joined=date(2026, 1, 2))
 SENT = {"accountId": 1, "shownAs": "Ann", "initial": "A", "joined": 739618}
+BY_NAME = {"account_id": 1, "name": "Ann", "secret": "s", "joined": date(2026, 1, 2)}
 GIVEN = {"accountId": 1, "name": "Ann", "secret": "s", "joined": date(2026, 1, 2)}
 
 
@@ -603,6 +604,13 @@ async def test_what_is_pydantics_goes_out_as_it_is_serialized() -> None:
     await channel.socket.close()
 
 
+@pytest.mark.parametrize("given", [GIVEN, BY_NAME, ANN], ids=["alias", "name", "model"])
+def test_a_dict_goes_out_as_its_model_does(given: Any) -> None:
+    declared = PayloadType.of(Account)
+    assert declared is not None
+    assert declared.sent(given, "here") == SENT
+
+
 def test_what_goes_out_is_checked() -> None:
     declared = PayloadType.of(list[Account])
     assert declared is not None
@@ -615,6 +623,31 @@ def test_what_goes_out_is_checked() -> None:
     with pytest.raises(EncodeError) as error:
         declared.sent(echoed, "here")
     assert len(str(error.value)) < 3 * ERRORS * TEXT
+
+
+class Echo(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("echo")
+    async def echo(self, payload: Any) -> tuple[Literal["ok"], list[Account]]:
+        return "ok", payload["all"]
+
+    @event("parse")
+    async def parse(self, payload: Any) -> None:
+        pydantic.TypeAdapter(list[Account]).validate_python(payload["all"])
+
+
+@pytest.mark.parametrize("name", ["echo", "parse"])
+async def test_what_is_wrong_with_a_large_payload_is_logged_in_short(
+    caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    large = {"all": [{"accountId": "x" * 30}] * 10_000}
+    channel, _ = await asked(Echo, name, large)
+    await channel.assert_ended(crashed=True)
+    assert f"Echo crashed on '{name}'" in caplog.text
+    assert len(caplog.text) < 20_000
+    await channel.socket.close()
 
 
 # ----------------------------------------------------------- how much is told

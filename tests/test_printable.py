@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -24,6 +26,7 @@ from phx_protocol import (
     abroadcast,
     event,
     logs,
+    signals,
 )
 from phx_protocol.logs import get_logger
 from phx_protocol.printable import (
@@ -171,6 +174,15 @@ def test_what_an_exception_was_made_with_is_not_written_as_a_whole() -> None:
     for error in (ValueError(large), KeyError(large), Exception(large, large)):
         assert len(said(error)) < 2 * LENGTH
         assert len(traceback_of(error)) < 5 * LENGTH
+
+
+def test_of_many_errors_of_pydantic_their_number_is_written() -> None:
+    with pytest.raises(pydantic.ValidationError) as few:
+        Order.model_validate({"item": 1})
+    assert "Input should be a valid string" in said(few.value)
+    with pytest.raises(pydantic.ValidationError) as many:
+        pydantic.TypeAdapter(list[Order]).validate_python([1] * 10_000)
+    assert said(many.value) == "10000 errors in list[Order]"
 
 
 # ------------------------------------------------------------------ the log
@@ -438,6 +450,25 @@ async def test_what_nobody_handles_is_logged_without_secrets(lines: Lines) -> No
     assert not any("swordfish" in text for text in lines.texts)
 
 
+async def test_what_a_receiver_raises_is_printable(lines: Lines) -> None:
+    def fails(channel: Channel, **named: Any) -> None:
+        raise LookupError(channel.topic)
+
+    receivers = fails, functools.partial(fails)
+    for receiver in receivers:
+        signals.channel_joined.connect(receiver, sender=Hostel)
+    topic = f"room:{EVERYTHING}"
+    try:
+        one = await client()
+        await exchange(one, ["1", "1", topic, "phx_join", {}])
+        await one.disconnect()
+    finally:
+        for receiver in receivers:
+            signals.channel_joined.disconnect(receiver, sender=Hostel)
+    assert sum("LookupError: room:" in text for text in lines.texts) >= 2
+    lines.check()
+
+
 class Broken(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raise RuntimeError("the disk is full")
@@ -486,7 +517,11 @@ async def test_a_log_that_fails_harms_nobody() -> None:
 def test_arguments_that_are_numbers_stay_numbers(lines: Lines) -> None:
     get_logger("phx_protocol.socket").info("%d of %.1f, %5d", 1, 2.25, True)
     get_logger("phx_protocol.socket").info("%(a)s and %(a)r", {"a": "b\n"})
+    get_logger("phx_protocol.socket").info("%s %s", uuid.UUID(int=7), [1, (2,)])
+    get_logger("phx_protocol.socket").info("%s %r", Reason.LEFT, Reason.LEFT)
     assert lines.texts == [
         "INFO phx_protocol.socket: 1 of 2.2,     1",
         "INFO phx_protocol.socket: b\\n and 'b\\n'",
+        "INFO phx_protocol.socket: 00000000-0000-0000-0000-000000000007 [1, [2]]",
+        "INFO phx_protocol.socket: left <Reason.LEFT: 'left'>",
     ]

@@ -19,6 +19,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
+#: how pydantic ends the names of a model that has two schemas
+READ, WRITTEN = "-Input", "-Output"
+
 #: whether a type is read or written: a model of pydantic may have one schema for each
 Mode = Literal["validation", "serialization"]
 
@@ -49,6 +52,8 @@ class Schemas:
         # the names that msgspec gives are taken when pydantic's come
         _, named = self._of_msgspec(plain, {kind: {"title": ""} for kind in within})
         models, of_pydantic = self._of_pydantic(of_models)
+        alike = self._alike(of_pydantic)
+        models, of_pydantic = self._renamed((models, of_pydantic), alike)
         taken, fresh = set(named), {}
         for name in of_pydantic:
             fresh[name] = unique(name, taken)
@@ -99,6 +104,35 @@ class Schemas:
         of = {t: schemas[at, mode] for at, (t, mode) in enumerate(types)}
         return of, rest.get("$defs", {})
 
+    def _alike(self, named: Mapping[str, Schema]) -> dict[str, str]:
+        """New names of models that are written as they are read: pydantic has two for one that
+        is recursive.
+        """
+        pairs = {
+            name: other
+            for name in named
+            for other in named
+            if name.endswith(WRITTEN) and other.endswith(READ)
+            if _bare(name) == _bare(other)
+            and named[name].get("title") == named[other].get("title")
+        }
+        before = -1
+        while before != len(pairs):  # one that differs makes those differ that have it
+            before = len(pairs)
+            refs = {
+                f"{self._prefix}{a}": f"{self._prefix}{b}" for a, b in pairs.items()
+            }
+            pairs = {
+                name: other
+                for name, other in pairs.items()
+                if _refer(named[name], refs) == _refer(named[other], refs)
+            }
+        taken = set(named)
+        one = {
+            other: unique(other.removesuffix(READ), taken) for other in pairs.values()
+        }
+        return {**one, **{name: one[other] for name, other in pairs.items()}}
+
     def _renamed(
         self,
         schemas: tuple[dict[PayloadType, Schema], dict[str, Schema]] | Any,
@@ -117,6 +151,11 @@ class Schemas:
             }
             for by in schemas
         )
+
+
+def _bare(name: str) -> str:
+    """A name that pydantic gave, without the module and the way it goes."""
+    return name.removesuffix(READ).removesuffix(WRITTEN).rpartition("__")[2]
 
 
 def _within(

@@ -124,7 +124,7 @@ def test_json_schema_tells_types_of_one_name_apart() -> None:
     properties = [set(schema.get("properties", ())) for schema in named.values()]
     for fields in (
         *({"of_struct"}, {"of_other_struct"}, {"of_model"}, {"of_other_model"}),
-        *({"one"}, {"two"}, {"of_other_comment"}),
+        *({"one"}, {"two"}, {"text", "replies"}, {"of_other_comment"}),
         *({"accountId", "secret"}, {"id", "initial"}),
     ):
         assert properties.count(fields) == 1, fields
