@@ -26,6 +26,7 @@ ORDER = [
     "state",
     "history",
     "permissions",
+    "users",
     "callbacks",
     "connect_info",
     "events",

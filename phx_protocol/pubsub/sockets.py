@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..channel import Reason
+from ..users import key_of
 from ..wire.reasons import CloseCode
 
 if TYPE_CHECKING:
@@ -57,11 +58,8 @@ class Sockets:
     def of_user(self, key: str) -> Iterator[Socket]:
         """The sockets whose user has the primary key `key` (as text)."""
         for socket in self:
-            # what a middleware puts there need not be Django's
-            user = socket.user
-            if getattr(user, "is_authenticated", False):
-                if str(getattr(user, "pk", None)) == key:
-                    yield socket
+            if key_of(socket) == key:
+                yield socket
 
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
