@@ -23,6 +23,7 @@ from .limits import Rates, Throttles, parse_rates, refusals
 from .logs import get_logger
 from .permissions import reloaded
 from .server import ChannelServer
+from .users import key_of, username_of
 from .wire import protocol
 from .wire.json import encode
 from .wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Broadcast, Frame, Message, Reply
@@ -395,12 +396,11 @@ class Socket:
 
     def describe(self) -> dict[str, Any]:
         """What an operator is told of this connection; plain JSON."""
-        user = self.user if getattr(self.user, "is_authenticated", False) else None
         return {
             "id": self.key,
             "name": self._id and self._id.name,
-            "user": None if user is None else str(user.pk),
-            "username": None if user is None else str(user.get_username()),
+            "user": key_of(self),
+            "username": username_of(self),
             "transport": self.transport.name,
             "opened_at": self.opened_at,
             "last_seen": self.transport.last_seen(),
@@ -480,31 +480,25 @@ def known_sockets() -> list[type[Socket]]:
 
 def history_of(topic: str) -> History | None:
     """What is kept of `topic`: as the first known channel class says that has a history."""
-    return _history_of(options(), len(mounted), topic)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _history_of(options: Options, mounted: int, topic: str) -> History | None:
     histories = (channel.history for channel in channels_of(topic))
     return next((history for history in histories if history is not None), None)
 
 
 def channels_of(topic: str) -> tuple[type[Channel], ...]:
     """The channel classes that answer `topic`, of each known socket the one that does."""
-    return _channels_of(options(), len(mounted), topic)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _channels_of(
-    options: Options, mounted: int, topic: str
-) -> tuple[type[Channel], ...]:
-    try:
-        sockets = known_sockets()
-    except (ImportError, TypeError):
-        logger.exception("SOCKETS cannot be loaded: nobody knows what %r is", topic)
-        return ()
-    matches = (socket_class.routes().match(topic) for socket_class in sockets)
+    # patterns are few; a cache by topic would have as many as clients make up
+    matches = (routes.match(topic) for routes in _known_routes(options(), len(mounted)))
     return tuple(match[0].channel_class for match in matches if match is not None)
+
+
+@functools.lru_cache(maxsize=8)
+def _known_routes(options: Options, mounted: int) -> tuple[TopicPatterns[Route], ...]:
+    try:
+        routes = [socket_class.routes() for socket_class in known_sockets()]
+    except (ImportError, TypeError):
+        logger.exception("SOCKETS cannot be loaded: nobody knows what topics are")
+        return ()
+    return tuple(dict.fromkeys(routes))
 
 
 @functools.cache

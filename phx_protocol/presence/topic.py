@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,7 +76,9 @@ class PresenceTopic:
         change = Change(diff, self._node.loop.create_future())
         self._outbox.append(change)
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run())
+            self._task = self._node.loop.create_task(
+                self._run(), context=contextvars.Context()
+            )
         return change.done
 
     async def _run(self) -> None:
@@ -184,7 +187,9 @@ class PresenceTopic:
     def _read_soon(self) -> asyncio.Future[None]:
         if self._reading is None:
             assert self.replica is not None
-            self._reading = self._node.loop.create_task(self._read(self.replica))
+            self._reading = self._node.loop.create_task(
+                self._read(self.replica), context=contextvars.Context()
+            )
         return self._reading
 
     async def _read(self, replica: Replica) -> None:
@@ -240,7 +245,9 @@ class PresenceTopic:
         patience = PATIENCE
         if replica.position is not None and replica.position.epoch != position.epoch:
             patience += self._state.beat_every
-        self._node.loop.call_later(patience, self._compare_again, position)
+        self._node.loop.call_later(
+            patience, self._compare_again, position, context=contextvars.Context()
+        )
 
     def _compare_again(self, position: Position) -> None:
         if self.replica is not None and not self.replica.has_come_to(position):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 from collections.abc import Iterable
 from math import ceil
@@ -37,7 +38,9 @@ class Drainer:
         """Close all sockets, in rounds; returns how many there were. Goes on when cancelled."""
         if self._task is None:
             self._switch(True)
-            self._task = self._node.loop.create_task(self._run())
+            self._task = self._node.loop.create_task(
+                self._run(), context=contextvars.Context()
+            )
             self._task.add_done_callback(self._done)
         return await asyncio.shield(self._task)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,7 @@ class Groups:
 
     def _start(self) -> None:
         if self._task is None and self._steps and self.channel_name is not None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run(), context=contextvars.Context())
 
     async def _run(self) -> None:
         delay = 0.1

@@ -7,6 +7,7 @@ n-th of a topic after the one before it: see ``stream``.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,7 +83,9 @@ class Ordered:
         done = self._node.loop.create_future()
         self._outbox.append(Waiting(item, Held(broadcast, from_id), done))
         if self._task is None:
-            self._task = self._node.loop.create_task(self._run())
+            self._task = self._node.loop.create_task(
+                self._run(), context=contextvars.Context()
+            )
         return await asyncio.shield(done)
 
     async def _run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,7 @@ class Publisher:
         entries.append((broadcast, from_id, done))
         self._waiting += 1
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run(), context=contextvars.Context())
         return done
 
     async def _run(self) -> None:

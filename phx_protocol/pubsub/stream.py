@@ -8,6 +8,7 @@ that something is missing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import StateError, StateTimeout
@@ -51,7 +52,9 @@ class Stream:
         self._failures = 0  # of readings for joins
         self._held: dict[int, Held] = {}
         self._early: list[tuple[Position, Held]] = []
-        self._opening: asyncio.Task[None] | None = node.loop.create_task(self._open())
+        self._opening: asyncio.Task[None] | None = node.loop.create_task(
+            self._open(), context=contextvars.Context()
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
@@ -113,7 +116,9 @@ class Stream:
     def look_soon(self) -> None:
         """Read what is missing, if it does not come by itself."""
         if self._timer is None and self._filling is None and not self._is_closed:
-            self._timer = self._node.loop.call_later(PATIENCE, self._look)
+            self._timer = self._node.loop.call_later(
+                PATIENCE, self._look, context=contextvars.Context()
+            )
 
     def _look(self) -> None:
         self._timer = None
@@ -121,7 +126,9 @@ class Stream:
 
     def fill(self) -> asyncio.Task[None]:
         if self._filling is None:
-            self._filling = self._node.loop.create_task(self._fill())
+            self._filling = self._node.loop.create_task(
+                self._fill(), context=contextvars.Context()
+            )
         return self._filling
 
     async def _fill(self) -> None:
