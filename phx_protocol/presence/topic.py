@@ -173,7 +173,7 @@ class PresenceTopic:
         try:
             return Roster((await self._from_state())[1].values())
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self._node.heartbeat.doubted(error)
             return Roster(self.own.values())
 
     async def _from_state(self) -> tuple[Position, Entries]:
@@ -199,7 +199,7 @@ class PresenceTopic:
                 raise StateError("it is known to fail")
             position, entries = await self._from_state()
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self._node.heartbeat.doubted(error)
             if replica.position is None:
                 # what is here is better than nothing; the next beat sets it right
                 replica.read(NOWHERE, dict(self.own))
