@@ -84,7 +84,9 @@ AWAY_CODES = re.compile(
 
 #: what scripts call -> arguments behind the key with which it can be tried
 NEEDED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("GET", "DEL", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()),
+    **dict.fromkeys(
+        ("GET", "DEL", "EXISTS", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()
+    ),
     **dict.fromkeys(("HDEL", "HMGET", "SADD", "SREM", "ZSCORE", "ZREM"), ("a",)),
     **dict.fromkeys(("HSET", "HSETNX"), ("a", "1")),
     "SET": ("1", "PX", 1000),

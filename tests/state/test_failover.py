@@ -508,6 +508,8 @@ async def test_a_beat_puts_back_what_redis_evicted(
         for _ in range(2):
             for node in both:
                 await node.heartbeat.beat()
+        if patterns == ["nodes"]:  # nobody else could tell whose their entries are
+            assert [node.heartbeat.name for node in both] == [n.name for n in both]
         names = {f"of {node.name}" for node in both}
         group = f"{Presence.name}\nroom:1"
         assert len((await state.entries(group))[1]) == 2
