@@ -614,8 +614,23 @@ async def test_a_server_without_scripts_lacks_them(tmp_path: Path) -> None:
     options = ["--rename-command", "EVALSHA", "EVALSHA_"]
     with redis_server(tmp_path / "r", *options) as server:
         state = connected(f"redis://127.0.0.1:{server.port}/0", "p:")
-        assert set(await state.lacks()) == {"EVALSHA"}
+        assert "unknown command" in (await state.lacks())["EVALSHA"]
         await state.close()
+
+
+async def test_a_server_that_forbids_our_keys_says_so(redis_url: str) -> None:
+    name = secrets.token_hex(4)
+    with Redis.from_url(redis_url) as admin:
+        rules = ["on", ">secret", "~theirs:*", "+@all"]
+        admin.execute_command("ACL", "SETUSER", name, *rules)
+        try:
+            at = redis_url.replace("redis://", f"redis://{name}:secret@")
+            state = RedisState(ConnectionPool.from_url(at), "mine:")
+            ((command, said),) = (await state.lacks()).items()
+            assert command == "EVALSHA" and "keys" in said
+            await state.close()
+        finally:
+            admin.execute_command("ACL", "DELUSER", name)
 
 
 async def test_the_eviction_policy_is_told(redis_url: str) -> None:
