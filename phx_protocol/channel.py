@@ -16,6 +16,7 @@ from .logs import get_logger
 from .payloads import PayloadType
 from .permissions import Requirement
 from .printable import shown
+from .users import key_of
 from .wire.reasons import Refusal
 
 if TYPE_CHECKING:
@@ -151,13 +152,11 @@ class Channel:
         """Called once when the channel ends, if ``join`` returned (a denied one included)."""
 
     def presence_key(self) -> str:
-        """Under which key `presence` tracks the client: its user, or for an anonymous one the channel.
+        """Under which key `presence` tracks the client: its user, or the channel if it has none.
 
         Called on the event loop: it must not wait.
         """
-        user = self.socket.user
-        is_known = getattr(user, "is_authenticated", False)
-        return str(user.pk) if is_known else self._server.id
+        return key_of(self.socket) or self._server.id
 
     def presence_meta(self) -> dict[str, Any]:
         """What `presence` tells of the client; the default is when it came, in seconds."""

@@ -29,6 +29,7 @@ from .permissions import SOURCE, Source, reloaded
 from .printable import bounded
 from .server import ChannelServer
 from .tasks import begin
+from .users import key_of, primary_key, username_of
 from .wire import protocol
 from .wire.json import encode
 from .wire.messages import (
@@ -451,10 +452,10 @@ class Socket:
 
     async def authenticated(self) -> None:
         """Look at the orders that came while ``connect`` ran. Raises ConnectionRefused."""
-        then = _key_of(self.user)
+        then = key_of(self)
         while self._loaded < self.generation:
             await self.user_is_current()
-        now = _key_of(self.user)
+        now = key_of(self)
         if now != then or self._missed and ("user", now) in self._missed:
             logger.warning("refused: its user had to go while it connected")
             raise ConnectionRefused(403)
@@ -511,7 +512,7 @@ class Socket:
         if source is None:
             return await reloaded(self.user)
         user = await source.load()
-        if _key_of(user) != _key_of(
+        if primary_key(user) != primary_key(
             source.user
         ):  # the session is somebody else's by now
             from django.contrib.auth.models import AnonymousUser
@@ -548,12 +549,11 @@ class Socket:
 
     def describe(self) -> dict[str, Any]:
         """What an operator is told of this connection; plain JSON."""
-        user = self.user if getattr(self.user, "is_authenticated", False) else None
         return {
             "id": self.pubsub.shown(self.key),
             "name": self._id and self._id.name,
-            "user": None if user is None else str(user.pk),
-            "username": None if user is None else str(user.get_username()),
+            "user": key_of(self),
+            "username": username_of(self),
             "transport": self.transport.name,
             "opened_at": self.opened_at,
             "last_seen": self.transport.last_seen(),
@@ -602,12 +602,6 @@ class SocketId:
 _refusing: set[asyncio.Task[None]] = set()
 
 
-def _key_of(user: Any) -> str | None:
-    """The primary key of a user who is signed in."""
-    is_known = getattr(user, "is_authenticated", False)
-    return str(getattr(user, "pk", None)) if is_known else None
-
-
 def _bytes(frame: Frame) -> int:
     """How large `frame` is: where it matters in bytes, else at least in characters."""
     if isinstance(frame, bytes) or len(frame) < SMALL or frame.isascii():
@@ -646,31 +640,25 @@ def known_sockets() -> list[type[Socket]]:
 
 def history_of(topic: str) -> History | None:
     """What is kept of `topic`: as the first known channel class says that has a history."""
-    return _history_of(options(), len(mounted), topic)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _history_of(options: Options, mounted: int, topic: str) -> History | None:
     histories = (channel.history for channel in channels_of(topic))
     return next((history for history in histories if history is not None), None)
 
 
 def channels_of(topic: str) -> tuple[type[Channel], ...]:
     """The channel classes that answer `topic`, of each known socket the one that does."""
-    return _channels_of(options(), len(mounted), topic)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _channels_of(
-    options: Options, mounted: int, topic: str
-) -> tuple[type[Channel], ...]:
-    try:
-        sockets = known_sockets()
-    except (ImportError, TypeError):
-        logger.exception("SOCKETS cannot be loaded: nobody knows what %r is", topic)
-        return ()
-    matches = (socket_class.routes().match(topic) for socket_class in sockets)
+    # patterns are few; a cache by topic would have as many as clients make up
+    matches = (routes.match(topic) for routes in _known_routes(options(), len(mounted)))
     return tuple(match[0].channel_class for match in matches if match is not None)
+
+
+@functools.lru_cache(maxsize=8)
+def _known_routes(options: Options, mounted: int) -> tuple[TopicPatterns[Route], ...]:
+    try:
+        routes = [socket_class.routes() for socket_class in known_sockets()]
+    except (ImportError, TypeError):
+        logger.exception("SOCKETS cannot be loaded: nobody knows what topics are")
+        return ()
+    return tuple(dict.fromkeys(routes))
 
 
 @functools.cache

@@ -15,11 +15,14 @@ def begin(
 ) -> asyncio.Task[Result]:
     """Run `run` in a task that takes its first step when the loop has its turn.
 
+    It runs in an empty context unless another is given: what it does is no part of the request that
+    happened to begin it, and may outlive it.
+
     So who keeps the task has it before it runs, or is over, whatever the task factory of the
     loop: ``asyncio.eager_task_factory`` takes that step at once.
     """
     loop = asyncio.get_running_loop()
-    return asyncio.Task(run, loop=loop, context=context)
+    return asyncio.Task(run, loop=loop, context=context or contextvars.Context())
 
 
 def is_cancelled() -> bool:

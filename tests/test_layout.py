@@ -31,6 +31,7 @@ ORDER = [
     "sessions",
     "admission",
     "budget",
+    "users",
     "callbacks",
     "connect_info",
     "events",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..callbacks import look_for_stale_connections
@@ -48,7 +50,9 @@ class Delivery:
         self._deliver(diff)
         interval = self._presence.diff_interval
         if interval > 0:
-            self._timer = self._node.loop.call_later(interval, self._interval_is_over)
+            self._timer = self._node.loop.call_later(
+                interval, self._interval_is_over, context=contextvars.Context()
+            )
 
     def _interval_is_over(self) -> None:
         self._timer = None
@@ -78,8 +82,8 @@ class Delivery:
     async def _enrich(self, diff: Diff) -> None:
         presence, topic = self._presence, self._topic.name
         try:
-            joins = await fetched(presence, topic, Roster(diff.joins.values()))
-            leaves = await fetched(presence, topic, Roster(diff.leaves.values()))
+            joins = await sendable(presence, topic, Roster(diff.joins.values()))
+            leaves = await sendable(presence, topic, Roster(diff.leaves.values()))
             self._broadcast(joins, leaves)
             if presence._handles:
                 now = (await self._topic.roster()).presences()
@@ -99,15 +103,46 @@ class Delivery:
 
 
 async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
-    """`roster` as ``Presence.fetch`` enriches it."""
+    """`roster` as ``Presence.fetch`` enriches it, or as it is when that crashes or returns no presences."""
     presences = roster.presences()
     if not presences or not presence._fetches:
         return presences
+    name = type(presence).__name__
     try:
         look_for_stale_connections()
         enriched: Presences = await presence._fetch(topic, presences)
+        if wrong := _is_wrong_with(enriched):
+            # a list that is poor is better than one on which clients break
+            logger.error(f"{name}.fetch returns {wrong}: %.200r", type(enriched))
+            return roster.presences()
         return enriched
     except Exception:
-        # a list that is poor is better than one that is wrong
-        logger.exception("%s.fetch crashed", type(presence).__name__)
+        logger.exception("%s.fetch crashed", name)
         return roster.presences()
+
+
+async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
+    """What ``fetched`` returns, or `roster` as it is when that is no JSON."""
+    presences = await fetched(presence, topic, roster)
+    try:
+        json.encode_payload(presences)
+        return presences
+    except Exception as error:
+        name = type(presence).__name__
+        logger.error(f"{name}.fetch returns what is no JSON: %.200s", error)
+        return roster.presences()
+
+
+def _is_wrong_with(presences: Any) -> str | None:
+    """Why clients cannot take `presences`; None if they can."""
+    if not isinstance(presences, Mapping):
+        return "no mapping"
+    for key, presence in presences.items():
+        if not isinstance(key, str):
+            return "a key that is no string"
+        metas = presence.get("metas") if isinstance(presence, Mapping) else None
+        if not isinstance(metas, (list, tuple)):
+            return "a presence without a list of metas"
+        if not all(isinstance(meta, Mapping) and "phx_ref" in meta for meta in metas):
+            return "a meta without its phx_ref"
+    return None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ..callbacks import AsyncCallable, as_method, settled
 from ..channel import Channel
+from ..exceptions import EncodeError
+from ..logs import get_logger
 from ..printable import shown
 from ..pubsub import get_pubsub
+from ..wire import json
 from .blocking import Blocking
-from .delivery import fetched
+from .delivery import fetched, sendable
 from .entries import Presences
 from .tracker import TRACKERS, Tracker, Trackers, classes
+
+logger = get_logger("phx_protocol.presence")
 
 Meta = Mapping[str, Any]
 
@@ -115,17 +121,28 @@ class Presence:
         tracker = cls._tracker()
         roster = await tracker.roster(channel.topic)
         if cls._fetches:
-            presences = await fetched(tracker.presence, channel.topic, roster)
+            presences = await sendable(tracker.presence, channel.topic, roster)
             await channel.push(cls.state_event, presences)
         else:
             await channel.push(cls.state_event, roster.encoded())
 
     @classmethod
     async def enter(cls, channel: Channel) -> None:
-        """What ``Channel.presence`` asks for after the join: the state, then track the client."""
+        """What ``Channel.presence`` asks for after the join: the state, then track the client.
+
+        A key that is none is logged, and the channel is tracked under its own; a meta that is none
+        is empty.
+        """
         await cls.push_state(channel)
         key, meta = channel.presence_key(), channel.presence_meta()
-        await cls.track(channel, await settled(key), await settled(meta))
+        key, meta = await settled(key), await settled(meta)
+        if not _is_text(key):
+            _say_wrong(channel, "presence_key", "no key", key)
+            key = channel._server.id
+        if not isinstance(meta, Mapping) or not _is_json(meta):
+            _say_wrong(channel, "presence_meta", "no mapping that is JSON", meta)
+            meta = {}
+        await cls.track(channel, key, meta)
 
     # ---------------------------------------------------------------- for users
 
@@ -133,8 +150,10 @@ class Presence:
         """Enrich presences before clients see them: names from the database, say.
 
         Called with all that joined in a diff, with all that left, and with the whole list for
-        whoever asks for it: each client that joins, and each ``list``. Return `presences` with more in it, each with its ``metas``. Diffs keep
-        their order while it runs. Mirrors ``c:fetch/2``.
+        whoever asks for it: each client that joins, and each ``list``. Return `presences` with more
+        in it, each with its ``metas``; what is something else is logged, and clients get the list
+        as it was. Keys need not be those of users: a visitor without one has its channel's. Diffs
+        keep their order while it runs. Mirrors ``c:fetch/2``.
         """
         return presences
 
@@ -210,3 +229,21 @@ def _key(key: Any) -> str:
     if key is None:
         raise TypeError("a presence needs a key: the name of who is there")
     return str(key)
+
+
+def _is_text(key: Any) -> bool:
+    return key is not None and not inspect.isawaitable(key) and _is_json(str(key))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.encode(value)
+        return True
+    except (EncodeError, TypeError, ValueError):
+        return False
+
+
+def _say_wrong(channel: Channel, name: str, what: str, value: Any) -> None:
+    if inspect.iscoroutine(value):
+        value.close()  # of an ``async def``: it is called on the event loop, and must be plain
+    logger.error(f"{type(channel).__name__}.{name} returns {what}: %.200r", value)

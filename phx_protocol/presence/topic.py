@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -171,7 +172,7 @@ class PresenceTopic:
         try:
             return Roster((await self._from_state())[1].values())
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self._node.heartbeat.doubted(error)
             return Roster(self.own.values())
 
     async def _from_state(self) -> tuple[Position, Entries]:
@@ -195,7 +196,7 @@ class PresenceTopic:
                 raise StateError("it is known to fail")
             position, entries = await self._from_state()
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self._node.heartbeat.doubted(error)
             if replica.position is None:
                 # what is here is better than nothing; the next beat sets it right
                 replica.read(NOWHERE, dict(self.own))
@@ -241,7 +242,9 @@ class PresenceTopic:
         patience = PATIENCE
         if replica.position is not None and replica.position.epoch != position.epoch:
             patience += self._state.beat_every
-        self._node.loop.call_later(patience, self._compare_again, position)
+        self._node.loop.call_later(
+            patience, self._compare_again, position, context=contextvars.Context()
+        )
 
     def _compare_again(self, position: Position) -> None:
         if self.replica is not None and not self.replica.has_come_to(position):

@@ -261,7 +261,7 @@ class PubSub:
             return self.publisher.publish(broadcast, from_id)
         for other in self.others():
             deliver = functools.partial(other.deliver, broadcast, None, from_id, False)
-            other.loop.call_soon_threadsafe(deliver)
+            other.loop.call_soon_threadsafe(deliver, context=contextvars.Context())
         return None
 
     def deliver(
@@ -368,7 +368,9 @@ class PubSub:
         """Listen to the layer, until nobody needs it any more."""
         if self._timer is not None:
             return
-        self._timer = self.loop.call_later(LINGER / 2, self._tick)
+        self._timer = self.loop.call_later(
+            LINGER / 2, self._tick, context=contextvars.Context()
+        )
         if self.layer is not None:
             # In an empty context: it lives longer than the request that started it.
             context = contextvars.Context()
@@ -480,7 +482,9 @@ class PubSub:
             self._refreshed_at = now
             self.groups.connected(self.groups.channel_name)
         if self.registry or self.sockets.are_any or self.groups or self._holders:
-            self._timer = self.loop.call_later(LINGER / 2, self._tick)
+            self._timer = self.loop.call_later(
+                LINGER / 2, self._tick, context=contextvars.Context()
+            )
         else:
             self._stop()
 

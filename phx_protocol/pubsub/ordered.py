@@ -156,6 +156,7 @@ class Ordered:
     async def _mend(self, topics: set[str]) -> None:
         """A history with a gap begins anew. Raises StateError."""
         if self._is_all_broken:
+            await self._state.nodes()  # what there is by now is forgotten, not what was before
             await self._state.lost()
             self._is_all_broken = False
             self._node.heartbeat.beat_soon()

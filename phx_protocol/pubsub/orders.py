@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import BroadcastError, StateError, in_words
 from ..logs import get_logger
+from ..tasks import begin
 from .relay import TELL_TIMEOUT, NoAnswer, ask_node
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ class Orders:
         if id not in self._taken:
             # what can be done at once is done here, before a later broadcast can be delivered
             rest = self._node.sockets.obey(order["name"], order["body"])
-            self._taken[id] = self._node.loop.create_task(
-                _finish(order["name"], rest), context=contextvars.Context()
-            )
+            self._taken[id] = begin(_finish(order["name"], rest))
             if len(self._taken) > REMEMBERED:
                 del self._taken[next(iter(self._taken))]
         return self._taken[id]

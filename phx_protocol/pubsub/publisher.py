@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -78,7 +77,7 @@ class Publisher:
         self._waiting += 1
         self._bytes += size
         if self._task is None:
-            self._task = begin(self._run(), contextvars.Context())
+            self._task = begin(self._run())
         return done
 
     async def _run(self) -> None:

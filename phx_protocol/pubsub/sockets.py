@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from ..users import key_of
+
 if TYPE_CHECKING:
     from ..socket import Socket
 
@@ -80,11 +82,8 @@ class Sockets:
     def of_user(self, key: str) -> Iterator[Socket]:
         """The sockets whose user has the primary key `key` (as text)."""
         for socket in self:
-            # what a middleware puts there need not be Django's
-            user = socket.user
-            if getattr(user, "is_authenticated", False):
-                if str(getattr(user, "pk", None)) == key:
-                    yield socket
+            if key_of(socket) == key:
+                yield socket
 
     # ------------------------------------------------------------------ orders
 
@@ -123,7 +122,7 @@ class Sockets:
         for socket in self:
             source = socket.source
             if source and source.session == body["session"]:
-                if str(getattr(source.user, "pk", None)) != body["user"]:
+                if key_of(socket) != body["user"]:
                     socket.cut_off()
         self._look_again_when_open()
 

@@ -8,6 +8,7 @@ that something is missing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import StateError, StateTimeout
@@ -114,7 +115,9 @@ class Stream:
     def look_soon(self) -> None:
         """Read what is missing, if it does not come by itself."""
         if self._timer is None and self._filling is None and not self._is_closed:
-            self._timer = self._node.loop.call_later(PATIENCE, self._look)
+            self._timer = self._node.loop.call_later(
+                PATIENCE, self._look, context=contextvars.Context()
+            )
 
     def _look(self) -> None:
         self._timer = None

@@ -17,7 +17,11 @@ class Traffic:
         self._before: dict[str, int] = {}
 
     def add(self, topic: str, messages: int = 1) -> None:
-        self._counts[topic] = self._counts.get(topic, 0) + messages
+        if topic in self._counts:
+            self._counts[topic] += messages
+        elif messages:
+            self.turn()  # a process that only broadcasts has nobody else who calls it
+            self._counts[topic] = messages
 
     def rates(self) -> dict[str, float]:
         """topic -> messages in a second, of those that had any."""

@@ -121,7 +121,7 @@ class State(ABC):
         """Steps that were done are not there: forget everything, which nodes see as a loss."""
 
     async def lacks(self) -> dict[str, str]:
-        """What the server does not do of what is needed: command -> what it says."""
+        """What the server does not do of what is needed: command -> what it says. Raises StateError."""
         return {}
 
     async def eviction_policy(self) -> str | None:

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import chain
 from typing import Any
@@ -84,7 +84,9 @@ AWAY_CODES = re.compile(
 
 #: what scripts call -> arguments behind the key with which it can be tried
 NEEDED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("GET", "DEL", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()),
+    **dict.fromkeys(
+        ("GET", "DEL", "EXISTS", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()
+    ),
     **dict.fromkeys(("HDEL", "HMGET", "SADD", "SREM", "ZSCORE", "ZREM"), ("a",)),
     **dict.fromkeys(("HSET", "HSETNX"), ("a", "1")),
     "SET": ("1", "PX", 1000),
@@ -336,35 +338,17 @@ class RedisState(State):
     # -------------------------------------------------------------- for the doctor
 
     async def lacks(self) -> dict[str, str]:
-        """Every command that scripts use is tried, on a key of its own."""
-        found: dict[str, str] = {}
+        """Every command that scripts use is tried, on a key of its own. Raises StateError."""
+        script, found = self._redis.register_script(TRY), dict[str, str]()
         for command, args in NEEDED.items():
             key = f"{self._prefix}doctor:{command}"
-            said = await self._try(key, command, *args)
-            if said is None:
-                break
-            if said:
-                found[command] = said
-        else:
-            return found
-        return {"EVALSHA": "scripts cannot be loaded and run"}
-
-    async def _try(self, key: str, *args: Any) -> str | None:
-        """What a script hears when it calls this ("" when it is done); None without scripts.
-
-        Raises StateError.
-        """
-        script = self._redis.register_script(TRY)
-
-        async def run(again: bool) -> str | None:
+            call = partial(script, keys=[key], args=[command, *args])
             try:
-                return str((await script(keys=[key], args=args)).decode())
-            except ResponseError as error:
-                if _is_away(error):
-                    raise
-                return None
-
-        found: str | None = await self._tried(run)
+                said = await self._tried(lambda again: call())
+            except StateRefused as error:
+                return {"EVALSHA": str(error)}
+            if said:
+                found[command] = said.decode()
         return found
 
     async def eviction_policy(self) -> str | None:

@@ -14,7 +14,7 @@ from django.test import Client
 
 from phx_protocol import Channel, History, Presence, Socket
 from phx_protocol.pubsub import get_pubsub
-from phx_protocol.socket import _history_of, mounted
+from phx_protocol.socket import _known_routes, mounted
 from phx_protocol.testing import TestChannel as JoinedChannel
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -70,11 +70,11 @@ def _these_channels_alone() -> Iterator[None]:
     """Those of other tests have histories too, and ours takes every topic."""
     others = dict(mounted)
     mounted.clear()
-    _history_of.cache_clear()
+    _known_routes.cache_clear()
     yield
     mounted.clear()
     mounted.update(others)
-    _history_of.cache_clear()
+    _known_routes.cache_clear()
 
 
 @pytest.fixture

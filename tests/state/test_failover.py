@@ -35,6 +35,7 @@ class Switch:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self._open: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Switch:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -43,11 +44,15 @@ class Switch:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        for writer in self._open:
+            writer.close()
+        await asyncio.sleep(0)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        self._open += [writer, back]
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
@@ -476,6 +481,7 @@ EVICTED = [
     ["topics:*"],
     ["nodes"],
     ["author:*"],
+    ["generation"],
     ["nodes", "position:*", "topics:*"],
 ]
 
@@ -494,11 +500,16 @@ async def test_a_beat_puts_back_what_redis_evicted(
         state = both[0].heartbeat.state
         assert isinstance(state, RedisState)
         for pattern in patterns:
-            async for name in state._redis.scan_iter(await key(state, pattern)):
+            at = await key(state, pattern)
+            if pattern == "generation":
+                at = f"{state._prefix}generation"
+            async for name in state._redis.scan_iter(at):
                 await state._redis.delete(name)
         for _ in range(2):
             for node in both:
                 await node.heartbeat.beat()
+        if patterns == ["nodes"]:  # nobody else could tell whose their entries are
+            assert [node.heartbeat.name for node in both] == [n.name for n in both]
         names = {f"of {node.name}" for node in both}
         group = f"{Presence.name}\nroom:1"
         assert len((await state.entries(group))[1]) == 2
@@ -603,8 +614,23 @@ async def test_a_server_without_scripts_lacks_them(tmp_path: Path) -> None:
     options = ["--rename-command", "EVALSHA", "EVALSHA_"]
     with redis_server(tmp_path / "r", *options) as server:
         state = connected(f"redis://127.0.0.1:{server.port}/0", "p:")
-        assert set(await state.lacks()) == {"EVALSHA"}
+        assert "unknown command" in (await state.lacks())["EVALSHA"]
         await state.close()
+
+
+async def test_a_server_that_forbids_our_keys_says_so(redis_url: str) -> None:
+    name = secrets.token_hex(4)
+    with Redis.from_url(redis_url) as admin:
+        rules = ["on", ">secret", "~theirs:*", "+@all"]
+        admin.execute_command("ACL", "SETUSER", name, *rules)
+        try:
+            at = redis_url.replace("redis://", f"redis://{name}:secret@")
+            state = RedisState(ConnectionPool.from_url(at), "mine:")
+            ((command, said),) = (await state.lacks()).items()
+            assert command == "EVALSHA" and "keys" in said
+            await state.close()
+        finally:
+            admin.execute_command("ACL", "DELUSER", name)
 
 
 async def test_the_eviction_policy_is_told(redis_url: str) -> None:

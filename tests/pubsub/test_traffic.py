@@ -1,0 +1,167 @@
+"""Traffic, and whatever else could keep a topic for ever: topics are as many as clients make up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from typing import Any
+
+import pytest
+
+from phx_protocol import Channel, History, Presence, Socket, abroadcast
+from phx_protocol import socket as socket_module
+from phx_protocol.exceptions import StateError
+from phx_protocol.history import Claim
+from phx_protocol.presence.tracker import TRACKERS
+from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub import traffic as traffic_module
+from phx_protocol.pubsub.node import PubSub
+from phx_protocol.pubsub.traffic import Traffic
+from phx_protocol.socket import channels_of, history_of
+from phx_protocol.state.memory import MemoryState
+from phx_protocol.testing import connect
+from phx_protocol.wire import json
+from phx_protocol.wire.messages import Broadcast
+from tests.state import item
+
+
+class Room(Channel):
+    history = History()
+    presence = Presence
+
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
+class Loud(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+
+class RoomSocket(Socket):
+    channels = {"kept:*": Room, "kept.loud": Loud, "*": Loud}
+
+
+async def test_a_process_that_only_broadcasts_counts_nothing() -> None:
+    node = get_pubsub()
+    for i in range(100):
+        await abroadcast(f"nobody:{i}", "e", {})
+    assert not [t for t in node.traffic._counts if t.startswith("nobody:")]
+
+
+def test_counts_that_nobody_looks_at_are_forgotten_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traffic = Traffic()
+    now = traffic._began
+    monkeypatch.setattr(traffic_module.time, "monotonic", lambda: now)
+    for i in range(1000):
+        now += 0.1
+        traffic.add(f"t{i}")
+        assert len(traffic._counts) + len(traffic._before) <= 60
+    assert traffic.rates()["t999"] > 0
+
+
+def test_what_a_topic_is_is_known_by_its_pattern_and_not_kept() -> None:
+    known = {RoomSocket: None}
+    mounted, before = socket_module.mounted, dict(socket_module.mounted)
+    mounted.clear()
+    mounted.update(known)
+    socket_module._known_routes.cache_clear()
+    try:
+        assert channels_of("kept:1") == (Room,)
+        assert history_of("kept:1") is Room.history
+        assert history_of("other") is None
+        for i in range(1000):
+            topic = f"kept:{i}{'x' * 1000}"
+            assert history_of(topic) is Room.history
+            assert channels_of(f"{topic}!") == (Room,)
+        gc.collect()
+        texts = [o for o in gc.get_objects() if isinstance(o, tuple)]
+        assert not [
+            t for t in texts if any(type(o) is str and "xxxxxx!" in o for o in t)
+        ]
+        assert socket_module._known_routes.cache_info().currsize <= 8
+    finally:
+        mounted.clear()
+        mounted.update(before)
+        socket_module._known_routes.cache_clear()
+
+
+async def test_who_comes_and_goes_on_ever_new_topics_leaves_no_node_anything() -> None:
+    node = get_pubsub()
+    state = node.heartbeat.state
+    assert isinstance(state, MemoryState)
+    tracker = node.extension(TRACKERS).of(Presence)
+    socket = await connect(RoomSocket)
+    for i in range(30):
+        channel = await socket.join(f"kept:{i}")
+        await socket._take(lambda f: f[3] == "presence_diff")
+        await channel.leave()
+    async with asyncio.timeout(10):
+        while any(t.startswith("kept:") for t in tracker._topics):
+            await asyncio.sleep(0)  # the last diff may be on its way
+            await node.heartbeat.beat()
+    assert not [t for t in node.ordered._streams if t.startswith("kept:")]
+    mine = state._nodes[node.heartbeat.name]
+    assert not [g for g in mine.groups if "kept:" in g]
+    clock = state._clock
+    state._clock = lambda: clock() + state.lease + 1
+    try:
+        await state.beat(node.heartbeat.name, {}, first=True)
+        await state.reap()
+    finally:
+        state._clock = clock
+    assert not [g for g in state._groups if "kept:" in g]
+    assert not [t for t in state._topics if t.startswith("kept:")]
+    await socket.close()
+
+
+class Away(MemoryState):
+    async def beat(self, *args: Any, **kwargs: Any) -> bool:
+        raise StateError("away")
+
+
+async def test_in_an_outage_a_topic_that_everybody_left_is_forgotten() -> None:
+    node = PubSub()
+    node.heartbeat.state = Away()
+    node.heartbeat.start()
+    await node.heartbeat.ready()
+    assert node.heartbeat.is_down
+    tracker = node.extension(TRACKERS).of(Presence)
+    for i in range(30):
+        await tracker.track(None, f"t{i}", "ada", {})
+        await tracker.untrack(None, f"t{i}", "ada")
+    await tracker.beat()
+    assert not tracker._topics
+    await node.close()
+
+
+async def test_what_is_done_for_a_topic_knows_nothing_of_who_caused_it() -> None:
+    language: contextvars.ContextVar[str] = contextvars.ContextVar("language")
+    seen: list[tuple[str, str | None]] = []
+
+    class Listening(MemoryState):
+        async def append(self, *args: Any) -> Any:
+            seen.append(("append", language.get(None)))
+            return await super().append(*args)
+
+        async def open(self, *args: Any) -> Any:
+            seen.append(("open", language.get(None)))
+            return await super().open(*args)
+
+        async def since(self, *args: Any, **kwargs: Any) -> Any:
+            seen.append(("since", language.get(None)))
+            return await super().since(*args, **kwargs)
+
+    node = PubSub()
+    node.heartbeat.state = node.ordered._state = Listening()
+    language.set("de")
+    await node.ordered.catch_up("t", History(), Claim(None, frozenset()))
+    message = Broadcast("t", "e", json.encode_payload({}))
+    await node.ordered.broadcast(History(), message, None)
+    await node.ordered._state.append([item("1", "t")])
+    await node.ordered._streams["t"].fill()
+    own = [what for what, heard in seen if heard is None]
+    assert own == ["open", "append", "since"]
