@@ -51,6 +51,9 @@ class Pacer:
 
     async def room_for(self, size: int) -> None:
         """Wait, PATIENCE at the most, until `size` more bytes may be on their way."""
+        if self._ahead + size <= AHEAD and not self._lock.locked():
+            self._ahead += size
+            return
         async with self._lock:
             if self._ahead and self._ahead + size > AHEAD:
                 self._ahead = 0

@@ -129,8 +129,7 @@ class Registry:
         for frame, members in self._frames(lanes, broadcast, strict):
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
-                takers = [s.deliver_broadcast for s in members if s not in excluded]
-                _hand(broadcast, takers, broadcast)
+                _offer(broadcast, tuple(members), excluded)
             elif left_out:
                 writes = [w for s, w in members.items() if s not in excluded]
                 _hand(frame, writes, broadcast)
@@ -193,6 +192,21 @@ def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> 
             return
         except Exception as error:
             _log(of, "was not taken by one", error)
+
+
+def _offer(
+    broadcast: Broadcast, members: Iterable[Subscriber], excluded: set[Any]
+) -> None:
+    """Have all `members` that are not `excluded` take `broadcast`, whatever one of them raises."""
+    left = iter(members)
+    while True:
+        try:
+            for subscriber in left:
+                if subscriber not in excluded:
+                    subscriber.deliver_broadcast(broadcast)
+            return
+        except Exception as error:
+            _log(broadcast, "was not taken by one", error)
 
 
 def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
