@@ -125,3 +125,16 @@ async def test_a_question_and_an_answer_that_are_too_large_are_no_answer(
     assert "the answer to another node's 'much'" in caplog.text
     with pytest.raises(NoAnswer, match="cannot be asked"):
         await ask(nodes, "much", {"text": "x" * LARGEST})
+
+
+@pytest.mark.parametrize("body", ['"\\' * (2 * 1024 * 1024), "\x00" * 4 * 1024 * 1024])
+async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
+    nodes: Nodes, body: str
+) -> None:
+    """A POST of a long-poll client, or what a poll has for it."""
+
+    async def echo(asked: dict[str, Any]) -> dict[str, Any]:
+        return asked
+
+    nodes[1].relay.serve("echo", echo)
+    assert await ask(nodes, "echo", {"body": body}, patience=20) == {"body": body}
