@@ -1,9 +1,9 @@
 """Pacer: a node sends no faster than it, and the nodes that listen to it, take what it sends.
 
 Redis ends the connection of a subscriber for which too much waits, 32 MiB unless it is told
-otherwise, and all that waits there is lost. So after AHEAD bytes a mark goes the way that
-broadcasts go. The next bytes wait until it is back, and until every node that answered marks
-before has answered this one.
+otherwise, and all that waits there is lost. So a mark goes the way that broadcasts go when half
+of AHEAD is sent. Who reaches AHEAD waits until it is back, and until every node that answered
+marks before has answered this one.
 
 ::
 
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..logs import get_logger
+from ..tasks import begin
 from .message import RELAY, VERSION, group_name
 from .relay import NODES
 
@@ -30,7 +32,7 @@ logger = get_logger("phx_protocol.pubsub")
 #: bytes that may be on their way: a quarter of what Redis keeps for a subscriber
 AHEAD = 8 * 1024 * 1024
 #: seconds that they may take; who has not taken them then is not waited for
-PATIENCE = 2.0
+PATIENCE = 5.0
 #: seconds in which another node answers, when it is not known whether there are any
 GRACE = 0.25
 
@@ -41,7 +43,7 @@ class Pacer:
     def __init__(self, node: PubSub) -> None:
         self._node = node
         self._ahead = 0
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         self._id = ""  # of the mark that is on its way
         self._others: set[str] = set()  # nodes that answer
@@ -50,19 +52,31 @@ class Pacer:
         node.relay.on_mark = self._marked
 
     async def room_for(self, size: int) -> None:
-        """Wait, PATIENCE at the most, until `size` more bytes may be on their way."""
-        if self._ahead + size <= AHEAD and not self._lock.locked():
-            self._ahead += size
-            return
-        async with self._lock:
-            if self._ahead and self._ahead + size > AHEAD:
-                self._ahead = 0
-                with self._node.held_by(self):
-                    await self._arrived()
-            self._ahead += size
+        """Wait until `size` more bytes may be on their way, and count them."""
+        while self._ahead and self._ahead + size > AHEAD:
+            await asyncio.shield(self._asked())
+        self._ahead += size
+        if self._ahead >= AHEAD // 2:
+            self._asked()
+
+    def _asked(self) -> asyncio.Task[None]:
+        """What ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
+        if self._asking is None:
+            self._asking = begin(self._ask(), contextvars.Context())
+        return self._asking
+
+    async def _ask(self) -> None:
+        sent = self._ahead
+        try:
+            with self._node.held_by(self):
+                await self._arrived()
+        except Exception:
+            logger.exception("it is not known how much of what was sent has arrived")
+        finally:
+            self._ahead -= sent
+            self._asking = None
 
     async def _arrived(self) -> None:
-        """Wait for all that was sent so far."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 address = await self._node.address()

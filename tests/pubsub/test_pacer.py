@@ -97,8 +97,8 @@ async def test_who_sends_little_sends_no_mark(
         await group_send(group, message)
 
     monkeypatch.setattr(nodes[0].layer, "group_send", noted)
-    await send(nodes, 3)
-    assert sent == ["phx.broadcast"] * 3
+    await send(nodes, 1)
+    assert sent == ["phx.broadcast"]
 
 
 @pytest.mark.parametrize("payload", [{"a": "x" * 1000}, {"a": "é" * 500}, b"x" * 1000])
