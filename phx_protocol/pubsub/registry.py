@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from ..exceptions import EncodeError, in_words
 from ..logs import get_logger
 from ..wire.messages import Broadcast
-from ..wire.serializers import TooOld
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -115,7 +114,7 @@ class Registry:
 
         Every frame is made before the first is written. Who cannot be sent it is left out, with
         a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        that is every client, and not for the version of the wire that they chose.
+        no client can be sent it, as Phoenix does when one cannot.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -126,7 +125,7 @@ class Registry:
         elif sender is not None:
             excluded = {sender}
         delivered = 0
-        for frame, members in self._frames(lanes, broadcast, strict):
+        for frame, members in self._frames(lanes, broadcast, strict, excluded):
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
                 _offer(broadcast, tuple(members), excluded)
@@ -138,12 +137,20 @@ class Registry:
             delivered += len(members) - left_out
         return delivered
 
-    def _frames(self, lanes: dict[Any, Any], broadcast: Broadcast, strict: bool) -> Any:
+    def _frames(
+        self,
+        lanes: dict[Any, Any],
+        broadcast: Broadcast,
+        strict: bool,
+        excluded: set[Any],
+    ) -> Any:
         """Pairs of a frame (None: the broadcast itself) and those who get it."""
         made: dict[Any, Any] = {}
         pairs = []
         has_clients = False
         for lane, members in lanes.items():
+            if excluded and excluded >= members.keys():
+                continue
             if lane is None or broadcast.event in lane.intercepts:
                 pairs.append((None, members))
                 has_clients |= lane is not None
@@ -156,7 +163,7 @@ class Registry:
                 has_clients = True
         if strict and not has_clients:
             for error in made.values():
-                if isinstance(error, EncodeError) and not isinstance(error, TooOld):
+                if isinstance(error, EncodeError):
                     raise error
         for error in made.values():
             if isinstance(error, Exception):
