@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: bytes that may be on their way: a quarter of what Redis keeps for a subscriber
-AHEAD = 8 * 1024 * 1024
+#: bytes that may be on their way: an eighth of what Redis keeps for a subscriber, which several send to
+AHEAD = 4 * 1024 * 1024
 #: seconds that they may take; who has not taken them then is not waited for
 PATIENCE = 5.0
-#: seconds in which another node answers, when it is not known whether there are any
+#: seconds in which another node answers, when it is not known whether there are any, and for which
+#: it counts that there were none
 GRACE = 0.25
+ALONE = 5.0
 
 
 class Pacer:
@@ -47,6 +49,7 @@ class Pacer:
         self._ids = itertools.count(1)
         self._id = ""  # of the mark that is on its way
         self._others: set[str] = set()  # nodes that answer
+        self._alone_until = 0.0
         self._missing: set[str] = set()  # nodes that have not answered yet
         self._answered = asyncio.Event()
         node.relay.on_mark = self._marked
@@ -83,7 +86,7 @@ class Pacer:
                 if address is None or not await self._mark(address):
                     return
                 await self._all_answered()
-                if not self._others:
+                if not self._others and self._node.loop.time() > self._alone_until:
                     await self._first_other()
         late, self._id = self._missing - {self._node.name}, ""
         self._others -= late
@@ -111,9 +114,11 @@ class Pacer:
 
     async def _first_other(self) -> None:
         self._answered.clear()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(GRACE):
                 await self._answered.wait()
+        except TimeoutError:
+            self._alone_until = self._node.loop.time() + ALONE
 
     def _marked(self, message: dict[str, Any]) -> None:
         """A mark arrived, of this node or of another one; or another node has this one's."""
