@@ -20,7 +20,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..logs import get_logger
-from ..tasks import begin
+from ..tasks import begin, is_cancelled
 from .message import RELAY, VERSION, group_name
 from .relay import NODES
 
@@ -73,7 +73,9 @@ class Pacer:
         try:
             with self._node.held_by(self):
                 await self._arrived()
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
             logger.exception("it is not known how much of what was sent has arrived")
         finally:
             self._ahead -= sent
@@ -91,7 +93,11 @@ class Pacer:
         late, self._id = self._missing - {self._node.name}, ""
         self._others -= late
         for name in late:
-            logger.warning("%s does not keep up: what it is sent may be lost", name)
+            logger.warning(
+                "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
+                name,
+                PATIENCE,
+            )
 
     async def _mark(self, address: str) -> bool:
         self._id = f"{self._node.name}.{next(self._ids)}"
