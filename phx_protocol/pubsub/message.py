@@ -55,8 +55,11 @@ def group_name(topic: str) -> str:
 
 def size_of(broadcast: Broadcast) -> int:
     """The bytes of its payload, topic and event. Raises EncodeError for text that is no Unicode."""
+    topic, event = broadcast.topic, broadcast.event
     try:
-        text = len(broadcast.topic.encode()) + len(broadcast.event.encode())
+        if topic.isascii() and event.isascii():  # as most are
+            return len(topic) + len(event) + len(memoryview(broadcast.payload))
+        text = len(topic.encode()) + len(event.encode())
     except (AttributeError, UnicodeError) as error:
         raise EncodeError(f"the topic or event is no text: {error}") from error
     return text + len(memoryview(broadcast.payload))

@@ -237,11 +237,10 @@ class PubSub:
         Raises EncodeError for what is larger than MAX_BROADCAST_SIZE, and as ``broadcast``.
         """
         topic, event = broadcast.topic, broadcast.event
-        limit, bytes_ = options().max_broadcast_size, layer_message.size_of(broadcast)
-        if bytes_ > limit:
+        limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
+        if whole > limit:
             raise EncodeError(
-                f"the broadcast {event!r:.100} has {bytes_} bytes: "
-                f"MAX_BROADCAST_SIZE is {limit}"
+                f"the broadcast {event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
             )
         if broadcast_sent.receivers:
             size = len(memoryview(broadcast.payload))

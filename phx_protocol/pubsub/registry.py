@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from ..exceptions import EncodeError, in_words
 from ..logs import get_logger
 from ..wire.messages import Broadcast
-from ..wire.serializers import TooOld
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -118,7 +117,7 @@ class Registry:
 
         Every frame is made before the first is written. Who cannot be sent it is left out, with
         a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        that is every client, and not for the version of the wire that they chose.
+        no client can be sent it, as Phoenix does when one cannot.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -129,11 +128,10 @@ class Registry:
         elif sender is not None:
             excluded = {sender}
         delivered = 0
-        for frame, members in self._frames(lanes, broadcast, strict):
+        for frame, members in self._frames(lanes, broadcast, strict, excluded):
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
-                takers = [s.deliver_broadcast for s in members if s not in excluded]
-                _hand(broadcast, takers, broadcast)
+                _offer(broadcast, tuple(members), excluded)
             elif left_out:
                 writes = [w for s, w in members.items() if s not in excluded]
                 _hand(frame, writes, broadcast)
@@ -142,12 +140,20 @@ class Registry:
             delivered += len(members) - left_out
         return delivered
 
-    def _frames(self, lanes: dict[Any, Any], broadcast: Broadcast, strict: bool) -> Any:
+    def _frames(
+        self,
+        lanes: dict[Any, Any],
+        broadcast: Broadcast,
+        strict: bool,
+        excluded: set[Any],
+    ) -> Any:
         """Pairs of a frame (None: the broadcast itself) and those who get it."""
         made: dict[Any, Any] = {}
         pairs = []
         has_clients = False
         for lane, members in lanes.items():
+            if excluded and excluded >= members.keys():
+                continue
             if lane is None or broadcast.event in lane.intercepts:
                 pairs.append((None, members))
                 has_clients |= lane is not None
@@ -161,7 +167,7 @@ class Registry:
                 has_clients = True
         if strict and not has_clients:
             for error in made.values():
-                if isinstance(error, EncodeError) and not isinstance(error, TooOld):
+                if isinstance(error, EncodeError):
                     raise error
         for error in made.values():
             if isinstance(error, Exception):
@@ -197,6 +203,21 @@ def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> 
             return
         except Exception as error:
             _log(of, "was not taken by one", error)
+
+
+def _offer(
+    broadcast: Broadcast, members: Iterable[Subscriber], excluded: set[Any]
+) -> None:
+    """Have all `members` that are not `excluded` take `broadcast`, whatever one of them raises."""
+    left = iter(members)
+    while True:
+        try:
+            for subscriber in left:
+                if subscriber not in excluded:
+                    subscriber.deliver_broadcast(broadcast)
+            return
+        except Exception as error:
+            _log(broadcast, "was not taken by one", error)
 
 
 def _log(broadcast: Broadcast, what: str, error: Exception) -> None:

@@ -19,13 +19,13 @@ import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from channels.exceptions import ChannelFull
 
 from ..exceptions import PhxError
 from ..logs import get_logger
 from ..printable import shown
 from ..tasks import begin
-from ..wire import json
 from . import message as layer_message
 from .message import group_name
 
@@ -48,7 +48,7 @@ PATIENCE = 2.0
 #: requests that are known when they come a second time
 REMEMBERED = 1000
 
-#: bytes of one message as JSON: what a long-poll session takes at once, and some
+#: bytes of one message: what a long-poll session takes at once, and some
 LARGEST = 8 * 1024 * 1024
 #: bytes from which on a message is counted among what may be on its way: see ``pacer``
 LARGE = 64 * 1024
@@ -204,7 +204,7 @@ class Relay:
             return
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         try:
-            if len(json.encode(note)) > LARGEST:
+            if _size(note) > LARGEST:
                 raise TooLarge(f"the note {name!r} on {topic!r:.100}")
             await self._node.layer.group_send(group_name(topic), _message(**note))
         except TooLarge as error:
@@ -226,7 +226,7 @@ class Relay:
     async def _send(self, channel: str, do: str, **fields: Any) -> None:
         """Send until the layer takes it; who calls sets the limit. Raises TooLarge."""
         message = _message(do=do, **fields)
-        size = len(json.encode(message))
+        size = _size(message)
         if size > LARGEST:
             raise TooLarge(f"{size} bytes are more than {LARGEST}")
         if size >= LARGE:
@@ -321,6 +321,14 @@ async def ask_node(
     if address is None:
         raise NoAnswer("it is not on the channel layer")
     return await node.relay.ask(address, what, body, patience=PATIENCE, timeout=timeout)
+
+
+def _size(message: Body) -> int:
+    """Its bytes as a Redis layer sends it; 0 for what no layer takes, which it says itself."""
+    try:
+        return len(msgspec.msgpack.encode(message))
+    except Exception:
+        return 0
 
 
 def _ignore(message: Body) -> None: ...

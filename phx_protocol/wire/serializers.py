@@ -18,10 +18,6 @@ from .messages import REPLY, Broadcast, Frame, Message, Reply
 SMALL = 1024
 
 
-class TooOld(EncodeError):
-    """This version cannot carry what later ones do: a matter of the client that chose it."""
-
-
 class Serializer(Protocol):
     """One version of the wire. Stateless: an instance serves every socket of a process.
 
@@ -193,7 +189,7 @@ class V1JSONSerializer:
 
 def _text(payload: Any) -> Any:
     if isinstance(payload, bytes):
-        raise TooOld("a V1 client cannot be sent a binary payload")
+        raise EncodeError("a V1 client cannot be sent a binary payload")
     return payload
 
 

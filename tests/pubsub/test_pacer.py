@@ -81,7 +81,7 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
 
     monkeypatch.setattr(one.layer, "group_send", lossy)
     await send(nodes, 20)
-    assert caplog.text.count("does not keep up") == 1
+    assert caplog.text.count("has not answered in") == 1
     monkeypatch.undo()
     await send(nodes, 2)
 
@@ -97,8 +97,8 @@ async def test_who_sends_little_sends_no_mark(
         await group_send(group, message)
 
     monkeypatch.setattr(nodes[0].layer, "group_send", noted)
-    await send(nodes, 3)
-    assert sent == ["phx.broadcast"] * 3
+    await send(nodes, 1)
+    assert sent == ["phx.broadcast"]
 
 
 @pytest.mark.parametrize("payload", [{"a": "x" * 1000}, {"a": "é" * 500}, b"x" * 1000])
@@ -125,3 +125,16 @@ async def test_a_question_and_an_answer_that_are_too_large_are_no_answer(
     assert "the answer to another node's 'much'" in caplog.text
     with pytest.raises(NoAnswer, match="cannot be asked"):
         await ask(nodes, "much", {"text": "x" * LARGEST})
+
+
+@pytest.mark.parametrize("body", ['"\\' * (2 * 1024 * 1024), "\x00" * 4 * 1024 * 1024])
+async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
+    nodes: Nodes, body: str
+) -> None:
+    """A POST of a long-poll client, or what a poll has for it."""
+
+    async def echo(asked: dict[str, Any]) -> dict[str, Any]:
+        return asked
+
+    nodes[1].relay.serve("echo", echo)
+    assert await ask(nodes, "echo", {"body": body}, patience=20) == {"body": body}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -117,10 +116,18 @@ def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> Non
     assert old.got and not new.got
 
 
-@pytest.mark.parametrize("lane", [on(V1), on(BROKEN), on(V2, odd)])
-def test_the_version_of_the_only_client_is_no_fault_of_the_sender(
-    lane: Fastlane,
-) -> None:
+@pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
+def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> None:
+    sender, other, listener = Subscriber(on(V2)), Subscriber(lane), Subscriber(None)
+    room = registry(sender, other, listener)
+    with pytest.raises(EncodeError):
+        room.deliver(BINARY, sender=sender)
+    assert not (sender.got or other.got or listener.got)
+    assert room.deliver(BINARY) == 2  # the sender and who listens
+
+
+@pytest.mark.parametrize("lane", [on(BROKEN), on(V2, odd)])
+def test_a_serializer_with_a_bug_is_no_fault_of_the_sender(lane: Fastlane) -> None:
     assert registry(Subscriber(lane)).deliver(BINARY) == 0
 
 
@@ -218,10 +225,10 @@ async def test_an_old_client_keeps_no_binary_broadcast_from_the_others(
     assert json.loads(await old.receive_from())["payload"] == {"a": 1}
 
 
-async def test_an_old_client_alone_crashes_nobody_who_sends(
+async def test_a_binary_broadcast_to_old_clients_alone_is_an_error_as_in_phoenix(
     old: WebsocketCommunicator,
 ) -> None:
-    await abroadcast("room:1", "news", b"\x00")
-    ask = {"topic": "room:1", "event": "binary", "payload": {}, "ref": "2"}
-    await asyncio.wait_for(old.send_to(text_data=json.dumps(ask)), 5)
-    assert json.loads(await old.receive_from())["payload"]["status"] == "ok"
+    with pytest.raises(EncodeError, match="V1"):
+        await abroadcast("room:1", "news", b"\x00")
+    await abroadcast("room:1", "news", [1])
+    assert json.loads(await old.receive_from())["payload"] == [1]
