@@ -1,0 +1,30 @@
+"""A site with users, in a database that all its processes share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tests.conformance.settings import *  # noqa: F401,F403
+
+ROOT_URLCONF = "tests.conformance.urls"
+INSTALLED_APPS = [
+    "channels",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "phx_protocol",
+]
+DATABASES: dict[str, Any] = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ["PHX_DATABASE"],
+        "OPTIONS": {"timeout": 20},
+    }
+}
+PHX_PROTOCOL: dict[str, Any] = {
+    "SOCKETS": {
+        "/socket": "tests.integration.revocation_app.UserSocket",
+        "/control": "tests.integration.revocation_app.ControlSocket",
+    },
+}
