@@ -84,7 +84,10 @@ class Handler:
             owner = type(owner.__name__, (), {attribute: staticmethod(value)})
         elif getattr(owner, attribute, None) is self.found:
             return self
-        found = find(owner, attribute)
+        try:
+            found = find(owner, attribute)
+        except AttributeError:  # it was deleted
+            return None
         if found is self.found:
             return self
         if found is None:

@@ -286,6 +286,23 @@ async def test_an_attribute_that_is_assigned_later_is_what_runs(
     await before.socket.close()
 
 
+async def test_a_method_that_is_deleted_later_handles_nothing_more() -> None:
+    class Room(Open):
+        async def delete(self, payload: Any) -> Any:
+            return "ok", {"by": "Room.delete"}
+
+        @event("own")
+        async def own(self, payload: Any) -> Any:
+            return "ok", {"by": "Room.own"}
+
+    room = await joined(Room)
+    del Room.delete, Room.own
+    assert await answered(room, "delete") == "Open.delete"
+    assert await answered(room, "own") == "unhandled event"
+    await room.socket.close()
+    assert await ask(Room, "own") == "unhandled event"
+
+
 async def test_an_event_that_is_added_later_is_known_from_the_next_join() -> None:
     class Room(Open):
         pass
