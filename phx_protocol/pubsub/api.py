@@ -158,7 +158,7 @@ def reauthorize(*, user: Any = None, topic: str | None = None) -> None:
 
 
 def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
-    return {"user": None if user is None else str(user.pk), "topic": topic}
+    return {"user": None if user is None else _of(user)["user"], "topic": topic}
 
 
 async def _order(name: str, body: dict[str, Any]) -> None:

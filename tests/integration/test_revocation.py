@@ -111,6 +111,8 @@ class Intruder:
 
     async def still_gets(self, shout: Any) -> list[list[Any]]:
         """What of the old right is answered or delivered from now on, if this does not join again."""
+        if self.connection is None:
+            return []
         try:
             # all that was on its way by now comes before the answer to this
             await self.read_until(await self.send("phoenix", "heartbeat"))
