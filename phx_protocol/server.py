@@ -378,6 +378,8 @@ class ChannelServer:
         budget = self.socket.budget
         await budget.take(size)
         try:
+            if self.socket.is_cut_off:
+                return
             # while it waited the channel may have ended
             action = protocol.classify(message, self.channel is not None, self.join_ref)
             if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
@@ -404,6 +406,8 @@ class ChannelServer:
             )
         channel = None
         try:
+            if self.socket.is_cut_off:  # while it waited for its place
+                return
             await self._end(Reason.DUPLICATE_JOIN)
             self._id = None
             self.channel_join_ref = protocol.channel_join_ref(message)
@@ -452,8 +456,10 @@ class ChannelServer:
                 again = self._ask_whether_still(channel, decision, closings)
                 status, reply, permanent = await self._decide(channel, again)
                 # ``join`` has returned: a channel that is refused now is terminated
-                status = "ok" if status == "ok" else "error"
-                recovery = await self._recover(channel, message)
+                if status != "ok":
+                    status = "error"
+                else:
+                    recovery = await self._recover(channel, message)
         if status == "ok":
             self.channel, self.join_ref = channel, message.join_ref
             channel._joined_at = time.monotonic()

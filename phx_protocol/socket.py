@@ -216,6 +216,7 @@ class Socket:
         self._throttles: dict[type[Channel], Throttles] = {}
         self._id: SocketId | None = None
         self._is_terminated = False
+        self.is_cut_off = False  # by an order: nothing more of its client is handled
         # how often a right of the user may have changed, and up to which of these times the user
         # has been loaded
         self.generation = 0
@@ -477,6 +478,7 @@ class Socket:
 
     def cut_off(self) -> None:
         """Close the connection because somebody said so; what waits of its client is dropped."""
+        self.is_cut_off = True
         for server in list(self._servers.values()):
             server.close(Reason.DISCONNECTED)
         self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)

@@ -143,6 +143,7 @@ class UserSocket(Socket):
         "renamed": Renamed,
         "slow": Slow,
         "busy": Busy,
+        "slow:large": Busy,
         "chosen:*": Chosen,
         "forgetful": Forgetful,
     }
@@ -711,3 +712,21 @@ async def test_another_login_in_the_same_browser_closes_what_the_old_user_had(
     await of_ada.assert_closed(1001)
     await elsewhere.join("members")
     await elsewhere.close()
+
+
+async def test_a_large_event_that_waits_for_its_turn_is_not_handled_after_an_order(
+    socket: TestSocket, ada: Any
+) -> None:
+    Busy.began, Busy.may_go_on, Busy.handled = asyncio.Event(), asyncio.Event(), []
+    await allow(ada, "view_user")
+    busy, large = await socket.join("busy"), await socket.join("slow:large")
+    text = "x" * 700_000
+    await busy.push("first", {"text": text})
+    await Busy.began.wait()
+    await large.push("second", {"text": text})  # as much as two may not have at once
+    await socket.line.taken()
+    await adisconnect_user(ada)
+    Busy.may_go_on.set()
+    await socket.assert_closed(1001)
+    await socket.close()
+    assert [name for name, _ in Busy.handled] == ["first"]
