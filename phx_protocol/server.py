@@ -640,7 +640,7 @@ class ChannelServer:
 
     async def reauthorize(self, channel: Channel) -> bool:
         """Ask again, for the user as the database has it now; who may not ends its channel."""
-        await self.socket.reload_user()
+        self.socket.right_has_changed()
         allowed = await self._may_be_here(channel)
         if not allowed:
             self._say_unauthorized()

@@ -217,9 +217,10 @@ class Socket:
         self._id: SocketId | None = None
         self._is_terminated = False
         self.is_cut_off = False  # by an order: nothing more of its client is handled
-        # how often a right of the user may have changed, and up to which of these times the user
+        self.generation = 0  # how often a right of the user may have changed
+        # how often the user was wanted as the database has it, and up to which of these times it
         # has been loaded
-        self.generation = 0
+        self._wanted = 0
         self._loaded = 0
         self._loading: asyncio.Task[None] | None = None
         # who was ordered to go while it was not known yet who this is
@@ -448,13 +449,12 @@ class Socket:
     def expect_orders(self) -> None:
         """Take orders from here on, before ``connect`` has decided who this is."""
         self._missed = set()
-        self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
 
     async def authenticated(self) -> None:
         """Look at the orders that came while ``connect`` ran. Raises ConnectionRefused."""
         then = key_of(self)
-        while self._loaded < self.generation:
+        while self._loaded < self._wanted:
             await self.user_is_current()
         now = key_of(self)
         if now != then or self._missed and ("user", now) in self._missed:
@@ -483,9 +483,15 @@ class Socket:
             server.close(Reason.DISCONNECTED)
         self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
 
+    def right_has_changed(self) -> None:
+        """Let no answer count that was given before this, and load the user before the next one."""
+        self.generation += 1
+        self._wanted += 1
+
     async def reload_user(self) -> None:
         """Have the user as the database has it now, or later; raises what the database raises."""
-        self.generation += 1
+        # no right has changed: ``authorize`` may ask for this whenever it is asked
+        self._wanted += 1
         await self.user_is_current()
 
     async def user_is_current(self) -> None:
@@ -493,18 +499,20 @@ class Socket:
 
         One reading at a time serves all who wait; one that began before the change does not count.
         """
-        wanted = self.generation
+        wanted = self._wanted
         while self._loaded < wanted:
             if self._loading is None:
                 self._loading = self.create_task(self._load_user())
             await asyncio.shield(self._loading)
 
     async def _load_user(self) -> None:
-        generation = self.generation
+        wanted, before = self._wanted, key_of(self)
         try:
             if self.user is not None:
                 self.scope["user"] = await self._current_user()
-            self._loaded = generation
+            self._loaded = wanted
+            # what was answered for somebody else does not count
+            self.generation += key_of(self) != before
         finally:
             self._loading = None
 
@@ -536,8 +544,9 @@ class Socket:
             for server in self._servers.values()
             if topic is None or server.topic == topic
         ]
+        self.right_has_changed()
         try:
-            await self.reload_user()
+            await self.user_is_current()
         except Exception as error:
             for server in servers:
                 server.fail(error)

@@ -38,6 +38,7 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
+from phx_protocol.pubsub import get_pubsub
 from phx_protocol.sessions import session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
@@ -103,6 +104,15 @@ class Chosen(Open):
         return "ok", {"allowed": await self.reauthorize()}
 
 
+class Looking(Open):
+    """It has its user as the database has it, whenever it is asked."""
+
+    async def authorize(self) -> bool:
+        asked.append("looked")
+        user = await self.socket.aget_user()
+        return bool(user.is_authenticated)
+
+
 class Forgetful(Open):
     def authorize(self) -> Any:
         asked.append("authorize")
@@ -145,6 +155,7 @@ class UserSocket(Socket):
         "busy": Busy,
         "slow:large": Busy,
         "chosen:*": Chosen,
+        "looking": Looking,
         "forgetful": Forgetful,
     }
 
@@ -292,6 +303,32 @@ async def test_who_lost_the_right_while_joining_is_sent_away(
     Slow.may_go_on.set()
     with pytest.raises(JoinDenied, match="unauthorized"):
         await joining
+
+
+async def test_authorize_may_ask_for_the_user_as_the_database_has_it(
+    socket: TestSocket, ada: Any
+) -> None:
+    room = await socket.join("looking")
+    assert asked == ["looked", "looking"]
+    await areauthorize(topic="looking")
+    assert asked == ["looked", "looking", "looked"]
+    await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+    await areauthorize(topic="looking")
+    await room.assert_ended()
+    assert await denied(socket, "looking") == UNAUTHORIZED
+
+
+async def test_who_turns_out_to_be_gone_while_joining_is_not_let_in(
+    socket: TestSocket, ada: Any
+) -> None:
+    Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
+    joining = asyncio.create_task(denied(socket, "slow"))
+    await Slow.began.wait()
+    await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+    (served,) = get_pubsub().sockets
+    await served.aget_user()  # as another channel of the client may
+    Slow.may_go_on.set()
+    assert await joining == UNAUTHORIZED
 
 
 async def test_a_user_without_a_key_is_in_nobodys_way(

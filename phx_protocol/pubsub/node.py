@@ -144,8 +144,9 @@ class PubSub:
         """Hear of orders that concern a socket which may open, until it does or is discarded."""
         self.sockets.expect(socket)
         if self.layer is not None:
+            self.start()
             self.groups.used(NODES)
-        await self.reachable()
+            await self._heard()
 
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
@@ -162,6 +163,9 @@ class PubSub:
     async def reachable(self) -> None:
         """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
         self.heartbeat.start()
+        await self._heard()
+
+    async def _heard(self) -> None:
         if self.layer is not None and NODES not in self.groups:
             await self._done(self.groups.add(NODES))
 

@@ -134,7 +134,7 @@ class Sockets:
 
     def _look_again_when_open(self) -> None:
         for socket in self._opening:
-            socket.generation += 1
+            socket.right_has_changed()
 
 
 async def _reauthorize(sockets: list[Socket], topic: str | None) -> None:

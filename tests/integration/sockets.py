@@ -19,7 +19,8 @@ class SmallSocket(ConformanceSocket):
 class PolledSocket(ConformanceSocket):
     """Its polls end soon."""
 
-    longpoll = {"WINDOW": 2}
+    # a body may be larger than what can be relayed
+    longpoll = {"WINDOW": 2, "MAX_BODY_SIZE": 8_000_000}
 
 
 class PolledSlowlySocket(ConformanceSocket):

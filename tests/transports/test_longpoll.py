@@ -64,6 +64,10 @@ class PatientSocket(PollSocket):
     longpoll = True
 
 
+class RoomySocket(PatientSocket):
+    outbound = {"hard_bytes": 32 * 1024 * 1024}
+
+
 async def opened(socket_class: type[Socket] = PollSocket, **params: Any) -> Client:
     client = Client(socket_class, params)
     assert (await client.open())["status"] == 410
@@ -238,7 +242,7 @@ async def test_a_body_of_which_no_end_comes_is_refused_in_time() -> None:
 
 
 async def test_an_answer_has_some_megabytes_and_the_next_poll_has_the_rest() -> None:
-    client = await opened(PatientSocket)
+    client = await opened(RoomySocket)
     await client.join("room:a")
     for n in range(5):
         await abroadcast("room:a", "news", {"n": n, "x": "x" * 1_500_000})
