@@ -56,7 +56,7 @@ class Room(Channel):
 class Doors(Socket):
     channels = {"room:*": Room}
     check_origin = False
-    outbound = {"seconds": 60}
+    outbound = {"seconds": 60, "hard_bytes": 32 * 1024 * 1024}
 
     async def connect(self, params: dict[str, Any]) -> None:
         if "refuse" in params:

@@ -330,7 +330,9 @@ async def test_when_a_process_dies_in_a_burst_the_others_show_what_it_kept(
         shown = joe.rooms[long].shown[:-1]
         assert 100 < len(shown) and shown == list(range(len(shown)))
         check(ledger, *tabs)
-    assert mortal.two.logged() == ""
+    # it begins with what the system checks say of a layer as it comes
+    said = [line for line in mortal.two.logged().splitlines() if "W003" not in line]
+    assert said == []
 
 
 class HistoryPoller(Poller):
