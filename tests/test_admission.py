@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -61,6 +62,30 @@ async def test_a_rejoin_keeps_its_place() -> None:
     other = await waiting(admission)
     admission.decided(True)
     assert not await other
+
+
+def cpu_of_joins(count: int) -> float:
+    """CPU time in which so many joins at once are decided, of which fifty get a place."""
+
+    async def join(admission: Admission) -> bool:
+        if has_place := await admission.enter():
+            await asyncio.sleep(0)
+            admission.decided(True)
+        return has_place
+
+    async def all_at_once() -> None:
+        admission = Admission(50)
+        joined = await asyncio.gather(*(join(admission) for _ in range(count)))
+        assert sum(joined) == 50
+
+    began = time.process_time()
+    asyncio.run(all_at_once())
+    return time.process_time() - began
+
+
+def test_eight_times_as_many_joins_cost_not_much_more_than_eight_times() -> None:
+    few, many = (min(cpu_of_joins(n) for _ in range(3)) for n in (1000, 8000))
+    assert many < 24 * few  # it would be 64 if each decision woke all who wait
 
 
 @pytest.mark.parametrize("has_its_place", [False, True])
