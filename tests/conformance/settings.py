@@ -31,6 +31,8 @@ ASGI_APPLICATION = "tests.conformance.asgi.application"
 USE_TZ = True
 DATABASES: dict[str, object] = {}
 PHX_PROTOCOL: dict[str, object] = {
+    # as large as a frame may be here, which Phoenix does not limit: see ConformanceSocket
+    "MAX_BROADCAST_SIZE": 11_000_000,
     "SOCKETS": {
         "/socket": "tests.conformance.channels.ConformanceSocket",
         "/strict": "tests.conformance.channels.StrictSocket",
