@@ -110,7 +110,7 @@ async def call_async(
 
 
 async def settled(answer: Any, where: str = "a callback") -> Any:
-    """What `answer` comes to when it is awaited, if it can be.
+    """Await `answer` if it can be awaited, and return the result.
 
     Raises TypeError for a generator and for a context manager: what they hold has not run.
     """
@@ -169,7 +169,7 @@ def _is_coroutine_method(found: Any) -> bool:
 def _binder(
     owner: type, found: Any, arguments: int, where: str
 ) -> Callable[[Any], Callable[..., Any]]:
-    """What makes of an instance the callable that takes the `arguments`. Raises TypeError."""
+    """Return the function that binds the attribute to an instance. Raises TypeError."""
     inner = definition(found)
     if not callable(inner):
         raise TypeError(f"{where} must be a function or method, not {found!r:.100}")

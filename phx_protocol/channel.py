@@ -308,7 +308,7 @@ class Channel:
 
     @classmethod
     def check_push(cls, event: str, payload: Any) -> Any:
-        """What goes out for `payload`. Raises EncodeError when it is not as `pushes` declares it."""
+        """Return `payload` as it goes out. Raises EncodeError when it is not as `pushes` declares it."""
         declared = cls._pushes.get(event)
         if declared is None:
             return payload

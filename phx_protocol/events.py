@@ -157,7 +157,7 @@ class Handler:
         return answer if isinstance(answer, Sent) else self._as_declared(answer)
 
     def _as_declared(self, answer: Answer) -> Answer:
-        """What goes out for an answer. Raises EncodeError when it is not as it was declared."""
+        """Return the answer as it goes out. Raises EncodeError when it is not as it was declared."""
         parsed = parse_answer(answer)
         if parsed is None or self.replies is None:
             return answer
@@ -252,7 +252,7 @@ def events_of(owner: type) -> dict[str, Handler]:
 
 
 def _marks(value: Any) -> Any:
-    """What ``@event`` has marked, in `value` itself: an object may claim to have any attribute."""
+    """Return the marks of ``@event`` on `value` itself: an object may claim to have any attribute."""
     if isinstance(value, (staticmethod, classmethod)):
         return vars(value).get("_phx_events") or _marks(value.__func__)
     return getattr(value, "__dict__", {}).get("_phx_events", ())

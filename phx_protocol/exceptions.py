@@ -50,7 +50,7 @@ class InvalidPayload(PhxError, ValueError):
 
     @property
     def details(self) -> dict[str, Any]:
-        """What a client is told beside the reason: ``errors``, and ``more_errors`` if there are."""
+        """The details beside the reason: ``errors``, and ``more_errors`` if there are more."""
         more = {"more_errors": self.more} if self.more else {}
         return {"errors": self.errors, **more}
 

@@ -53,7 +53,7 @@ class History:
 
 
 class Claim(NamedTuple):
-    """What a client has: everything up to `position`, and what it sent as one of `senders`.
+    """A client's word that it has everything up to `position`, and what it sent as one of `senders`.
 
     A client that makes one knows what the offset of a broadcast is, and gets it; others have a
     ref there that is null, as from Phoenix.

@@ -56,7 +56,7 @@ class PayloadType:
         return self._convert(payload, _from_pydantic)
 
     def sent(self, payload: Any, where: str) -> Any:
-        """What goes out for `payload`. Raises EncodeError when it is not as `where` declares it."""
+        """Return `payload` as it goes out. Raises EncodeError when it is not as `where` declares it."""
         try:
             self._convert(plain(payload), _unchecked)
         except InvalidPayload as invalid:
@@ -304,7 +304,7 @@ def custom_types(annotation: Any) -> Iterator[Any]:
 
 
 def _from_pydantic(kind: Any, value: Any) -> Any:
-    """What msgspec does not make itself. Raises ValueError, which msgspec locates."""
+    """Make a value that msgspec cannot make. Raises ValueError, to which msgspec adds the place."""
     if not is_pydantics(kind):
         return value  # msgspec says what it is not
     try:
@@ -315,7 +315,7 @@ def _from_pydantic(kind: Any, value: Any) -> Any:
 
 
 def _unchecked(kind: Any, value: Any) -> Any:
-    """What goes out has been serialized by pydantic, and may no longer be what it reads."""
+    """Take the place of a pydantic model going out: serialized, it may not be what the model reads."""
     return kind.__new__(kind) if is_pydantics(kind) else value
 
 

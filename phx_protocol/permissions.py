@@ -58,7 +58,7 @@ def _may_sign_in_anyway(user: Any) -> bool:
 
 
 async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
-    """What ``user.has_perms`` says, in a thread.
+    """Ask ``user.has_perms`` in a thread.
 
     Not ``ahas_perms``: it passes by a user's own ``has_perm`` and by backends that have no
     ``ahas_perm``, one that raises PermissionDenied among them. A user without either has none.

@@ -71,7 +71,7 @@ def bounded(value: Any, other: Callable[[Any], str] | None = None) -> Any:
 
 
 def said(error: BaseException) -> str:
-    """What an exception says, printable and of bounded length; never raises."""
+    """The text of an exception, printable and of bounded length; never raises."""
     try:
         return printable(_message(error))
     except Exception:

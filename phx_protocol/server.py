@@ -482,7 +482,7 @@ class ChannelServer:
         return status, permanent
 
     def _asked_at(self) -> tuple[int, int]:
-        """What an answer about a join holds for: until something of it changes."""
+        """The state of rights and of the topic for which an answer about a join holds."""
         return self._closings, self.socket.generation
 
     async def _recover(self, channel: Channel, message: Message) -> Recovery | None:

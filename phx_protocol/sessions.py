@@ -1,4 +1,4 @@
-"""Whose session it is, as Django says it on a page, without ever ending or changing one."""
+"""The user of a session, found as Django finds it for a page, without ending or changing the session."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def session_source(session: SessionBase, user: Any) -> Source:
 
 
 def digest(secret: str) -> str:
-    """What can be told to others of a session's key, or of a session auth hash."""
+    """A digest of a session's key, or of a session auth hash, which may be told to others."""
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def password_digests(user: Any) -> list[str]:
-    """What sessions and tokens of `user` are let in by, as digests."""
+    """Digests of the session auth hashes that let sessions and tokens of `user` in."""
     return [digest(proof) for proof in auth_hashes(user)]
 
 
@@ -92,6 +92,6 @@ def _user(session: SessionBase) -> Any:
 
 
 def auth_hashes(user: Any) -> Iterator[str]:
-    """What proves a session of `user`: under SECRET_KEY, and under those it rotated out."""
+    """The session auth hashes of `user`: under SECRET_KEY, and under SECRET_KEY_FALLBACKS."""
     yield user.get_session_auth_hash()
     yield from getattr(user, "get_session_auth_fallback_hash", tuple)()

@@ -517,7 +517,7 @@ class Socket:
             self._loading = None
 
     async def _current_user(self) -> Any:
-        """Who it is now, as what named the user says (a session, a token), or as the database has it."""
+        """Ask the session or token that named the user, or else the database, who the user is now."""
         source = self.source
         if source is None:
             return await reloaded(self.user)
@@ -533,7 +533,7 @@ class Socket:
 
     @property
     def source(self) -> Source | None:
-        """What named the user, unless something else has put another one there since."""
+        """The session or token that named the user, unless something else has put another one there since."""
         source: Source | None = self.scope.get(SOURCE)
         return source if source is not None and source.user is self.user else None
 

@@ -34,7 +34,7 @@ def primary_key(user: Any) -> str | None:
 
 
 def username_of(socket: HasUser) -> str | None:
-    """What the user is called; None for one that is anonymous or has no name."""
+    """The name of the user; None for one that is anonymous or has none."""
     try:
         user = socket.user
         is_known = getattr(user, "is_authenticated", False)

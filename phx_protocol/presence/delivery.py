@@ -122,7 +122,7 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
 
 
 async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
-    """What ``fetched`` returns, or `roster` as it is when that is no JSON."""
+    """Return what ``fetched`` returns, or `roster` as it is when that is no JSON."""
     presences = await fetched(presence, topic, roster)
     try:
         json.encode_payload(presences)

@@ -128,7 +128,7 @@ class Presence:
 
     @classmethod
     async def enter(cls, channel: Channel) -> None:
-        """What ``Channel.presence`` asks for after the join: the state, then track the client.
+        """Push the state and track the client: called after the join for ``Channel.presence``.
 
         A key that is none is logged, and the channel is tracked under its own; a meta that is none
         is empty.

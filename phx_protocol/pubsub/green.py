@@ -1,4 +1,4 @@
-"""Where gevent or eventlet have replaced threads: how to have a real one, and how to wait for it.
+"""Real threads where gevent or eventlet have replaced them, and a way to wait for one.
 
 Their threads share one thread of the operating system. An event loop in one of them counts as running
 in all: every second call, and Django's ORM, would take themselves to be on it.

@@ -429,7 +429,7 @@ class PubSub:
         return channel
 
     def _subscription_was_cut(self) -> None:
-        """What came meanwhile is lost, but for what can be read from the state."""
+        """Tell of a loss: broadcasts that came meanwhile are gone, unless the state has kept them."""
         lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
         self.report(ConnectionError(lost))
         self.report(None)

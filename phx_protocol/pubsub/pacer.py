@@ -40,7 +40,7 @@ ALONE = 5.0
 
 
 class Pacer:
-    """What one node sends, and who has taken it."""
+    """The bytes that one node has sent, and the nodes that have taken them."""
 
     def __init__(self, node: PubSub) -> None:
         self._node = node
@@ -63,7 +63,7 @@ class Pacer:
             self._asked()
 
     def _asked(self) -> asyncio.Task[None]:
-        """What ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
+        """A task that ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
         if self._asking is None:
             self._asking = begin(self._ask(), contextvars.Context())
         return self._asking

@@ -96,7 +96,7 @@ class Registry:
         return counts
 
     def not_told(self, counts: dict[str, int]) -> None:
-        """What was taken may not have arrived: it is to be told again."""
+        """Have counts that were taken told again: they may not have arrived."""
         self._changed |= counts.keys()
         self._told |= counts.keys()
 
@@ -186,7 +186,7 @@ class Registry:
 
 
 def _made(lane: Any, broadcast: Broadcast) -> Any:
-    """What ``write`` of those in `lane` takes, or the exception that says why there is none."""
+    """Make what ``write`` of those in `lane` takes; returns the exception where that fails."""
     try:
         return lane.prepare(lane.frame(broadcast))
     except Exception as error:

@@ -212,7 +212,7 @@ class Stream:
             self.look_soon()
 
     async def since(self, position: Position | None) -> list[Kept] | None:
-        """What came after `position` and is delivered here, or None: that is not known, or is
+        """Return what came after `position` and is delivered here, or None: that is not known, or is
         more than the history replays.
 
         Nothing is delivered between the last of it and the return. Raises StateError.

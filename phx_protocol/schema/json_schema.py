@@ -161,7 +161,7 @@ def _bare(name: str) -> str:
 def _within(
     types: list[PayloadType], modes: Mapping[PayloadType, Mode]
 ) -> dict[Any, tuple[PayloadType, Mode]]:
-    """What is pydantic's within types of msgspec; read by one of them, it has the schema of that."""
+    """The schema of a type of pydantic within types of msgspec."""
     found: dict[Any, tuple[PayloadType, Mode]] = {}
     for declared in types:
         for kind in custom_types(declared.annotation):

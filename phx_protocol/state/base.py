@@ -64,7 +64,7 @@ class Item(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What it counts for."""
+        """The size for which an item counts against `max_bytes`."""
         return len(self.payload) + len(self.event.encode())
 
 
@@ -121,11 +121,11 @@ class State(ABC):
         """Steps that were done are not there: forget everything, which nodes see as a loss."""
 
     async def lacks(self) -> dict[str, str]:
-        """What the server does not do of what is needed: command -> what it says. Raises StateError."""
+        """Try the commands that are needed; returns those that fail: command -> error. Raises StateError."""
         return {}
 
     async def eviction_policy(self) -> str | None:
-        """What the server does when its memory is full; None for nothing. Raises StateError."""
+        """Ask for the server's eviction policy; None where there is none. Raises StateError."""
         return None
 
     # ------------------------------------------------------------------- nodes
@@ -213,7 +213,7 @@ class State(ABC):
         partial: bool = False,
         limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
-        """Where `topic` is, and the first page of what was kept after its `n`-th in order.
+        """Return the position of `topic`, and the first page of what was kept after its `n`-th in order.
 
         Nothing when that is not all there any more; unless `partial`, then of what is left of
         it. Nothing either when all of it has more than `limit` bytes. A page ends with the last
@@ -222,7 +222,7 @@ class State(ABC):
 
     @abstractmethod
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
-        """Where `topic` is, and how many broadcasts are kept."""
+        """Return the position of `topic`, and how many broadcasts are kept."""
 
     @abstractmethod
     async def open(self, topic: str, ttl: float) -> Position:

@@ -392,7 +392,7 @@ def _append_args(item: Item) -> tuple[Any, ...]:
 
 
 def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """What is kept in one step."""
+    """Items that are kept in one step."""
     bundle: list[Item] = []
     size = 0
     for item in items:

@@ -454,7 +454,7 @@ def edge_for(scope: dict[str, Any], send: Send) -> Edge:
 
 
 def _name(send: Any) -> str:
-    """Whose ``send`` it is, as far as it says."""
+    """The name of the owner of a ``send``, as far as it tells."""
     if isinstance(send, functools.partial):
         send = send.func
     if isinstance(send, types.BuiltinMethodType | types.MethodType):

@@ -183,5 +183,5 @@ class Handshake:
 
 
 def _no_view(request: HttpRequest) -> HttpResponse:
-    """Where a middleware would go on to."""
+    """Stand for the view behind a middleware, which must not be called."""
     raise NotImplementedError

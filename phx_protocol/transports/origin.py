@@ -21,7 +21,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Place(NamedTuple):
-    """What an Origin, or a pattern of one, names: two ways to write the same are equal.
+    """Scheme, host and port of an Origin, or of a pattern: two ways to write the same are equal.
 
     ``wss://Example.COM/`` and ``https://example.com:443`` are, and the ways to write an address
     of IPv6. What is not named is "" or None; the port is not where the scheme implies none.

@@ -70,7 +70,7 @@ async def subprotocol(site: Site) -> Verdict:
 
 
 async def other_subprotocol(site: Site) -> Verdict:
-    """What becomes of a client that offers one of which the site knows nothing."""
+    """See how the site answers a client that offers a subprotocol it does not know."""
     try:
         async with line(site, subprotocol=UNKNOWN) as connection:
             if connection.subprotocol is not None:
