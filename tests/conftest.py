@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from phx_protocol import logs
 from tests import servers
 from tests.packaging import wheel
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as in what a shell runs in the background; commands that tests start inherit it, and some of
+    # them are to end by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
