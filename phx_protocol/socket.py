@@ -28,7 +28,7 @@ from .logs import get_logger
 from .permissions import SOURCE, Source, reloaded
 from .printable import bounded
 from .server import ChannelServer
-from .tasks import begin
+from .tasks import CRASHES, begin, must_end
 from .users import key_of, primary_key, username_of
 from .wire import protocol
 from .wire.json import encode
@@ -216,6 +216,7 @@ class Socket:
         self._throttles: dict[type[Channel], Throttles] = {}
         self._id: SocketId | None = None
         self._is_terminated = False
+        self.is_cut_off = False  # somebody said that it has to go
         self.generation = 0  # how often a right of the user may have changed
         # how often the user was wanted as the database has it, and up to which of these times it
         # has been loaded
@@ -477,6 +478,7 @@ class Socket:
 
     def cut_off(self) -> None:
         """Close the connection because somebody said so; what waits of its client is dropped."""
+        self.is_cut_off = True
         for server in list(self._servers.values()):
             server.close(Reason.DISCONNECTED)
         self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
@@ -545,7 +547,9 @@ class Socket:
         self.right_has_changed()
         try:
             await self.user_is_current()
-        except Exception as error:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             for server in servers:
                 server.fail(error)
         else:

@@ -23,6 +23,7 @@ from phx_protocol import (
     Channel,
     ConnectionRefused,
     JoinDenied,
+    Presence,
     Reason,
     Socket,
     aclose_topic,
@@ -143,6 +144,11 @@ class Busy(Open):
         return await self.handle_in("guarded", payload)
 
 
+class There(Busy):
+    permission_required = None
+    presence = Presence
+
+
 class UserSocket(Socket):
     longpoll = True
     channels = {
@@ -153,6 +159,7 @@ class UserSocket(Socket):
         "renamed": Renamed,
         "slow": Slow,
         "busy": Busy,
+        "there": There,
         "chosen:*": Chosen,
         "looking": Looking,
         "forgetful": Forgetful,
@@ -525,6 +532,49 @@ async def test_what_waits_of_a_client_that_is_sent_away_is_not_handled(
     await socket.assert_closed(1001)
     await socket.close()
     assert Busy.handled == [("wait", {"i": 0})]
+
+
+class Narrow(UserSocket):
+    max_channels = 1
+
+
+@pytest.mark.parametrize("waits", ["behind", "for a place", "for memory"])
+async def test_who_is_sent_away_while_it_joins_joins_nothing(
+    ada: Any, waits: str
+) -> None:
+    Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
+    socket = await connect(Narrow if waits == "for a place" else UserSocket, user=ada)
+    topics = {"behind": ["slow", "slow"], "for a place": ["slow", "open"]}
+    payload = {"p": "x" * 1_000_000 if waits == "for memory" else ""}
+    for ref, topic in enumerate(topics.get(waits, ["slow", "open"]), 1):
+        await socket.send([str(ref), str(ref), topic, "phx_join", payload])
+    await Slow.began.wait()
+    await socket.line.taken()
+    await asyncio.sleep(0)
+    await adisconnect_user(ada)
+    Slow.may_go_on.set()
+    await socket.close()
+    # ``join`` had begun, and is told that it came to nothing
+    assert asked == ["slow ended: shutdown"]
+
+
+@pytest.mark.parametrize("take_away", ["topic", "user"])
+async def test_nobody_is_present_who_was_cut_off_whatever_its_channel_is_busy_with(
+    ada: Any, take_away: str
+) -> None:
+    There.began, There.may_go_on, There.handled = asyncio.Event(), asyncio.Event(), []
+    socket = await connect(UserSocket, user=ada)
+    room = await socket.join("there")
+    await room.push("wait")
+    await There.began.wait()
+    assert str(ada.pk) in await Presence.list("there")
+    if take_away == "topic":
+        await aclose_topic("there")
+    else:
+        await adisconnect_user(ada)
+    assert await Presence.list("there") == {}
+    There.may_go_on.set()
+    await socket.close()
 
 
 async def test_who_leaves_by_itself_has_what_it_sent_before_handled(
