@@ -39,8 +39,9 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
-from phx_protocol.pubsub import get_pubsub
-from phx_protocol.sessions import session_store
+from phx_protocol.pubsub import get_pubsub, sockets
+from phx_protocol.pubsub.api import asession_ended
+from phx_protocol.sessions import digest, session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
 from tests.transports.longpoll import Client
@@ -114,6 +115,14 @@ class Looking(Open):
         return bool(user.is_authenticated)
 
 
+class Hanging(Open):
+    async def authorize(self) -> bool:
+        asked.append("asked")
+        if len(asked) == 1:
+            await Slow.may_go_on.wait()
+        return True
+
+
 class Forgetful(Open):
     def authorize(self) -> Any:
         asked.append("authorize")
@@ -162,6 +171,7 @@ class UserSocket(Socket):
         "there": There,
         "chosen:*": Chosen,
         "looking": Looking,
+        "hanging": Hanging,
         "forgetful": Forgetful,
     }
 
@@ -372,6 +382,58 @@ async def test_reauthorize_asks_the_channels_of_one_topic_or_all(
     await ended(two)
     await sync_to_async(reauthorize, thread_sensitive=False)()
     await ended(one, three)
+
+
+class Unreadable(UserSocket):
+    """Its user cannot be read any more."""
+
+    is_broken = False
+
+    @property
+    def user(self) -> Any:
+        if type(self).is_broken:
+            raise RuntimeError("crash")
+        return super().user
+
+
+async def test_an_order_that_fails_for_one_socket_is_done_by_all_others(
+    ada: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    Unreadable.is_broken = False
+    cookie = await cookie_of(ada)
+    headers = {**SAME_ORIGIN, "cookie": cookie}
+    broken = [await connect(Unreadable, headers=headers) for _ in range(5)]
+    others = [await signed_in(cookie) for _ in range(5)]
+    Unreadable.is_broken = True
+    with pytest.raises(BroadcastError, match="not done"):
+        await asession_ended(digest(cookie.partition("=")[2]), "0")
+    for socket in others:
+        await socket.assert_closed(1001)
+    for socket in broken:
+        await socket.close()
+    assert "a socket does not do what it is ordered" in caplog.text
+
+
+async def test_one_answer_that_takes_its_time_holds_up_nobody(
+    ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "AT_ONCE", 2)
+    Slow.may_go_on = asyncio.Event()
+    Slow.may_go_on.set()
+    clients = [await connect(UserSocket, user=ada) for _ in range(6)]
+    for client in clients:
+        await client.join("hanging")
+    Slow.may_go_on.clear()
+    asked.clear()
+    order = asyncio.create_task(areauthorize(topic="hanging"))
+    async with asyncio.timeout(2):
+        while len(asked) < 6:
+            await asyncio.sleep(0.001)
+    assert not order.done()
+    Slow.may_go_on.set()
+    await order
+    for client in clients:
+        await client.close()
 
 
 # ------------------------------------------------------------------- the end
