@@ -14,8 +14,11 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.auth.signals import user_logged_in
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
 from django.test import Client as DjangoClient
 from django.test import RequestFactory
 
@@ -160,6 +163,7 @@ class There(Busy):
 
 class UserSocket(Socket):
     longpoll = True
+    inbound = 100_000
     channels = {
         "open": Open,
         "members": Members,
@@ -773,6 +777,92 @@ async def test_a_new_password_closes_what_the_old_one_had_let_in(ada: Any) -> No
 
 class OfToken(TokenSocket):
     channels = UserSocket.channels
+
+
+class Person(User):  # type: ignore[misc, valid-type]
+    class Meta:
+        proxy = True
+        app_label = "tests_permissions"
+
+
+async def test_a_proxy_of_the_user_model_has_a_new_password_as_well(ada: Any) -> None:
+    of_ada = await signed_in(await cookie_of(ada))
+    await change_password(await Person.objects.aget(pk=ada.pk))
+    await of_ada.assert_closed(1001)
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is ordered, in place of doing so."""
+    given: list[tuple[Any, ...]] = []
+    for name in ("disconnect_user", "password_changed", "session_ended"):
+        monkeypatch.setattr(
+            receivers, name, lambda *args, name=name: given.append((name, *args))
+        )
+    return given
+
+
+class OwnHash(User):  # type: ignore[misc, valid-type]
+    class Meta:
+        proxy = True
+        app_label = "tests_permissions"
+
+    def get_session_auth_hash(self) -> str:
+        return "of another field"
+
+
+@pytest.mark.parametrize(
+    "model, fields, is_ordered",
+    [
+        (User, ["email"], False),
+        (User, ["password"], True),
+        (OwnHash, ["email"], True),
+        (OwnHash, ["last_login"], False),
+    ],
+)
+def test_saving_fields_that_let_nobody_in_costs_no_order(
+    orders: list[Any], model: Any, fields: list[str], is_ordered: bool
+) -> None:
+    eve = User.objects.create_user("eve")
+    model.objects.get(pk=eve.pk).save(update_fields=fields)
+    assert bool(orders) == is_ordered
+
+
+class Nameless:
+    """A user of a model that has no password, and whose keys are no numbers."""
+
+    pk = "a"
+
+
+def test_a_user_model_without_a_password_can_be_saved(orders: list[Any]) -> None:
+    receivers.close_sockets_of_password(Nameless, Nameless(), created=False)
+    assert not orders
+
+
+def test_a_login_without_a_session_is_none_of_ours(
+    orders: list[Any], ada_in_a_thread: Any
+) -> None:
+    request = RequestFactory().get("/")
+    request.COOKIES[settings.SESSION_COOKIE_NAME] = "of another site"
+    user_logged_in.send(User, request=request, user=ada_in_a_thread)
+    assert not orders
+
+
+@pytest.fixture
+def ada_in_a_thread() -> Any:
+    return User.objects.create_user("ada")
+
+
+@pytest.mark.parametrize("error", [ImproperlyConfigured, OperationalError])
+def test_a_logout_needs_no_database(
+    orders: list[Any], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error("no database")
+
+    monkeypatch.setattr(receivers.transaction, "on_commit", fail)
+    receivers.close_sockets_of(User, SimpleNamespace(pk=1))
+    assert [name for name, *_ in orders] == ["disconnect_user"]
 
 
 async def test_a_new_password_may_be_let_alone(ada: Any, settings: Any) -> None:

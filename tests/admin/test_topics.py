@@ -135,7 +135,7 @@ async def test_only_the_topics_of_the_page_that_is_shown_are_asked_about(
         "..",
         ".",
         "~tilde",
-        "x" * 8192,
+        "x" * 1024,
         "ü" * 500,
     ],
 )
