@@ -307,6 +307,7 @@ class ChannelServer:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is None:
             return
+        self._drop_mail(joins=True)
         ends = (self._handle_close, self._handle_parted)
         ending = [mail for mail in self._mailbox or () if mail[0] in ends]
         self._mailbox = None
