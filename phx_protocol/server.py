@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import callbacks, signals
 from .channel import Channel, Reason
 from .events import Handler, parse_answer
-from .exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied, PhxError
+from .exceptions import (
+    DecodeError,
+    EncodeError,
+    InvalidPayload,
+    JoinDenied,
+    in_words,
+)
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
@@ -496,7 +502,7 @@ class ChannelServer:
             self.socket.push(
                 Reply(message.join_ref, message.ref, self.topic, word, reply)
             )
-        except PhxError as error:
+        except Exception as error:
             logger.exception("%s: the reply of join cannot be sent", self.topic)
             self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
@@ -532,7 +538,10 @@ class ChannelServer:
             else:
                 refs = self.channel_join_ref, self._ref_of(broadcast)
                 event, payload = broadcast.event, broadcast.payload
-                self.socket.push(Message(*refs, self.topic, event, payload))
+                try:
+                    self.socket.push(Message(*refs, self.topic, event, payload))
+                except Exception as error:  # it would fail at every rejoin
+                    self._say_withheld(broadcast, error)
 
     async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
         """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
@@ -700,11 +709,19 @@ class ChannelServer:
         """To this client alone, as the fastlane would have sent it to all."""
         try:
             frame = self.fastlane.frame(broadcast)
-        except EncodeError as error:
-            event = broadcast.event
-            logger.error("%s: %r cannot be sent: %s", self.topic, event, error)
-        else:
             self.write(self.socket.transport.prepare(frame))
+        except Exception as error:
+            self._say_withheld(broadcast, error)
+
+    def _say_withheld(self, broadcast: Broadcast, error: Exception) -> None:
+        # a serializer says what it cannot carry; anything else is a bug somewhere
+        logger.error(
+            "%s: %.100r cannot be sent: %s",
+            self.topic,
+            broadcast.event,
+            in_words(error),
+            exc_info=None if isinstance(error, EncodeError) else error,
+        )
 
     def interrupt(self) -> None:
         """Something is missing in what the client got: it has to join again.
