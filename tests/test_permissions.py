@@ -743,6 +743,27 @@ async def test_who_has_to_go_while_it_connects_is_not_let_in(
             await connecting
 
 
+@pytest.mark.parametrize("is_concerned", [True, False])
+async def test_who_connects_is_looked_at_again_only_when_it_may_be_concerned(
+    ada: Any, is_concerned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could connect while a job saves all users."""
+    Gated.began, Gated.may_go_on = asyncio.Event(), asyncio.Event()
+    eve = await User.objects.acreate_user("eve")
+    headers = {**SAME_ORIGIN, "cookie": await cookie_of(ada)}
+    connecting = asyncio.create_task(connect(Gated, headers=headers))
+    await asyncio.wait_for(Gated.began.wait(), 2)
+    reads: list[Any] = []
+    monkeypatch.setattr(Gated, "right_has_changed", lambda socket: reads.append(socket))
+    for user in (eve, AnonymousUser(), ada if is_concerned else eve):
+        await areauthorize(user=user)
+    await asession_ended("of another browser", "0")
+    Gated.may_go_on.set()
+    socket = await connecting
+    assert len(reads) == is_concerned
+    await socket.close()
+
+
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 
 

@@ -118,7 +118,8 @@ class Sockets:
             if source and source.password and source.password not in body["digests"]:
                 socket.cut_off()
 
-        self._look_again_when_open()
+        for socket in self._opening:
+            socket.look_again(body["user"])
         _each(self.of_user(body["user"]), look)
 
     def _session_ended(self, body: Body) -> None:
@@ -128,18 +129,16 @@ class Sockets:
                 if key_of(socket) != body["user"]:
                     socket.cut_off()
 
-        self._look_again_when_open()
+        for socket in self._opening:
+            socket.session_ended(body["session"])
         _each(self, look)
 
     def _reauthorize(self, body: Body) -> Awaitable[None]:
         key, topic = body.get("user"), body.get("topic")
         chosen = list(self if key is None else self.of_user(key))
-        self._look_again_when_open()
-        return _reauthorize(chosen, topic)
-
-    def _look_again_when_open(self) -> None:
         for socket in self._opening:
-            socket.right_has_changed()
+            socket.look_again(key)
+        return _reauthorize(chosen, topic)
 
 
 def _each(sockets: Iterable[Socket], do: Callable[[Socket], None]) -> None:
