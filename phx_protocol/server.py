@@ -438,9 +438,9 @@ class ChannelServer:
             )
         channel = None
         try:
+            await self._end(Reason.DUPLICATE_JOIN)
             if self.socket.is_cut_off:
                 return  # it was, while this waited
-            await self._end(Reason.DUPLICATE_JOIN)
             self._id = None
             self.channel_join_ref = protocol.channel_join_ref(message)
             channel = self.route.make(self, self.subtopic)

@@ -18,7 +18,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client as DjangoClient
 from django.test import RequestFactory
 
@@ -438,6 +438,27 @@ async def test_one_answer_that_takes_its_time_holds_up_nobody(
     await order
     for client in clients:
         await client.close()
+
+
+async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(
+    socket: TestSocket, ada: Any
+) -> None:
+    room, other = await socket.join("members"), await socket.join("open")
+
+    def rename(before: str, after: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    table = User._meta.db_table
+    await sync_to_async(rename)(table, "away")
+    try:
+        await areauthorize(user=ada)
+        await room.assert_ended(crashed=True)
+        await other.assert_ended(crashed=True)
+        assert await denied(socket, "members") == {"reason": "join crashed"}
+    finally:
+        await sync_to_async(rename)("away", table)
+    await socket.join("members")
 
 
 # ------------------------------------------------------------------- the end
