@@ -25,14 +25,11 @@ class PhxProtocolConfig(AppConfig):
 
             file_changed.connect(close_sockets_to_reload, dispatch_uid="phx_protocol")
         if apps.is_installed("django.contrib.auth"):
-            from django.contrib.auth import get_user_model
             from django.contrib.auth.signals import user_logged_in, user_logged_out
-            from django.db.models.signals import post_save
 
             from . import receivers
 
             uid = "phx_protocol"
             user_logged_out.connect(receivers.close_sockets_of, dispatch_uid=uid)
             user_logged_in.connect(receivers.close_sockets_of_session, dispatch_uid=uid)
-            changed = receivers.close_sockets_of_password
-            post_save.connect(changed, get_user_model(), dispatch_uid=uid)
+            receivers.watch_passwords()

@@ -21,11 +21,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import callbacks, signals
 from .channel import Channel, Reason
 from .events import Handler, parse_answer
-from .exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied, PhxError
+from .exceptions import (
+    DecodeError,
+    EncodeError,
+    InvalidPayload,
+    JoinDenied,
+    in_words,
+)
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
 from .printable import shown
+from .tasks import CRASHES, is_cancelled, must_end
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
@@ -199,10 +206,13 @@ class ChannelServer:
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
         """The socket is gone: the channel ends behind the mail that it already has.
 
-        A client that was sent away has no mail any more: what it sent before is not handled.
+        A client that was sent away has no mail any more: what it sent before, joins included, is
+        not handled, and its channel ends at once.
         """
         if reason is Reason.DISCONNECTED:
-            self._drop_mail()
+            self._closings += 1  # the join that is under way comes to nothing
+            self._drop_mail(joins=True)
+            self._end_at_once(reason, exception)
         self._put(self._handle_close, (reason, exception))
 
     def _put(
@@ -230,8 +240,10 @@ class ChannelServer:
                     await handle(mail)
                 except DecodeError as error:
                     self.socket.undecodable(error)
-                except Exception as error:  # what is behind it is handled all the same
-                    await self._failed(error)
+                except CRASHES as error:  # what is behind it is handled all the same
+                    if self._task is not task or must_end(error):
+                        raise
+                    await self._failed(error, mail)
                 finally:
                     self._release(mail, size)
         finally:
@@ -241,11 +253,16 @@ class ChannelServer:
                 if self.channel is None:
                     self.socket.forget(self)
 
-    async def _failed(self, error: Exception) -> None:
+    async def _failed(self, error: BaseException, mail: Any) -> None:
         """The rules around a callback failed: a bug of ours, or of what they call."""
         logger.error("%s: a message was not handled", self.topic, exc_info=error)
-        if self.channel is not None:
-            await self._crash(self.channel, error, quiet=True)
+        try:
+            if self.channel is not None:
+                await self._crash(self.channel, error, quiet=True)
+            elif isinstance(mail, Message) and mail.event == JOIN:
+                self.socket.refuse(mail, Refusal.JOIN_CRASHED, mail.join_ref)
+        except Exception:
+            logger.exception("%s: nor can its client be told so", self.topic)
 
     def _release(self, mail: Any, size: int) -> None:
         if isinstance(mail, Message):
@@ -263,16 +280,20 @@ class ChannelServer:
         self._abandoned, self._task = self._task, None
         self._abandoned.cancel()
 
-    def _drop_mail(self) -> None:
-        """Drop the events, broadcasts and messages that wait: they are of a channel that is gone."""
+    def _drop_mail(self, joins: bool = False) -> None:
+        """Drop the events, broadcasts and messages that wait: they are of a channel that is gone.
+
+        Joins and leaves are of the client, and stay unless it is gone too (`joins`).
+        """
         kept: deque[Mail] = deque()
         mine = (self._handle_message, self._handle_out, self._handle_info)
         for handle, mail, size in self._mailbox or ():
-            is_event = isinstance(mail, Message)
-            if handle not in mine or is_event and mail.event in (JOIN, LEAVE):
+            is_frame = isinstance(mail, Message)
+            stays = is_frame and not joins and mail.event in (JOIN, LEAVE)
+            if stays or handle not in mine:
                 kept.append((handle, mail, size))
             else:
-                self.socket.waiting -= is_event
+                self.socket.waiting -= is_frame
                 self._release(mail, size)
         self._mailbox = kept
 
@@ -292,6 +313,7 @@ class ChannelServer:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is None:
             return
+        self._drop_mail(joins=True)
         ends = (self._handle_close, self._handle_parted)
         ending = [mail for mail in self._mailbox or () if mail[0] in ends]
         self._mailbox = None
@@ -326,7 +348,9 @@ class ChannelServer:
             return
         try:
             allowed = await self._may_be_here(channel)
-        except Exception as error:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             if self.channel is channel:
                 self.fail(error)
         else:
@@ -334,7 +358,7 @@ class ChannelServer:
                 self._say_unauthorized()
                 self.cut_off(Reason.SHUTDOWN)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Nobody knows whether the client may be here: its channel crashes at once."""
         channel = self.channel
         if channel is not None:
@@ -347,17 +371,25 @@ class ChannelServer:
         Nothing more goes out but ``phx_close`` (``phx_error`` for a crash), and what waits is
         dropped; ``terminate`` is called when the callback that runs has ended.
         """
-        channel, join_ref = self.channel, self.join_ref
+        if self._end_at_once(reason, exception):
+            message = protocol.crashed if reason is Reason.CRASH else protocol.closed
+            self.socket.push(message(self.topic, self.join_ref))
+
+    def _end_at_once(self, reason: Reason, exception: BaseException | None) -> bool:
+        """End the channel, though a callback of it may run; False when there is none."""
+        channel = self.channel
         if channel is None:
-            return
+            return False
         channel._is_cut_off = True
         parted = self._part(channel, reason, exception)
         self._drop_mail()
-        message = protocol.crashed if reason is Reason.CRASH else protocol.closed
-        self.socket.push(message(self.topic, join_ref))
+        for end in parted.at_end:  # the callback that runs may take its time
+            end()
+        told = parted._replace(at_end=())
         assert self._mailbox is not None
-        self._mailbox.appendleft((self._handle_parted, parted, 0))
+        self._mailbox.appendleft((self._handle_parted, told, 0))
         self._start()
+        return True
 
     # --------------------------------------------------------------- the rules
 
@@ -382,7 +414,9 @@ class ChannelServer:
                 return
             # while it waited the channel may have ended
             action = protocol.classify(message, self.channel is not None, self.join_ref)
-            if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
+            if self.socket.is_cut_off:
+                pass
+            elif action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
                 await self._handle_decoded(message)
             else:
                 self.socket.answer(action, message)
@@ -409,6 +443,8 @@ class ChannelServer:
             if self.socket.is_cut_off:  # while it waited for its place
                 return
             await self._end(Reason.DUPLICATE_JOIN)
+            if self.socket.is_cut_off:
+                return  # it was, while this waited
             self._id = None
             self.channel_join_ref = protocol.channel_join_ref(message)
             channel = self.route.make(self, self.subtopic)
@@ -472,7 +508,7 @@ class ChannelServer:
             self.socket.push(
                 Reply(message.join_ref, message.ref, self.topic, word, reply)
             )
-        except PhxError as error:
+        except Exception as error:
             logger.exception("%s: the reply of join cannot be sent", self.topic)
             self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
@@ -508,7 +544,10 @@ class ChannelServer:
             else:
                 refs = self.channel_join_ref, self._ref_of(broadcast)
                 event, payload = broadcast.event, broadcast.payload
-                self.socket.push(Message(*refs, self.topic, event, payload))
+                try:
+                    self.socket.push(Message(*refs, self.topic, event, payload))
+                except Exception as error:  # it would fail at every rejoin
+                    self._say_withheld(broadcast, error)
 
     async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
         """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
@@ -516,11 +555,9 @@ class ChannelServer:
         try:
             with self._handling(broadcast):
                 await handle_out(channel, broadcast.event, decode_payload(broadcast))
-        except asyncio.CancelledError:
-            if _is_cancelled():
+        except CRASHES as error:
+            if must_end(error):
                 raise
-            logger.exception("%s: %r is not replayed", self.topic, broadcast.event)
-        except Exception:
             logger.exception("%s: %r is not replayed", self.topic, broadcast.event)
 
     async def _ask_join(
@@ -568,7 +605,9 @@ class ChannelServer:
             return "refused", reason, False
         except JoinDenied as denied:
             return "error", denied.reply, denied.permanent
-        except Exception as error:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             logger.exception(
                 "%s: %s.join crashed",
                 self.topic,
@@ -676,11 +715,19 @@ class ChannelServer:
         """To this client alone, as the fastlane would have sent it to all."""
         try:
             frame = self.fastlane.frame(broadcast)
-        except EncodeError as error:
-            event = broadcast.event
-            logger.error("%s: %r cannot be sent: %s", self.topic, event, error)
-        else:
             self.write(self.socket.transport.prepare(frame))
+        except Exception as error:
+            self._say_withheld(broadcast, error)
+
+    def _say_withheld(self, broadcast: Broadcast, error: Exception) -> None:
+        # a serializer says what it cannot carry; anything else is a bug somewhere
+        logger.error(
+            "%s: %.100r cannot be sent: %s",
+            self.topic,
+            broadcast.event,
+            in_words(error),
+            exc_info=None if isinstance(error, EncodeError) else error,
+        )
 
     def interrupt(self) -> None:
         """Something is missing in what the client got: it has to join again.
@@ -738,7 +785,7 @@ class ChannelServer:
                 outcome, payload = parse_answer(answer) or ("ok", {})
                 self.socket.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
-            if self._task is not task or _is_cancelled():
+            if self._task is not task or is_cancelled():
                 raise
             await self._crash(channel, error)  # it awaited something that was cancelled
             return error
@@ -822,7 +869,9 @@ class ChannelServer:
         try:
             callbacks.look_for_stale_connections()
             await channel._callbacks["terminate"](channel, reason)
-        except Exception:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             logger.exception(
                 "%s: %s.terminate crashed", self.topic, type(channel).__name__
             )
@@ -963,8 +1012,3 @@ class Further:
 def decode_payload(broadcast: Broadcast) -> Any:
     payload = broadcast.payload
     return payload if isinstance(payload, bytes) else json.decode(bytes(payload))
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

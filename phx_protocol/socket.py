@@ -28,7 +28,7 @@ from .logs import get_logger
 from .permissions import SOURCE, Source, reloaded
 from .printable import bounded
 from .server import ChannelServer
-from .tasks import begin
+from .tasks import CRASHES, begin, must_end
 from .users import key_of, primary_key, username_of
 from .wire import protocol
 from .wire.json import encode
@@ -224,7 +224,7 @@ class Socket:
         self._loaded = 0
         self._loading: asyncio.Task[None] | None = None
         # who was ordered to go while it was not known yet who this is
-        self._missed: set[tuple[str, str]] | None = None
+        self._missed: set[tuple[str, str | None]] | None = None
         self.requested_at = time.perf_counter()
 
     def open(
@@ -454,16 +454,34 @@ class Socket:
     async def authenticated(self) -> None:
         """Look at the orders that came while ``connect`` ran. Raises ConnectionRefused."""
         then = key_of(self)
-        while self._loaded < self._wanted:
+        while self._take_missed():
+            self.right_has_changed()
             await self.user_is_current()
         now = key_of(self)
         if now != then or self._missed and ("user", now) in self._missed:
             logger.warning("refused: its user had to go while it connected")
             raise ConnectionRefused(403)
 
+    def _take_missed(self) -> bool:
+        """Whether it was ordered, since this was asked last, to look at this user again."""
+        session = self.source and self.source.session
+        names = {("look", None), ("look", key_of(self)), ("session", session)}
+        found = names & (self._missed or set())
+        if self._missed is not None:
+            self._missed -= found
+        return bool(found)
+
     def user_disconnected(self, key: str) -> None:
         """The user with that primary key has to go, and it is not known yet who this is."""
         self._miss("user", key)
+
+    def look_again(self, key: str | None) -> None:
+        """A right of the user with that primary key (None: of all) may have changed."""
+        self._miss("look", key)
+
+    def session_ended(self, digest: str) -> None:
+        """The session whose key has that digest may name somebody else by now."""
+        self._miss("session", digest)
 
     def disconnect_named(self, name: str) -> None:
         """Close the connection if ``id()`` is `name`, now or when that is known."""
@@ -472,7 +490,7 @@ class Socket:
         elif self._id.name == name:
             self.cut_off()
 
-    def _miss(self, what: str, name: str) -> None:
+    def _miss(self, what: str, name: str | None) -> None:
         if self._missed is not None:
             self._missed.add((what, name))
 
@@ -547,7 +565,9 @@ class Socket:
         self.right_has_changed()
         try:
             await self.user_is_current()
-        except Exception as error:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             for server in servers:
                 server.fail(error)
         else:

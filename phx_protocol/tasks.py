@@ -29,3 +29,12 @@ def is_cancelled() -> bool:
     """Whether somebody wants the current task to end: else it awaited what was cancelled itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+#: what a callback may raise: a cancellation too, of something that it awaited
+CRASHES = (Exception, asyncio.CancelledError)
+
+
+def must_end(error: BaseException) -> bool:
+    """Whether `error`, one of CRASHES, is the cancellation of the current task, and no crash."""
+    return isinstance(error, asyncio.CancelledError) and is_cancelled()

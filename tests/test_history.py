@@ -31,6 +31,7 @@ from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
+from phx_protocol.wire.serializers import V2JSONSerializer
 from tests.state import item
 
 
@@ -362,6 +363,43 @@ async def test_what_handle_out_crashes_on_is_left_out_of_a_replay(
     socket, _ = await come_back(client, "secret:z", {"offset": offset})
     got = await frames(socket, "secret:z", 2)
     assert [f[4]["i"] for f in got] == [1, 3]
+
+
+class Picky(V2JSONSerializer):
+    """Raises on what a client cannot read, in a way of its own."""
+
+    def encode(self, message: Any) -> Any:
+        return super().encode(self._checked(message))
+
+    def fastlane(self, broadcast: Broadcast) -> Any:
+        return super().fastlane(self._checked(broadcast))
+
+    @staticmethod
+    def _checked(message: Any) -> Any:
+        if getattr(message, "event", None) == "other":
+            raise KeyError("other")
+        return message
+
+
+class PickySocket(HistorySocket):
+    serializers = {"~> 2.0.0": Picky}
+
+
+@pytest.mark.parametrize("topic", ["room:v", "secret:v"])
+async def test_what_a_client_cannot_be_sent_is_withheld_live_and_in_a_replay(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Room, "history", History())
+    socket = await connect(PickySocket)
+    room = await socket.join(topic, CLAIM)
+    offset = room.reply["history"]["offset"]
+    for n, name in enumerate(["msg", "other", "msg"]):
+        await abroadcast(topic, name, {"i": n})
+    back = await connect(PickySocket)
+    await back.join(topic, {"history": {"offset": offset}})
+    for connected in (socket, back):
+        assert [f[4]["i"] for f in await frames(connected, topic, 2)] == [0, 2]
+        await connected.close()
 
 
 async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -> None:

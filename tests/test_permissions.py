@@ -14,8 +14,11 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.auth.signals import user_logged_in
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connection
 from django.test import Client as DjangoClient
 from django.test import RequestFactory
 
@@ -23,6 +26,7 @@ from phx_protocol import (
     Channel,
     ConnectionRefused,
     JoinDenied,
+    Presence,
     Reason,
     Socket,
     aclose_topic,
@@ -38,8 +42,9 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
-from phx_protocol.pubsub import get_pubsub
-from phx_protocol.sessions import session_store
+from phx_protocol.pubsub import get_pubsub, sockets
+from phx_protocol.pubsub.api import asession_ended
+from phx_protocol.sessions import digest, session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
 from tests.transports.longpoll import Client
@@ -113,6 +118,14 @@ class Looking(Open):
         return bool(user.is_authenticated)
 
 
+class Hanging(Open):
+    async def authorize(self) -> bool:
+        asked.append("asked")
+        if len(asked) == 1:
+            await Slow.may_go_on.wait()
+        return True
+
+
 class Forgetful(Open):
     def authorize(self) -> Any:
         asked.append("authorize")
@@ -143,8 +156,14 @@ class Busy(Open):
         return await self.handle_in("guarded", payload)
 
 
+class There(Busy):
+    permission_required = None
+    presence = Presence
+
+
 class UserSocket(Socket):
     longpoll = True
+    inbound = 100_000
     channels = {
         "open": Open,
         "members": Members,
@@ -154,8 +173,10 @@ class UserSocket(Socket):
         "slow": Slow,
         "busy": Busy,
         "slow:large": Busy,
+        "there": There,
         "chosen:*": Chosen,
         "looking": Looking,
+        "hanging": Hanging,
         "forgetful": Forgetful,
     }
 
@@ -368,6 +389,79 @@ async def test_reauthorize_asks_the_channels_of_one_topic_or_all(
     await ended(one, three)
 
 
+class Unreadable(UserSocket):
+    """Its user cannot be read any more."""
+
+    is_broken = False
+
+    @property
+    def user(self) -> Any:
+        if type(self).is_broken:
+            raise RuntimeError("crash")
+        return super().user
+
+
+async def test_an_order_that_fails_for_one_socket_is_done_by_all_others(
+    ada: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    Unreadable.is_broken = False
+    cookie = await cookie_of(ada)
+    headers = {**SAME_ORIGIN, "cookie": cookie}
+    broken = [await connect(Unreadable, headers=headers) for _ in range(5)]
+    others = [await signed_in(cookie) for _ in range(5)]
+    Unreadable.is_broken = True
+    with pytest.raises(BroadcastError, match="not done"):
+        await asession_ended(digest(cookie.partition("=")[2]), "0")
+    for socket in others:
+        await socket.assert_closed(1001)
+    for socket in broken:
+        await socket.close()
+    assert "a socket does not do what it is ordered" in caplog.text
+
+
+async def test_one_answer_that_takes_its_time_holds_up_nobody(
+    ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "AT_ONCE", 2)
+    Slow.may_go_on = asyncio.Event()
+    Slow.may_go_on.set()
+    clients = [await connect(UserSocket, user=ada) for _ in range(6)]
+    for client in clients:
+        await client.join("hanging")
+    Slow.may_go_on.clear()
+    asked.clear()
+    order = asyncio.create_task(areauthorize(topic="hanging"))
+    async with asyncio.timeout(2):
+        while len(asked) < 6:
+            await asyncio.sleep(0.001)
+    assert not order.done()
+    Slow.may_go_on.set()
+    await order
+    for client in clients:
+        await client.close()
+
+
+async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(
+    socket: TestSocket, ada: Any
+) -> None:
+    room, other = await socket.join("members"), await socket.join("open")
+
+    def rename(before: str, after: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    table = User._meta.db_table
+    await sync_to_async(rename)(table, "away")
+    try:
+        await areauthorize(user=ada)
+        await room.assert_ended(crashed=True)
+        await other.assert_ended(crashed=True)
+        assert await denied(socket, "members") == {"reason": "join crashed"}
+    finally:
+        await sync_to_async(rename)("away", table)
+    await socket.join("members")
+
+
 # ------------------------------------------------------------------- the end
 
 
@@ -528,6 +622,49 @@ async def test_what_waits_of_a_client_that_is_sent_away_is_not_handled(
     assert Busy.handled == [("wait", {"i": 0})]
 
 
+class Narrow(UserSocket):
+    max_channels = 1
+
+
+@pytest.mark.parametrize("waits", ["behind", "for a place", "for memory"])
+async def test_who_is_sent_away_while_it_joins_joins_nothing(
+    ada: Any, waits: str
+) -> None:
+    Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
+    socket = await connect(Narrow if waits == "for a place" else UserSocket, user=ada)
+    topics = {"behind": ["slow", "slow"], "for a place": ["slow", "open"]}
+    payload = {"p": "x" * 1_000_000 if waits == "for memory" else ""}
+    for ref, topic in enumerate(topics.get(waits, ["slow", "open"]), 1):
+        await socket.send([str(ref), str(ref), topic, "phx_join", payload])
+    await Slow.began.wait()
+    await socket.line.taken()
+    await asyncio.sleep(0)
+    await adisconnect_user(ada)
+    Slow.may_go_on.set()
+    await socket.close()
+    # ``join`` had begun, and is told that it came to nothing
+    assert asked == ["slow ended: shutdown"]
+
+
+@pytest.mark.parametrize("take_away", ["topic", "user"])
+async def test_nobody_is_present_who_was_cut_off_whatever_its_channel_is_busy_with(
+    ada: Any, take_away: str
+) -> None:
+    There.began, There.may_go_on, There.handled = asyncio.Event(), asyncio.Event(), []
+    socket = await connect(UserSocket, user=ada)
+    room = await socket.join("there")
+    await room.push("wait")
+    await There.began.wait()
+    assert str(ada.pk) in await Presence.list("there")
+    if take_away == "topic":
+        await aclose_topic("there")
+    else:
+        await adisconnect_user(ada)
+    assert await Presence.list("there") == {}
+    There.may_go_on.set()
+    await socket.close()
+
+
 async def test_who_leaves_by_itself_has_what_it_sent_before_handled(
     busy: TestChannel, socket: TestSocket
 ) -> None:
@@ -628,6 +765,27 @@ async def test_who_has_to_go_while_it_connects_is_not_let_in(
             await connecting
 
 
+@pytest.mark.parametrize("is_concerned", [True, False])
+async def test_who_connects_is_looked_at_again_only_when_it_may_be_concerned(
+    ada: Any, is_concerned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could connect while a job saves all users."""
+    Gated.began, Gated.may_go_on = asyncio.Event(), asyncio.Event()
+    eve = await User.objects.acreate_user("eve")
+    headers = {**SAME_ORIGIN, "cookie": await cookie_of(ada)}
+    connecting = asyncio.create_task(connect(Gated, headers=headers))
+    await asyncio.wait_for(Gated.began.wait(), 2)
+    reads: list[Any] = []
+    monkeypatch.setattr(Gated, "right_has_changed", lambda socket: reads.append(socket))
+    for user in (eve, AnonymousUser(), ada if is_concerned else eve):
+        await areauthorize(user=user)
+    await asession_ended("of another browser", "0")
+    Gated.may_go_on.set()
+    socket = await connecting
+    assert len(reads) == is_concerned
+    await socket.close()
+
+
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 
 
@@ -662,6 +820,92 @@ async def test_a_new_password_closes_what_the_old_one_had_let_in(ada: Any) -> No
 
 class OfToken(TokenSocket):
     channels = UserSocket.channels
+
+
+class Person(User):  # type: ignore[misc, valid-type]
+    class Meta:
+        proxy = True
+        app_label = "tests_permissions"
+
+
+async def test_a_proxy_of_the_user_model_has_a_new_password_as_well(ada: Any) -> None:
+    of_ada = await signed_in(await cookie_of(ada))
+    await change_password(await Person.objects.aget(pk=ada.pk))
+    await of_ada.assert_closed(1001)
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is ordered, in place of doing so."""
+    given: list[tuple[Any, ...]] = []
+    for name in ("disconnect_user", "password_changed", "session_ended"):
+        monkeypatch.setattr(
+            receivers, name, lambda *args, name=name: given.append((name, *args))
+        )
+    return given
+
+
+class OwnHash(User):  # type: ignore[misc, valid-type]
+    class Meta:
+        proxy = True
+        app_label = "tests_permissions"
+
+    def get_session_auth_hash(self) -> str:
+        return "of another field"
+
+
+@pytest.mark.parametrize(
+    "model, fields, is_ordered",
+    [
+        (User, ["email"], False),
+        (User, ["password"], True),
+        (OwnHash, ["email"], True),
+        (OwnHash, ["last_login"], False),
+    ],
+)
+def test_saving_fields_that_let_nobody_in_costs_no_order(
+    orders: list[Any], model: Any, fields: list[str], is_ordered: bool
+) -> None:
+    eve = User.objects.create_user("eve")
+    model.objects.get(pk=eve.pk).save(update_fields=fields)
+    assert bool(orders) == is_ordered
+
+
+class Nameless:
+    """A user of a model that has no password, and whose keys are no numbers."""
+
+    pk = "a"
+
+
+def test_a_user_model_without_a_password_can_be_saved(orders: list[Any]) -> None:
+    receivers.close_sockets_of_password(Nameless, Nameless(), created=False)
+    assert not orders
+
+
+def test_a_login_without_a_session_is_none_of_ours(
+    orders: list[Any], ada_in_a_thread: Any
+) -> None:
+    request = RequestFactory().get("/")
+    request.COOKIES[settings.SESSION_COOKIE_NAME] = "of another site"
+    user_logged_in.send(User, request=request, user=ada_in_a_thread)
+    assert not orders
+
+
+@pytest.fixture
+def ada_in_a_thread() -> Any:
+    return User.objects.create_user("ada")
+
+
+@pytest.mark.parametrize("error", [ImproperlyConfigured, OperationalError])
+def test_a_logout_needs_no_database(
+    orders: list[Any], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error("no database")
+
+    monkeypatch.setattr(receivers.transaction, "on_commit", fail)
+    receivers.close_sockets_of(User, SimpleNamespace(pk=1))
+    assert [name for name, *_ in orders] == ["disconnect_user"]
 
 
 async def test_a_new_password_may_be_let_alone(ada: Any, settings: Any) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from phx_protocol import Channel, JoinDenied, Reason, Socket, abroadcast, event, reply
+from phx_protocol import (
+    Channel,
+    ConnectionRefused,
+    JoinDenied,
+    Reason,
+    Socket,
+    abroadcast,
+    areauthorize,
+    event,
+    reply,
+)
 from phx_protocol.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
@@ -65,9 +75,7 @@ class Recorder(Channel):
 
     @event("cancelled")
     async def cancelled(self, payload: Any) -> Any:
-        task = asyncio.ensure_future(asyncio.Event().wait())
-        task.cancel()
-        await task
+        await wait_for_what_is_cancelled()
 
     @event("stop")
     async def stop_now(self, payload: Any) -> Any:
@@ -202,6 +210,93 @@ async def test_awaiting_something_cancelled_is_a_crash_like_any_other(
 ) -> None:
     await room.push("cancelled")
     await room.assert_ended(crashed=True)
+
+
+async def wait_for_what_is_cancelled() -> None:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+class Unlucky(Recorder):
+    """Whatever `fails` names awaits what was cancelled, or cannot be made at all."""
+
+    fails = ""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        if self.fails == "class":
+            raise RuntimeError("crash")
+
+    async def authorize(self) -> bool:
+        if self.fails == "authorize":
+            await wait_for_what_is_cancelled()
+        return True
+
+    async def join(self, payload: Any) -> Any:
+        if self.fails == "join":
+            await wait_for_what_is_cancelled()
+        return "ok"
+
+    async def terminate(self, reason: Reason) -> None:
+        if self.fails == "terminate":
+            await wait_for_what_is_cancelled()
+
+
+class UnluckySocket(RecorderSocket):
+    channels = {"unlucky:*": Unlucky}
+    max_channels = 1
+
+
+@pytest.fixture
+async def unlucky() -> Any:
+    Unlucky.fails = ""
+    socket = await connect(UnluckySocket)
+    yield socket
+    await socket.close()
+
+
+@pytest.mark.parametrize("fails", ["class", "authorize", "join"])
+async def test_a_join_is_answered_whatever_crashes_and_what_is_behind_it_is_handled(
+    unlucky: Connected, fails: str
+) -> None:
+    Unlucky.fails = fails
+    for ref in ("1", "2"):
+        await unlucky.send([ref, ref, "unlucky:1", "phx_join", {}])
+    for ref in ("1", "2"):
+        answer = await unlucky._take(lambda frame: frame[1] == ref)
+        assert answer[4]["response"] == {"reason": "join crashed"}
+    Unlucky.fails = ""
+    await unlucky.join("unlucky:2")
+
+
+async def test_what_waits_behind_an_end_that_crashes_is_handled(
+    unlucky: Connected,
+) -> None:
+    room = await unlucky.join("unlucky:1")
+    Unlucky.fails = "terminate"
+    await unlucky.send(["9", "9", "unlucky:1", "phx_leave", {}])
+    await unlucky.send([room.join_ref, "8", "unlucky:1", "phx_leave", {}])
+    await unlucky.send(["7", "7", "unlucky:1", "phx_join", {}])
+    answer = await unlucky._take(lambda frame: frame[1] == "7")
+    assert answer[4]["status"] == "ok"
+
+
+async def test_who_cannot_be_asked_about_is_not_left_there(unlucky: Connected) -> None:
+    room = await unlucky.join("unlucky:1")
+    Unlucky.fails = "authorize"
+    await areauthorize()
+    await room.assert_ended(crashed=True)
+
+
+async def test_a_connect_that_awaits_what_was_cancelled_is_a_crash() -> None:
+    class Door(RecorderSocket):
+        async def connect(self, params: dict[str, Any]) -> None:
+            await wait_for_what_is_cancelled()
+
+    with pytest.raises(ConnectionRefused) as refused:
+        await connect(Door)
+    assert refused.value.status == 500
 
 
 async def test_a_timeout_in_a_handler_is_its_own(

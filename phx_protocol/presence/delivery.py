@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..callbacks import look_for_stale_connections
 from ..logs import get_logger
 from ..signals import presence_changed
-from ..tasks import begin
+from ..tasks import CRASHES, begin, must_end
 from ..wire import json
 from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
@@ -88,7 +88,9 @@ class Delivery:
             if presence._handles:
                 now = (await self._topic.roster()).presences()
                 await presence._handle_metas(topic, joins, leaves, now)
-        except Exception:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             logger.exception(
                 "%s: a diff of %s was not handled", topic, type(presence).__name__
             )
@@ -116,7 +118,9 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
             logger.error(f"{name}.fetch returns {wrong}: %.200r", type(enriched))
             return roster.presences()
         return enriched
-    except Exception:
+    except CRASHES as error:
+        if must_end(error):
+            raise
         logger.exception("%s.fetch crashed", name)
         return roster.presences()
 

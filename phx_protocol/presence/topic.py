@@ -81,8 +81,8 @@ class PresenceTopic:
         return change.done
 
     async def _run(self) -> None:
-        await self._node.heartbeat.ready()
         try:
+            await self._node.heartbeat.ready()
             while self._outbox:
                 # one diff a change is what Phoenix does; who merges them saves steps too
                 many = len(self._outbox) if self._presence.diff_interval else 1

@@ -146,8 +146,8 @@ async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
     """Have channels ask again whether their client may be there: those of `user`, those of
     `topic`, or all, on every process. See ``Channel.reauthorize``.
 
-    When this returns all have asked, joins that were under way included, and channels whose client
-    may not be there have ended. Raises BroadcastError as ``adisconnect`` does.
+    When this returns all have asked, and channels whose client may not be there have ended; a join
+    that is under way asks before it is answered. Raises BroadcastError as ``adisconnect`` does.
     """
     await _order("reauthorize", _chosen(user, topic))
 

@@ -42,11 +42,18 @@ class Orders:
         id = order["id"]
         if id not in self._taken:
             # what can be done at once is done here, before a later broadcast can be delivered
-            rest = self._node.sockets.obey(order["name"], order["body"])
-            self._taken[id] = begin(_finish(order["name"], rest))
+            rest = self._obey(order["name"], order["body"])
+            done = self._taken[id] = begin(_finish(order["name"], rest))
+            done.add_done_callback(_seen)
             if len(self._taken) > REMEMBERED:
                 del self._taken[next(iter(self._taken))]
         return self._taken[id]
+
+    def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+        try:
+            return self._node.sockets.obey(name, body)
+        except Exception as error:  # the other nodes are told all the same
+            return _failed(error)
 
     def _hear(self, order: Body) -> None:
         self.take(order)
@@ -96,6 +103,15 @@ class Orders:
         except (NoAnswer, TimeoutError):
             where = f" ({about['host']}, pid {about['pid']})" if about else ""
             return f"{name}{where}"
+
+
+async def _failed(error: Exception) -> None:
+    raise error
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    if not done.cancelled():
+        done.exception()  # it is logged; nobody else need look
 
 
 async def _finish(name: str, rest: Awaitable[Any] | None) -> None:

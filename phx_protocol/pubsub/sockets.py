@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from ..logs import get_logger
+from ..tasks import CRASHES, must_end
 from ..users import key_of
 
 if TYPE_CHECKING:
     from ..socket import Socket
+
+logger = get_logger("phx_protocol.pubsub")
 
 Body = dict[str, Any]
 
@@ -92,13 +96,11 @@ class Sockets:
         return self._orders[name](body)
 
     def _close_topic(self, body: Body) -> None:
-        for socket in self:
-            socket.close_topic(body["topic"])
+        _each(self, lambda socket: socket.close_topic(body["topic"]))
 
     def _disconnect(self, body: Body) -> None:
-        name = body["id"]
-        for socket in chain(self, tuple(self._opening)):
-            socket.disconnect_named(name)
+        every = chain(self, tuple(self._opening))
+        _each(every, lambda socket: socket.disconnect_named(body["id"]))
 
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
@@ -106,40 +108,65 @@ class Sockets:
                 socket.cut_off()
 
     def _disconnect_user(self, body: Body) -> None:
-        for socket in self.of_user(body["user"]):
-            socket.cut_off()
         for socket in self._opening:
             socket.user_disconnected(body["user"])
+        _each(self.of_user(body["user"]), lambda socket: socket.cut_off())
 
     def _password_changed(self, body: Body) -> None:
-        for socket in self.of_user(body["user"]):
+        def look(socket: Socket) -> None:
             source = socket.source
             if source and source.password and source.password not in body["digests"]:
                 socket.cut_off()
-        self._look_again_when_open()
+
+        for socket in self._opening:
+            socket.look_again(body["user"])
+        _each(self.of_user(body["user"]), look)
 
     def _session_ended(self, body: Body) -> None:
-        for socket in self:
+        def look(socket: Socket) -> None:
             source = socket.source
             if source and source.session == body["session"]:
                 if key_of(socket) != body["user"]:
                     socket.cut_off()
-        self._look_again_when_open()
+
+        for socket in self._opening:
+            socket.session_ended(body["session"])
+        _each(self, look)
 
     def _reauthorize(self, body: Body) -> Awaitable[None]:
         key, topic = body.get("user"), body.get("topic")
         chosen = list(self if key is None else self.of_user(key))
-        self._look_again_when_open()
+        for socket in self._opening:
+            socket.look_again(key)
         return _reauthorize(chosen, topic)
 
-    def _look_again_when_open(self) -> None:
-        for socket in self._opening:
-            socket.right_has_changed()
+
+def _each(sockets: Iterable[Socket], do: Callable[[Socket], None]) -> None:
+    """Do it with each of the `sockets`, whatever comes of it with another one. Raises what it raised."""
+    failure = None
+    for socket in sockets:
+        try:
+            do(socket)
+        except Exception as error:
+            logger.exception("a socket does not do what it is ordered")
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 async def _reauthorize(sockets: list[Socket], topic: str | None) -> None:
-    for start in range(0, len(sockets), AT_ONCE):
-        some = sockets[start : start + AT_ONCE]
-        # each in its own context: they call what users wrote
-        asking = (s.create_task(s.reauthorize(topic)) for s in some)
-        await asyncio.gather(*asking)
+    waiting = iter(sockets)
+
+    async def ask() -> None:
+        for socket in waiting:
+            try:
+                # in its own context: it calls what users wrote
+                await socket.create_task(socket.reauthorize(topic))
+            except CRASHES as error:
+                if must_end(error):
+                    raise
+                logger.exception("a socket cannot be asked again: it is closed")
+                socket.cut_off()
+
+    # one that takes its time holds up nobody behind it
+    await asyncio.gather(*(ask() for _ in sockets[:AT_ONCE]))

@@ -17,6 +17,7 @@ from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import get_pubsub
 from ..socket import Socket
+from ..tasks import CRASHES, must_end
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import Serializer, for_version
@@ -156,7 +157,9 @@ class Handshake:
             if isinstance(error, ConnectionRefused):
                 raise
             raise ConnectionRefused(403) from error
-        except Exception as error:
+        except CRASHES as error:
+            if must_end(error):
+                raise
             logger.exception("%s.connect crashed", type(socket).__name__)
             socket.tell_connected(transport, serializer, "crashed")
             raise ConnectionRefused(500) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import re
 from collections.abc import AsyncIterator, Callable
@@ -87,6 +88,26 @@ WRONG: dict[str, Answer] = {
     },
     "a coroutine function": lambda presences: _async,
 }
+
+
+def _crashes(presences: Any) -> None:
+    raise RuntimeError("crash")
+
+
+def _awaits_what_was_cancelled(presences: Any) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("crash", [_crashes, _awaits_what_was_cancelled])
+async def test_a_fetch_that_crashes_costs_lines_and_the_list_is_plain(
+    client: Connected, caplog: pytest.LogCaptureFixture, crash: Answer
+) -> None:
+    Careless.answer = crash
+    room = await client.join("room:1")
+    await room.assert_push("presence_state", {})
+    diff = await room.assert_push("presence_diff")
+    assert list(diff["joins"]["ada"]) == ["metas"]
+    assert "Careless.fetch crashed" in caplog.text
 
 
 @pytest.mark.filterwarnings("error")
