@@ -414,9 +414,7 @@ class ChannelServer:
                 return
             # while it waited the channel may have ended
             action = protocol.classify(message, self.channel is not None, self.join_ref)
-            if self.socket.is_cut_off:
-                pass
-            elif action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
+            if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
                 await self._handle_decoded(message)
             else:
                 self.socket.answer(action, message)
@@ -440,11 +438,9 @@ class ChannelServer:
             )
         channel = None
         try:
-            if self.socket.is_cut_off:  # while it waited for its place
-                return
             await self._end(Reason.DUPLICATE_JOIN)
             if self.socket.is_cut_off:
-                return  # it was, while this waited
+                return  # while it waited for its place, or for the end of the old channel
             self._id = None
             self.channel_join_ref = protocol.channel_join_ref(message)
             channel = self.route.make(self, self.subtopic)

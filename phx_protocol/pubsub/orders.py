@@ -26,8 +26,8 @@ Body = dict[str, Any]
 class Orders:
     """The orders of one node, those it gives and those it takes.
 
-    Each goes to the group of all nodes with sockets, which does it without delay, and to each node
-    that the state knows by itself, which is how a node says that it is done. It is done once.
+    Each goes to the group of all nodes with sockets, which does it without delay, and to each of
+    these that the state knows by itself, which is how a node says that it is done. It is done once.
     """
 
     def __init__(self, node: PubSub) -> None:
@@ -75,7 +75,7 @@ class Orders:
         known = {n.heartbeat.name: Body() for n in (node, *node.others())}
         if not node.is_alone and doubt is None:
             try:
-                known = {**await node.heartbeat.state.nodes(), **known}
+                known = {**await self._serving(), **known}
             except StateError as error:
                 doubt = f"it is not known who else there is: {error}"
         asked = (self._ask(n, about, order) for n, about in known.items())
@@ -84,6 +84,12 @@ class Orders:
             doubt = f"not done (yet) by {', '.join(silent)}"
         if doubt is not None:
             raise BroadcastError(doubt)
+
+    async def _serving(self) -> dict[str, Body]:
+        """The live nodes that have sockets: of others, a worker that ended without a word, say,
+        nobody has to wait for an answer. Raises StateError."""
+        nodes = await self._node.heartbeat.state.nodes()
+        return {name: about for name, about in nodes.items() if about.get("sockets")}
 
     async def _tell(self, order: Body) -> str | None:
         """Tell the nodes that have sockets; returns what went wrong."""
