@@ -110,7 +110,11 @@ async def reloaded(user: Any) -> Any:
         return user
     from django.contrib.auth.models import AnonymousUser
 
+    from .callbacks import call_async
+
     # not type(user), which may be a lazy object's
-    found = await user.__class__._default_manager.filter(pk=user.pk).afirst()
-    is_active = found is not None and getattr(found, "is_active", True)
-    return found if is_active else AnonymousUser()
+    found = user.__class__._default_manager.filter(pk=user.pk)
+    # not afirst(): Django's one thread for sync code may be busy, or wait for this
+    user = await call_async(found.first)
+    is_active = user is not None and getattr(user, "is_active", True)
+    return user if is_active else AnonymousUser()

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, Permission
@@ -34,6 +36,7 @@ from phx_protocol import (
     adisconnect_socket,
     adisconnect_user,
     areauthorize,
+    callbacks,
     disconnect_user,
     event,
     local_broadcast,
@@ -47,6 +50,7 @@ from phx_protocol.pubsub.api import asession_ended
 from phx_protocol.sessions import digest, session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
+from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.transports.longpoll import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -438,6 +442,52 @@ async def test_one_answer_that_takes_its_time_holds_up_nobody(
     await order
     for client in clients:
         await client.close()
+
+
+class Ordering(Channel):
+    """Gives an order in the one thread that Django has for sync code, where it waits for its end."""
+
+    login_required = True
+
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("order")
+    @database_sync_to_async
+    def order(self, payload: Any) -> Any:
+        reauthorize(topic=self.topic)
+        return "ok"
+
+
+class OrderingSocket(Socket):
+    channels = {"ordering": Ordering}
+
+
+@pytest.mark.parametrize("by", ["user", "session", "token"])
+async def test_an_order_needs_no_thread_that_waits_for_it(
+    ada: Any, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "thread_sensitive", False)  # as on a server
+    cookie = await cookie_of(ada)
+    kind = {"token": OrderingTokenSocket}.get(by, OrderingSocket)
+    application = PhoenixConsumer.as_asgi(socket=kind)
+    headers = [(b"sec-fetch-site", b"same-origin"), (b"cookie", cookie.encode())]
+    token = user_token(ada, session_store(cookie.partition("=")[2]))
+    path = f"/socket?vsn=2.0.0&token={token}"
+    client = WebsocketCommunicator(application, path, headers=headers)
+    if by == "user":
+        client.scope["user"] = ada
+    await client.connect()
+    for ref, name in (("1", "phx_join"), ("2", "order")):
+        await client.send_to(text_data=f'["1","{ref}","ordering","{name}",{{}}]')
+        answer = await client.receive_from(timeout=5)
+        assert '"status":"ok"' in answer
+    await client.disconnect()
+
+
+class OrderingTokenSocket(TokenSocket):
+    channels = OrderingSocket.channels
+    token_param = "token"
 
 
 async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(
