@@ -42,14 +42,13 @@ async def session_user(session: SessionBase | None) -> Any:
     long as SECRET_KEY_FALLBACKS does. Mirrors ``django.contrib.auth.get_user``, but a socket can
     send no cookie: it leaves it to the next page to renew the session, or to end it.
     """
-    from .callbacks import call_async
+    from .callbacks import look_up
 
     if session is None or session.session_key is None:
         session = session_store()
     # what the object holds was read at some time before. Not type(session): it may be lazy
     current = session.__class__(session.session_key)
-    # not in Django's one thread for sync code, which may be busy, or wait for this
-    return await call_async(_user, current) or _anonymous()
+    return await look_up(_user, current) or _anonymous()
 
 
 async def read_user(session: SessionBase) -> Any:

@@ -21,7 +21,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 from django.http.cookie import parse_cookie
 
-from .callbacks import call_async
+from .callbacks import look_up
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .permissions import SOURCE, Source
@@ -138,8 +138,7 @@ def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Sour
 
     async def load() -> Any:
         try:
-            # not in Django's one thread for sync code, which may be busy, or wait for this
-            return await call_async(_load, session_key or "", *parts)
+            return await look_up(_load, session_key or "", *parts)
         except BadSignature:
             return AnonymousUser()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -445,11 +446,19 @@ async def test_one_answer_that_takes_its_time_holds_up_nobody(
 
 
 class Ordering(Channel):
-    """Gives an order in the one thread that Django has for sync code, where it waits for its end."""
+    """Gives an order in the one thread that Django has for sync code, or in all threads that
+    callbacks have, and waits there for its end."""
 
-    login_required = True
+    permission_required = "auth.view_user"
+    all_are_there = threading.Barrier(2)
 
     async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("order together")
+    def order_together(self, payload: Any) -> Any:
+        self.all_are_there.wait(5)
+        reauthorize(topic=self.topic)
         return "ok"
 
     @event("order")
@@ -460,14 +469,16 @@ class Ordering(Channel):
 
 
 class OrderingSocket(Socket):
-    channels = {"ordering": Ordering}
+    channels = {"ordering:*": Ordering}
 
 
 @pytest.mark.parametrize("by", ["user", "session", "token"])
 async def test_an_order_needs_no_thread_that_waits_for_it(
-    ada: Any, by: str, monkeypatch: pytest.MonkeyPatch
+    ada: Any, by: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callbacks, "thread_sensitive", False)  # as on a server
+    settings.PHX_PROTOCOL = {"SYNC_THREADS": 2}
+    await allow(ada, "view_user")
     cookie = await cookie_of(ada)
     kind = {"token": OrderingTokenSocket}.get(by, OrderingSocket)
     application = PhoenixConsumer.as_asgi(socket=kind)
@@ -478,10 +489,11 @@ async def test_an_order_needs_no_thread_that_waits_for_it(
     if by == "user":
         client.scope["user"] = ada
     await client.connect()
-    for ref, name in (("1", "phx_join"), ("2", "order")):
-        await client.send_to(text_data=f'["1","{ref}","ordering","{name}",{{}}]')
-        answer = await client.receive_from(timeout=5)
-        assert '"status":"ok"' in answer
+    for name in ("phx_join", "order", "order together"):
+        for topic in ("ordering:1", "ordering:2"):
+            await client.send_to(text_data=f'["1","2","{topic}","{name}",{{}}]')
+        for _ in range(2):
+            assert '"status":"ok"' in await client.receive_from(timeout=5)
     await client.disconnect()
 
 
