@@ -111,7 +111,9 @@ class Chosen(Open):
 
     @event("again")
     async def again(self, payload: Any) -> Any:
-        return "ok", {"allowed": await self.reauthorize()}
+        allowed = await self.reauthorize()
+        await local_broadcast(self.topic, "delivered", {})
+        return "ok", {"allowed": allowed}
 
 
 class Looking(Open):
@@ -282,10 +284,25 @@ def test_a_permission_without_its_app_is_an_error_where_it_is_written() -> None:
 async def test_who_may_not_stay_is_sent_away_for_good(socket: TestSocket) -> None:
     room = await socket.join("chosen:1")
     await room.assert_reply(await room.push("again"), "ok", {"allowed": True})
+    await room.assert_push("delivered")
     Chosen.allowed = False
     await room.assert_reply(await room.push("again"), "ok", {"allowed": False})
     await room.assert_ended()
+    await room.refute_push("delivered")
     assert asked[-1] == "chosen:1 ended: shutdown"
+
+
+async def test_who_may_not_stay_is_sent_away_when_a_task_of_the_channel_asks(
+    socket: TestSocket,
+) -> None:
+    room = await socket.join("chosen:1")
+    (served,) = get_pubsub().sockets
+    (channel,) = served.joined()
+    Chosen.allowed = False
+    assert not await channel.reauthorize()
+    await local_broadcast(room.topic, "delivered", {})
+    await room.assert_ended()
+    assert not socket._arrived
 
 
 async def test_a_permission_that_was_taken_away_ends_the_channel(ada: Any) -> None:
