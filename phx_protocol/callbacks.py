@@ -39,9 +39,13 @@ STALE_AFTER = 1.0
 _looked_at = -math.inf
 
 
+#: threads in which users and their permissions are looked up
+LOOKING = 4
+
+
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="phx_protocol")
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix=name)
 
 
 def find(owner: type, name: str) -> Any:
@@ -107,6 +111,18 @@ async def call_async(
         return await settled(function(*args), where)
     sync = function if finish is None else _finished(function, finish)
     return await settled(await _in_thread(sync, *args), where)
+
+
+async def look_up(function: Callable[..., Any], *args: Any) -> Any:
+    """Call `function`, which asks whether somebody may be here, and nothing else.
+
+    One that is sync has threads that no callback keeps busy: one of these, or a handler behind
+    ``database_sync_to_async``, may wait for this answer.
+    """
+    if is_async(function):
+        return await settled(function(*args))
+    pool = _pool(LOOKING, "phx_protocol.look")
+    return await settled(await _in_thread(function, *args, pool=pool))
 
 
 async def settled(answer: Any, where: str = "a callback") -> Any:
@@ -215,10 +231,12 @@ def _finished(function: Callable[..., Any], finish: Finish) -> Callable[..., Any
     return call
 
 
-async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
+async def _in_thread(
+    function: Callable[..., Any], *args: Any, pool: ThreadPoolExecutor | None = None
+) -> Any:
     if thread_sensitive:
         return await sync_to_async(function, thread_sensitive=True)(*args)
-    pool = _pool(options().sync_threads)
+    pool = pool or _pool(options().sync_threads, "phx_protocol")
     call = database_sync_to_async(function, thread_sensitive=False, executor=pool)
     return await call(*args)
 

@@ -206,18 +206,19 @@ class Channel:
         self._server.unsubscribe(self, topic)
 
     async def stop(self, reason: str = Reason.NORMAL) -> None:
-        """End the channel after the running callback, whose reply goes out first.
+        """End the channel after the running callback, whose reply goes out first; at once if none runs.
 
         For the reasons "normal" and "shutdown" the client gets ``phx_close``; for any other
         ``phx_error``. Mirrors ``{:stop, reason, socket}``.
         """
         self._stop_reason = str(reason)
+        self._server.stop_soon(self)
 
     async def reauthorize(self) -> bool:
         """Ask again whether the client may be here, with its user as the database has it now.
 
-        If not, the channel ends after the running callback with ``phx_close`` (on which
-        phoenix.js stays away), and this returns False. From elsewhere:
+        If not, no broadcast is delivered to it any more, it ends after the running callback with
+        ``phx_close`` (on which phoenix.js stays away), and this returns False. From elsewhere:
         ``phx_protocol.reauthorize``.
         """
         return await self._server.reauthorize(self)

@@ -42,12 +42,12 @@ class Requirement(NamedTuple):
 
 async def _is_signed_in(user: Any) -> bool:
     """Whether `user` is authenticated, and active unless a backend signs inactive users in."""
-    from .callbacks import call_async
+    from .callbacks import look_up
 
     if not getattr(user, "is_authenticated", False):
         return False
     active = getattr(user, "is_active", True)
-    return bool(active or await call_async(_may_sign_in_anyway, user))
+    return bool(active or await look_up(_may_sign_in_anyway, user))
 
 
 def _may_sign_in_anyway(user: Any) -> bool:
@@ -63,13 +63,13 @@ async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
     Not ``ahas_perms``: it passes by a user's own ``has_perm`` and by backends that have no
     ``ahas_perm``, one that raises PermissionDenied among them. A user without either has none.
     """
-    from .callbacks import call_async
+    from .callbacks import look_up
 
     ask = getattr(user, _which(user), None)
     if not callable(ask):
         return False
     try:
-        return bool(await call_async(ask, permissions))
+        return bool(await look_up(ask, permissions))
     except PermissionDenied:
         return False
 
@@ -110,7 +110,10 @@ async def reloaded(user: Any) -> Any:
         return user
     from django.contrib.auth.models import AnonymousUser
 
+    from .callbacks import look_up
+
     # not type(user), which may be a lazy object's
-    found = await user.__class__._default_manager.filter(pk=user.pk).afirst()
-    is_active = found is not None and getattr(found, "is_active", True)
-    return found if is_active else AnonymousUser()
+    found = user.__class__._default_manager.filter(pk=user.pk)
+    user = await look_up(found.first)
+    is_active = user is not None and getattr(user, "is_active", True)
+    return user if is_active else AnonymousUser()

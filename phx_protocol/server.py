@@ -679,6 +679,8 @@ class ChannelServer:
         allowed = await self._may_be_here(channel)
         if not allowed:
             self._say_unauthorized()
+            # the callback that runs may take its time
+            self.socket.pubsub.unsubscribe(self.topic, self)
             await channel.stop(Reason.SHUTDOWN)
         return allowed
 
@@ -788,9 +790,17 @@ class ChannelServer:
         except Exception as error:
             await self._crash(channel, error)
             return error
+        await self._stop_if_wanted(channel)
+        return outcome
+
+    def stop_soon(self, channel: Channel) -> None:
+        """Its code wants `channel` to end: behind the callback that runs, at once if none does."""
+        if self._task is None and self.channel is channel:
+            self._put(self._stop_if_wanted, channel)
+
+    async def _stop_if_wanted(self, channel: Channel) -> None:
         if channel._stop_reason is not None and self.channel is channel:
             await self._stop(channel, channel._stop_reason)
-        return outcome
 
     async def _stop(self, channel: Channel, reason: str) -> None:
         if reason not in (Reason.NORMAL, Reason.SHUTDOWN):

@@ -42,17 +42,24 @@ async def session_user(session: SessionBase | None) -> Any:
     long as SECRET_KEY_FALLBACKS does. Mirrors ``django.contrib.auth.get_user``, but a socket can
     send no cookie: it leaves it to the next page to renew the session, or to end it.
     """
+    from .callbacks import look_up
+
     if session is None or session.session_key is None:
         session = session_store()
     # what the object holds was read at some time before. Not type(session): it may be lazy
-    return await read_user(session.__class__(session.session_key))
+    current = session.__class__(session.session_key)
+    return await look_up(_user, current) or _anonymous()
 
 
 async def read_user(session: SessionBase) -> Any:
     """As ``session_user``, but of what `session` holds; one that was not read yet is read."""
+    return await database_sync_to_async(_user)(session) or _anonymous()
+
+
+def _anonymous() -> Any:
     from django.contrib.auth.models import AnonymousUser
 
-    return await database_sync_to_async(_user)(session) or AnonymousUser()
+    return AnonymousUser()
 
 
 def session_source(session: SessionBase, user: Any) -> Source:

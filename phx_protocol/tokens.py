@@ -21,7 +21,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 from django.http.cookie import parse_cookie
 
-from .callbacks import look_for_stale_connections
+from .callbacks import look_up
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .permissions import SOURCE, Source
@@ -99,24 +99,19 @@ async def user_of(
     for a token that needs another one, or BadSignature, also when the user is gone, is inactive
     or has changed the password since.
     """
-    key, password, *session = verify(token, salt=USER_SALT, max_age=max_age)
-    if session and not await _names(session[0], session_key or "", key):
-        raise SessionEnded("the session that the token was made for has ended")
-    user: AbstractBaseUser = await database_sync_to_async(_load)(key, password)
+    parts = verify(token, salt=USER_SALT, max_age=max_age)
+    load = database_sync_to_async(_load)
+    user: AbstractBaseUser = await load(session_key or "", *parts)
     return user
 
 
-async def _names(session: str, session_key: str, key: str) -> bool:
-    """Whether the session with the digest `session` is the cookie's, and is of the user `key`."""
-    if session != digest(session_key):
-        return False
-    look_for_stale_connections()
-    return await session_store(session_key).aget(SESSION_KEY) == key
-
-
-def _load(key: str, password: str) -> AbstractBaseUser:
+def _load(
+    session_key: str, key: str, password: str, session: str | None = None
+) -> AbstractBaseUser:
     from django.contrib.auth import get_user_model
 
+    if session is not None and not _names(session, session_key, key):
+        raise SessionEnded("the session that the token was made for has ended")
     try:
         user: AbstractBaseUser = get_user_model()._default_manager.get(pk=key)
     except (ObjectDoesNotExist, ValueError, ValidationError):
@@ -128,17 +123,26 @@ def _load(key: str, password: str) -> AbstractBaseUser:
     return user
 
 
+def _names(session: str, session_key: str, key: str) -> bool:
+    """Whether the session with the digest `session` is the cookie's, and is of the user `key`."""
+    if session != digest(session_key):
+        return False
+    return bool(session_store(session_key).get(SESSION_KEY) == key)
+
+
 def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Source:
     """How it is found out later whether the token still names `user`, however old it is."""
     from django.contrib.auth.models import AnonymousUser
 
+    parts = verify(token, salt=USER_SALT, max_age=None)
+
     async def load() -> Any:
         try:
-            return await user_of(token, None, session_key)
+            return await look_up(_load, session_key or "", *parts)
         except BadSignature:
             return AnonymousUser()
 
-    _, password, *session = verify(token, salt=USER_SALT, max_age=None)
+    _, password, *session = parts
     return Source(user, load, password, session[0] if session else None)
 
 

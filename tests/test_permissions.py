@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, Permission
@@ -34,6 +37,7 @@ from phx_protocol import (
     adisconnect_socket,
     adisconnect_user,
     areauthorize,
+    callbacks,
     disconnect_user,
     event,
     local_broadcast,
@@ -47,6 +51,7 @@ from phx_protocol.pubsub.api import asession_ended
 from phx_protocol.sessions import digest, session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
+from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.transports.longpoll import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,7 +111,9 @@ class Chosen(Open):
 
     @event("again")
     async def again(self, payload: Any) -> Any:
-        return "ok", {"allowed": await self.reauthorize()}
+        allowed = await self.reauthorize()
+        await local_broadcast(self.topic, "delivered", {})
+        return "ok", {"allowed": allowed}
 
 
 class Looking(Open):
@@ -278,10 +285,25 @@ def test_a_permission_without_its_app_is_an_error_where_it_is_written() -> None:
 async def test_who_may_not_stay_is_sent_away_for_good(socket: TestSocket) -> None:
     room = await socket.join("chosen:1")
     await room.assert_reply(await room.push("again"), "ok", {"allowed": True})
+    await room.assert_push("delivered")
     Chosen.allowed = False
     await room.assert_reply(await room.push("again"), "ok", {"allowed": False})
     await room.assert_ended()
+    await room.refute_push("delivered")
     assert asked[-1] == "chosen:1 ended: shutdown"
+
+
+async def test_who_may_not_stay_is_sent_away_when_a_task_of_the_channel_asks(
+    socket: TestSocket,
+) -> None:
+    room = await socket.join("chosen:1")
+    (served,) = get_pubsub().sockets
+    (channel,) = served.joined()
+    Chosen.allowed = False
+    assert not await channel.reauthorize()
+    await local_broadcast(room.topic, "delivered", {})
+    await room.assert_ended()
+    assert not socket._arrived
 
 
 async def test_a_permission_that_was_taken_away_ends_the_channel(ada: Any) -> None:
@@ -439,6 +461,63 @@ async def test_one_answer_that_takes_its_time_holds_up_nobody(
     await order
     for client in clients:
         await client.close()
+
+
+class Ordering(Channel):
+    """Gives an order in the one thread that Django has for sync code, or in all threads that
+    callbacks have, and waits there for its end."""
+
+    permission_required = "auth.view_user"
+    all_are_there = threading.Barrier(2)
+
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("order together")
+    def order_together(self, payload: Any) -> Any:
+        self.all_are_there.wait(5)
+        reauthorize(topic=self.topic)
+        return "ok"
+
+    @event("order")
+    @database_sync_to_async
+    def order(self, payload: Any) -> Any:
+        reauthorize(topic=self.topic)
+        return "ok"
+
+
+class OrderingSocket(Socket):
+    channels = {"ordering:*": Ordering}
+
+
+@pytest.mark.parametrize("by", ["user", "session", "token"])
+async def test_an_order_needs_no_thread_that_waits_for_it(
+    ada: Any, by: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "thread_sensitive", False)  # as on a server
+    settings.PHX_PROTOCOL = {"SYNC_THREADS": 2}
+    await allow(ada, "view_user")
+    cookie = await cookie_of(ada)
+    kind = {"token": OrderingTokenSocket}.get(by, OrderingSocket)
+    application = PhoenixConsumer.as_asgi(socket=kind)
+    headers = [(b"sec-fetch-site", b"same-origin"), (b"cookie", cookie.encode())]
+    token = user_token(ada, session_store(cookie.partition("=")[2]))
+    path = f"/socket?vsn=2.0.0&token={token}"
+    client = WebsocketCommunicator(application, path, headers=headers)
+    if by == "user":
+        client.scope["user"] = ada
+    await client.connect()
+    for name in ("phx_join", "order", "order together"):
+        for topic in ("ordering:1", "ordering:2"):
+            await client.send_to(text_data=f'["1","2","{topic}","{name}",{{}}]')
+        for _ in range(2):
+            assert '"status":"ok"' in await client.receive_from(timeout=5)
+    await client.disconnect()
+
+
+class OrderingTokenSocket(TokenSocket):
+    channels = OrderingSocket.channels
+    token_param = "token"
 
 
 async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(

@@ -21,6 +21,7 @@ from phx_protocol import (
     event,
     reply,
 )
+from phx_protocol.pubsub import get_pubsub
 from phx_protocol.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
@@ -310,6 +311,16 @@ async def test_stop_sends_the_reply_first(room: Joined) -> None:
     await room.assert_reply(await room.push("stop", {"a": 1}), "ok", {"a": 1})
     await room.assert_ended()
     assert Recorder.log == [(Reason.NORMAL, "NoneType")]
+
+
+@pytest.mark.parametrize("reason", ["normal", "shutdown", "because"])
+async def test_a_channel_that_does_nothing_can_be_stopped_by_a_task_of_its_own(
+    room: Joined, reason: str
+) -> None:
+    (socket,) = get_pubsub().sockets
+    (channel,) = socket.joined()
+    await channel.stop(reason)
+    await room.assert_ended(crashed=reason == "because")
 
 
 async def test_a_wrong_answer_crashes_and_names_what_is_accepted(

@@ -62,6 +62,7 @@ class PollSocket(Socket):
 
 class PatientSocket(PollSocket):
     longpoll = True
+    outbound = {"hard_bytes": 16 * 1024 * 1024}
 
 
 class RoomySocket(PatientSocket):
