@@ -166,7 +166,8 @@ class Channel:
         """Send an event to this client. `payload` is a mapping or ``bytes``.
 
         Raises EncodeError for what the client cannot be sent or `pushes` declares otherwise,
-        RuntimeError before the join. Mirrors ``Phoenix.Channel.push/3``.
+        RuntimeError before the join. In ``handle_out`` a client with V1 is left out of what is
+        binary, with a line in the log. Mirrors ``Phoenix.Channel.push/3``.
         """
         self._server.push(self, event, self.check_push(event, payload))
 

@@ -890,10 +890,18 @@ class ChannelServer:
             return
         # what handle_out makes of a kept broadcast has its offset, whatever it is called
         handled = _handled.get()
-        ref = self._ref_of(handled) if handled and handled is self._handled else None
-        self.socket.push(
-            Message(self.channel_join_ref, ref, self.topic, event, payload)
-        )
+        is_handled = handled is not None and handled is self._handled
+        ref = self._ref_of(handled) if handled and is_handled else None
+        message = Message(self.channel_join_ref, ref, self.topic, event, payload)
+        try:
+            self.socket.push(message)
+        except EncodeError as error:
+            # a binary broadcast of somebody else ends no channel of a client with V1
+            if not (is_handled and isinstance(payload, bytes)):
+                raise
+            logger.error(
+                "%s: %.100r cannot be sent to one: %s", self.topic, event, error
+            )
 
     def _ref_of(self, broadcast: Broadcast) -> str | None:
         """The offset of a kept broadcast, for a client that said that it knows what it is."""

@@ -8,8 +8,12 @@ from typing import Any, Protocol
 from ..exceptions import EncodeError, in_words
 from ..logs import get_logger
 from ..wire.messages import Broadcast
+from ..wire.serializers import V2JSONSerializer
 
 logger = get_logger("phx_protocol.pubsub")
+
+#: what it does not carry no client can be sent
+NEWEST = V2JSONSerializer()
 
 
 class Fastlane(Protocol):
@@ -117,7 +121,8 @@ class Registry:
 
         Every frame is made before the first is written. Who cannot be sent it is left out, with
         a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        no client can be sent it, as Phoenix does when one cannot.
+        no client here can be sent it and none elsewhere could: what only this version of the
+        protocol does not carry others may wait for in other processes.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -166,9 +171,8 @@ class Registry:
                 pairs.append((made[key], members))
                 has_clients = True
         if strict and not has_clients:
-            for error in made.values():
-                if isinstance(error, EncodeError):
-                    raise error
+            if any(isinstance(error, EncodeError) for error in made.values()):
+                NEWEST.fastlane(broadcast)
         for error in made.values():
             if isinstance(error, Exception):
                 _log(broadcast, "cannot be sent to some", error)

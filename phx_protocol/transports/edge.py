@@ -145,8 +145,6 @@ def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
     owner = _owner(send)
     if owner is not None:
         return owner, False
-    if _is_silent(send):
-        return None, False
     for inner in itertools.chain(_below(send), _on_the_stack()):
         owner = _owner(inner)
         if owner is not None and _has_given(owner, scope):
@@ -189,6 +187,8 @@ class Edge:
 
     #: whether ``send`` waits while the client is behind
     waits = True
+    #: whether ``send`` may be somebody's own code, which has context variables
+    is_wrapped = True
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -449,7 +449,7 @@ def edge_for(scope: dict[str, Any], send: Send) -> Edge:
     send = unwrap(send)
     edge = _edge(scope, send)
     if edge.lacks and scope.get("type") == "websocket":
-        _say_once(_name(send), edge.lacks, _is_silent(send))
+        _say_once(_name(send), edge.lacks, _is_silent(scope, send))
     return edge
 
 
@@ -465,11 +465,14 @@ def _name(send: Any) -> str:
 
 
 #: whose ``send`` we know by its name, and that it tells us nothing: of servers, and of tests
-SILENT = ("hypercorn.", "granian.", "asgiref.", "asyncio.", "phx_protocol.testing.")
+SILENT = ("hypercorn.", "granian.", "phx_protocol.testing.")
+#: where no server has made the scope, the queue of a communicator too
+COMMUNICATOR = (*SILENT, "asyncio.queues.")
 
 
-def _is_silent(send: Any) -> bool:
-    return any(_name(inner).startswith(SILENT) for inner in _below(send))
+def _is_silent(scope: dict[str, Any], send: Any) -> bool:
+    names = SILENT if "asgi" in scope else COMMUNICATOR
+    return any(_name(inner).startswith(names) for inner in _below(send))
 
 
 @functools.lru_cache(maxsize=32)
@@ -488,6 +491,12 @@ hidden_by: list[str] = []
 
 def _edge(scope: dict[str, Any], send: Any) -> Edge:
     owner, is_wrapped = server_object(scope, send)
+    edge = _edge_of(scope, send, owner, is_wrapped)
+    edge.is_wrapped = is_wrapped
+    return edge
+
+
+def _edge_of(scope: dict[str, Any], send: Any, owner: Any, is_wrapped: bool) -> Edge:
     wire = (scope.get("state") or {}).get(WIRE)
     if wire is not None:
         return FramesEdge(send, wire, owner)

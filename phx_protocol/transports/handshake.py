@@ -113,10 +113,10 @@ class Handshake:
         chosen = next((name for name in offered if name in (allowed or ())), None)
         if chosen is not None or not offered:
             return chosen
-        if has_token or (allowed is not None and "phoenix" in offered):
+        if "phoenix" in offered and (has_token or allowed is not None):
             return "phoenix"
-        if allowed is None:
-            return None
+        if has_token or allowed is None:
+            return None  # what was not offered ends the handshake
         logger.error(
             "%s: none of %.200r is in SUBPROTOCOLS", self.scope["path"], offered
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import types
 from collections import deque
@@ -78,9 +79,11 @@ class Outgoing:
         if self._task is not None:
             self._wait(message)
             return
+        # what middleware sets in a context it takes back in the same one
+        context = contextvars.copy_context() if self.edge.is_wrapped else None
         try:
             steps = self._send(message).__await__()
-            yielded = next(steps)
+            yielded = next(steps) if context is None else context.run(next, steps)
         except StopIteration:
             if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
                 self._bound.check()
@@ -90,7 +93,7 @@ class Outgoing:
             return
         else:
             self._task = asyncio.get_running_loop().create_task(
-                self._drain(_finish(steps, yielded))
+                self._drain(_finish(steps, yielded)), context=context
             )
 
     def _wait(self, message: dict[str, Any]) -> None:

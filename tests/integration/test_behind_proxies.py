@@ -168,6 +168,7 @@ def test_a_subprotocol_of_the_list_comes_back(server: str, tmp_path: Path) -> No
     with site(server, tmp_path / "log", **names) as running:
         assert running.subprotocol("mqtt", "chat.v1") == "chat.v1"
         assert running.subprotocol("phoenix", "mqtt") == "phoenix"
+        assert running.subprotocol("base64url.bearer.phx.YQ") is None
         with pytest.raises(InvalidStatus, match="403"):
             running.subprotocol("mqtt")
 

@@ -117,13 +117,13 @@ def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> Non
 
 
 @pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
-def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> None:
+def test_a_client_of_another_version_is_no_fault_of_the_sender(lane: Fastlane) -> None:
     sender, other, listener = Subscriber(on(V2)), Subscriber(lane), Subscriber(None)
     room = registry(sender, other, listener)
-    with pytest.raises(EncodeError):
-        room.deliver(BINARY, sender=sender)
-    assert not (sender.got or other.got or listener.got)
-    assert room.deliver(BINARY) == 2  # the sender and who listens
+    # those who can be sent it may be in other processes
+    assert room.deliver(BINARY, sender=sender) == 1
+    assert listener.got and not (sender.got or other.got)
+    assert registry(other).deliver(BINARY) == 0
 
 
 @pytest.mark.parametrize("lane", [on(BROKEN), on(V2, odd)])
@@ -190,8 +190,12 @@ class RoomChannel(Channel):
         return "ok"
 
 
+class HeldChannel(RoomChannel):
+    intercepts = {"binary", "news"}
+
+
 class RoomSocket(Socket):
-    channels = {"room:*": RoomChannel}
+    channels = {"room:*": RoomChannel, "held:*": HeldChannel}
 
 
 @pytest.fixture
@@ -225,10 +229,26 @@ async def test_an_old_client_keeps_no_binary_broadcast_from_the_others(
     assert json.loads(await old.receive_from())["payload"] == {"a": 1}
 
 
-async def test_a_binary_broadcast_to_old_clients_alone_is_an_error_as_in_phoenix(
-    old: WebsocketCommunicator,
+async def test_old_clients_alone_keep_no_binary_broadcast_from_other_processes(
+    old: WebsocketCommunicator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(EncodeError, match="V1"):
-        await abroadcast("room:1", "news", b"\x00")
+    await abroadcast("room:1", "news", b"\x00")
+    assert "a V1 client cannot be sent a binary payload" in caplog.text
     await abroadcast("room:1", "news", [1])
     assert json.loads(await old.receive_from())["payload"] == [1]
+
+
+async def test_a_binary_broadcast_that_is_intercepted_ends_no_channel_of_an_old_client(
+    new: TestChannel,
+    old: WebsocketCommunicator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    newer = await new.socket.join("held:2")
+    join = {"topic": "held:2", "event": "phx_join", "payload": {}, "ref": "2"}
+    await old.send_to(text_data=json.dumps(join))
+    assert json.loads(await old.receive_from())["payload"]["status"] == "ok"
+    await newer.push("binary", {})
+    await newer.assert_push("binary", b"\x00\xff")
+    await abroadcast("held:2", "news", {"a": 1})
+    assert json.loads(await old.receive_from())["payload"] == {"a": 1}
+    assert "'binary' cannot be sent to one" in caplog.text

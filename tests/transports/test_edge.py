@@ -6,13 +6,17 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 import uvloop
+from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports.edge import UvicornEdge, edge_for, server_object
+from phx_protocol.transports import edge
+from phx_protocol.transports.edge import Edge, UvicornEdge, edge_for, server_object
+from phx_protocol.transports.outgoing import Outgoing
 
 
 def connection(port: int) -> RequestResponseCycle:
@@ -62,7 +66,20 @@ def decorated(send: Any) -> Any:
     return wrapped
 
 
+def counting(send: Any) -> Any:
+    """What wrappers have at hand of asyncio and asgiref says nothing of the server."""
+    put, save = asyncio.Queue[Any]().put_nowait, sync_to_async(len)
+
+    async def wrapped(message: Any, sleep: Any = asyncio.sleep) -> None:
+        put(await save(message))
+        await sleep(0)
+        await send(message)
+
+    return wrapped
+
+
 WRAPPERS: list[Callable[[Any], Any]] = [
+    counting,
     closure,
     default,
     Instance,
@@ -114,6 +131,45 @@ def test_a_wrapper_without_an_end_is_left_alone() -> None:
     assert edge_for({"type": "websocket"}, many[0]).buffered_bytes() == 0
 
 
+@pytest.mark.parametrize(
+    "scope, lines", [({}, 0), ({"asgi": {"version": "3.0"}}, 1)], ids=["test", "server"]
+)
+def test_a_queue_is_a_test_s_unless_a_server_made_the_scope(
+    scope: dict[str, Any], lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge._say_once.cache_clear()
+    edge_for({"type": "websocket", **scope}, closure(asyncio.Queue[Any]().put))
+    assert caplog.text.count("middleware hides the ASGI server") == lines
+
+
+# ------------------------------------------------------------------- the way out
+
+
+async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
+    span: ContextVar[str] = ContextVar("span", default="")
+    sent: list[str] = []
+    both = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        token = span.set(message["text"])
+        await asyncio.sleep(0)
+        sent.append(span.get())
+        span.reset(token)  # ValueError in another context
+        if len(sent) == 3:
+            both.set()
+
+    out = Outgoing(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
+    for text in ("a", "b"):
+        out.write(out.prepare(text))
+    assert span.get() == ""  # nothing of it stays with who pushes
+    while out.pending_bytes() or len(sent) < 2:
+        await asyncio.sleep(0)
+    out.write(out.prepare("c"))
+    async with asyncio.timeout(20):
+        await both.wait()
+    assert sent == ["a", "b", "c"] and not out.is_closed
+
+
 # ------------------------------------------------------------ reading in steps
 
 
@@ -159,13 +215,13 @@ async def _stepped_and_given_back() -> tuple[int, float]:
     plain, its_client, one = await connected()
     usual = await plain.seconds_for(1_000_000, its_client)
     reader, client, two = await connected()
-    edge = UvicornEdge(_nowhere, reader)
+    edge_of_it = UvicornEdge(_nowhere, reader)
     for _ in range(2):
-        edge.read_in_steps(True)
+        edge_of_it.read_in_steps(True)
         reader.largest = 0
         await reader.seconds_for(30_000, client)
         largest = reader.largest
-        edge.read_in_steps(False)
+        edge_of_it.read_in_steps(False)
         await reader.seconds_for(200_000, client)  # the window has grown again by then
     after = min([await reader.seconds_for(1_000_000, client) for _ in range(3)])
     for end in (client, its_client, one, two):

@@ -172,6 +172,10 @@ class StrictSocket(Socket):
         (Socket, ["mqtt"], None),
         (Socket, ["phoenix"], None),
         (Socket, ["phoenix", TOKEN], "phoenix"),
+        # servers and clients fail on one that was not offered
+        (Socket, [TOKEN], None),
+        (Socket, ["mqtt", TOKEN], None),
+        (ListedSocket, [TOKEN], None),
         (ListedSocket, [], None),
         (ListedSocket, ["chat.v1"], "chat.v1"),
         # the client says what it likes best
