@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from phx_protocol import logs
 from tests import servers
@@ -17,10 +18,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real redis-server for the whole run."""
     with servers.redis(tmp_path_factory.mktemp("redis")) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="module")
+def redis_url(_redis: str) -> str:
+    """That server, empty: a process that another file has killed is on lease there for a while,
+    and whoever gives an order would wait for it."""
+    with Redis.from_url(_redis) as redis:
+        redis.flushall()
+    return _redis
 
 
 @pytest.fixture(scope="session")

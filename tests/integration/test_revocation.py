@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -23,8 +22,6 @@ from tests.client import Client
 APPLICATION = "tests.integration.revocation_app:application"
 SETTINGS = "tests.integration.revocation_settings"
 WAYS = ["reauthorize", "disconnect_user", "logout", "close_topic", "password"]
-#: database on Redis that no other test uses
-DATABASE = 9
 
 
 @pytest.fixture(scope="module", params=["one process", "two processes"])
@@ -35,14 +32,11 @@ def sites(
 ) -> Iterator[list[servers.Server]]:
     """Where the right is taken away, and where its client is."""
     folder = tmp_path_factory.mktemp("revocation")
-    url = redis_url.replace("/0", f"/{DATABASE}")
-    with Redis.from_url(url) as redis:
-        redis.flushdb()
     env = {
         "PHX_DATABASE": str(folder / "db.sqlite3"),
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "PHX_LAYER": "pubsub",
-        "PHX_REDIS_URL": url,
+        "PHX_REDIS_URL": redis_url,
     }
     migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
     subprocess.run(
