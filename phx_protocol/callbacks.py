@@ -87,11 +87,12 @@ def as_method(
 
     Raises TypeError for what cannot be called so, and for generators, of which nothing would run.
     """
-    found = find(owner, name)
+    found, where = find(owner, name), f"{owner.__name__}.{name}"
+    if isinstance(found, FunctionType) and not _takes(found, arguments + 1):
+        raise _takes_others(where, arguments)
     if _is_coroutine_method(found):
         function: AsyncCallable = found
         return function
-    where = f"{owner.__name__}.{name}"
     bind = _binder(owner, found, arguments, where)
 
     async def call(instance: Any, *args: Any) -> Any:
@@ -208,7 +209,11 @@ def _binder(
         return functools.partial(functools.partial, function)
     if get is None and _takes(found, arguments):
         return lambda instance: found
-    raise TypeError(f"{where} must take {arguments} arguments beside the instance")
+    raise _takes_others(where, arguments)
+
+
+def _takes_others(where: str, arguments: int) -> TypeError:
+    return TypeError(f"{where} must take {arguments} arguments beside the instance")
 
 
 def _takes(function: Callable[..., Any], arguments: int) -> bool:

@@ -240,6 +240,10 @@ def no_generator(self: Any, *args: Any) -> Any:
     yield
 
 
+async def of_five(self: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> None:
+    pass
+
+
 @pytest.mark.parametrize(
     "base, name",
     [
@@ -257,6 +261,9 @@ def no_generator(self: Any, *args: Any) -> Any:
         no_async_generator,
         staticmethod(lambda: None),
         property(lambda self: None),
+        lambda: None,
+        lambda self, *args, word: None,
+        of_five,
     ],
 )
 def test_what_cannot_be_called_is_an_error_where_it_is_written(

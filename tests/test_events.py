@@ -187,6 +187,15 @@ async def test_an_override_that_is_no_method_is_an_error_where_it_is_written() -
             type("Room", (Base,), {"delete": wrong})
 
 
+async def test_a_method_that_takes_no_payload_is_an_error_where_it_is_written() -> None:
+    async def forgetful(self: Any) -> None:
+        pass
+
+    for made in (forgetful, lambda self: None):
+        with pytest.raises(TypeError, match="Room.saved must take 1 arguments"):
+            type("Room", (Base,), {"saved": event("saved")(made)})
+
+
 async def test_a_method_may_be_marked_twice() -> None:
     class Room(Open):
         @event("first", permission_required=BASE)

@@ -35,7 +35,7 @@ from .ordered import Ordered
 from .orders import Orders
 from .pacer import Pacer
 from .publisher import Publisher
-from .registry import Registry, Subscriber
+from .registry import Registry, Subscriber, is_carried
 from .relay import NODES, Relay
 from .sockets import Sockets
 from .stream import Held
@@ -255,7 +255,12 @@ class PubSub:
         if history is not None and history.keeps(broadcast):
             from_id = sender.id if sender is not None else from_id
             return await self.ordered.broadcast(history, broadcast, from_id)
-        self.deliver_now(broadcast, sender, from_id, strict=True)
+        try:
+            self.deliver_now(broadcast, sender, from_id, strict=True)
+        except EncodeError:
+            if is_carried(broadcast):  # by clients of other processes, which get it
+                self.send_on(broadcast, from_id)
+            raise
         return self.send_on(broadcast, from_id)
 
     def send_on(

@@ -12,7 +12,6 @@ from ..wire.serializers import V2JSONSerializer
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: what it does not carry no client can be sent
 NEWEST = V2JSONSerializer()
 
 
@@ -121,8 +120,8 @@ class Registry:
 
         Every frame is made before the first is written. Who cannot be sent it is left out, with
         a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        no client here can be sent it and none elsewhere could: what only this version of the
-        protocol does not carry others may wait for in other processes.
+        no client here can be sent it and none elsewhere could (see ``is_carried``); for a
+        `sender` the first is enough, as in Phoenix.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -133,7 +132,12 @@ class Registry:
         elif sender is not None:
             excluded = {sender}
         delivered = 0
-        for frame, members in self._frames(lanes, broadcast, strict, excluded):
+        pairs, errors, refusal = self._frames(lanes, broadcast, excluded)
+        if strict and refusal and (sender is not None or not is_carried(broadcast)):
+            raise refusal
+        for error in errors:
+            _log(broadcast, "cannot be sent to some", error)
+        for frame, members in pairs:
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
                 _offer(broadcast, tuple(members), excluded)
@@ -146,13 +150,10 @@ class Registry:
         return delivered
 
     def _frames(
-        self,
-        lanes: dict[Any, Any],
-        broadcast: Broadcast,
-        strict: bool,
-        excluded: set[Any],
-    ) -> Any:
-        """Pairs of a frame (None: the broadcast itself) and those who get it."""
+        self, lanes: dict[Any, Any], broadcast: Broadcast, excluded: set[Any]
+    ) -> tuple[list[Any], list[Exception], EncodeError | None]:
+        """Pairs of a frame (None: the broadcast itself) and those who get it; why others do not;
+        and why no client can be sent it, if that is so."""
         made: dict[Any, Any] = {}
         pairs = []
         has_clients = False
@@ -170,13 +171,9 @@ class Registry:
             if not isinstance(made[key], Exception):
                 pairs.append((made[key], members))
                 has_clients = True
-        if strict and not has_clients:
-            if any(isinstance(error, EncodeError) for error in made.values()):
-                NEWEST.fastlane(broadcast)
-        for error in made.values():
-            if isinstance(error, Exception):
-                _log(broadcast, "cannot be sent to some", error)
-        return pairs
+        errors = [each for each in made.values() if isinstance(each, Exception)]
+        refused = (e for e in errors if isinstance(e, EncodeError))
+        return pairs, errors, None if has_clients else next(refused, None)
 
     @staticmethod
     def _known_as(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
@@ -187,6 +184,15 @@ class Registry:
             for subscriber in members
             if getattr(subscriber, "is_known_as", _never)(channel_id)
         }
+
+
+def is_carried(broadcast: Broadcast) -> bool:
+    """Whether the newest version of the protocol carries `broadcast`, if not all of them do."""
+    try:
+        NEWEST.fastlane(broadcast)
+    except EncodeError:
+        return False
+    return True
 
 
 def _made(lane: Any, broadcast: Broadcast) -> Any:

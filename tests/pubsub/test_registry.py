@@ -11,6 +11,7 @@ from channels.testing import WebsocketCommunicator
 from msgspec import Raw
 
 from phx_protocol import Channel, EncodeError, PhoenixConsumer, Socket, abroadcast
+from phx_protocol.pubsub import get_pubsub
 from phx_protocol.pubsub.registry import Registry
 from phx_protocol.socket import Fastlane
 from phx_protocol.testing import TestChannel, connect
@@ -117,13 +118,21 @@ def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> Non
 
 
 @pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
-def test_a_client_of_another_version_is_no_fault_of_the_sender(lane: Fastlane) -> None:
+def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> None:
     sender, other, listener = Subscriber(on(V2)), Subscriber(lane), Subscriber(None)
     room = registry(sender, other, listener)
+    with pytest.raises(EncodeError):
+        room.deliver(BINARY, sender=sender)
+    assert not (sender.got or other.got or listener.got)
+    assert room.deliver(BINARY) == 2  # the sender and who listens
+
+
+@pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
+def test_who_is_no_client_may_send_what_nobody_here_can_be_sent(lane: Fastlane) -> None:
+    other, listener = Subscriber(lane), Subscriber(None)
     # those who can be sent it may be in other processes
-    assert room.deliver(BINARY, sender=sender) == 1
-    assert listener.got and not (sender.got or other.got)
-    assert registry(other).deliver(BINARY) == 0
+    assert registry(other, listener).deliver(BINARY) == 1
+    assert listener.got and not other.got
 
 
 @pytest.mark.parametrize("lane", [on(BROKEN), on(V2, odd)])
@@ -186,6 +195,8 @@ class RoomChannel(Channel):
         return "ok"
 
     async def handle_in(self, event: str, payload: Any) -> Any:
+        if event == "whisper":
+            await self.broadcast_from(event, b"\x00")
         await self.broadcast(event, b"\x00\xff" if event == "binary" else [1])
         return "ok"
 
@@ -227,6 +238,17 @@ async def test_an_old_client_keeps_no_binary_broadcast_from_the_others(
     await new.assert_push("news", b"\x00")
     await abroadcast("room:1", "news", {"a": 1})
     assert json.loads(await old.receive_from())["payload"] == {"a": 1}
+
+
+async def test_a_sender_that_crashes_on_old_clients_is_heard_in_other_processes(
+    new: TestChannel, old: WebsocketCommunicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Broadcast] = []
+    node = get_pubsub()
+    monkeypatch.setattr(node, "send_on", lambda broadcast, _: sent.append(broadcast))
+    await new.push("whisper", {})
+    await new.assert_ended(crashed=True)
+    assert [broadcast.payload for broadcast in sent] == [b"\x00"]
 
 
 async def test_old_clients_alone_keep_no_binary_broadcast_from_other_processes(
