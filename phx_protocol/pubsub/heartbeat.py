@@ -69,6 +69,7 @@ class Heartbeat:
         self._wake = asyncio.Event()
         self._is_first = True
         self._counted = 0  # topics whose subscribers the state knows
+        self._sockets = 0  # that the state knows of
         self._started_at = time.time()
         self._load = Load()
 
@@ -94,6 +95,11 @@ class Heartbeat:
     def beat_soon(self) -> None:
         """Tell now what is new about this node."""
         self._wake.set()
+
+    def has_sockets(self) -> None:
+        """Tell now that this node has sockets, unless the last beat did."""
+        if not self._sockets:
+            self.beat_soon()
 
     def failed(self, error: StateError) -> None:
         """The state did not do something. If it cannot be reached, it is looked after at once."""
@@ -173,11 +179,12 @@ class Heartbeat:
         return old
 
     def _about(self, address: str | None) -> dict[str, Any]:
+        self._sockets = len(self._node.sockets)
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,
-            "sockets": len(self._node.sockets),
+            "sockets": self._sockets,
             "address": address,
             "versions": VERSIONS,
             "load": self._load.since_last(),

@@ -149,6 +149,7 @@ class PubSub:
 
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
+        self.heartbeat.has_sockets()
         if not self._is_in_front:
             self._is_in_front = True
             stand_in_front(self)
