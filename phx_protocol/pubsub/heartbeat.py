@@ -23,6 +23,7 @@ from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
+from ..socket import mounted
 from ..state import State, get_state
 from ..tasks import begin, is_cancelled
 
@@ -189,6 +190,7 @@ class Heartbeat:
             "versions": VERSIONS,
             "load": self._load.since_last(),
             "is_draining": self._node.drainer.is_on,
+            "serves": bool(mounted),
         }
 
     async def _recount(self) -> None:

@@ -75,7 +75,7 @@ class Orders:
         known = {n.heartbeat.name: Body() for n in (node, *node.others())}
         if not node.is_alone and doubt is None:
             try:
-                known = {**await node.heartbeat.state.nodes(), **known}
+                known = {**await self._serving(), **known}
             except StateError as error:
                 doubt = f"it is not known who else there is: {error}"
         asked = (self._ask(n, about, order) for n, about in known.items())
@@ -84,6 +84,13 @@ class Orders:
             doubt = f"not done (yet) by {', '.join(silent)}"
         if doubt is not None:
             raise BroadcastError(doubt)
+
+    async def _serving(self) -> dict[str, Body]:
+        """The nodes that may have sockets. A worker or a command, which may be gone, has none."""
+        nodes = await self._node.heartbeat.state.nodes()
+        return {
+            name: about for name, about in nodes.items() if about.get("serves", True)
+        }
 
     async def _tell(self, order: Body) -> str | None:
         """Tell the nodes that have sockets; returns what went wrong."""
