@@ -238,7 +238,12 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
     assert 0 <= node.load < 64
 
 
-async def test_the_history_of_a_topic_is_told(client: Any) -> None:
+async def test_the_history_of_a_topic_is_told(
+    client: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # those that other tests have used answer every topic
+    monkeypatch.setattr(phx_protocol.socket, "mounted", {})
+    settings.PHX_PROTOCOL = {"SOCKETS": {"/socket": NamedSocket}}
     socket = await client()
     await socket.join("told:one")
     for number in range(7):
@@ -249,6 +254,15 @@ async def test_the_history_of_a_topic_is_told(client: Any) -> None:
     assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
     assert (history.kept, history.offset[-2:]) == (5, "-7")
     assert await look.ahistory("unmatched:topic") is None
+
+
+async def test_a_node_is_known_to_have_sockets_as_soon_as_it_has(client: Any) -> None:
+    node = get_pubsub()
+    await node.heartbeat.beat()
+    await client()
+    async with asyncio.timeout(2):
+        while not sum(n.sockets for n in await look.alist_nodes()):
+            await asyncio.sleep(0.01)
 
 
 async def test_one_socket_is_closed_by_its_own_id(client: Any) -> None:

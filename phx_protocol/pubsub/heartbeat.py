@@ -23,6 +23,7 @@ from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
+from ..socket import mounted
 from ..state import State, get_state
 from ..tasks import begin, is_cancelled
 
@@ -69,6 +70,7 @@ class Heartbeat:
         self._wake = asyncio.Event()
         self._is_first = True
         self._counted = 0  # topics whose subscribers the state knows
+        self._sockets = 0  # that the state knows of
         self._started_at = time.time()
         self._load = Load()
 
@@ -94,6 +96,11 @@ class Heartbeat:
     def beat_soon(self) -> None:
         """Tell now what is new about this node."""
         self._wake.set()
+
+    def has_sockets(self) -> None:
+        """Tell now that this node has sockets, unless the last beat did."""
+        if not self._sockets:
+            self.beat_soon()
 
     def failed(self, error: StateError) -> None:
         """The state did not do something. If it cannot be reached, it is looked after at once."""
@@ -173,15 +180,17 @@ class Heartbeat:
         return old
 
     def _about(self, address: str | None) -> dict[str, Any]:
+        self._sockets = len(self._node.sockets)
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,
-            "sockets": len(self._node.sockets),
+            "sockets": self._sockets,
             "address": address,
             "versions": VERSIONS,
             "load": self._load.since_last(),
             "is_draining": self._node.drainer.is_on,
+            "serves": bool(mounted),
         }
 
     async def _recount(self) -> None:

@@ -150,8 +150,7 @@ class PubSub:
 
     def add_socket(self, socket: Socket) -> None:
         self.sockets.add(socket)
-        if len(self.sockets) == 1:
-            self.heartbeat.beat_soon()  # orders wait for those that are known to have sockets
+        self.heartbeat.has_sockets()
         if not self._is_in_front:
             self._is_in_front = True
             stand_in_front(self)

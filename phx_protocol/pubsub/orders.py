@@ -86,10 +86,11 @@ class Orders:
             raise BroadcastError(doubt)
 
     async def _serving(self) -> dict[str, Body]:
-        """The live nodes that have sockets: of others, a worker that ended without a word, say,
-        nobody has to wait for an answer. Raises StateError."""
+        """The nodes that may have sockets. A worker or a command, which may be gone, has none."""
         nodes = await self._node.heartbeat.state.nodes()
-        return {name: about for name, about in nodes.items() if about.get("sockets")}
+        return {
+            name: about for name, about in nodes.items() if about.get("serves", True)
+        }
 
     async def _tell(self, order: Body) -> str | None:
         """Tell the nodes that have sockets; returns what went wrong."""

@@ -75,6 +75,7 @@ def _these_channels_alone() -> Iterator[None]:
     mounted.clear()
     mounted.update(others)
     _known_routes.cache_clear()
+    _known_routes.cache_clear()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from phx_protocol import Channel, Socket
-from phx_protocol.pubsub import PubSub, get_pubsub, groups
+from phx_protocol.exceptions import BroadcastError
+from phx_protocol.pubsub import PubSub, get_pubsub, groups, heartbeat
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.relay import NODES
 from phx_protocol.testing import connect
@@ -70,3 +71,22 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
 @given(st.text())
 def test_no_topic_has_an_internal_group(topic: str) -> None:
     assert topic != NODES and group_name(topic) != group_name(NODES)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_an_order_waits_for_no_process_that_serves_no_sockets(
+    other: PubSub, serves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that tracked presences, say, and is gone: its lease lasts for a while."""
+    monkeypatch.setattr(heartbeat, "mounted", {OpenSocket: None} if serves else {})
+    about = other.heartbeat._about("specific.gone!channel")
+    await other.heartbeat.state.beat("gone", about, first=True)
+    try:
+        order = other.orders.give("disconnect_socket", {"id": "nobody.1"})
+        if serves:
+            with pytest.raises(BroadcastError, match=r"not done \(yet\) by gone"):
+                await order
+        else:
+            await order
+    finally:
+        await other.heartbeat.state.leave("gone")
