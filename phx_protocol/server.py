@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import callbacks, signals
+from .budget import Budget, room
 from .channel import Channel, Reason
 from .events import Handler, parse_answer
 from .exceptions import (
@@ -54,6 +55,8 @@ Mail = tuple[Callable[[Any], Awaitable[None]], Any, int]
 
 #: what became of a callback: the status it was answered with, or what it raised
 Outcome = str | BaseException | None
+
+_FREE = contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,6 +249,7 @@ class ChannelServer:
                     await self._failed(error, mail)
                 finally:
                     self._release(mail, size)
+                    self._size = 0
         finally:
             if self._task is task:
                 self._task = None
@@ -410,21 +414,41 @@ class ChannelServer:
         budget = self.socket.budget
         await budget.take(size)
         try:
-            if self.socket.is_cut_off:
-                return
-            # while it waited the channel may have ended
-            action = protocol.classify(message, self.channel is not None, self.join_ref)
-            if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
-                await self._handle_decoded(message)
-            else:
-                self.socket.answer(action, message)
+            async with room(message.payload):
+                if self._is_for_channel(message):
+                    await self._handle_undecoded(message, budget)
         finally:
             budget.give_back(size)
+
+    async def _handle_undecoded(self, message: Message, budget: Budget) -> None:
+        with budget.charged():
+            message = with_payload(message)
+        await budget.pause()
+        if self._is_for_channel(message):
+            await self._handle_decoded(message)
+        # what was made of the payload goes away then, which takes time as well
+        await budget.pause()
+
+    def _is_for_channel(self, message: Message) -> bool:
+        """Whether a message that waited is still one for the channel; else it is answered."""
+        if self.socket.is_cut_off:
+            return False
+        action = protocol.classify(message, self.channel is not None, self.join_ref)
+        if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
+            return True
+        self.socket.answer(action, message)
+        return False
 
     def _handle_decoded(self, message: Message) -> Awaitable[None]:
         message = with_payload(message)
         handle = self._join if message.event == JOIN else self._handle_in
         return handle(message)
+
+    def _charged(self) -> contextlib.AbstractContextManager[None]:
+        """Around what is done with a payload and holds the loop: who sent a large one pays for it."""
+        if self._size <= SMALL:
+            return _FREE
+        return self.socket.budget.charged()
 
     async def _join(self, message: Message) -> None:
         """``phx_join``. A topic that is joined already: the new reply first, then phx_close."""
@@ -566,7 +590,8 @@ class ChannelServer:
             if not await self._may_be_here(channel):
                 return self._unauthorized()
             own = Claim.taken_off(message.payload, channel.history)
-            payload = channel._join.decode(own)
+            with self._charged():
+                payload = channel._join.decode(own)
             answer = parse_answer(await channel._join.call(channel, payload))
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
@@ -659,7 +684,9 @@ class ChannelServer:
     ) -> Outcome:
         """An event that a method was written for."""
         try:
-            call, payload = handler.call, handler.decode(message.payload)
+            call = handler.call
+            with self._charged():
+                payload = handler.decode(message.payload)
         except InvalidPayload as invalid:
             self.socket.refuse(
                 message,
@@ -695,9 +722,10 @@ class ChannelServer:
         if broadcast.event not in channel._intercepts:
             return self._write(broadcast)
         # decoded for each receiver: what one handle_out changes no other one sees
-        payload = decode_payload(broadcast)
-        with self._handling(broadcast):
-            await self._callback(channel, "handle_out", broadcast.event, payload)
+        async with room(broadcast.payload):
+            payload = decode_payload(broadcast)
+            with self._handling(broadcast):
+                await self._callback(channel, "handle_out", broadcast.event, payload)
 
     @contextlib.contextmanager
     def _handling(self, broadcast: Broadcast) -> Iterator[None]:
@@ -781,7 +809,8 @@ class ChannelServer:
                 pass
             elif self._task is task and self.channel is channel:
                 outcome, payload = parse_answer(answer) or ("ok", {})
-                self.socket.push(self._reply(message.ref, outcome, payload))
+                with self._charged():
+                    self.socket.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
             if self._task is not task or is_cancelled():
                 raise
@@ -911,7 +940,9 @@ class ChannelServer:
         self, channel: Channel, event: str, payload: Any, from_self: bool = False
     ) -> None:
         self.must_have_joined(channel, "broadcast")
-        raw, now = json.encode_payload(payload), time.time()
+        with self._charged():
+            raw = json.encode_payload(payload)
+        now = time.time()
         broadcast = Broadcast(self.topic, event, raw, None, now)
         await self.socket.pubsub.broadcast(broadcast, self if from_self else None)
 

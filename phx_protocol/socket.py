@@ -321,6 +321,11 @@ class Socket:
         """How much of what the client sent is decoded at once; made for the first large frame."""
         return Budget(DECODED_BYTES)
 
+    def owed(self) -> float:
+        """Seconds for which nothing of the client is to be read: its large frames took the loop."""
+        budget: Budget | None = self.__dict__.get("budget")
+        return 0.0 if budget is None else budget.owed()
+
     @property
     def holds_too_much(self) -> bool:
         """Whether more broadcasts wait for the channels than may wait for one client at once."""

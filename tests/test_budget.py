@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import tracemalloc
+from typing import Any
 
-from phx_protocol.budget import Budget
+import msgspec
+import pytest
+
+from phx_protocol import budget as module
+from phx_protocol.budget import Budget, room, weight
+from phx_protocol.wire import json
+from tests.hostile.payloads import PAYLOADS
 
 
 async def waiting(budget: Budget, size: int) -> asyncio.Task[None]:
@@ -48,3 +57,81 @@ async def test_who_gives_up_takes_nothing() -> None:
     budget.give_back(10)
     first.cancel()
     await second
+
+
+def work(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+async def test_who_takes_the_loop_for_long_waits_for_its_next_turn() -> None:
+    budget = Budget(10)
+    with budget.charged():
+        work(3 * module.FREE)
+    assert budget.owed() > module.FREE
+    next_one = await waiting(budget, 1)
+    await next_one
+    assert budget.owed() == 0
+
+
+async def test_what_takes_little_of_the_loop_is_free() -> None:
+    budget = Budget(10)
+    for _ in range(100):
+        with budget.charged():
+            pass
+    assert budget.owed() == 0
+    await budget.take(1)
+
+
+async def test_those_let_in_pay_one_after_the_other() -> None:
+    budget = Budget(10)
+    await budget.take(10)
+
+    async def pays() -> None:
+        await budget.take(1)
+        with budget.charged():
+            work(3 * module.FREE)
+
+    first, second = asyncio.create_task(pays()), asyncio.create_task(pays())
+    await asyncio.sleep(0)
+    budget.give_back(10)
+    await first
+    assert not second.done()
+    await second
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_a_payload_takes_no_more_memory_than_it_weighs(name: str) -> None:
+    text = PAYLOADS[name]().encode()
+    tracemalloc.start()
+    try:
+        value = json.decode(text)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert value and taken <= 1.2 * weight(text)
+
+
+async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
+    monkeypatch: Any,
+) -> None:
+    large = msgspec.Raw(b"[%b]" % b",".join([b"[]"] * 300_000))
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    entered = []
+
+    async def enter(payload: Any) -> None:
+        async with room(payload):
+            entered.append(payload)
+
+    async with room(large):
+        beside = asyncio.create_task(enter(large))
+        await enter(msgspec.Raw(b"[]"))
+        await asyncio.sleep(0)
+        assert len(entered) == 1
+        await beside  # who waits too long is let in
+    assert len(entered) == 2
+    async with room(large):  # and what it took is given back
+        pass
+    budgets = module._of_all[asyncio.get_running_loop()]
+    assert [budget._taken for budget in budgets] == [0, 0]

@@ -17,6 +17,8 @@ import phx_protocol
 from phx_protocol.conf import DRAINER, LONGPOLL, STATE, Options
 from phx_protocol.transports import longpoll, session
 from phx_protocol.wire.reasons import CloseCode, Refusal
+from tests.hostile.attacks import ATTACKS
+from tests.hostile.measure import WORST
 
 PACKAGE = Path(phx_protocol.__file__).parent
 ROOT = PACKAGE.parent
@@ -98,6 +100,39 @@ def test_reasons_and_close_codes_are_written_in_one_place_only() -> None:
 )
 def test_every_limit_is_in_the_table(name: str) -> None:
     assert f"`{name.upper()}`" in LIMITS
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table under a heading of the page on limits."""
+    (text,) = re.findall(rf"^##+ {title}\n(.+?)(?=^##|\Z)", LIMITS, flags=re.M | re.S)
+    first = re.search(r"(?:^\|.+\n)+", text, flags=re.M)
+    assert first
+    lines = re.findall(r"^\| (.+) \|$", first[0], flags=re.M)
+    return [line.split(" | ") for line in lines[1:]]
+
+
+def test_every_limit_says_what_the_worst_client_costs() -> None:
+    limits = [row[0] for row in rows("Limits")]
+    costs = {row[0]: row[1:] for row in rows("What the worst client costs")}
+    without = [limit for limit in limits if limit not in costs]
+    assert without == NO_CLIENTS
+    assert set(costs) <= set(limits)
+    assert {limit: cells[0] for limit, cells in costs.items()} == WORST
+    for attack, *figures in costs.values():
+        assert attack in ATTACKS and len(figures) == 4
+        assert all(0 <= int(figure) < 100 for figure in figures)
+
+
+#: limits that no client comes near: they are of the processes, or of the connection's age
+NO_CLIENTS = [
+    "age of a connection",
+    "silence of a client",
+    "broadcasts of one process that are on their way to others",
+    "broadcasts of one process that wait for the channel layer",
+    "one message from process to process",
+    "what one process tells another of its sockets or topics",
+    "one POST to a session in another process, one message to a long-poll client",
+]
 
 
 def test_the_limits_of_long_poll_are_in_the_table() -> None:

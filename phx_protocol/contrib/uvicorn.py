@@ -21,6 +21,9 @@ from websockets.frames import Frame
 
 from ..transports.edge import WIRE, Wire
 
+#: bytes that are parsed before others have a turn
+STEP = 4096
+
 #: the answer to a handshake that cannot be read
 UNREADABLE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -34,6 +37,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = Inbox()
+        self._rest: memoryview | None = None  # what was read and is not parsed yet
+        self._is_going_on = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -42,6 +47,49 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
 
     def data_received(self, data: bytes) -> None:
+        if self._rest is not None:  # uvicorn reads on when it closes
+            self.transport.pause_reading()
+            self._rest = memoryview(bytes(self._rest) + data)
+            self._go_on_soon()
+        elif len(data) > STEP and self.handshake_complete:
+            # uvloop reads 256 kB at once, of tiny frames five thousand
+            self._rest = memoryview(data)
+            self.transport.pause_reading()
+            self._go_on()
+        else:
+            self._receive(data)
+
+    def _go_on(self) -> None:
+        """Parse a step of what was read, and leave the loop to the others before the next one."""
+        self._is_going_on = False
+        rest = self._rest
+        if rest is None or self.transport.is_closing():
+            return
+        self._rest = rest[STEP:] if len(rest) > STEP else None
+        self._receive(bytes(rest[:STEP]))
+        if self._rest is not None:
+            self._go_on_soon()
+        elif not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _go_on_soon(self) -> None:
+        """Unless messages wait for ``receive``: it goes on when it has taken them."""
+        if not self._is_going_on and (self.queue.empty() or self.close_sent):
+            self._is_going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.queue.empty():
+            if self._rest is not None:
+                self.read_paused = False
+                self._go_on_soon()
+            elif self.read_paused:
+                self.read_paused = False
+                self.transport.resume_reading()
+        return message
+
+    def _receive(self, data: bytes) -> None:
         super().data_received(data)
         # a header too long (a token, a cookie): uvicorn would answer nothing at all
         if self.conn.handshake_exc is not None and not self.handshake_initiated:

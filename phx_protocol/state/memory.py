@@ -23,6 +23,9 @@ from .base import (
     new_epoch,
 )
 
+#: bytes of histories that are kept in memory, of all topics together
+MOST_BYTES = 32 * 1024 * 1024
+
 
 class Node:
     def __init__(self) -> None:
@@ -57,8 +60,16 @@ class Group:
         return [ref for ref, (owner, _) in self.entries.items() if owner == node]
 
 
-class Topic:
+class Total:
+    """Bytes that are kept of all topics."""
+
     def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Topic:
+    def __init__(self, total: Total) -> None:
+        self.total = total
         self.epoch = new_epoch()
         self.n = 0
         self.kept: deque[tuple[float, Kept]] = deque()
@@ -71,6 +82,7 @@ class Topic:
         kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
         self.kept.append((now, kept))
         self.bytes += kept.bytes
+        self.total.bytes += kept.bytes
         while len(self.kept) > item.size or self.bytes > item.max_bytes:
             self._drop()
         self.trim(now, item.ttl)
@@ -80,7 +92,13 @@ class Topic:
             self._drop()
 
     def _drop(self) -> None:
-        self.bytes -= self.kept.popleft()[1].bytes
+        size = self.kept.popleft()[1].bytes
+        self.bytes -= size
+        self.total.bytes -= size
+
+    def shrink(self, to: int) -> None:
+        while self.bytes > to:
+            self._drop()
 
 
 class MemoryState(State):
@@ -95,6 +113,7 @@ class MemoryState(State):
         self._nodes: dict[str, Node] = {}
         self._groups: dict[str, Group] = {}
         self._topics: dict[str, Topic] = {}
+        self._total = Total()
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         with self._lock:
@@ -123,6 +142,7 @@ class MemoryState(State):
         for name, topic in list(self._topics.items()):
             topic.trim(now, topic.ttl)
             if topic.until <= now:
+                topic.shrink(0)
                 del self._topics[name]
         for key in [k for k, group in self._groups.items() if group.until <= now]:
             if not self._groups[key].entries:
@@ -239,13 +259,19 @@ class MemoryState(State):
     def _append(self, item: Item) -> Position:
         topic = self._topic(item.topic, item.ttl)
         topic.append(item, self._clock())
+        while self._total.bytes > MOST_BYTES:
+            # not what many have: one client can fill topics of its own
+            largest = max(self._topics.values(), key=lambda topic: topic.bytes)
+            largest.shrink(largest.bytes // 2)
         self._renew(topic, item.ttl)
         return self._where(topic)
 
     def _topic(self, name: str, ttl: float) -> Topic:
         topic = self._topics.get(name)
+        if topic is not None and topic.until <= self._clock():
+            topic.shrink(0)
         if topic is None or topic.until <= self._clock():
-            topic = self._topics[name] = Topic()
+            topic = self._topics[name] = Topic(self._total)
         self._renew(topic, ttl)
         return topic
 
@@ -303,12 +329,14 @@ class MemoryState(State):
 
     async def reset(self, topic: str) -> None:
         with self._lock:
-            self._topics.pop(topic, None)
+            if topic in self._topics:
+                self._topics.pop(topic).shrink(0)
 
     async def lost(self) -> None:
         with self._lock:
             for forgotten in (self._nodes, self._groups, self._topics):
                 forgotten.clear()
+            self._total.bytes = 0
 
 
 def _page(found: Sequence[Kept]) -> list[Kept]:

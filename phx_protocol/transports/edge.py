@@ -28,6 +28,9 @@ logger = get_logger("phx_protocol.transport")
 
 #: bytes that the server reads at once of a client that floods it
 STEP = 4096
+#: the same of Daphne, always, which takes ten times as long for a frame: of frames that are smaller
+#: than the second, and of others
+DAPHNE_STEP, DAPHNE_LARGE_STEP = 1024, 8192
 #: bytes that the kernel may keep of a client that has flooded it before; where its own limit says
 #: so it keeps less
 ENOUGH = 1024 * 1024
@@ -217,6 +220,13 @@ class Edge:
         A server parses all frames that it has read before anybody else has a turn.
         """
 
+    def read_on(self) -> None:
+        """What came before is taken: have the server read more of this client, if it does not."""
+
+    def hold(self, is_held: bool) -> None:
+        """Have the server read nothing of this client for a while, where it reads on although
+        nobody waits for ``receive``."""
+
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered, where that is possible."""
 
@@ -334,7 +344,8 @@ class DaphneEdge(Edge):
         super().__init__(send)
         self.protocol = protocol
         self._bytes = DaphneFrames(protocol)
-        self._size_before: int | None = None
+        self._is_paused = False
+        self._is_held = False
         if not is_wrapped:
             # autobahn frames a message for each client anew, and logs what it would have logged
             self.frames = self._bytes
@@ -344,6 +355,10 @@ class DaphneEdge(Edge):
         if self.protocol.state == self.protocol.STATE_OPEN:
             # autobahn's own second is too short for a client that has a lot to read first
             self.protocol.closeHandshakeTimeout = timeout
+            # what still comes would be kept, and nobody takes it any more
+            self.protocol.muted = True
+            if self._is_paused:
+                self._resume()
             self.protocol.sendCloseFrame(code=code, isReply=False)
 
     def buffered_bytes(self) -> int:
@@ -351,6 +366,8 @@ class DaphneEdge(Edge):
 
     def limit_frames(self, size: int) -> None:
         protocol = self.protocol
+        protocol.transport.bufferSize = DAPHNE_STEP
+        self._pause_at_messages()
         limit = min(size, protocol.maxFramePayloadSize or size)
         protocol.maxFramePayloadSize = limit
         # autobahn's limit for a message of several frames would be one for what we send as well
@@ -360,15 +377,40 @@ class DaphneEdge(Edge):
             if 0 < length <= limit < protocol.message_data_total_length + length:
                 length = limit + 1  # so that autobahn refuses it, with its own words
             protocol.message_data = joined(protocol.message_data)
+            is_large = length > DAPHNE_LARGE_STEP
+            step = DAPHNE_LARGE_STEP if is_large else DAPHNE_STEP
+            protocol.transport.bufferSize = step
             begin(length)
 
         protocol.onMessageFrameBegin = limited
 
-    def read_in_steps(self, steps: bool) -> None:
-        transport = self.protocol.transport
-        if self._size_before is None:
-            self._size_before = transport.bufferSize
-        transport.bufferSize = STEP if steps else self._size_before
+    def _pause_at_messages(self) -> None:
+        """Read nothing more while messages wait for ``receive``: Daphne keeps as many as come."""
+        protocol = self.protocol
+        on_message = protocol.onMessage
+
+        def pausing(payload: Any, isBinary: bool) -> None:
+            on_message(payload, isBinary)
+            if not self._is_paused and not protocol.muted:
+                self._is_paused = True
+                protocol.transport.pauseProducing()
+
+        protocol.onMessage = pausing
+
+    def read_on(self) -> None:
+        if self._is_paused and not self._is_held:
+            if self.protocol.application_queue.empty():
+                self._resume()
+
+    def hold(self, is_held: bool) -> None:
+        self._is_held = is_held
+        if is_held:
+            self._is_paused = True
+            self.protocol.transport.pauseProducing()
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self.protocol.transport.resumeProducing()
 
     def abort(self) -> None:
         self.protocol.transport.abortConnection()

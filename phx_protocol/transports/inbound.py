@@ -18,6 +18,9 @@ FLOOD_SECONDS = 0.2
 #: so few frames in so many seconds are none any more
 STILL_A_FLOOD = FLOOD // 8
 
+#: bytes or characters from which on it is measured what a frame takes
+LARGE = 1024
+
 logger = get_logger("phx_protocol.transport")
 
 
@@ -36,6 +39,14 @@ def refused(socket: Socket, frame: Frame) -> CloseCode | None:
         )
         return CloseCode.OVERLOADED
     return None
+
+
+def handle(socket: Socket, frame: Frame) -> None:
+    """Have `socket` handle a frame; for what a large one takes of the loop its client pays."""
+    if len(frame) < LARGE:
+        return socket.handle_in(frame)
+    with socket.budget.charged():
+        socket.handle_in(frame)
 
 
 def _is_larger(frame: Frame, limit: int) -> bool:

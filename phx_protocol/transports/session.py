@@ -33,7 +33,7 @@ from ..wire.messages import Frame
 from ..wire.reasons import CloseCode, Refusal
 from ..wire.serializers import Serializer
 from .bound import Bound
-from .inbound import FRAMES_IN_A_TURN, refused
+from .inbound import FRAMES_IN_A_TURN, handle, refused
 from .lifetime import Lifetime
 
 logger = get_logger("phx_protocol.transport")
@@ -61,6 +61,13 @@ NOTHING = Batch(204)
 RELAY_BYTES = 4 * 1024 * 1024
 #: bytes of messages in one answer, or one message: what is written of it is kept twice meanwhile
 BATCH_BYTES = 4 * 1024 * 1024
+
+#: sessions of one process that were never polled: beyond them the oldest one ends. phoenix.js polls
+#: a new one at once
+UNPOLLED = 500
+#: seconds that a POST waits because large frames before it took the loop; another process gives
+#: one that takes longer up
+LONGEST_WAIT = 1.0
 
 Answer = dict[str, Any]
 
@@ -122,6 +129,8 @@ class LongPollSession:
                 if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
                     # what came before has its turn first, and so have the other sockets
                     await asyncio.sleep(0)
+                if owed := self.socket.owed():
+                    await asyncio.sleep(min(owed, LONGEST_WAIT))
                 if answer := self._take(frame):
                     return answer
         return {"status": 200}
@@ -133,7 +142,7 @@ class LongPollSession:
                 raise DecodeError("text that is not UTF-8")
             code = refused(self.socket, frame)
             if code is None:
-                self.socket.handle_in(frame)
+                handle(self.socket, frame)
                 return None
             self.close(code, Reason.CLOSED)
             return REFUSED[code]
@@ -181,6 +190,7 @@ class LongPollSession:
         """
         if self._is_closed:
             return GONE
+        self._sessions.polled(self)
         self._lifetime.seen_at = inf
         poll = asyncio.Event()
         self._polls.append(poll)
@@ -308,6 +318,7 @@ class Sessions:
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
         self._sessions: dict[str, LongPollSession] = {}
+        self._unpolled: dict[str, LongPollSession] = {}
         self._ending: set[asyncio.Task[None]] = set()
         pubsub.relay.serve("longpoll.poll", self._poll)
         pubsub.relay.serve("longpoll.post", self._post)
@@ -321,7 +332,10 @@ class Sessions:
 
     async def open(self, socket: Socket, serializer: Serializer) -> LongPollSession:
         session = LongPollSession(socket, self._pubsub, self)
-        self._sessions[session.id] = session
+        self._sessions[session.id] = self._unpolled[session.id] = session
+        if len(self._unpolled) > UNPOLLED:
+            oldest = next(iter(self._unpolled.values()))
+            oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
         try:
             await session.open(serializer)
         except BaseException:
@@ -329,8 +343,12 @@ class Sessions:
             raise
         return session
 
+    def polled(self, session: LongPollSession) -> None:
+        self._unpolled.pop(session.id, None)
+
     def ended(self, session: LongPollSession, terminate: Any) -> None:
         self._sessions.pop(session.id, None)
+        self._unpolled.pop(session.id, None)
         task = self._pubsub.loop.create_task(terminate)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

@@ -22,7 +22,7 @@ from .edge import edge_for, hidden_by
 from .frames import FrameOutgoing
 from .handshake import Handshake
 from .http import TEXT, Receive, Send, raw_headers, respond
-from .inbound import Turns, refused
+from .inbound import Turns, handle, refused
 from .lifetime import Lifetime
 from .outgoing import Outgoing
 from .trust import bearer_token
@@ -135,6 +135,7 @@ class PhoenixConsumer:
         self._turns = Turns(loop, edge.read_in_steps)
         edge.listen(self._take_at_once)
         while True:
+            edge.read_on()
             self.is_receiving = True
             event = await receive()
             self.is_receiving = False
@@ -143,16 +144,33 @@ class PhoenixConsumer:
             if self.socket.waiting or self._turns.is_over(self._now()):
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
+            if owed := self.socket.owed():
+                await self._wait(owed)
             frame = event.get("text")
             self._take(event.get("bytes") or b"" if frame is None else frame)
             if self._closing is not None:
                 await asyncio.sleep(0)  # close() has cancelled this task
+
+    async def _wait(self, seconds: float) -> None:
+        """Read nothing of the client meanwhile."""
+        assert self._lifetime is not None
+        edge = self._outgoing.edge
+        edge.hold(True)
+        try:
+            # it is not the client that is silent
+            while seconds and self._closing is None:
+                self._lifetime.seen_at = self._now() + seconds
+                await asyncio.sleep(seconds)
+                seconds = self.socket.owed()
+        finally:
+            edge.hold(False)
 
     def _take_at_once(self, frame: str) -> bool:
         """Take a frame as it comes, unless something has to be done before."""
         if (
             not self.is_receiving
             or self.socket.waiting
+            or self.socket.owed()
             or self._turns.is_over(self._now())
         ):
             return False
@@ -168,7 +186,7 @@ class PhoenixConsumer:
         try:
             code = refused(self.socket, frame)
             if code is None:
-                self.socket.handle_in(frame)
+                handle(self.socket, frame)
             else:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
         except Exception as error:

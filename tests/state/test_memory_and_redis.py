@@ -803,3 +803,19 @@ async def refuse(redis: RedisState) -> None:
     await redis.reset("another")  # whose keys are named after what there is now
     for name in ("nodes", "head:topic"):
         await redis._redis.set(await key(redis, name), "foreign", px=60_000)
+
+
+async def test_memory_keeps_so_many_bytes_of_all_topics_and_the_largest_give_way(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr("phx_protocol.state.memory.MOST_BYTES", 1000)
+    state = MemoryState()
+    await state.append([item("a", "small")])
+    for n in range(40):
+        await state.append([item(str(n), f"large{n % 4}", payload=100)])
+    topics = state._topics.values()
+    assert sum(topic.bytes for topic in topics) == state._total.bytes <= 1000
+    assert (await state.kept("small", 300))[1] == 1
+    await state.reset("small")
+    await state.lost()
+    assert state._total.bytes == 0

@@ -251,6 +251,18 @@ async def test_an_answer_has_some_megabytes_and_the_next_poll_has_the_rest() -> 
     assert seen == [[0, 1], [2, 3], [4]]
 
 
+async def test_sessions_that_nobody_polls_make_room_for_new_ones(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr("phx_protocol.transports.session.UNPOLLED", 2)
+    polled = await opened(PatientSocket)
+    await polled.join("room:a")  # which is seen in a poll
+    clients = [await opened(PatientSocket) for _ in range(3)]
+    statuses = [(await client.post(HEARTBEAT))["status"] for client in clients]
+    assert statuses == [410, 200, 200]
+    assert await polled.post(HEARTBEAT) == {"status": 200}
+
+
 async def test_a_bad_line_refuses_the_whole_request_and_the_session_lives() -> None:
     client = await opened()
     request = client.request("POST", json.dumps(HEARTBEAT).encode() + b"\n%%%")

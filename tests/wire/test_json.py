@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import time
 import uuid
 from collections import UserList
@@ -17,7 +18,7 @@ from django.contrib.auth.models import User
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
-from phx_protocol.exceptions import EncodeError
+from phx_protocol.exceptions import DecodeError, EncodeError
 from phx_protocol.wire import json
 
 
@@ -169,3 +170,38 @@ def test_a_serializer_of_django_rest_framework_is_what_it_renders() -> None:
 async def test_a_queryset_on_an_event_loop_says_what_to_write_instead() -> None:
     with pytest.raises(EncodeError, match="async for row in queryset"):
         json.encode({"users": User.objects.values("username")})
+
+
+LARGE = "[%s]" % ",".join(["[]"] * 300_000)
+
+
+def collections(text: str) -> int:
+    """How often the garbage collector runs while `text` is decoded."""
+    seen = []
+
+    def collecting(phase: str, info: Any) -> None:
+        seen.append(phase)
+
+    gc.callbacks.append(collecting)
+    try:
+        json.decode(text)
+    finally:
+        gc.callbacks.remove(collecting)
+    return seen.count("start")
+
+
+def test_a_large_payload_is_not_looked_through_while_it_is_decoded() -> None:
+    assert collections(LARGE) <= 1
+
+
+def test_the_collector_is_on_again_and_what_is_frozen_stays_so() -> None:
+    with pytest.raises(DecodeError):
+        json.decode(LARGE[:-1])
+    assert gc.isenabled()
+    gc.freeze()
+    try:
+        count = gc.get_freeze_count()
+        value = json.decode(LARGE)
+        assert value and gc.get_freeze_count() == count
+    finally:
+        gc.unfreeze()

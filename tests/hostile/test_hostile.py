@@ -1,0 +1,133 @@
+"""The worst that passes each limit, beside twenty honest clients, who hardly notice.
+
+What is asserted are ratios within one run, of which a busy machine gets three, processor time of the
+server's loop in units of what the worst frame takes here, and memory.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from phx_protocol.wire import json
+from tests import servers
+from tests.hostile.attacks import ATTACKS, IN_V1, WAYS
+from tests.hostile.measure import (
+    APPLICATION,
+    CALM,
+    SERVERS,
+    Cost,
+    cost,
+    echoes,
+    honest,
+)
+from tests.hostile.payloads import PAYLOADS
+
+#: how much slower the slowest hundredth of the honest echoes may be
+RATIO = 5
+#: MiB that one hostile connection may cost, and twenty
+MEMORY, MEMORY_OF_TWENTY = 64, 256
+TRIES = 3
+#: what a turn of the loop has beside the one worst frame: other clients' turns, and noise
+MARGIN = 1.6
+
+#: of each kind one, which take a few seconds together
+QUICK = [
+    ("frames", "nested lists where nobody joined"),
+    ("frames", "nested lists as an echo"),
+    ("frames", "tiny events of a busy channel"),
+    ("daphne", "nested lists as an event"),
+    ("daphne", "tiny echoes"),
+]
+TWENTY = [
+    "nested lists as an echo",
+    "nested lists as a join of a typed channel",
+    "nested lists as a broadcast",
+    "nested lists of a model",
+    "nested lists of a busy channel",
+    "nested lists of 100 busy channels",
+    "nested lists intercepted",
+    "nested lists kept in a history",
+    "numbers of a model",
+    "long numbers as an echo",
+    "tiny heartbeats",
+    "joins of the same topic",
+    "a thousand joins that wait",
+    "joins and leaves in emoji",
+    "a history that is claimed by many joins",
+    "a hundred histories that are full",
+    "echoes that nobody reads",
+    "a body of a large echo",
+    "ever new sessions",
+    "answers that nobody reads",
+]
+
+
+def worst_frame() -> float:
+    """Milliseconds of processor time that reading the worst frame takes here."""
+    payload, took = PAYLOADS["nested lists"](), []
+    for _ in range(3):
+        started = time.process_time()
+        json.decode(payload)
+        took.append(time.process_time() - started)
+    return min(took) * 1000
+
+
+def chosen() -> list[str]:
+    """Each way of sending the worst payload, two ways of sending each, and all else."""
+    ways = ("nested lists", "as an echo", "of a model")
+    large = [f"{payload} {way}" for payload in PAYLOADS for way in (*WAYS, IN_V1)]
+    return [a for a in ATTACKS if a not in large or any(way in a for way in ways)]
+
+
+def is_borne(found: Cost) -> bool:
+    return found.ratio <= RATIO and found.held <= MARGIN * worst_frame()
+
+
+@pytest.mark.parametrize("server_name, name", QUICK)
+async def test_honest_clients_hardly_notice(
+    server_name: str, name: str, tmp_path: Path
+) -> None:
+    tries = []
+    for number in range(TRIES):
+        log = tmp_path / f"{number}"
+        with servers.serve(server_name, log, APPLICATION) as server:
+            async with honest(server) as clients:
+                await echoes(clients, CALM)  # warm
+                found = await cost(server, clients, name, seconds=1)
+        assert found.more_memory <= MEMORY, str(found)
+        tries.append(found)
+        if is_borne(found):
+            return
+    pytest.fail("\n".join(map(str, tries)))
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("server_name", SERVERS)
+@pytest.mark.parametrize("name", chosen())
+async def test_honest_clients_hardly_notice_the_same_three_times(
+    server_name: str, name: str, tmp_path: Path
+) -> None:
+    with servers.serve(server_name, tmp_path / "log", APPLICATION) as server:
+        async with honest(server) as clients:
+            await echoes(clients, CALM)  # warm
+            runs = [await cost(server, clients, name, seconds=5) for _ in range(3)]
+    told = "\n".join(map(str, runs))
+    print(told)
+    assert max(run.more_memory for run in runs) <= MEMORY, told
+    assert runs[2].memory <= 1.05 * runs[0].memory, told
+    assert any(is_borne(run) for run in runs), told
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("server_name", SERVERS)
+async def test_twenty_at_once_for_a_minute_cost_memory_that_is_bounded(
+    server_name: str, tmp_path: Path
+) -> None:
+    with servers.serve(server_name, tmp_path / "log", APPLICATION) as server:
+        async with honest(server) as clients:
+            found = await cost(server, clients, *TWENTY, seconds=60)
+    print(found)
+    assert found.more_memory <= MEMORY_OF_TWENTY, str(found)
