@@ -149,7 +149,7 @@ class ChannelServer:
 
     def deliver(self, message: Message, size: int) -> None:
         """Take a frame of the client, of `size` bytes, unless it sends more than it may."""
-        if wait := self._wait(message):
+        if self._throttles is not None and (wait := self._wait(message)):
             return self._refuse_for(wait, message)
         if (
             message.event == JOIN
@@ -400,14 +400,16 @@ class ChannelServer:
     async def _handle_message(self, message: Message) -> None:
         self.socket.waiting -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
-        if action is Action.LEAVE:
-            await self._leave(message)
-        elif action not in (Action.DELIVER, Action.JOIN, Action.REJOIN):
-            self.socket.answer(action, message)
-        elif self._size > SMALL:
+        if self._size > SMALL and action is not Action.LEAVE:
             await self._handle_large(message, self._size)
+        elif action is Action.DELIVER:
+            await self._handle_in(with_payload(message))
+        elif action is Action.JOIN or action is Action.REJOIN:
+            await self._join(with_payload(message))
+        elif action is Action.LEAVE:
+            await self._leave(message)
         else:
-            await self._handle_decoded(message)
+            self.socket.answer(action, message)
 
     async def _handle_large(self, message: Message, size: int) -> None:
         """One whose payload takes so much memory that not all can be decoded at once."""
@@ -685,8 +687,11 @@ class ChannelServer:
         """An event that a method was written for."""
         try:
             call = handler.call
-            with self._charged():
+            if self._size <= SMALL:
                 payload = handler.decode(message.payload)
+            else:
+                with self.socket.budget.charged():
+                    payload = handler.decode(message.payload)
         except InvalidPayload as invalid:
             self.socket.refuse(
                 message,
@@ -809,8 +814,11 @@ class ChannelServer:
                 pass
             elif self._task is task and self.channel is channel:
                 outcome, payload = parse_answer(answer) or ("ok", {})
-                with self._charged():
+                if self._size <= SMALL:
                     self.socket.push(self._reply(message.ref, outcome, payload))
+                else:
+                    with self.socket.budget.charged():
+                        self.socket.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
             if self._task is not task or is_cancelled():
                 raise
@@ -819,7 +827,8 @@ class ChannelServer:
         except Exception as error:
             await self._crash(channel, error)
             return error
-        await self._stop_if_wanted(channel)
+        if channel._stop_reason is not None:
+            await self._stop_if_wanted(channel)
         return outcome
 
     def stop_soon(self, channel: Channel) -> None:

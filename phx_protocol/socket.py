@@ -279,7 +279,8 @@ class Socket:
                 return self.answer(action, message)
             server = self._serve(message)
         if server is not None:
-            server.deliver(message, _bytes(frame))
+            size = len(frame)
+            server.deliver(message, size if size < SMALL else _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
         """Answer what needs no channel; silence for what is stale."""

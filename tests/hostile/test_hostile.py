@@ -1,7 +1,7 @@
-"""The worst that passes each limit, beside twenty honest clients, who hardly notice.
+"""The worst that passes each limit, beside twenty honest clients.
 
-What is asserted are ratios within one run, of which a busy machine gets three, processor time of the
-server's loop in units of what the worst frame takes here, and memory.
+In every run memory is asserted; in the big one also how much slower the honest clients are than
+without it, and for how long the loop was held, in units of what the worst frame takes here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,12 @@ from tests.hostile.payloads import PAYLOADS
 RATIO = 5
 #: MiB that one hostile connection may cost, and twenty
 MEMORY, MEMORY_OF_TWENTY = 64, 256
-TRIES = 3
 #: what a turn of the loop has beside the one worst frame: other clients' turns, and noise
 MARGIN = 1.6
 
 #: of each kind one, which take a few seconds together
 QUICK = [
-    ("frames", "nested lists where nobody joined"),
-    ("frames", "nested lists as an echo"),
+    ("frames", "nested lists of a busy channel"),
     ("frames", "tiny events of a busy channel"),
     ("daphne", "nested lists as an event"),
     ("daphne", "tiny echoes"),
@@ -87,21 +85,13 @@ def is_borne(found: Cost) -> bool:
 
 
 @pytest.mark.parametrize("server_name, name", QUICK)
-async def test_honest_clients_hardly_notice(
+async def test_one_hostile_connection_takes_little_memory_and_all_others_are_answered(
     server_name: str, name: str, tmp_path: Path
 ) -> None:
-    tries = []
-    for number in range(TRIES):
-        log = tmp_path / f"{number}"
-        with servers.serve(server_name, log, APPLICATION) as server:
-            async with honest(server) as clients:
-                await echoes(clients, CALM)  # warm
-                found = await cost(server, clients, name, seconds=1)
-        assert found.more_memory <= MEMORY, str(found)
-        tries.append(found)
-        if is_borne(found):
-            return
-    pytest.fail("\n".join(map(str, tries)))
+    with servers.serve(server_name, tmp_path / "log", APPLICATION) as server:
+        async with honest(server) as clients:
+            found = await cost(server, clients, name, seconds=1)
+    assert found.more_memory <= MEMORY, str(found)
 
 
 @pytest.mark.big
