@@ -72,10 +72,13 @@ class Budget:
         try:
             yield
         finally:
-            took = time.thread_time() - started
-            if took > FREE:
-                now = max(self._next_at, _now())
-                self._next_at = now + SHARE * (took - FREE)
+            self.charge(time.thread_time() - started)
+
+    def charge(self, seconds: float) -> None:
+        """Have the client pay for what took so long of the loop."""
+        if seconds > FREE:
+            now = max(self._next_at, _now())
+            self._next_at = now + SHARE * (seconds - FREE)
 
     def owed(self) -> float:
         """Seconds until the client has paid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from ..logs import get_logger
@@ -45,8 +46,12 @@ def handle(socket: Socket, frame: Frame) -> None:
     """Have `socket` handle a frame; for what a large one takes of the loop its client pays."""
     if len(frame) < LARGE:
         return socket.handle_in(frame)
-    with socket.budget.charged():
-        socket.handle_in(frame)
+    waiting, started = socket.waiting_bytes, time.thread_time()
+    socket.handle_in(frame)
+    if (
+        socket.waiting_bytes == waiting
+    ):  # else it waits, and is paid for when it is decoded
+        socket.budget.charge(time.thread_time() - started)
 
 
 def _is_larger(frame: Frame, limit: int) -> bool:
