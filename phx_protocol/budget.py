@@ -15,7 +15,7 @@ import msgspec
 #: seconds of the loop that a payload may take without any other consequence
 FREE = 0.001
 #: so many times as long as what is beyond them has to wait what comes next of the same client
-SHARE = 100
+SHARE = 10
 #: seconds that the others have between two things that took long
 PAUSE = 0.02
 
