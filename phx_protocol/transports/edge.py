@@ -221,7 +221,7 @@ class Edge:
         """
 
     def read_on(self) -> None:
-        """What came before is taken: have the server read more of this client, if it does not."""
+        """Have the server read more of this client, if it does not: all messages so far are taken."""
 
     def hold(self, is_held: bool) -> None:
         """Have the server read nothing of this client for a while, where it reads on although
