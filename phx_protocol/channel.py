@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .callbacks import AsyncCallable, as_method, find
+from .callbacks import AsyncCallable, as_method
 from .events import Answer, Handler, event, events_of
 from .history import History, held_events
 from .limits import Rates, parse_rates, refusals
@@ -52,8 +52,6 @@ CALLBACKS = {
     "handle_info": 1,
     "terminate": 1,
 }
-#: what the tables are made of beside callbacks and events
-_LOOKED_AT = ("login_required", "permission_required", "throttle")
 
 
 class Channel:
@@ -242,9 +240,8 @@ class Channel:
     _pushes: ClassVar[dict[str, PayloadType]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
     _held_events: ClassVar[frozenset[str]] = frozenset()
-    # the attributes that the tables were made of, and how many there were in all
-    _looked_up: ClassVar[dict[str, Any]] = {}
-    _size: ClassVar[int] = 0
+    # whether the tables are those of the finished class: a class decorator comes after they are made
+    _is_finished: ClassVar[bool] = False
     _requirement: ClassVar[Requirement | None] = None
     _rates: ClassVar[Rates] = {}
     _server: ChannelServer
@@ -255,6 +252,7 @@ class Channel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._make_tables()
+        cls._is_finished = False
         cls._pushes = {
             name: declared
             for name, annotation in cls.pushes.items()
@@ -285,28 +283,6 @@ class Channel:
         cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
         of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
         cls._rates = {**parse_rates(cls.throttle), **of_events}
-        attributes = {
-            *_LOOKED_AT,
-            *CALLBACKS,
-            *(h.attribute for h in cls._events.values()),
-        }
-        cls._looked_up = {name: find(cls, name) for name in attributes}
-        cls._size = 0  # an attribute too
-        cls._size = _size(cls)
-
-    @classmethod
-    def _refresh_tables(cls) -> None:
-        """Make them again when somebody has put another attribute into the class or a base."""
-        if cls._size != _size(cls) or any(
-            # getattr is fast, and enough for functions
-            getattr(cls, name, None) is not found and find(cls, name) is not found
-            for name, found in cls._looked_up.items()
-        ):
-            cls._make_tables()
-
-    def _handler_of(self, event: str) -> Handler | None:
-        handler = self._events.get(event)
-        return handler and handler.of(self)
 
     @classmethod
     def check_push(cls, event: str, payload: Any) -> Any:
@@ -319,7 +295,9 @@ class Channel:
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
     ) -> None:
-        self._refresh_tables()
+        if not self._is_finished:
+            self._make_tables()
+            type(self)._is_finished = True
         self._server = server
         self.socket = server.socket
         self.topic = server.topic
@@ -328,7 +306,3 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.topic!r}>"
-
-
-def _size(channel_class: type[Channel]) -> int:
-    return sum(len(vars(each)) for each in channel_class.__mro__)

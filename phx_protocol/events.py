@@ -70,30 +70,6 @@ class Handler:
             function = definition(function.awaitable)
         return inspect.unwrap(function)
 
-    def of(self, instance: object) -> Handler | None:
-        """The handler of what `instance` has under the attribute's name at this moment.
-
-        That is this one, unless somebody has put another thing there since the class was made.
-        None when that is None.
-        """
-        owner, attribute = type(instance), self.attribute
-        value = vars(instance).get(attribute, self)
-        if value is None:
-            return None
-        if value is not self and callable(value):  # else it is data, such as ``topic``
-            owner = type(owner.__name__, (), {attribute: staticmethod(value)})
-        elif getattr(owner, attribute, None) is self.found:
-            return self
-        try:
-            found = find(owner, attribute)
-        except AttributeError:  # it was deleted
-            return None
-        if found is self.found:
-            return self
-        if found is None:
-            return None
-        return Handler(owner, attribute, self.requirement, self.rate)
-
     # Annotations are looked up when first needed: one may name a class defined further down.
 
     @functools.cached_property
@@ -193,7 +169,9 @@ def event(
     `throttle` ("5/s") holds each client to a rate, as ``Channel.throttle`` does.
 
     Mixins and several bases are resolved as Python does it. An override without ``@event``
-    keeps the event and what is declared of it; ``new_msg = None`` switches the event off.
+    keeps the event and what is declared of it; ``new_msg = None`` switches the event off. The
+    methods are looked up when the class is made, and once more at its first join: what a class
+    decorator has put in their place is what runs. What is assigned to the class later is not seen.
     """
     if not isinstance(name, str):
         raise TypeError(

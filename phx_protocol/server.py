@@ -400,12 +400,12 @@ class ChannelServer:
     async def _handle_message(self, message: Message) -> None:
         self.socket.waiting -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
-        if self._size > SMALL and action is not Action.LEAVE:
+        if self._size >= SMALL and action is not Action.LEAVE:
             await self._handle_large(message, self._size)
         elif action is Action.DELIVER:
-            await self._handle_in(with_payload(message))
+            await self._handle_in(message)
         elif action is Action.JOIN or action is Action.REJOIN:
-            await self._join(with_payload(message))
+            await self._join(message)
         elif action is Action.LEAVE:
             await self._leave(message)
         else:
@@ -427,7 +427,8 @@ class ChannelServer:
             message = with_payload(message)
         await budget.pause()
         if self._is_for_channel(message):
-            await self._handle_decoded(message)
+            handle = self._join if message.event == JOIN else self._handle_in
+            await handle(message)
         # what was made of the payload goes away then, which takes time as well
         await budget.pause()
 
@@ -441,14 +442,9 @@ class ChannelServer:
         self.socket.answer(action, message)
         return False
 
-    def _handle_decoded(self, message: Message) -> Awaitable[None]:
-        message = with_payload(message)
-        handle = self._join if message.event == JOIN else self._handle_in
-        return handle(message)
-
     def _charged(self) -> contextlib.AbstractContextManager[None]:
         """Around what is done with a payload and holds the loop: who sent a large one pays for it."""
-        if self._size <= SMALL:
+        if self._size < SMALL:
             return _FREE
         return self.socket.budget.charged()
 
@@ -666,7 +662,7 @@ class ChannelServer:
         channel, event = self.channel, message.event
         assert channel is not None
         self._message = message
-        handler = channel._handler_of(event) if isinstance(event, str) else None
+        handler = channel._events.get(event) if isinstance(event, str) else None
         is_heard = signals.channel_handled_in.is_heard(type(channel))
         started = time.perf_counter() if is_heard else 0.0
         try:
@@ -687,7 +683,7 @@ class ChannelServer:
         """An event that a method was written for."""
         try:
             call = handler.call
-            if self._size <= SMALL:
+            if self._size < SMALL:
                 payload = handler.decode(message.payload)
             else:
                 with self.socket.budget.charged():
@@ -814,7 +810,7 @@ class ChannelServer:
                 pass
             elif self._task is task and self.channel is channel:
                 outcome, payload = parse_answer(answer) or ("ok", {})
-                if self._size <= SMALL:
+                if self._size < SMALL:
                     self.socket.push(self._reply(message.ref, outcome, payload))
                 else:
                     with self.socket.budget.charged():

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import pytest
 from channels.db import database_sync_to_async
+from django.utils.decorators import method_decorator
 
-from phx_protocol import Channel, Socket, event
+from phx_protocol import Channel, JoinDenied, Socket, event
 from phx_protocol.testing import TestChannel, connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -266,73 +267,62 @@ async def test_abstract_and_generic_bases_are_bases_like_others() -> None:
     assert await ask(Concrete, "delete") == "unauthorized"
 
 
-# ---------------------------------------------------------------------- later
+# ----------------------------------------------------------- class decorators
 
 
-async def test_an_attribute_that_is_assigned_later_is_what_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Mixin(Quiet):
-        pass
-
-    class Room(Mixin, Base):
-        pass
-
-    async def safely(self: Any, payload: Any) -> Any:
+def safely(function: Any) -> Any:
+    @functools.wraps(function)
+    async def call(*args: Any) -> Any:  # Django hands over a function that is bound
         return "ok", {"by": "safely"}
 
-    before = await joined(Room, BASE)
-    assert await answered(before, "delete") == "Quiet.delete"
-    monkeypatch.setattr(Mixin, "delete", safely, raising=False)
-    assert await answered(before, "delete") == "safely"
-    assert await ask(Room, "delete", BASE) == "safely"
-    assert await ask(Room, "delete") == "unauthorized"
-    monkeypatch.setattr(Room, "delete", None, raising=False)
-    assert await answered(before, "delete") == "unhandled event"
-    assert await ask(Room, "delete", BASE) == "unhandled event"
-    monkeypatch.undo()
-    assert await ask(Room, "delete", BASE) == "Quiet.delete"
-    await before.socket.close()
+    return call
 
 
-async def test_a_method_that_is_deleted_later_handles_nothing_more() -> None:
-    class Room(Open):
-        async def delete(self, payload: Any) -> Any:
-            return "ok", {"by": "Room.delete"}
+async def test_what_a_class_decorator_puts_in_place_of_a_method_is_what_runs() -> None:
+    @method_decorator(safely, name="delete")
+    class Room(Base):
+        pass
 
-        @event("own")
-        async def own(self, payload: Any) -> Any:
-            return "ok", {"by": "Room.own"}
+    class Below(Room):
+        pass
 
-    room = await joined(Room)
-    del Room.delete, Room.own
-    assert await answered(room, "delete") == "Open.delete"
-    assert await answered(room, "own") == "unhandled event"
-    await room.socket.close()
-    assert await ask(Room, "own") == "unhandled event"
+    for room in (Room, Below):
+        assert await ask(room, "delete", BASE) == "safely"
+        assert await ask(room, "delete") == "unauthorized"
+    assert await ask(Base, "delete", BASE) == "Base.delete"
 
 
-async def test_an_event_that_is_added_later_is_known_from_the_next_join() -> None:
+async def test_a_class_decorator_may_add_an_event_and_take_one_away() -> None:
+    def changed(room: Any) -> Any:
+        async def late(self: Any, payload: Any) -> Any:
+            return "ok", {"by": "late"}
+
+        room.late = event("late")(late)
+        room.delete = None
+        return room
+
+    @changed
     class Room(Open):
         pass
 
-    async def late(self: Any, payload: Any) -> Any:
-        return "ok", {"by": "late"}
-
-    Room.late = event("late")(late)  # type: ignore[attr-defined]
     assert await ask(Room, "late") == "late"
+    assert await ask(Room, "delete") == "unhandled event"
+    assert await ask(Open, "delete") == "Open.delete"
 
 
-async def test_an_attribute_of_the_instance_is_what_runs() -> None:
-    class Room(Base):
-        async def join(self, payload: Any) -> Any:
-            self.delete = self.helper  # type: ignore[method-assign]
-            self.look = None  # type: ignore[assignment, method-assign]
-            return "ok"
+async def test_a_class_decorator_may_guard_join_and_the_whole_channel() -> None:
+    def closed(room: Any) -> Any:
+        room.permission_required = "app.enter"
+        return room
 
-    assert await ask(Room, "delete", BASE) == "Base.helper"
-    assert await ask(Room, "delete") == "unauthorized"
-    assert await ask(Room, "look") == "unhandled event"
+    @closed
+    class Room(Open):
+        pass
+
+    with pytest.raises(JoinDenied, match="unauthorized"):
+        await joined(Room)
+    room = await joined(Room, "app.enter")
+    await room.socket.close()
 
 
 async def test_a_method_may_have_the_name_of_an_attribute_of_the_channel() -> None:

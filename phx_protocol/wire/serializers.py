@@ -14,15 +14,16 @@ from ..printable import shown
 from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 
-#: characters of a frame whose payload is decoded at once: as many as may wait take little memory
+#: characters of a frame that is decoded later; shorter ones at once: as many as may wait take little memory
 SMALL = 1024
 
 
 class Serializer(Protocol):
     """One version of the wire. Stateless: an instance serves every socket of a process.
 
-    One may have ``decode_head`` as well, which is ``decode`` that leaves a large JSON payload as it
-    came, a ``msgspec.Raw``: what goes nowhere, or waits, is then not decoded as a whole.
+    One may have ``decode_head`` as well, which is ``decode`` that leaves the JSON payload of a frame
+    of SMALL characters or more as it came, a ``msgspec.Raw``: what goes nowhere, or waits, is then
+    not decoded as a whole.
     """
 
     def decode(self, frame: Frame) -> Message:
