@@ -8,8 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__  # noqa: F401
+
 if TYPE_CHECKING:
-    from .channel import Channel, Reason, event
+    from .channel import Channel, event
     from .exceptions import (
         AlreadyTracked,
         BroadcastError,
@@ -46,11 +48,10 @@ if TYPE_CHECKING:
     from .socket import Socket
     from .transports.longpoll import LongPollConsumer
     from .transports.websocket import PhoenixConsumer
-
-__version__ = "0.1.0"
+    from .wire.reasons import Reason
 
 _HOMES = {
-    "channel": ("Channel", "Reason", "event"),
+    "channel": ("Channel", "event"),
     "exceptions": (
         "AlreadyTracked",
         "BroadcastError",
@@ -87,6 +88,7 @@ _HOMES = {
     "socket": ("Socket",),
     "transports.longpoll": ("LongPollConsumer",),
     "transports.websocket": ("PhoenixConsumer",),
+    "wire.reasons": ("Reason",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

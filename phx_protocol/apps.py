@@ -16,6 +16,7 @@ class PhxProtocolConfig(AppConfig):
         from . import (  # noqa: F401 - each registers itself
             checks,
             django_json,
+            event_log,
             introspection,
             presence,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .callbacks import AsyncCallable, as_method
@@ -17,7 +16,7 @@ from .payloads import PayloadType
 from .permissions import Requirement
 from .printable import shown
 from .users import key_of
-from .wire.reasons import Refusal
+from .wire.reasons import Reason, Refusal
 
 if TYPE_CHECKING:
     from .presence import Presence
@@ -27,19 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Channel", "Reason", "event"]
 
 logger = get_logger("phx_protocol.channel")
-
-
-class Reason(StrEnum):
-    """Why a channel ended: what ``Channel.terminate`` is told."""
-
-    LEFT = "left"  #: the client left the topic
-    CLOSED = "closed"  #: the connection is gone
-    NORMAL = "normal"  #: the channel stopped itself
-    SHUTDOWN = "shutdown"  #: the channel stopped itself so, or its join was denied
-    DRAINING = "draining"  #: the server goes down
-    DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
-    DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
-    CRASH = "crash"  #: a callback raised
 
 
 #: name -> how many arguments it takes beside the channel

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import signals
 from .logs import get_logger
 
 if TYPE_CHECKING:
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from .socket import Socket
 
 
-class Line:
-    """A line for each of what a signal tells, at the level that its sender says.
+class LogReceiver:
+    """Writes one line for each signal, at the level that its sender names.
 
-    `text` makes the arguments of ``Logger.log`` of what the signal's receivers are told.
+    `text` makes the arguments of ``Logger.log`` from what the signal's receivers get.
     """
 
     def __init__(
@@ -99,9 +100,15 @@ def _drain(sender: Any, count: int, total: int, **kwargs: Any) -> tuple[Any, ...
     return "DRAINING %d of %d sockets", count, total
 
 
-CONNECTED = Line("phx_protocol.socket", lambda sender: sender.log, _connected)
-JOINED = Line("phx_protocol.channel", lambda sender: sender.log_join, _joined)
-HANDLED_IN = Line(
+signals.socket_connected.log = LogReceiver(
+    "phx_protocol.socket", lambda sender: sender.log, _connected
+)
+signals.channel_joined.log = LogReceiver(
+    "phx_protocol.channel", lambda sender: sender.log_join, _joined
+)
+signals.channel_handled_in.log = LogReceiver(
     "phx_protocol.channel", lambda sender: sender.log_handle_in, _handled_in
 )
-DRAIN = Line("phx_protocol.socket", lambda sender: logging.INFO, _drain)
+signals.socket_drain.log = LogReceiver(
+    "phx_protocol.socket", lambda sender: logging.INFO, _drain
+)

@@ -25,8 +25,6 @@ from typing import Any
 
 from channels.exceptions import DenyConnection
 
-from .printable import said, shown
-
 
 class PhxError(Exception):
     """The base of every error that this package raises on its own."""
@@ -122,9 +120,3 @@ class ConnectionRefused(DenyConnection):
         self.status = status
         self.reason = reason
         self.headers = dict(headers or {})
-
-
-def in_words(error: BaseException) -> str:
-    """What an exception of somebody else says; redis-py keeps the message out of the ``repr``."""
-    text = said(error)
-    return f"{type(error).__name__}: {text}" if text else shown(error)

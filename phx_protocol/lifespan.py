@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .logs import get_logger
-from .pubsub import get_pubsub
+from .pubsub.node import get_pubsub
 from .transports.http import Receive, Send
 
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
-from .exceptions import in_words
-from .signals import Signal
+from .printable import in_words
 
 
 class Outage:
@@ -17,8 +17,8 @@ class Outage:
         logger: logging.Logger,
         fails: str,
         works: str,
-        failed: Signal,
-        recovered: Signal,
+        failed: Callable[..., None],
+        recovered: Callable[..., None],
     ) -> None:
         self.is_on = False
         self._since = 0.0
@@ -38,8 +38,8 @@ class Outage:
         if error is not None:
             self._since = time.monotonic()
             self._logger.error(f"{self._fails}: %s", in_words(error))
-            self._failed.emit(None, error=error)
+            self._failed(None, error=error)
         else:
             self._logger.warning(self._works)
             duration = time.monotonic() - self._since
-            self._recovered.emit(None, failures=self.failures, duration=duration)
+            self._recovered(None, failures=self.failures, duration=duration)

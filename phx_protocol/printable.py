@@ -78,6 +78,12 @@ def said(error: BaseException) -> str:
         return _nameless(error)
 
 
+def in_words(error: BaseException) -> str:
+    """Describe an exception of somebody else; redis-py keeps the message out of the ``repr``."""
+    text = said(error)
+    return f"{type(error).__name__}: {text}" if text else shown(error)
+
+
 def traceback_of(error: BaseException) -> str:
     """The traceback as ``traceback.format_exception`` has it, with printable messages; never raises."""
     try:

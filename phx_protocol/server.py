@@ -20,24 +20,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import callbacks, signals
 from .budget import Budget, room
-from .channel import Channel, Reason
+from .channel import Channel
 from .events import Handler, parse_answer
-from .exceptions import (
-    DecodeError,
-    EncodeError,
-    InvalidPayload,
-    JoinDenied,
-    in_words,
-)
+from .exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
 from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
-from .printable import shown
+from .printable import in_words, shown
 from .tasks import CRASHES, is_cancelled, must_end
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from .wire.protocol import Action
-from .wire.reasons import Refusal
+from .wire.reasons import Reason, Refusal
 from .wire.serializers import SMALL, with_payload
 
 if TYPE_CHECKING:

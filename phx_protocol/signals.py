@@ -10,34 +10,37 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from django import dispatch
 
-from . import event_log
 from .logs import get_logger
 
 logger = get_logger("phx_protocol.signals")
 
 
-class Signal(dispatch.Signal):
-    """A signal that costs next to nothing while nobody listens. `log` is its first receiver."""
+class Log(Protocol):
+    """Writes a line of the log for what a signal tells, if the sender's level is on."""
 
-    def __init__(self, log: event_log.Line | None = None) -> None:
-        super().__init__()
-        self._log = log
+    def is_on(self, sender: Any) -> bool: ...
+    def __call__(self, sender: Any, **named: Any) -> None: ...
+
+
+class Signal(dispatch.Signal):
+    """A signal that costs next to nothing while nobody listens."""
+
+    #: its first receiver, which ``event_log`` sets
+    log: Log | None = None
 
     def is_heard(self, sender: Any) -> bool:
-        """Whether anybody is told of it: what is not known anyway need not be found out else."""
-        return bool(self.receivers) or (
-            self._log is not None and self._log.is_on(sender)
-        )
+        """Return True if a receiver or the log will use it. Callers skip measuring when False."""
+        return bool(self.receivers) or (self.log is not None and self.log.is_on(sender))
 
     def emit(self, sender: Any, **named: Any) -> None:
         """Tell everybody. What the log or a receiver raises is logged."""
-        if self._log is not None:
+        if self.log is not None:
             try:
-                self._log(sender, **named)
+                self.log(sender, **named)
             except Exception:
                 with contextlib.suppress(
                     Exception
@@ -67,16 +70,16 @@ class Signal(dispatch.Signal):
 
 #: ``Socket.connect`` has decided: socket, transport, serializer (its class's name), duration,
 #: result ("ok", "refused", "crashed")
-socket_connected = Signal(event_log.CONNECTED)
+socket_connected = Signal()
 #: a connection that was let in is gone, and its channels with it: socket, code (the WebSocket
 #: close code, None when there is none), reason, exception, duration (of the connection)
 socket_disconnected = Signal()
 #: ``Channel.join`` has decided: channel, payload, duration, result ("ok", "error", "refused"
 #: by what it asks of the user, "crashed"); one that is "ok" may still be cut off before it counts
-channel_joined = Signal(event_log.JOINED)
+channel_joined = Signal()
 #: an event of a client was handled: channel, event, payload, ref, duration, status (of the
 #: reply, None without one), exception (what ended the channel, or None)
-channel_handled_in = Signal(event_log.HANDLED_IN)
+channel_handled_in = Signal()
 #: a channel that was joined has ended: channel, reason, exception, duration (since its join)
 channel_left = Signal()
 #: a callback raised, or the channel stopped itself with a reason of its own: channel,
@@ -96,7 +99,7 @@ broadcast_delivered = Signal()
 messages_dropped = Signal()
 #: a round of sockets is being closed because the process goes down: count (with this round),
 #: total, index (of the round, from 1), rounds, interval
-socket_drain = Signal(event_log.DRAIN)
+socket_drain = Signal()
 #: the channel layer fails: error
 layer_failed = Signal()
 #: the channel layer works again: failures (so far), duration (of the outage)

@@ -17,7 +17,7 @@ from . import signals
 from .admission import Admission
 from .budget import Budget
 from .callbacks import as_method, look_for_stale_connections, settled
-from .channel import Channel, Reason
+from .channel import Channel
 from .conf import Options, options
 from .connect_info import ConnectInfo
 from .exceptions import ConnectionRefused, DecodeError
@@ -43,12 +43,12 @@ from .wire.messages import (
     Reply,
 )
 from .wire.protocol import Action
-from .wire.reasons import CloseCode, Refusal
+from .wire.reasons import CloseCode, Reason, Refusal
 from .wire.serializers import DEFAULT_SERIALIZERS, SMALL, Serializer, head_decoder
 from .wire.topics import TopicPatterns
 
 if TYPE_CHECKING:
-    from .pubsub import PubSub
+    from .pubsub.node import PubSub
 
 logger = get_logger("phx_protocol.socket")
 

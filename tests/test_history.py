@@ -22,8 +22,8 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import StateError, StateRefused, StateTimeout
 from phx_protocol.history import EVERYTHING, Claim, Recovery, held_events
-from phx_protocol.pubsub import get_pubsub, message
-from phx_protocol.pubsub.node import PubSub
+from phx_protocol.pubsub import message
+from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.ordered import BROKEN, READS
 from phx_protocol.state import Position
 from phx_protocol.state.memory import MemoryState

@@ -13,13 +13,14 @@ PACKAGE = Path(phx_protocol.__file__).parent
 
 # In this order; a module may import only what stands before it (TYPE_CHECKING apart).
 ORDER = [
+    "version",
     "printable",
     "exceptions",
     "logs",
     "tasks",
-    "event_log",
-    "signals",
     "outage",
+    "signals",
+    "event_log",
     "conf",
     "filters",
     "wire",

@@ -46,8 +46,9 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
-from phx_protocol.pubsub import get_pubsub, sockets
+from phx_protocol.pubsub import sockets
 from phx_protocol.pubsub.api import asession_ended
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.sessions import digest, session_store
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token

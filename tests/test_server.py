@@ -21,7 +21,7 @@ from phx_protocol import (
     event,
     reply,
 )
-from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected

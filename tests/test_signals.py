@@ -22,7 +22,7 @@ from phx_protocol import (
     signals,
 )
 from phx_protocol.outage import Outage
-from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.pubsub.publisher import Publisher
 from phx_protocol.testing import connect
 from phx_protocol.wire import json

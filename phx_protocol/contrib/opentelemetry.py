@@ -22,12 +22,13 @@ from typing import Any
 import msgspec
 from django.core.exceptions import ImproperlyConfigured
 
-from .. import __version__, signals
+from .. import signals
 from ..channel import Channel
 from ..exceptions import ConnectionRefused
-from ..pubsub import PubSub
+from ..pubsub.node import PubSub
 from ..server import ChannelServer
 from ..transports.handshake import Handshake
+from ..version import __version__
 from ..wire.messages import Broadcast, Message
 
 try:

@@ -13,8 +13,8 @@ from ..conf import options
 from ..logs import get_logger
 from ..presence.entries import Diff, Presences, Roster
 from ..presence.tracker import TRACKERS, Trackers, classes
-from ..pubsub import PubSub, blocking, get_pubsub
-from ..pubsub.node import is_in_memory
+from ..pubsub import blocking
+from ..pubsub.node import PubSub, get_pubsub, is_in_memory
 from ..pubsub.relay import NoAnswer, ask_node
 from ..socket import history_of, known_sockets
 from ..state import NOWHERE, backend

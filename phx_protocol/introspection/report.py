@@ -12,7 +12,7 @@ from ..pubsub.node import extensions
 from ..wire import json
 
 if TYPE_CHECKING:
-    from ..pubsub import PubSub
+    from ..pubsub.node import PubSub
 
 Body = dict[str, Any]
 Item = TypeVar("Item")

@@ -17,7 +17,7 @@ from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
 
 if TYPE_CHECKING:
-    from ..pubsub import PubSub
+    from ..pubsub.node import PubSub
     from .presence import Presence
     from .topic import PresenceTopic
 

@@ -12,7 +12,7 @@ from ..channel import Channel
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..printable import shown
-from ..pubsub import get_pubsub
+from ..pubsub.node import get_pubsub
 from ..wire import json
 from .blocking import Blocking
 from .delivery import fetched, sendable

@@ -16,7 +16,7 @@ from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
 if TYPE_CHECKING:
-    from ..pubsub import PubSub
+    from ..pubsub.node import PubSub
     from .presence import Presence
 
 #: what a node notes to the others of a topic

@@ -16,7 +16,7 @@ from .replica import Hint
 from .topic import HINT, PresenceTopic
 
 if TYPE_CHECKING:
-    from ..pubsub import PubSub
+    from ..pubsub.node import PubSub
     from .presence import Presence
 
 Meta = Mapping[str, Any]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 
 from ..conf import DRAINER, options
-from ..exceptions import BroadcastError, in_words
-from ..printable import shown
+from ..exceptions import BroadcastError
+from ..printable import in_words, shown
 from ..socket import channels_of
 from ..wire import json
 from ..wire.messages import Broadcast

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from ..channel import Reason
 from ..conf import DRAINER, options
 from ..signals import socket_drain
 from ..tasks import begin
-from ..wire.reasons import CloseCode
+from ..wire.reasons import CloseCode, Reason
 
 if TYPE_CHECKING:
     from ..socket import Socket

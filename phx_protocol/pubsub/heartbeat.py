@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import channels
 import django
 
-import phx_protocol
-
 from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..outage import Outage
@@ -26,6 +24,7 @@ from ..signals import state_failed, state_recovered
 from ..socket import mounted
 from ..state import State, get_state
 from ..tasks import begin, is_cancelled
+from ..version import __version__
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -36,7 +35,7 @@ VERSIONS = {
     "python": platform.python_version(),
     "django": django.__version__,
     "channels": channels.__version__,
-    "phx_protocol": phx_protocol.__version__,
+    "phx_protocol": __version__,
 }
 #: seconds between two reports of how many subscribers topics have
 REPORT = 1.0
@@ -57,8 +56,8 @@ class Heartbeat:
             logger,
             "the state fails, presences and histories stay in this process",
             "the state works again",
-            state_failed,
-            state_recovered,
+            state_failed.emit,
+            state_recovered.emit,
         )
         #: awaited at every beat; each may raise StateError
         self.duties: list[Callable[[], Awaitable[None]]] = []

@@ -82,8 +82,8 @@ class PubSub:
             logger,
             "the channel layer fails, broadcasts stay in this process",
             "the channel layer works again",
-            layer_failed,
-            layer_recovered,
+            layer_failed.emit,
+            layer_recovered.emit,
         )
         self.report = self.outage.report
         self.groups = Groups(self.layer, self.report)

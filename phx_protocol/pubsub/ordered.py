@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ..exceptions import EncodeError, StateError, in_words
+from ..exceptions import EncodeError, StateError
 from ..history import Claim, History, Recovery
 from ..logs import get_logger
+from ..printable import in_words
 from ..state import Item, Kept, Position, is_behind
 from ..tasks import begin, is_cancelled
 from ..wire import json

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import BroadcastError, StateError, in_words
+from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
+from ..printable import in_words
 from ..tasks import begin
 from .relay import TELL_TIMEOUT, NoAnswer, ask_node
 

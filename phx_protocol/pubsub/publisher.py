@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from ..exceptions import BroadcastError, in_words
+from ..exceptions import BroadcastError
+from ..printable import in_words
 from ..signals import messages_dropped
 from ..tasks import begin, is_cancelled
 from ..wire.messages import Broadcast

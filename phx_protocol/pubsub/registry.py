@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from ..exceptions import EncodeError, in_words
+from ..exceptions import EncodeError
 from ..logs import get_logger
+from ..printable import in_words
 from ..wire.messages import Broadcast
 from ..wire.serializers import V2JSONSerializer
 

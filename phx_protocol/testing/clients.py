@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from .. import callbacks
 from ..exceptions import JoinDenied
-from ..pubsub import get_pubsub
+from ..pubsub.node import get_pubsub
 from ..server import decode_payload
 from ..socket import Socket
 from ..transports.trust import BEARER

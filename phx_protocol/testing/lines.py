@@ -12,9 +12,8 @@ import msgspec
 # Channels' own communicators cannot be imported without Daphne
 from asgiref.testing import ApplicationCommunicator
 
-from ..channel import Reason
 from ..exceptions import ConnectionRefused
-from ..pubsub import get_pubsub
+from ..pubsub.node import get_pubsub
 from ..server import ChannelServer
 from ..socket import Socket, mounted
 from ..transports.handshake import Handshake
@@ -22,7 +21,7 @@ from ..transports.trust import bearer_token
 from ..transports.websocket import PhoenixConsumer
 from ..wire import json
 from ..wire.messages import REPLY, Broadcast, Frame, Message, Reply
-from ..wire.reasons import CloseCode
+from ..wire.reasons import CloseCode, Reason
 from ..wire.serializers import encode_map
 
 CONSUMER = "phx_protocol.testing.consumer"

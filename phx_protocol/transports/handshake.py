@@ -15,7 +15,7 @@ from django.middleware.security import SecurityMiddleware
 from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub import get_pubsub
+from ..pubsub.node import get_pubsub
 from ..socket import Socket
 from ..tasks import CRASHES, must_end
 from ..wire.params import decode_query

@@ -7,8 +7,7 @@ import random
 import time
 from collections.abc import Callable
 
-from ..channel import Reason
-from ..wire.reasons import CloseCode
+from ..wire.reasons import CloseCode, Reason
 
 #: browsers let the timers of a hidden tab run once a minute: a heartbeat that is due then comes
 #: a little late. A part of the timeout, and seconds at the most.

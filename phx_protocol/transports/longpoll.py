@@ -20,7 +20,7 @@ from ..conf import options
 from ..exceptions import ConnectionRefused
 from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub import get_pubsub
+from ..pubsub.node import get_pubsub
 from ..socket import Socket, mounted
 from ..wire.json import encode
 from ..wire.params import MAX_QUERY_BYTES

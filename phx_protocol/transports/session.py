@@ -21,16 +21,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..channel import Reason
 from ..exceptions import DecodeError
 from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub import PubSub
+from ..pubsub.node import PubSub
 from ..pubsub.relay import NoAnswer
 from ..signals import messages_dropped
 from ..socket import Socket
 from ..wire.messages import Frame
-from ..wire.reasons import CloseCode, Refusal
+from ..wire.reasons import CloseCode, Reason, Refusal
 from ..wire.serializers import Serializer
 from .bound import Bound
 from .inbound import FRAMES_IN_A_TURN, handle, refused

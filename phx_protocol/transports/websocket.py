@@ -7,16 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..channel import Reason
 from ..conf import options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub import PubSub, get_pubsub
-from ..pubsub.node import extensions
+from ..pubsub.node import PubSub, extensions, get_pubsub
 from ..socket import Socket, mounted
 from ..wire.messages import Frame
-from ..wire.reasons import CloseCode
+from ..wire.reasons import CloseCode, Reason
 from ..wire.serializers import Serializer
 from .edge import edge_for, hidden_by
 from .frames import FrameOutgoing

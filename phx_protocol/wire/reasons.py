@@ -44,3 +44,16 @@ class CloseCode(IntEnum):
     CRASH = 1011  #: a frame that cannot be decoded, or a bug of ours
     COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
     OVERLOADED = 1013  #: more waits than OUTBOUND or INBOUND allow
+
+
+class Reason(StrEnum):
+    """Why a channel ended: what ``Channel.terminate`` is told."""
+
+    LEFT = "left"  #: the client left the topic
+    CLOSED = "closed"  #: the connection is gone
+    NORMAL = "normal"  #: the channel stopped itself
+    SHUTDOWN = "shutdown"  #: the channel stopped itself so, or its join was denied
+    DRAINING = "draining"  #: the server goes down
+    DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
+    DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
+    CRASH = "crash"  #: a callback raised

@@ -26,7 +26,7 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.contrib import opentelemetry
-from phx_protocol.pubsub import PubSub
+from phx_protocol.pubsub.node import PubSub
 from phx_protocol.server import ChannelServer
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.lines import WireLine

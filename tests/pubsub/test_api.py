@@ -25,7 +25,8 @@ from phx_protocol import (
     event,
     local_broadcast,
 )
-from phx_protocol.pubsub import get_pubsub, group_name
+from phx_protocol.pubsub import group_name
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.testing import connect
 from tests import servers
 

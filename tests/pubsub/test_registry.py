@@ -11,7 +11,7 @@ from channels.testing import WebsocketCommunicator
 from msgspec import Raw
 
 from phx_protocol import Channel, EncodeError, PhoenixConsumer, Socket, abroadcast
-from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.pubsub.registry import Registry
 from phx_protocol.socket import Fastlane
 from phx_protocol.testing import TestChannel, connect

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from phx_protocol.pubsub import PubSub
+from phx_protocol.pubsub.node import PubSub
 from phx_protocol.pubsub.relay import NoAnswer
 
 LAYERS = {

@@ -14,9 +14,8 @@ from phx_protocol import socket as socket_module
 from phx_protocol.exceptions import StateError
 from phx_protocol.history import Claim
 from phx_protocol.presence.tracker import TRACKERS
-from phx_protocol.pubsub import get_pubsub
 from phx_protocol.pubsub import traffic as traffic_module
-from phx_protocol.pubsub.node import PubSub
+from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.traffic import Traffic
 from phx_protocol.socket import channels_of, history_of
 from phx_protocol.state.memory import MemoryState

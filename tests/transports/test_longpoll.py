@@ -12,7 +12,7 @@ from django.core import signing
 from django.test import override_settings
 
 from phx_protocol import Channel, ConnectionRefused, Reason, Socket, abroadcast, event
-from phx_protocol.pubsub import get_pubsub
+from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.transports import session as session_module
 from phx_protocol.transports.session import sessions_of
 from tests.transports.longpoll import JSON, NDJSON, Client, Request
