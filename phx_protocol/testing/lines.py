@@ -16,7 +16,7 @@ from ..channel import Reason
 from ..exceptions import ConnectionRefused
 from ..pubsub import get_pubsub
 from ..server import ChannelServer
-from ..socket import Socket, mounted
+from ..socket import Socket
 from ..transports.handshake import Handshake
 from ..transports.trust import bearer_token
 from ..transports.websocket import PhoenixConsumer
@@ -134,7 +134,6 @@ class DirectLine:
     name = "channel_test"  # as Phoenix.ChannelTest calls it
 
     def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
-        mounted[socket_class] = None
         self.socket = socket_class(scope)
         self._said: asyncio.Queue[Said | int] = asyncio.Queue()
         self._heard_at = time.time()

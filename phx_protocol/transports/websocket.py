@@ -14,7 +14,7 @@ from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub import PubSub, get_pubsub
 from ..pubsub.node import extensions
-from ..socket import Socket, mounted
+from ..socket import Socket, mount_socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 from ..wire.serializers import Serializer
@@ -50,7 +50,7 @@ class PhoenixConsumer:
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
         """The ASGI application for connections of `socket`."""
-        mounted[socket] = None
+        mount_socket(socket)
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send
