@@ -1,7 +1,8 @@
 """Fixtures for pytest, there as soon as the package is installed.
 
 ``phx_connect`` is ``phx_protocol.testing.connect`` and ``phx_connect_sync`` is ``connect_sync``;
-what a test has opened with them is closed when it ends.
+what a test has opened with them is closed when it ends. The Socket classes that a test alone has
+used, with whatever client, are forgotten then: the next one may have other channels on its topics.
 """
 
 from __future__ import annotations
@@ -27,6 +28,21 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
         database = sys.modules.get("phx_protocol.testing.database")
         if database is not None:
             database.unshare()
+
+
+def _mounted() -> dict[Any, None]:
+    """The Socket classes that this process serves; none before somebody has imported them."""
+    sockets = sys.modules.get("phx_protocol.socket")
+    return {} if sockets is None else sockets.mounted
+
+
+@pytest.fixture(autouse=True)
+def _phx_mounted() -> Iterator[None]:
+    # modules, and fixtures of a class, a module or the session, have mounted theirs before this
+    before = dict(_mounted())
+    yield
+    for socket_class in _mounted().keys() - before.keys():
+        del _mounted()[socket_class]
 
 
 @pytest.fixture

@@ -666,13 +666,24 @@ def _routes(options: Options) -> TopicPatterns[Route]:
 mounted: dict[type[Socket], None] = {}
 
 
+def mount_socket(socket_class: type[Socket]) -> None:
+    """Know from now on that this process serves `socket_class`: it has an application or a client."""
+    mounted[socket_class] = None
+
+
 def known_sockets() -> list[type[Socket]]:
     """The Socket classes in SOCKETS, and those that this process serves, in order.
 
     A worker knows only those in SOCKETS. Raises ImportError, TypeError.
     """
-    named = [load_socket(target) for target in options().sockets.values()]
-    return list(dict.fromkeys([*named, *mounted]))
+    return _known_sockets(options(), tuple(mounted))
+
+
+def _known_sockets(
+    options: Options, served: tuple[type[Socket], ...]
+) -> list[type[Socket]]:
+    named = [load_socket(target) for target in options.sockets.values()]
+    return list(dict.fromkeys([*named, *served]))
 
 
 def history_of(topic: str) -> History | None:
@@ -684,14 +695,19 @@ def history_of(topic: str) -> History | None:
 def channels_of(topic: str) -> tuple[type[Channel], ...]:
     """The channel classes that answer `topic`, of each known socket the one that does."""
     # patterns are few; a cache by topic would have as many as clients make up
-    matches = (routes.match(topic) for routes in _known_routes(options(), len(mounted)))
+    matches = (
+        routes.match(topic) for routes in _known_routes(options(), tuple(mounted))
+    )
     return tuple(match[0].channel_class for match in matches if match is not None)
 
 
 @functools.lru_cache(maxsize=8)
-def _known_routes(options: Options, mounted: int) -> tuple[TopicPatterns[Route], ...]:
+def _known_routes(
+    options: Options, served: tuple[type[Socket], ...]
+) -> tuple[TopicPatterns[Route], ...]:
     try:
-        routes = [socket_class.routes() for socket_class in known_sockets()]
+        known = _known_sockets(options, served)
+        routes = [socket_class.routes() for socket_class in known]
     except (ImportError, TypeError):
         logger.exception("SOCKETS cannot be loaded: nobody knows what topics are")
         return ()

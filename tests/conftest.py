@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from phx_protocol import logs
+from phx_protocol.state import factory
 from tests import servers
 from tests.packaging import wheel
 
@@ -47,3 +48,10 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution
 def _a_fresh_log() -> None:
     """What a test logs is held back for what it repeats itself, not for other tests."""
     logs._repeats._written.clear()
+
+
+@pytest.fixture(autouse=True)
+def _a_fresh_memory() -> None:
+    """A test has a store of its own: the one in memory keeps the histories of topics for an hour,
+    and other tests have other channels on them."""
+    factory._memories.clear()

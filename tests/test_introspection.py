@@ -238,12 +238,7 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
     assert 0 <= node.load < 64
 
 
-async def test_the_history_of_a_topic_is_told(
-    client: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # those that other tests have used answer every topic
-    monkeypatch.setattr(phx_protocol.socket, "mounted", {})
-    settings.PHX_PROTOCOL = {"SOCKETS": {"/socket": NamedSocket}}
+async def test_the_history_of_a_topic_is_told(client: Any) -> None:
     socket = await client()
     await socket.join("told:one")
     for number in range(7):

@@ -15,7 +15,7 @@ from asgiref.testing import ApplicationCommunicator
 from ..exceptions import ConnectionRefused
 from ..pubsub.node import get_pubsub
 from ..server import ChannelServer
-from ..socket import Socket, mounted
+from ..socket import Socket
 from ..transports.handshake import Handshake
 from ..transports.trust import bearer_token
 from ..transports.websocket import PhoenixConsumer
@@ -133,7 +133,6 @@ class DirectLine:
     name = "channel_test"  # as Phoenix.ChannelTest calls it
 
     def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
-        mounted[socket_class] = None
         self.socket = socket_class(scope)
         self._said: asyncio.Queue[Said | int] = asyncio.Queue()
         self._heard_at = time.time()

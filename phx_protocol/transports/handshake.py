@@ -16,7 +16,7 @@ from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import get_pubsub
-from ..socket import Socket
+from ..socket import Socket, mount_socket
 from ..tasks import CRASHES, must_end
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
@@ -35,6 +35,7 @@ class Handshake:
     """
 
     def __init__(self, socket: Socket) -> None:
+        mount_socket(type(socket))
         self.socket = socket
         self.scope = socket.scope
         self.options = socket.options

@@ -21,7 +21,7 @@ from ..exceptions import ConnectionRefused
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import get_pubsub
-from ..socket import Socket, mounted
+from ..socket import Socket, mount_socket
 from ..wire.json import encode
 from ..wire.params import MAX_QUERY_BYTES
 from ..wire.reasons import Refusal
@@ -69,7 +69,7 @@ class LongPollConsumer:
             raise ImproperlyConfigured(
                 f"{socket.__name__} serves no long-poll: switch LONGPOLL on, or set longpoll = True on it"
             )
-        mounted[socket] = None
+        mount_socket(socket)
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -12,7 +12,7 @@ from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import PubSub, extensions, get_pubsub
-from ..socket import Socket, mounted
+from ..socket import Socket, mount_socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode, Reason
 from ..wire.serializers import Serializer
@@ -48,7 +48,7 @@ class PhoenixConsumer:
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
         """The ASGI application for connections of `socket`."""
-        mounted[socket] = None
+        mount_socket(socket)
 
         async def application(
             scope: dict[str, Any], receive: Receive, send: Send

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypedDict
 
 import pytest
@@ -14,7 +14,6 @@ from django.test import Client
 
 from phx_protocol import Channel, History, Presence, Socket
 from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.socket import _known_routes, mounted
 from phx_protocol.testing import TestChannel as JoinedChannel
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -66,20 +65,7 @@ class SeatSocket(Socket):
 
 
 @pytest.fixture
-def _these_channels_alone() -> Iterator[None]:
-    """Those of other tests have histories too, and ours takes every topic."""
-    others = dict(mounted)
-    mounted.clear()
-    _known_routes.cache_clear()
-    yield
-    mounted.clear()
-    mounted.update(others)
-    _known_routes.cache_clear()
-    _known_routes.cache_clear()
-
-
-@pytest.fixture
-async def open(_these_channels_alone: None) -> AsyncIterator[Open]:
+async def open() -> AsyncIterator[Open]:
     """Opens a connection that has joined these topics, of a user if one is named."""
     opened: list[Connected] = []
 

@@ -13,10 +13,11 @@ from msgspec import Raw
 
 from phx_protocol import Channel, Socket
 from phx_protocol.exceptions import BroadcastError
-from phx_protocol.pubsub import groups, heartbeat
+from phx_protocol.pubsub import groups
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.relay import NODES
+from phx_protocol.socket import mount_socket
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import LAYERS
@@ -76,10 +77,11 @@ def test_no_topic_has_an_internal_group(topic: str) -> None:
 
 @pytest.mark.parametrize("serves", [True, False])
 async def test_an_order_waits_for_no_process_that_serves_no_sockets(
-    other: PubSub, serves: bool, monkeypatch: pytest.MonkeyPatch
+    other: PubSub, serves: bool
 ) -> None:
     """A worker that tracked presences, say, and is gone: its lease lasts for a while."""
-    monkeypatch.setattr(heartbeat, "mounted", {OpenSocket: None} if serves else {})
+    if serves:
+        mount_socket(OpenSocket)
     about = other.heartbeat._about("specific.gone!channel")
     await other.heartbeat.state.beat("gone", about, first=True)
     try:

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from phx_protocol import Channel, History, Presence, Socket, abroadcast
-from phx_protocol import socket as socket_module
 from phx_protocol.exceptions import StateError
 from phx_protocol.history import Claim
 from phx_protocol.presence.tracker import TRACKERS
 from phx_protocol.pubsub import traffic as traffic_module
 from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.traffic import Traffic
-from phx_protocol.socket import channels_of, history_of
+from phx_protocol.socket import _known_routes, channels_of, history_of, mount_socket
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
@@ -63,29 +62,18 @@ def test_counts_that_nobody_looks_at_are_forgotten_all_the_same(
 
 
 def test_what_a_topic_is_is_known_by_its_pattern_and_not_kept() -> None:
-    known = {RoomSocket: None}
-    mounted, before = socket_module.mounted, dict(socket_module.mounted)
-    mounted.clear()
-    mounted.update(known)
-    socket_module._known_routes.cache_clear()
-    try:
-        assert channels_of("kept:1") == (Room,)
-        assert history_of("kept:1") is Room.history
-        assert history_of("other") is None
-        for i in range(1000):
-            topic = f"kept:{i}{'x' * 1000}"
-            assert history_of(topic) is Room.history
-            assert channels_of(f"{topic}!") == (Room,)
-        gc.collect()
-        texts = [o for o in gc.get_objects() if isinstance(o, tuple)]
-        assert not [
-            t for t in texts if any(type(o) is str and "xxxxxx!" in o for o in t)
-        ]
-        assert socket_module._known_routes.cache_info().currsize <= 8
-    finally:
-        mounted.clear()
-        mounted.update(before)
-        socket_module._known_routes.cache_clear()
+    mount_socket(RoomSocket)
+    assert channels_of("kept:1") == (Room,)
+    assert history_of("kept:1") is Room.history
+    assert history_of("other") is None
+    for i in range(1000):
+        topic = f"kept:{i}{'x' * 1000}"
+        assert history_of(topic) is Room.history
+        assert channels_of(f"{topic}!") == (Room,)
+    gc.collect()
+    texts = [o for o in gc.get_objects() if isinstance(o, tuple)]
+    assert not [t for t in texts if any(type(o) is str and "xxxxxx!" in o for o in t)]
+    assert _known_routes.cache_info().currsize <= 8
 
 
 async def test_who_comes_and_goes_on_ever_new_topics_leaves_no_node_anything() -> None:
