@@ -20,7 +20,8 @@ from .wire.reasons import Reason, Refusal
 
 if TYPE_CHECKING:
     from .presence import Presence
-    from .server import ChannelServer, ReplyRef
+    from .pubsub.replies import ReplyRef
+    from .server import ChannelServer
     from .socket import Socket
 
 __all__ = ["Answer", "Channel", "Reason", "event"]

@@ -121,7 +121,8 @@ class Recovery(NamedTuple):
 
 def kept_broadcast(topic: str, epoch: str, kept: Kept) -> Broadcast:
     offset = str(Position(epoch, kept.n))
-    return Broadcast(topic, kept.event, msgspec.Raw(kept.payload), offset)
+    payload = msgspec.Raw(kept.payload)
+    return Broadcast(topic, kept.event, payload, offset, sender=kept.sender)
 
 
 class Everything(frozenset[str]):

@@ -32,8 +32,8 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
 
 def _mounted() -> dict[Any, None]:
     """The Socket classes that this process serves; none before somebody has imported them."""
-    sockets = sys.modules.get("phx_protocol.socket")
-    return {} if sockets is None else sockets.mounted
+    serving = sys.modules.get("phx_protocol.pubsub.serving")
+    return {} if serving is None else serving.mounted
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from .history import Claim, Recovery
 from .limits import refusals, retry_after
 from .logs import get_logger
 from .printable import in_words, shown
+from .pubsub.replies import ReplyRef
 from .tasks import CRASHES, is_cancelled, must_end
 from .wire import json, protocol
 from .wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
@@ -51,17 +52,6 @@ Mail = tuple[Callable[[Any], Awaitable[None]], Any, int]
 Outcome = str | BaseException | None
 
 _FREE = contextlib.nullcontext()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ReplyRef:
-    """What answers an event later, from anywhere: made by ``Channel.reply_ref``."""
-
-    node: str
-    channel_id: str
-    topic: str
-    join_ref: Any
-    ref: Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -538,10 +528,12 @@ class ChannelServer:
         self._senders = frozenset()
         if channel.history is None:
             return None
-        ordered, claim = self.socket.pubsub.ordered, Claim.of(message.payload)
+        claim = Claim.of(message.payload)
         self._senders = claim.senders
         self.fastlane = self.socket.fastlane(type(channel), claim.is_made)
-        return await ordered.catch_up(self.topic, channel.history, claim)
+        ordered = self.socket.pubsub.ordered
+        found: Recovery = await ordered.catch_up(self.topic, channel.history, claim)
+        return found
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
         """What was missed, as it would have come; what comes live meanwhile is held if need be.
@@ -943,7 +935,9 @@ class ChannelServer:
             raw = json.encode_payload(payload)
         now = time.time()
         broadcast = Broadcast(self.topic, event, raw, None, now)
-        await self.socket.pubsub.broadcast(broadcast, self if from_self else None)
+        history = self.socket.history_of(self.topic)
+        sender = self if from_self else None
+        await self.socket.pubsub.broadcast(broadcast, history, sender)
 
     def must_have_joined(self, channel: Channel, what: str) -> None:
         if channel is self._asked:

@@ -27,6 +27,7 @@ from .limits import Rates, Throttles, parse_rates, refusals, retry_after
 from .logs import get_logger
 from .permissions import SOURCE, Source, reloaded
 from .printable import bounded
+from .pubsub.serving import mounted
 from .server import ChannelServer
 from .tasks import CRASHES, begin, must_end
 from .users import key_of, primary_key, username_of
@@ -384,6 +385,10 @@ class Socket:
         """Encode and send. Raises EncodeError."""
         self.transport.write(self.transport.prepare(self.serializer.encode(message)))
 
+    @staticmethod
+    def history_of(topic: str) -> History | None:
+        return history_of(topic)
+
     def fastlane(self, channel_class: type[Channel], offsets: bool) -> Fastlane:
         prepare, held = self.transport.prepare, channel_class._held_events
         return Fastlane(self.serializer, prepare, held, offsets)
@@ -499,6 +504,10 @@ class Socket:
     def _miss(self, what: str, name: str | None) -> None:
         if self._missed is not None:
             self._missed.add((what, name))
+
+    def close(self, code: int, reason: Reason) -> None:
+        """Close the connection with `code`; its channels end with `reason`."""
+        self.transport.close(code, reason)
 
     def cut_off(self) -> None:
         """Close the connection because somebody said so; what waits of its client is dropped."""
@@ -660,15 +669,6 @@ def _routes(options: Options) -> TopicPatterns[Route]:
     return TopicPatterns(
         (pattern, load_channel(target)) for pattern, target in options.channels.items()
     )
-
-
-# the Socket classes that this process serves, named in SOCKETS or not
-mounted: dict[type[Socket], None] = {}
-
-
-def mount_socket(socket_class: type[Socket]) -> None:
-    """Know from now on that this process serves `socket_class`: it has an application or a client."""
-    mounted[socket_class] = None
 
 
 def known_sockets() -> list[type[Socket]]:

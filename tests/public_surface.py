@@ -28,7 +28,7 @@ MODULES = """
     contrib.opentelemetry:instrument,uninstrument contrib.uvicorn:PhoenixWebSocketProtocol
     exceptions:DecodeError,InvalidPayload,InvalidTopicPattern,StateRefused
     presence.blocking:BlockingPresence pubsub:group_name
-    server:Info,ReplyRef wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
+    pubsub.replies:ReplyRef server:Info wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
     wire.reasons:CloseCode,Refusal wire.serializers:Serializer
 """
 

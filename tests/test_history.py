@@ -526,7 +526,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
     socket = await client()
     await socket.join("room:worker", CLAIM)
     for name in ("msg", "other"):
-        item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")), None)
+        item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")))
         await get_pubsub()._take(message.pack([item], "another node"))
     assert [f[3] for f in await frames(socket, "room:worker", 2)] == ["msg", "other"]
     (record,) = caplog.records

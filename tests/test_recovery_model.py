@@ -118,8 +118,8 @@ async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
     sockets.remove(socket)
     socket, again = await enter(sockets, topic, first["offset"], first["sender"])
     assert again.reply["history"]["recovered"] is True
-    for broadcast, from_id in late:  # as from the layer, or from the history
-        node.deliver(broadcast, from_id=from_id)
+    for broadcast in late:  # as from the layer, or from the history
+        node.deliver(broadcast)
     await abroadcast(topic, "msg", {"i": 1})
     assert await seen(socket, topic, 1) == [1]
 
@@ -136,8 +136,8 @@ async def test_nor_while_the_connection_that_it_lost_is_still_there(
     await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
     node.ordered.offer = offer  # type: ignore[method-assign]
     socket, _ = await enter(sockets, topic, first["offset"], first["sender"])
-    for broadcast, from_id in late:
-        node.deliver(broadcast, from_id=from_id)
+    for broadcast in late:
+        node.deliver(broadcast)
     await abroadcast(topic, "msg", {"i": 1})
     assert await seen(socket, topic, 1) == [1]
     assert await seen(old, topic, 1) == [1]

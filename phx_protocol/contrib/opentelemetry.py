@@ -26,6 +26,7 @@ from .. import signals
 from ..channel import Channel
 from ..exceptions import ConnectionRefused
 from ..pubsub.node import PubSub
+from ..pubsub.registry import Subscriber
 from ..server import ChannelServer
 from ..transports.handshake import Handshake
 from ..version import __version__
@@ -180,15 +181,15 @@ def _publish(tracer: trace.Tracer, original: Any) -> Any:
     async def publish(
         self: PubSub,
         broadcast: Broadcast,
-        sender: ChannelServer | None,
-        from_id: str | None,
+        history: Any,
+        exclude: Subscriber | None = None,
     ) -> Any:
         told = _attributes(broadcast.topic, broadcast.event, "broadcast", "send")
         size = {"messaging.message.body.size": len(memoryview(broadcast.payload))}
         with tracer.start_as_current_span(
             "broadcast", None, SpanKind.PRODUCER, {**told, **size}
         ):
-            return await original(self, _carrying(broadcast), sender, from_id)
+            return await original(self, _carrying(broadcast), history, exclude)
 
     return publish
 
@@ -197,11 +198,10 @@ def _deliver_now(tracer: trace.Tracer, original: Any) -> Any:
     def deliver_now(
         self: PubSub,
         broadcast: Broadcast,
-        sender: Any = None,
-        from_id: str | None = None,
+        exclude: Subscriber | None = None,
         strict: bool = False,
     ) -> None:
-        rest = sender, from_id, strict
+        rest = exclude, strict
         # what nobody traces from its beginning (a diff of presences) has no trace to be in
         if not broadcast.headers or broadcast.topic not in self.registry:
             original(self, broadcast, *rest)

@@ -6,23 +6,21 @@ import dataclasses
 import functools
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import transaction
 
 from ..conf import DRAINER, options
 from ..exceptions import BroadcastError
 from ..printable import in_words, shown
-from ..socket import channels_of
+from ..socket import channels_of, history_of
 from ..wire import json
 from ..wire.messages import Broadcast
-from . import blocking
+from . import blocking, ordered  # noqa: F401 - it registers itself
 from . import message as layer_message
 from .node import get_pubsub
 from .relay import NoAnswer, ask_node
-
-if TYPE_CHECKING:
-    from ..server import ReplyRef
+from .replies import ReplyRef
 
 
 async def abroadcast(topic: str, event: str, payload: Any) -> None:
@@ -41,7 +39,7 @@ async def abroadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
     """As ``abroadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
-    await _abroadcast(_message(topic, event, payload), _channel_id(sender))
+    await _abroadcast(_message(topic, event, payload, sender))
 
 
 def broadcast(topic: str, event: str, payload: Any) -> None:
@@ -57,7 +55,7 @@ def broadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
     """As ``broadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
-    _broadcast(_message(topic, event, payload), _channel_id(sender))
+    _broadcast(_message(topic, event, payload, sender))
 
 
 def broadcast_on_commit(
@@ -229,10 +227,10 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     """
     payload = {} if payload is None else payload
     node = get_pubsub()
-    if node.reply(ref, status, payload):
+    if node.replies.send(ref, status, payload):
         return
     for other in node.others():
-        other.loop.call_soon_threadsafe(other.reply, ref, status, payload)
+        other.loop.call_soon_threadsafe(other.replies.send, ref, status, payload)
     if node.is_alone:
         return blocking.warn_if_nobody_hears("reply")
     raw = json.encode_payload(payload)
@@ -251,7 +249,9 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         ) from error
 
 
-def _message(topic: str, event: str, payload: Any) -> Broadcast:
+def _message(
+    topic: str, event: str, payload: Any, sender: ReplyRef | str | None = None
+) -> Broadcast:
     if not isinstance(topic, str) or not isinstance(event, str):
         raise TypeError(
             f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
@@ -259,24 +259,22 @@ def _message(topic: str, event: str, payload: Any) -> Broadcast:
     declaring = [c for c in channels_of(topic) if event in c._pushes]
     sent = [channel_class.check_push(event, payload) for channel_class in declaring]
     raw = json.encode_payload(sent[0] if sent else payload)
-    return Broadcast(topic, event, raw, None, time.time())
+    id = sender.channel_id if isinstance(sender, ReplyRef) else sender
+    return Broadcast(topic, event, raw, None, time.time(), sender=id)
 
 
-def _channel_id(sender: ReplyRef | str) -> str:
-    return sender if isinstance(sender, str) else sender.channel_id
-
-
-async def _abroadcast(message: Broadcast, from_id: str | None = None) -> None:
+async def _abroadcast(message: Broadcast) -> None:
     blocking.warn_if_nobody_hears("abroadcast")
     node = get_pubsub()
-    published = await node.publish(message, None, from_id)
+    history = history_of(message.topic)
+    published = await node.publish(message, history)
     if published is not None:
         await published
     await node.take_turns()
 
 
-def _broadcast(message: Broadcast, from_id: str | None = None) -> None:
-    _run(_abroadcast(message, from_id), "abroadcast")
+def _broadcast(message: Broadcast) -> None:
+    _run(_abroadcast(message), "abroadcast")
 
 
 def _run(coroutine: Coroutine[Any, Any, None], name: str) -> None:

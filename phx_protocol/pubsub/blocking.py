@@ -16,9 +16,9 @@ from django.conf import settings
 from .. import callbacks
 from ..conf import options
 from ..logs import get_logger
-from ..socket import mounted
 from . import green
 from .node import is_in_memory, serving_nodes
+from .serving import mounted
 
 logger = get_logger("phx_protocol.pubsub")
 

@@ -17,9 +17,9 @@ from ..conf import DRAINER, options
 from ..signals import socket_drain
 from ..tasks import begin
 from ..wire.reasons import CloseCode, Reason
+from .sockets import OpenSocket
 
 if TYPE_CHECKING:
-    from ..socket import Socket
     from .node import PubSub
 
 
@@ -80,9 +80,9 @@ class Drainer:
         return total
 
     @staticmethod
-    def _close(sockets: Iterable[Socket]) -> None:
+    def _close(sockets: Iterable[OpenSocket]) -> None:
         for socket in sockets:
-            socket.transport.close(CloseCode.COME_BACK, Reason.DRAINING)
+            socket.close(CloseCode.COME_BACK, Reason.DRAINING)
 
     async def _gone(self) -> None:
         """Wait until the last channel has ended, and what it had to say is said."""

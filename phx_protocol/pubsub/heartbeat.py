@@ -21,10 +21,10 @@ from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..outage import Outage
 from ..signals import state_failed, state_recovered
-from ..socket import mounted
 from ..state import State, get_state
 from ..tasks import begin, is_cancelled
 from ..version import __version__
+from .serving import mounted
 
 if TYPE_CHECKING:
     from .node import PubSub

@@ -65,7 +65,7 @@ def size_of(broadcast: Broadcast) -> int:
     return text + len(memoryview(broadcast.payload))
 
 
-def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
+def pack_item(broadcast: Broadcast) -> dict[str, Any]:
     """`broadcast` as an item of a message. Raises EncodeError for a payload that is not UTF-8."""
     payload = broadcast.payload
     try:
@@ -76,7 +76,7 @@ def pack_item(broadcast: Broadcast, from_id: str | None) -> dict[str, Any]:
         "topic": broadcast.topic,
         "event": broadcast.event,
         "payload": packed,
-        "from": from_id,
+        "from": broadcast.sender,
         "offset": broadcast.offset,
         "at": broadcast.sent_at,
         "headers": broadcast.headers,
@@ -91,11 +91,8 @@ class Unreadable(Exception):
     """A message on the layer that this version does not understand."""
 
 
-def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
-    """The broadcasts in `message`, each with the id of the channel that must not get it.
-
-    Raises Unreadable.
-    """
+def unpack(message: dict[str, Any]) -> Iterator[Broadcast]:
+    """Yield the broadcasts in `message`. Raises Unreadable."""
     if message.get("v") != VERSION or not set(message) <= {
         "type",
         "v",
@@ -124,7 +121,7 @@ def unpack(message: dict[str, Any]) -> Iterator[tuple[Broadcast, str | None]]:
         if offset is not None and Position.parse(offset) is None:
             raise Unreadable(f"the offset {shown(offset, 100)}")
         told = offset, *_told(item)
-        yield Broadcast(topic, event, raw, *told), item.get("from")
+        yield Broadcast(topic, event, raw, *told, item.get("from"))
 
 
 def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:

@@ -12,8 +12,9 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import msgspec
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import options
@@ -22,29 +23,23 @@ from ..logs import get_logger
 from ..outage import Outage
 from ..printable import shown
 from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
-from ..socket import history_of
 from ..tasks import begin, is_cancelled
-from ..wire import json
 from ..wire.messages import Broadcast
 from . import message as layer_message
 from .cuts import Cuts
 from .drainer import Drainer
 from .groups import LINGER, Groups
 from .heartbeat import Heartbeat, end
-from .ordered import Ordered
 from .orders import Orders
 from .pacer import Pacer
 from .publisher import Publisher
 from .registry import Registry, Subscriber, is_carried
 from .relay import NODES, Relay
-from .sockets import Sockets
-from .stream import Held
+from .replies import Replier, Replies
+from .sequence import Sequencer
+from .sockets import OpenSocket, Sockets
 from .termination import stand_in_front
 from .traffic import Traffic
-
-if TYPE_CHECKING:
-    from ..server import ChannelServer, ReplyRef
-    from ..socket import Socket
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -61,6 +56,13 @@ REFRESH = 600.0
 
 #: what else every node has: name -> how it is made
 extensions: dict[str, Callable[[PubSub], Any]] = {}
+
+
+class Sender(Subscriber, Protocol):
+    """A channel that broadcasts."""
+
+    @property
+    def id(self) -> str: ...
 
 
 class PubSub:
@@ -99,9 +101,8 @@ class PubSub:
         self._delivered = 0
         self._turn_began = 0.0
         self._ids = itertools.count(1)
-        self._awaiting_reply: weakref.WeakValueDictionary[str, ChannelServer]
-        self._awaiting_reply = weakref.WeakValueDictionary()
-        self.sockets = Sockets()
+        self.replies = Replies()
+        self.sockets = Sockets(self.is_shown)
         self.relay = Relay(self)
         self.orders = Orders(self)
         self.pacer = Pacer(self)
@@ -115,7 +116,8 @@ class PubSub:
         self.heartbeat = Heartbeat(self)
         # a Redis that lost the leases may have lost the groups of the layer too
         self.heartbeat.on_loss.append(self._add_groups_again)
-        self.ordered = Ordered(self)
+        #: the order of broadcasts that are kept, which ``history`` puts in its place
+        self.ordered = Sequencer(self.deliver_now)
         self.drainer = Drainer(self)
         self._is_in_front = False  # of the server's handlers of signals
         # what keeps the listener alive beside subscribers: a session, a request
@@ -140,7 +142,7 @@ class PubSub:
 
     # ----------------------------------------------------------------- sockets
 
-    async def expect_socket(self, socket: Socket) -> None:
+    async def expect_socket(self, socket: OpenSocket) -> None:
         """Hear of orders that concern a socket which may open, until it does or is discarded."""
         self.sockets.expect(socket)
         if self.layer is not None:
@@ -148,7 +150,7 @@ class PubSub:
             self.groups.used(NODES)
             await self._heard()
 
-    def add_socket(self, socket: Socket) -> None:
+    def add_socket(self, socket: OpenSocket) -> None:
         self.sockets.add(socket)
         self.heartbeat.has_sockets()
         if not self._is_in_front:
@@ -156,7 +158,7 @@ class PubSub:
             stand_in_front(self)
         self.groups.used(NODES)
 
-    def discard_socket(self, socket: Socket) -> None:
+    def discard_socket(self, socket: OpenSocket) -> None:
         self.sockets.discard(socket)
         if self.layer is not None and not self.sockets.are_any:
             self.groups.unused(NODES, self.loop.time())
@@ -221,21 +223,23 @@ class PubSub:
     # -------------------------------------------------------------- broadcasts
 
     async def broadcast(
-        self, broadcast: Broadcast, sender: ChannelServer | None = None
+        self, broadcast: Broadcast, history: Any, exclude: Sender | None = None
     ) -> None:
-        """What a channel does: deliver here at once, hand to the publisher, never mind the layer.
+        """Deliver here at once and queue for the layer; a layer that fails is no error here.
 
-        On a topic with a history it is kept first. Raises EncodeError when no client here can be
-        sent it.
+        What `history` keeps is kept first. Raises EncodeError when no client here can be sent it.
         """
         # no other process has the sender's channel: nobody there is left out
-        published = await self.publish(broadcast, sender, None)
+        published = await self.publish(broadcast, history, exclude)
         if published is not None and self.publisher.is_full:
             await asyncio.wait({published})
         await self.take_turns()
 
     async def publish(
-        self, broadcast: Broadcast, sender: ChannelServer | None, from_id: str | None
+        self,
+        broadcast: Broadcast,
+        history: Any,
+        exclude: Sender | None = None,
     ) -> asyncio.Future[None] | None:
         """Deliver here and hand to the publisher; returns what is done when the layer took it.
 
@@ -250,50 +254,48 @@ class PubSub:
         if broadcast_sent.receivers:
             size = len(memoryview(broadcast.payload))
             broadcast_sent.emit(None, topic=topic, event=event, size=size)
-        history = history_of(topic)
         if history is not None and history.keeps(broadcast):
-            from_id = sender.id if sender is not None else from_id
-            return await self.ordered.broadcast(history, broadcast, from_id)
+            if (
+                exclude is not None
+            ):  # it may have another channel when this is delivered
+                broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
+            return await self.ordered.broadcast(history, broadcast)
         try:
-            self.deliver_now(broadcast, sender, from_id, strict=True)
+            self.deliver_now(broadcast, exclude, strict=True)
         except EncodeError:
             if is_carried(broadcast):  # by clients of other processes, which get it
-                self.send_on(broadcast, from_id)
+                self.send_on(broadcast)
             raise
-        return self.send_on(broadcast, from_id)
+        return self.send_on(broadcast)
 
-    def send_on(
-        self, broadcast: Broadcast, from_id: str | None
-    ) -> asyncio.Future[None] | None:
+    def send_on(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """To the other processes; without a layer of processes to the other loops of this one."""
         if not self.is_alone:
-            return self.publisher.publish(broadcast, from_id)
+            return self.publisher.publish(broadcast)
         for other in self.others():
-            deliver = functools.partial(other.deliver, broadcast, None, from_id, False)
+            deliver = functools.partial(other.deliver, broadcast, strict=False)
             other.loop.call_soon_threadsafe(deliver, context=contextvars.Context())
         return None
 
     def deliver(
         self,
         broadcast: Broadcast,
-        sender: Subscriber | None = None,
-        from_id: str | None = None,
+        exclude: Subscriber | None = None,
         strict: bool = True,
     ) -> None:
         """To the subscribers of this process: now, or when its turn comes if it has an offset."""
         if broadcast.offset is None:
-            self.deliver_now(broadcast, sender, from_id, strict)
+            self.deliver_now(broadcast, exclude, strict)
         else:
-            self.ordered.offer(Held(broadcast, from_id))
+            self.ordered.offer(broadcast)
 
     def deliver_now(
         self,
         broadcast: Broadcast,
-        sender: Subscriber | None = None,
-        from_id: str | None = None,
+        exclude: Subscriber | None = None,
         strict: bool = False,
     ) -> None:
-        delivered = self.registry.deliver(broadcast, sender, from_id, strict)
+        delivered = self.registry.deliver(broadcast, exclude, strict)
         self._delivered += delivered
         self.traffic.add(broadcast.topic, delivered)
         if broadcast_delivered.receivers:
@@ -327,17 +329,10 @@ class PubSub:
         name, _, number = shown.rpartition(".")
         return name in self.heartbeat.names and number == id.rpartition(".")[2]
 
-    def expect_reply(self, server: ChannelServer) -> str:
-        """Remember `server`; returns the layer channel on which replies to it are taken."""
-        self._awaiting_reply[server.id] = server
+    def expect_reply(self, replier: Replier) -> str:
+        """Remember `replier`; returns the layer channel on which replies to it are taken."""
+        self.replies.expect(replier)
         return self.groups.channel_name or self.name
-
-    def reply(self, ref: ReplyRef, status: str, payload: Any) -> bool:
-        """Answer `ref` if its channel lives here."""
-        server = self._awaiting_reply.get(ref.channel_id)
-        if server is not None:
-            server.reply(ref, status, payload)
-        return server is not None
 
     # ------------------------------------------------------------ the listener
 
@@ -451,13 +446,13 @@ class PubSub:
         try:
             if message.get("type") == layer_message.BROADCAST:
                 if message.get("node") != self.name:
-                    for broadcast, from_id in layer_message.unpack(message):
+                    for broadcast in layer_message.unpack(message):
                         if broadcast.offset is None:
                             self.ordered.look_at(broadcast)
-                        self.deliver(broadcast, from_id=from_id, strict=False)
+                        self.deliver(broadcast, strict=False)
                         await self.take_turns()
             elif message.get("type") == layer_message.REPLY:
-                self._take_reply(message)
+                self.replies.take(message)
             elif message.get("type") == layer_message.RELAY:
                 self.relay.take(message)
             else:
@@ -468,15 +463,6 @@ class PubSub:
             logger.error("a message on the channel layer was ignored: %s", error)
         except Exception:
             logger.exception("a message on the channel layer was ignored")
-
-    def _take_reply(self, message: dict[str, Any]) -> None:
-        server = self._awaiting_reply.get(message["ref"]["channel_id"])
-        if server is not None:
-            from ..server import ReplyRef
-
-            payload = message["payload"]
-            value = payload if isinstance(payload, bytes) else json.decode(payload)
-            server.reply(ReplyRef(**message["ref"]), message["status"], value)
 
     def _tick(self) -> None:
         now = self.loop.time()

@@ -20,7 +20,9 @@ from ..state import Item, Kept, Position, is_behind
 from ..tasks import begin, is_cancelled
 from ..wire import json
 from ..wire.messages import Broadcast
-from .stream import Held, Stream
+from .node import extensions
+from .sequence import Sequencer
+from .stream import Stream
 
 if TYPE_CHECKING:
     from .node import PubSub
@@ -40,14 +42,16 @@ class Waiting(NamedTuple):
     """A broadcast that is to be kept; `done` is its publication, or None without a layer."""
 
     item: Item
-    held: Held
+    broadcast: Broadcast
     done: asyncio.Future[asyncio.Future[None] | None]
 
 
-class Ordered:
+class Ordered(Sequencer):
     """The streams of one node, and the one way into the histories."""
 
     def __init__(self, node: PubSub) -> None:
+        super().__init__(node.deliver_now)
+        node.ordered = self
         self._node = node
         self._state = node.heartbeat.state
         self._streams: dict[str, Stream] = {}
@@ -56,14 +60,14 @@ class Ordered:
         # topics of which something was broadcast and not kept
         self._broken: set[str] = set()
         self._is_all_broken = False
-        self.reads = asyncio.Semaphore(READS)
+        self._reads = asyncio.Semaphore(READS)
         node.heartbeat.duties.append(self._beat)
         node.on_unused.append(self._unused)
 
     # ------------------------------------------------------------------ the way in
 
     async def broadcast(
-        self, history: History, broadcast: Broadcast, from_id: str | None
+        self, history: History, broadcast: Broadcast
     ) -> asyncio.Future[None] | None:
         """Keep, deliver here, and hand to the publisher, whose future is returned.
 
@@ -72,17 +76,17 @@ class Ordered:
         """
         payload = bytes(broadcast.payload)
         # they may be no Unicode
-        json.encode((broadcast.topic, broadcast.event, from_id))
+        json.encode((broadcast.topic, broadcast.event, broadcast.sender))
         if payload[:1] != b"{":
             raise EncodeError(
                 f"the payload of {broadcast.event!r} must be a mapping: it is kept"
             )
         id, topic = self._node.new_id(), broadcast.topic
-        rest = payload, from_id, history.size, history.ttl, history.max_bytes
+        rest = payload, broadcast.sender, history.size, history.ttl, history.max_bytes
         item = Item(topic, id, broadcast.event, *rest)
         done: asyncio.Future[asyncio.Future[None] | None]
         done = self._node.loop.create_future()
-        self._outbox.append(Waiting(item, Held(broadcast, from_id), done))
+        self._outbox.append(Waiting(item, broadcast, done))
         if self._task is None:
             self._task = begin(self._run())
         return await asyncio.shield(done)
@@ -140,12 +144,12 @@ class Ordered:
     def _publish(
         self, waiting: Waiting, position: Position | None
     ) -> asyncio.Future[None] | None:
-        broadcast, from_id = waiting.held
+        broadcast = waiting.broadcast
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
-        self._node.deliver(broadcast, from_id=from_id, strict=False)
+        self._node.deliver(broadcast, strict=False)
         # the sender may have joined again by now, elsewhere
-        return self._node.send_on(broadcast, from_id)
+        return self._node.send_on(broadcast)
 
     def _break(self, topics: set[str]) -> None:
         if len(self._broken) + len(topics) > BROKEN:
@@ -171,14 +175,13 @@ class Ordered:
 
     # ----------------------------------------------------------------- the way out
 
-    def offer(self, held: Held) -> None:
-        """A broadcast with an offset, from wherever: it is delivered when its turn comes."""
-        stream = self._streams.get(held.broadcast.topic)
-        position = Position.parse(held.broadcast.offset)
+    def offer(self, broadcast: Broadcast) -> None:
+        stream = self._streams.get(broadcast.topic)
+        position = Position.parse(broadcast.offset)
         if stream is None or position is None:
-            self._node.deliver_now(held.broadcast, from_id=held.from_id)
+            super().offer(broadcast)
         else:
-            stream.offer(position, held)
+            stream.offer(position, broadcast)
 
     def look_at(self, broadcast: Broadcast) -> None:
         """A broadcast without an offset, from another process: should it have one?"""
@@ -195,7 +198,9 @@ class Ordered:
         """What a client with `claim` missed. Nothing comes live between that and the return."""
         stream = self._streams.get(topic)
         if stream is None:
-            stream = self._streams[topic] = Stream(self._node, topic, history)
+            stream = self._streams[topic] = Stream(
+                self._node, topic, history, self._reads
+            )
         stream.users += 1
         try:
             missed = await self._missed(stream, claim)
@@ -245,3 +250,6 @@ class Ordered:
             return self._node.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):
             await stream.compare(head)
+
+
+extensions["history"] = Ordered

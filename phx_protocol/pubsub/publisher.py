@@ -57,14 +57,12 @@ class Publisher:
     def is_full(self) -> bool:
         return self._waiting >= OUTBOX or self._bytes >= OUTBOX_BYTES
 
-    def publish(
-        self, broadcast: Broadcast, from_id: str | None
-    ) -> asyncio.Future[None]:
+    def publish(self, broadcast: Broadcast) -> asyncio.Future[None]:
         """Queue `broadcast`. The future is done when the layer took it; its error is a BroadcastError.
 
         Raises EncodeError for text that is no Unicode.
         """
-        item = message.pack_item(broadcast, from_id)
+        item = message.pack_item(broadcast)
         size = message.size_of(broadcast)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_seen)

@@ -112,29 +112,28 @@ class Registry:
     def deliver(
         self,
         broadcast: Broadcast,
-        sender: Subscriber | None = None,
-        from_id: str | None = None,
+        exclude: Subscriber | None = None,
         strict: bool = True,
     ) -> int:
-        """Hand `broadcast` to every subscriber but `sender`, or the channels of the client
-        that is known as `from_id`; returns how many those are.
+        """Hand `broadcast` to every subscriber but the channels of the client that is known as its
+        `sender`, or else but `exclude`; returns how many those are.
 
         Every frame is made before the first is written. Who cannot be sent it is left out, with
         a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        no client here can be sent it and none elsewhere could (see ``is_carried``); for a
-        `sender` the first is enough, as in Phoenix.
+        no client here can be sent it and none elsewhere could (see ``is_carried``); where a
+        channel sends, as `exclude`, the first is enough, as in Phoenix.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
             return 0
         excluded: set[Any] = set()
-        if from_id is not None:
-            excluded = self._known_as(lanes, from_id)
-        elif sender is not None:
-            excluded = {sender}
+        if broadcast.sender is not None:
+            excluded = self._known_as(lanes, broadcast.sender)
+        elif exclude is not None:
+            excluded = {exclude}
         delivered = 0
         pairs, errors, refusal = self._frames(lanes, broadcast, excluded)
-        if strict and refusal and (sender is not None or not is_carried(broadcast)):
+        if strict and refusal and (exclude is not None or not is_carried(broadcast)):
             raise refusal
         for error in errors:
             _log(broadcast, "cannot be sent to some", error)

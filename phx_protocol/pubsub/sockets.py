@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..logs import get_logger
+from ..permissions import Source
 from ..tasks import CRASHES, must_end
 from ..users import key_of
-
-if TYPE_CHECKING:
-    from ..socket import Socket
+from ..wire.reasons import Reason
 
 logger = get_logger("phx_protocol.pubsub")
 
 Body = dict[str, Any]
+
+
+class OpenSocket(Protocol):
+    """What a node asks of the sockets that it serves: see ``socket.Socket``."""
+
+    @property
+    def user(self) -> Any: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def transport(self) -> Any: ...
+    @property
+    def source(self) -> Source | None: ...
+    def close(self, code: int, reason: Reason) -> None: ...
+    def cut_off(self) -> None: ...
+    def close_topic(self, topic: str) -> None: ...
+    def reauthorize(self, topic: str | None) -> Coroutine[Any, Any, None]: ...
+    def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def expect_orders(self) -> None: ...
+    def disconnect_named(self, name: str) -> None: ...
+    def user_disconnected(self, key: str) -> None: ...
+    def look_again(self, key: str | None) -> None: ...
+    def session_ended(self, digest: str) -> None: ...
+    def has_joined(self, topic: str) -> bool: ...
+    def joined(self) -> Sequence[Any]: ...
+    def busy(self) -> Sequence[Any]: ...
+    def describe(self) -> dict[str, Any]: ...
+
 
 #: sockets of a node that ask again at once whether their clients may be there
 AT_ONCE = 100
@@ -29,10 +63,11 @@ class Sockets:
     looked at when they open.
     """
 
-    def __init__(self) -> None:
-        self._sockets: set[Socket] = set()
-        self._opening: set[Socket] = set()
-        self._ending: set[Socket] = set()
+    def __init__(self, is_shown: Callable[[str, str], bool]) -> None:
+        self._is_shown = is_shown
+        self._sockets: set[OpenSocket] = set()
+        self._opening: set[OpenSocket] = set()
+        self._ending: set[OpenSocket] = set()
         self._gone = asyncio.Event()
         self._orders: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
             "close_topic": self._close_topic,
@@ -47,7 +82,7 @@ class Sockets:
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def __iter__(self) -> Iterator[Socket]:
+    def __iter__(self) -> Iterator[OpenSocket]:
         return iter(tuple(self._sockets))  # as they are now, whatever is done to them
 
     @property
@@ -55,23 +90,23 @@ class Sockets:
         """Whether a socket is open, or about to be."""
         return bool(self._sockets or self._opening)
 
-    def expect(self, socket: Socket) -> None:
+    def expect(self, socket: OpenSocket) -> None:
         """It may open, unless ``discard`` says that it will not."""
         self._opening.add(socket)
         socket.expect_orders()
 
-    def add(self, socket: Socket) -> None:
+    def add(self, socket: OpenSocket) -> None:
         self._opening.discard(socket)
         self._sockets.add(socket)
 
-    def discard(self, socket: Socket) -> None:
+    def discard(self, socket: OpenSocket) -> None:
         """It is closed, and has channels that end; or it did not open."""
         if socket in self._sockets:
             self._sockets.discard(socket)
             self._ending.add(socket)
         self._opening.discard(socket)
 
-    def ended(self, socket: Socket) -> None:
+    def ended(self, socket: OpenSocket) -> None:
         """It has no channels any more."""
         self._ending.discard(socket)
         if not self._ending:
@@ -83,7 +118,7 @@ class Sockets:
             self._gone.clear()
             await self._gone.wait()
 
-    def of_user(self, key: str) -> Iterator[Socket]:
+    def of_user(self, key: str) -> Iterator[OpenSocket]:
         """The sockets whose user has the primary key `key` (as text)."""
         for socket in self:
             if key_of(socket) == key:
@@ -104,7 +139,7 @@ class Sockets:
 
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
-            if socket.pubsub.is_shown(socket.key, body["id"]):
+            if self._is_shown(socket.key, body["id"]):
                 socket.cut_off()
 
     def _disconnect_user(self, body: Body) -> None:
@@ -113,7 +148,7 @@ class Sockets:
         _each(self.of_user(body["user"]), lambda socket: socket.cut_off())
 
     def _password_changed(self, body: Body) -> None:
-        def look(socket: Socket) -> None:
+        def look(socket: OpenSocket) -> None:
             source = socket.source
             if source and source.password and source.password not in body["digests"]:
                 socket.cut_off()
@@ -123,7 +158,7 @@ class Sockets:
         _each(self.of_user(body["user"]), look)
 
     def _session_ended(self, body: Body) -> None:
-        def look(socket: Socket) -> None:
+        def look(socket: OpenSocket) -> None:
             source = socket.source
             if source and source.session == body["session"]:
                 if key_of(socket) != body["user"]:
@@ -141,7 +176,7 @@ class Sockets:
         return _reauthorize(chosen, topic)
 
 
-def _each(sockets: Iterable[Socket], do: Callable[[Socket], None]) -> None:
+def _each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> None:
     """Do it with each of the `sockets`, whatever comes of it with another one. Raises what it raised."""
     failure = None
     for socket in sockets:
@@ -154,7 +189,7 @@ def _each(sockets: Iterable[Socket], do: Callable[[Socket], None]) -> None:
         raise failure
 
 
-async def _reauthorize(sockets: list[Socket], topic: str | None) -> None:
+async def _reauthorize(sockets: list[OpenSocket], topic: str | None) -> None:
     waiting = iter(sockets)
 
     async def ask() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StateError, StateTimeout
 from ..history import History, kept_broadcast
@@ -29,21 +29,17 @@ PATIENCE = 0.1
 GIVE_UP = 2.0
 
 
-class Held(NamedTuple):
-    """A broadcast that waits for the one before it, and the id of the channel not to get it."""
-
-    broadcast: Broadcast
-    from_id: str | None
-
-
 class Stream:
     """One topic in one node: how far it is delivered, and what came too early."""
 
-    def __init__(self, node: PubSub, topic: str, history: History) -> None:
+    def __init__(
+        self, node: PubSub, topic: str, history: History, reads: asyncio.Semaphore
+    ) -> None:
         self.topic = topic
         self.position: Position | None = None  # None: not known (yet)
         self._node = node
         self._state = node.heartbeat.state
+        self._reads = reads
         self.history = history
         self.ttl = history.ttl
         self.users = 0  # joins that ask what they missed
@@ -51,8 +47,8 @@ class Stream:
         self._shared: dict[int, Kept] = {}
         self._sharing = asyncio.Lock()
         self._failures = 0  # of readings for joins
-        self._held: dict[int, Held] = {}
-        self._early: list[tuple[Position, Held]] = []
+        self._held: dict[int, Broadcast] = {}
+        self._early: list[tuple[Position, Broadcast]] = []
         self._opening: asyncio.Task[None] | None = begin(self._open())
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
@@ -80,20 +76,20 @@ class Stream:
         finally:
             self._opening = None
             early, self._early = self._early, []
-            for position, held in early:
-                self.offer(position, held)
+            for position, broadcast in early:
+                self.offer(position, broadcast)
 
-    def offer(self, position: Position, held: Held) -> None:
+    def offer(self, position: Position, broadcast: Broadcast) -> None:
         """Deliver it if its turn has come, hold it if not."""
         if self._opening is not None:
-            self._early.append((position, held))
+            self._early.append((position, broadcast))
         elif self.position is None:
-            self._deliver(held)  # nothing is known: it goes on from here
+            self._deliver(broadcast)  # nothing is known: it goes on from here
             self.position = position
         elif position.epoch != self.position.epoch:
             self.look_soon()  # of a history that is lost, or of one that began anew
         elif position.n > self.position.n:
-            self._held[position.n] = held
+            self._held[position.n] = broadcast
             self._drain()
             if self._held:
                 self.look_soon()
@@ -101,14 +97,14 @@ class Stream:
     def _drain(self) -> None:
         assert self.position is not None
         epoch, n = self.position
-        while (held := self._held.pop(n + 1, None)) is not None:
+        while (broadcast := self._held.pop(n + 1, None)) is not None:
             n += 1
-            self._deliver(held)
+            self._deliver(broadcast)
         self.position = Position(epoch, n)
 
-    def _deliver(self, held: Held) -> None:
+    def _deliver(self, broadcast: Broadcast) -> None:
         if not self._is_closed:
-            self._node.deliver_now(held.broadcast, from_id=held.from_id)
+            self._node.deliver_now(broadcast)
 
     # ------------------------------------------------------------ what did not come
 
@@ -155,7 +151,7 @@ class Stream:
                 return self._skip_to(head)
 
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
-        async with self._node.ordered.reads:
+        async with self._reads:
             if self._node.heartbeat.is_down:
                 raise StateError("it is known to fail")
             return await self._state.since(self.topic, n, self.ttl, **how)
@@ -164,8 +160,8 @@ class Stream:
         assert self.position is not None
         for one in kept:
             if one.n > self.position.n:
-                held = Held(kept_broadcast(self.topic, epoch, one), one.sender)
-                self._held.setdefault(one.n, held)
+                broadcast = kept_broadcast(self.topic, epoch, one)
+                self._held.setdefault(one.n, broadcast)
         self._drain()
 
     def _wait_for_the_state(self) -> None:

@@ -16,7 +16,8 @@ from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import get_pubsub
-from ..socket import Socket, mount_socket
+from ..pubsub.serving import mount_socket
+from ..socket import Socket
 from ..tasks import CRASHES, must_end
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal

@@ -21,7 +21,8 @@ from ..exceptions import ConnectionRefused
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import get_pubsub
-from ..socket import Socket, mount_socket
+from ..pubsub.serving import mount_socket
+from ..socket import Socket
 from ..wire.json import encode
 from ..wire.params import MAX_QUERY_BYTES
 from ..wire.reasons import Refusal

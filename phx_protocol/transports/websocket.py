@@ -12,7 +12,8 @@ from ..exceptions import ConnectionRefused, DecodeError
 from ..limits import refusals
 from ..logs import get_logger
 from ..pubsub.node import PubSub, extensions, get_pubsub
-from ..socket import Socket, mount_socket
+from ..pubsub.serving import mount_socket
+from ..socket import Socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode, Reason
 from ..wire.serializers import Serializer

@@ -50,7 +50,8 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``). `offset` is
     its place in the topic's history, if it is kept; it travels as the ref, which is null else.
-    `sent_at` (seconds of the epoch) and `headers` (what traces need) never reach a client.
+    `sent_at` (seconds of the epoch), `headers` (what traces need) and `sender` (the id of the
+    channel that must not get it) never reach a client.
     """
 
     topic: str
@@ -59,3 +60,4 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     offset: str | None = None
     sent_at: float | None = None
     headers: dict[str, str] | None = None
+    sender: str | None = None

@@ -343,8 +343,8 @@ PARAMETERS = {
     (ChannelServer, "_handle_in"): ["self", "message"],
     (ChannelServer, "_handle_out"): ["self", "mail"],
     (ChannelServer, "_handle_info"): ["self", "mail"],
-    (PubSub, "publish"): ["self", "broadcast", "sender", "from_id"],
-    (PubSub, "deliver_now"): ["self", "broadcast", "sender", "from_id", "strict"],
+    (PubSub, "publish"): ["self", "broadcast", "history", "exclude"],
+    (PubSub, "deliver_now"): ["self", "broadcast", "exclude", "strict"],
 }
 
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from phx_protocol import Channel, History, Socket, signals
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.node import PubSub, get_pubsub
+from phx_protocol.socket import history_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import LAYERS
@@ -93,6 +94,6 @@ async def test_a_kept_broadcast_that_was_lost_so_is_read_at_once(
         if n == 1:
             monkeypatch.setattr(shard, "publish", cut_and_publish)
         payload = Raw(b'{"n":%d}' % n)
-        await other.publish(Broadcast("news:1", "event", payload), None, None)
+        await other.publish(Broadcast("news:1", "event", payload), history_of("news:1"))
         await news.assert_push("event", {"n": n})
     await socket.close()

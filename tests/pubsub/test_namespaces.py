@@ -17,7 +17,7 @@ from phx_protocol.pubsub import groups
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.relay import NODES
-from phx_protocol.socket import mount_socket
+from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import LAYERS
@@ -63,7 +63,7 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
     node.groups.sweep(node.loop.time())
     await node.settled()
     if order == "id":
-        await other.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None, None)
+        await other.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
     else:
         [key] = [known.key for known in node.sockets]
         await other.orders.give(order, {"id": key})

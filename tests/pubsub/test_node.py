@@ -201,6 +201,6 @@ async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
     with monkeypatch.context() as patched:
         patched.setattr(pubsub.ordered._state, "append", cancelled)
         with pytest.raises(StateError):
-            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told, None), 5)
-    done = pubsub.ordered.broadcast(History(), told, None)
+            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told), 5)
+    done = pubsub.ordered.broadcast(History(), told)
     await asyncio.wait_for(done, 5)

@@ -31,7 +31,7 @@ def send(nodes: Nodes, count: int) -> asyncio.Future[Any]:
     text = b'{"text":"%s"}' % (b"x" * SIZE)
     # one topic each: what waits for a topic travels together
     broadcasts = (Broadcast(f"room:{n}", "event", Raw(text)) for n in range(count))
-    return asyncio.gather(*(nodes[0].publisher.publish(b, None) for b in broadcasts))
+    return asyncio.gather(*(nodes[0].publisher.publish(b) for b in broadcasts))
 
 
 async def test_a_node_that_takes_nothing_is_not_sent_more(

@@ -37,11 +37,11 @@ def broadcast(topic: str, event: str) -> Broadcast:
 async def test_what_waits_for_a_topic_travels_together_whatever_came_between() -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
-    first = publisher.publish(broadcast("a", "1"), None)
+    first = publisher.publish(broadcast("a", "1"))
     await asyncio.sleep(0)  # the layer has it now
     taken = [first]
     for topic, event in (("b", "2"), ("a", "3"), ("c", "4"), ("b", "5"), ("a", "6")):
-        taken.append(publisher.publish(broadcast(topic, event), None))
+        taken.append(publisher.publish(broadcast(topic, event)))
     layer.gate.set()
     await asyncio.gather(*taken)
     assert layer.sent == [
@@ -55,10 +55,8 @@ async def test_what_waits_for_a_topic_travels_together_whatever_came_between() -
 async def test_a_topic_with_more_than_a_message_takes_lets_the_others_pass() -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
-    many = [
-        publisher.publish(broadcast("loud", str(n)), None) for n in range(BATCH + 2)
-    ]
-    quiet = publisher.publish(broadcast("quiet", "once"), None)
+    many = [publisher.publish(broadcast("loud", str(n))) for n in range(BATCH + 2)]
+    quiet = publisher.publish(broadcast("quiet", "once"))
     layer.gate.set()
     await asyncio.gather(*many, quiet)
     assert [(topic, len(events)) for topic, events in layer.sent] == [
@@ -75,7 +73,7 @@ async def test_a_topic_with_more_than_a_message_takes_lets_the_others_pass() -> 
 async def test_it_is_full_while_much_waits() -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
-    taken = [publisher.publish(broadcast("a", str(n)), None) for n in range(OUTBOX)]
+    taken = [publisher.publish(broadcast("a", str(n))) for n in range(OUTBOX)]
     assert publisher.is_full
     layer.gate.set()
     await asyncio.gather(*taken)
@@ -88,9 +86,9 @@ async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> Non
     layer.gate.set()
     publisher = Publisher(layer, "node", reports.append)
     with pytest.raises(BroadcastError, match="gone"):
-        await publisher.publish(broadcast("a", "1"), None)
+        await publisher.publish(broadcast("a", "1"))
     layer.error = None
-    await publisher.publish(broadcast("a", "2"), None)
+    await publisher.publish(broadcast("a", "2"))
     assert [type(report) for report in reports] == [ConnectionError, type(None)]
 
 
@@ -98,13 +96,13 @@ async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> Non
 async def test_what_cannot_be_packed_is_an_error_for_its_sender_alone(bad: str) -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
-    first = publisher.publish(broadcast("a", "1"), None)
+    first = publisher.publish(broadcast("a", "1"))
     topic = "\ud800" if bad == "topic" else "a"
     event = "\udfff" if bad == "event" else "2"
     payload = msgspec.Raw(b'{"\xff"}' if bad == "payload" else b"{}")
     with pytest.raises(EncodeError):
-        publisher.publish(Broadcast(topic, event, payload), None)
-    last = publisher.publish(broadcast("a", "3"), None)
+        publisher.publish(Broadcast(topic, event, payload))
+    last = publisher.publish(broadcast("a", "3"))
     layer.gate.set()
     await asyncio.wait_for(asyncio.gather(first, last), 5)
     assert [event for _, events in layer.sent for event in events] == ["1", "3"]
@@ -115,12 +113,12 @@ async def test_a_layer_that_is_cancelled_itself_ends_no_publisher() -> None:
     layer.error = asyncio.CancelledError()
     layer.gate.set()
     publisher = Publisher(layer, "node", lambda error: None)
-    done = [publisher.publish(broadcast(topic, "1"), None) for topic in "ab"]
+    done = [publisher.publish(broadcast(topic, "1")) for topic in "ab"]
     for future in done:
         with pytest.raises(BroadcastError, match="did not take it"):
             await asyncio.wait_for(future, 5)
     layer.error = None
-    await asyncio.wait_for(publisher.publish(broadcast("a", "2"), None), 5)
+    await asyncio.wait_for(publisher.publish(broadcast("a", "2")), 5)
 
 
 async def test_what_waits_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +128,10 @@ async def test_what_waits_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
     long = "é" * 250  # in the topic: it travels with each of them
-    taken = [publisher.publish(broadcast(long, str(n)), None) for n in range(3)]
+    taken = [publisher.publish(broadcast(long, str(n))) for n in range(3)]
     assert publisher.is_full
     with pytest.raises(BroadcastError, match="bytes wait"):
-        await publisher.publish(broadcast("a", "x" * 1000), None)
+        await publisher.publish(broadcast("a", "x" * 1000))
     layer.gate.set()
     await asyncio.gather(*taken)
     assert not publisher.is_full and len(layer.sent) == 3

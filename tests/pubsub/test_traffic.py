@@ -15,8 +15,9 @@ from phx_protocol.history import Claim
 from phx_protocol.presence.tracker import TRACKERS
 from phx_protocol.pubsub import traffic as traffic_module
 from phx_protocol.pubsub.node import PubSub, get_pubsub
+from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.pubsub.traffic import Traffic
-from phx_protocol.socket import _known_routes, channels_of, history_of, mount_socket
+from phx_protocol.socket import _known_routes, channels_of, history_of
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
@@ -147,7 +148,7 @@ async def test_what_is_done_for_a_topic_knows_nothing_of_who_caused_it() -> None
     language.set("de")
     await node.ordered.catch_up("t", History(), Claim(None, frozenset()))
     message = Broadcast("t", "e", json.encode_payload({}))
-    await node.ordered.broadcast(History(), message, None)
+    await node.ordered.broadcast(History(), message)
     await node.ordered._state.append([item("1", "t")])
     await node.ordered._streams["t"].fill()
     own = [what for what, heard in seen if heard is None]
