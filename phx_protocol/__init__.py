@@ -11,20 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__  # noqa: F401
 
 if TYPE_CHECKING:
-    from .channel import Channel, event
-    from .exceptions import (
-        AlreadyTracked,
-        BroadcastError,
-        ConnectionRefused,
-        EncodeError,
-        JoinDenied,
-        NotTracked,
-        PhxError,
-        StateError,
-    )
-    from .history import History
-    from .presence import Presence
-    from .pubsub import (
+    from .api import (
         abroadcast,
         abroadcast_from,
         aclose_topic,
@@ -45,26 +32,32 @@ if TYPE_CHECKING:
         reauthorize,
         reply,
     )
-    from .socket import Socket
+    from .exceptions import (
+        AlreadyTracked,
+        BroadcastError,
+        ConnectionRefused,
+        EncodeError,
+        JoinDenied,
+        NotTracked,
+        PhxError,
+        StateError,
+    )
+    from .history import History
+    from .presence import Presence
+    from .presence.blocking import BlockingPresence
+    from .pubsub.replies import ReplyRef
+    from .socket.channel import Channel
+    from .socket.connect_info import ConnectInfo
+    from .socket.events import Answer, event
+    from .socket.refusals import refusals
+    from .socket.server import Info
+    from .socket.socket import Socket
     from .transports.longpoll import LongPollConsumer
     from .transports.websocket import PhoenixConsumer
     from .wire.reasons import Reason
 
 _HOMES = {
-    "channel": ("Channel", "event"),
-    "exceptions": (
-        "AlreadyTracked",
-        "BroadcastError",
-        "ConnectionRefused",
-        "EncodeError",
-        "JoinDenied",
-        "NotTracked",
-        "PhxError",
-        "StateError",
-    ),
-    "history": ("History",),
-    "presence": ("Presence",),
-    "pubsub": (
+    "api": (
         "abroadcast",
         "abroadcast_from",
         "aclose_topic",
@@ -85,7 +78,29 @@ _HOMES = {
         "reauthorize",
         "reply",
     ),
-    "socket": ("Socket",),
+    "exceptions": (
+        "AlreadyTracked",
+        "BroadcastError",
+        "ConnectionRefused",
+        "EncodeError",
+        "JoinDenied",
+        "NotTracked",
+        "PhxError",
+        "StateError",
+    ),
+    "history": ("History",),
+    "presence": ("Presence",),
+    "presence.blocking": ("BlockingPresence",),
+    "pubsub.replies": ("ReplyRef",),
+    "socket.channel": ("Channel",),
+    "socket.connect_info": ("ConnectInfo",),
+    "socket.events": (
+        "Answer",
+        "event",
+    ),
+    "socket.refusals": ("refusals",),
+    "socket.server": ("Info",),
+    "socket.socket": ("Socket",),
     "transports.longpoll": ("LongPollConsumer",),
     "transports.websocket": ("PhoenixConsumer",),
     "wire.reasons": ("Reason",),
@@ -94,11 +109,15 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AlreadyTracked",
+    "Answer",
+    "BlockingPresence",
     "BroadcastError",
     "Channel",
+    "ConnectInfo",
     "ConnectionRefused",
     "EncodeError",
     "History",
+    "Info",
     "JoinDenied",
     "LongPollConsumer",
     "NotTracked",
@@ -106,6 +125,7 @@ __all__ = [
     "PhxError",
     "Presence",
     "Reason",
+    "ReplyRef",
     "Socket",
     "StateError",
     "abroadcast",
@@ -127,6 +147,7 @@ __all__ = [
     "event",
     "local_broadcast",
     "reauthorize",
+    "refusals",
     "reply",
 ]
 

@@ -16,19 +16,19 @@ class PhxProtocolConfig(AppConfig):
         from . import (  # noqa: F401 - each registers itself
             checks,
             django_json,
-            event_log,
             introspection,
             presence,
         )
+        from .receivers import event_log  # noqa: F401 - each registers itself
 
         if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":
-            from .receivers import close_sockets_to_reload
+            from .receivers.django import close_sockets_to_reload
 
             file_changed.connect(close_sockets_to_reload, dispatch_uid="phx_protocol")
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_in, user_logged_out
 
-            from . import receivers
+            from .receivers import django as receivers
 
             uid = "phx_protocol"
             user_logged_out.connect(receivers.close_sockets_of, dispatch_uid=uid)

@@ -13,10 +13,10 @@ from django.core.handlers.asgi import get_script_prefix
 from django.urls import re_path, set_script_prefix
 
 from .checks import report
-from .lifespan import Application, lifespan
 from .transports.http import Receive, Send, respond
+from .transports.lifespan import Application, lifespan
 from .transports.request import HandshakeRequest
-from .transports.websocket import SERVER_SEND
+from .transports.websocket.consumer import SERVER_SEND
 
 
 def get_phoenix_application(

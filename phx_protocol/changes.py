@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from django.db.models import Model
 from django.db.models.signals import class_prepared, post_delete, post_save
 
-from .callbacks import is_async
-from .pubsub import broadcast_on_commit
+from .api import broadcast_on_commit
+from .concurrency.callbacks import is_async
 
 M = TypeVar("M", bound=Model)
 

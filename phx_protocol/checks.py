@@ -12,14 +12,14 @@ from django.conf import settings
 from django.core.checks import WARNING, CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from .callbacks import find, is_left_early
-from .channel import CALLBACKS, Channel
+from .concurrency.callbacks import find, is_left_early
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
-from .limits import parse_rates
 from .logs import get_logger
-from .pubsub.node import is_in_memory
-from .socket import Socket, load_channel, load_socket
+from .node.node import is_in_memory
+from .socket.channel import CALLBACKS, Channel
+from .socket.socket import Socket, load_channel, load_socket
+from .socket.throttle import parse_rates
 from .state.factory import backend, get_state
 from .transports.origin import Place
 from .wire.serializers import parse_requirement

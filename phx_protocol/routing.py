@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import URLPattern, path
 
 from .conf import options
-from .socket import Socket, load_socket
+from .socket.socket import Socket, load_socket
 from .transports.longpoll import LongPollConsumer
 from .transports.websocket import PhoenixConsumer
 

@@ -19,7 +19,7 @@ from .logs import get_logger
 logger = get_logger("phx_protocol.signals")
 
 
-class Log(Protocol):
+class _Log(Protocol):
     """Writes a line of the log for what a signal tells, if the sender's level is on."""
 
     def is_on(self, sender: Any) -> bool: ...
@@ -30,7 +30,7 @@ class Signal(dispatch.Signal):
     """A signal that costs next to nothing while nobody listens."""
 
     #: its first receiver, which ``event_log`` sets
-    log: Log | None = None
+    log: _Log | None = None
 
     def is_heard(self, sender: Any) -> bool:
         """Return True if a receiver or the log will use it. Callers skip measuring when False."""

@@ -21,12 +21,12 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 from django.http.cookie import parse_cookie
 
-from .callbacks import look_up
+from .auth.permissions import SOURCE, Source
+from .auth.sessions import digest, password_digests, session_store
+from .concurrency.callbacks import look_up
 from .exceptions import ConnectionRefused
 from .logs import get_logger
-from .permissions import SOURCE, Source
-from .sessions import digest, password_digests, session_store
-from .socket import Socket
+from .socket.socket import Socket
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

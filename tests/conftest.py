@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from phx_protocol import logs
+from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
 from tests import servers
 from tests.packaging import wheel

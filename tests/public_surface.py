@@ -22,13 +22,12 @@ import phx_protocol
 
 PACKAGE = Path(phx_protocol.__file__).parent
 MODULES = """
-    . asgi changes connect_info contrib.access_logs contrib.prometheus introspection pytest_plugin
+    . asgi changes contrib.access_logs contrib.prometheus introspection pytest_plugin
     routing signals templatetags.phx_protocol testing tokens
-    conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET limits:refusals
+    conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET
     contrib.opentelemetry:instrument,uninstrument contrib.uvicorn:PhoenixWebSocketProtocol
     exceptions:DecodeError,InvalidPayload,InvalidTopicPattern,StateRefused
-    presence.blocking:BlockingPresence pubsub:group_name
-    pubsub.replies:ReplyRef server:Info wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
+    pubsub:group_name wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
     wire.reasons:CloseCode,Refusal wire.serializers:Serializer
 """
 

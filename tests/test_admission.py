@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from phx_protocol.admission import Admission
+from phx_protocol.socket.admission import Admission
 
 
 async def waiting(admission: Admission) -> asyncio.Task[bool]:

@@ -17,7 +17,7 @@ from phx_protocol import (
     areauthorize,
     local_broadcast,
 )
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestSocket, connect
 
 #: the join_ref of a topic's last join

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from phx_protocol import budget as module
-from phx_protocol.budget import Budget, room, weight
+from phx_protocol.socket import budget as module
+from phx_protocol.socket.budget import Budget, room, weight
 from phx_protocol.wire import json
 from tests.hostile.payloads import PAYLOADS
 

@@ -23,8 +23,8 @@ from phx_protocol import (
     Socket,
     abroadcast,
     adisconnect,
-    callbacks,
 )
+from phx_protocol.concurrency import callbacks
 from phx_protocol.testing import connect
 
 

@@ -15,7 +15,8 @@ from django.apps import apps
 
 import phx_protocol
 from phx_protocol.conf import DRAINER, LONGPOLL, STATE, Options
-from phx_protocol.transports import longpoll, session
+from phx_protocol.transports.longpoll import consumer as longpoll
+from phx_protocol.transports.longpoll import session
 from phx_protocol.wire.reasons import CloseCode, Refusal
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.measure import WORST

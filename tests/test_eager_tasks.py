@@ -21,7 +21,7 @@ from phx_protocol import (
     event,
 )
 from phx_protocol import introspection as look
-from phx_protocol.pubsub.node import PubSub, get_pubsub
+from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import LAYERS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phx_protocol.filters import filter_parameters
+from phx_protocol.logs.filters import filter_parameters
 
 PARAMS = {
     "user": "ada",

@@ -21,10 +21,11 @@ from phx_protocol import (
     local_broadcast,
 )
 from phx_protocol.exceptions import StateError, StateRefused, StateTimeout
-from phx_protocol.history import EVERYTHING, Claim, Recovery, held_events
+from phx_protocol.history.policy import EVERYTHING, held_events
+from phx_protocol.history.recovery import Claim, Recovery
+from phx_protocol.history.streams import BROKEN, READS
+from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.pubsub import message
-from phx_protocol.pubsub.node import PubSub, get_pubsub
-from phx_protocol.pubsub.ordered import BROKEN, READS
 from phx_protocol.state import Position
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestChannel as Joined

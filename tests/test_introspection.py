@@ -22,7 +22,7 @@ from phx_protocol import (
     adisconnect_socket,
 )
 from phx_protocol import introspection as look
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub.traffic import WINDOW
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect

@@ -1,124 +1,148 @@
-"""The rules that hold the package together: what may import what, and what is public."""
+"""The rules that hold the house together: who may import whom, and what lies at the top."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import phx_protocol
 
 PACKAGE = Path(phx_protocol.__file__).parent
 
-# In this order; a module may import only what stands before it (TYPE_CHECKING apart).
-ORDER = [
-    "version",
-    "printable",
-    "exceptions",
-    "logs",
-    "tasks",
-    "outage",
-    "signals",
-    "event_log",
-    "conf",
-    "filters",
-    "wire",
-    "payloads",
-    "limits",
-    "state",
-    "history",
-    "permissions",
-    "sessions",
-    "admission",
-    "budget",
-    "users",
-    "callbacks",
-    "connect_info",
-    "events",
-    "channel",
-    "server",
-    "socket",
-    "tokens",
-    "pubsub",
-    "changes",
-    "presence",
-    "introspection",
-    "receivers",
-    "transports",
-    "routing",
-    "lifespan",
-    "checks",
-    "asgi",
+#: A room imports what is in it, and what stands in a layer above it in this list.
+LAYERS = [
+    ["conf", "logs", "version"],
+    ["concurrency", "exceptions", "signals"],
+    ["auth", "state", "wire"],
+    ["pubsub"],
+    ["node"],
+    ["history"],
+    ["socket"],
+    ["api", "presence", "transports"],
+    ["changes", "introspection", "receivers", "routing", "schema", "tokens"],
+    ["contrib", "django_json", "models", "testing"],
+    ["admin", "checks", "management", "templatetags"],
+    ["apps", "asgi", "pytest_plugin"],
+    ["__init__"],
 ]
-RIM = [
-    "__init__",
-    "admin",
-    "apps",
-    "contrib",
-    "django_json",
-    "management",
-    "models",
-    "pytest_plugin",
-    "schema",
-    "templatetags",
-    "testing",
-]
+LAYER = {room: n for n, rooms in enumerate(LAYERS) for room in rooms}
+#: what Django, an ASGI server or pytest looks for by its name
+NAMED = {"__init__", "apps", "asgi", "checks", "django_json", "models", "pytest_plugin"}
+#: what an ASGI server is known by
+SERVERS = {"daphne", "granian", "hypercorn", "uvicorn", "websockets", "wsproto"}
+#: the doctor is a client of any server
+ADAPTERS = ["contrib", "management/doctor", "transports/websocket/servers.py"]
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    """The module's name below the package; a folder has that of its ``__init__``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts = parts[:-1]
+    return ".".join(parts)
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms of this package that the module needs to be imported."""
-    found: set[str] = set()
-    package = ["phx_protocol", *path.relative_to(PACKAGE).parts[:-1]]
+NAMES = {name_of(path) for path in MODULES}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """The modules of the package that `path` imports, wherever it does; and whether that is when it is
+    loaded itself."""
     tree = ast.parse(path.read_text())
-    typing_only = [
-        n
-        for n in tree.body
-        if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
-    ]
-    hidden = {id(node) for block in typing_only for node in ast.walk(block)}
-    for node in tree.body:
-        if id(node) in hidden or not isinstance(node, ast.ImportFrom) or not node.level:
+    at_once = set(map(id, tree.body))
+    package = ["phx_protocol", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{whole}.{alias.name}" for alias in node.names]
+        else:
             continue
-        base = package[: len(package) - node.level + 1]
-        full = base + (node.module.split(".") if node.module else [])
-        found |= {full[1]} if len(full) > 1 else {alias.name for alias in node.names}
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "phx_protocol":
+                yield module_of(rest), id(node) in at_once
+
+
+def module_of(name: str) -> str:
+    """The module that `name` is, or stands in."""
+    while name and name not in NAMES:
+        name = name.rpartition(".")[0]
+    return name or "__init__"
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_import_names_the_own_room_or_a_lower_layer() -> None:
+    """Those in functions, and those for type checkers, too."""
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in MODULES
+        for module, _ in imports(path)
+        if room_of(module) != (here := room_of(name_of(path)))
+        and LAYER[room_of(module)] >= LAYER[here]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_needs_itself_to_be_loaded() -> None:
+    needed = {
+        name_of(path): {
+            module
+            for module, at_once in imports(path)
+            if at_once and not name_of(path).startswith(f"{module}.")
+        }
+        for path in MODULES
+    }
+    graphlib.TopologicalSorter(needed).prepare()  # it raises CycleError
+
+
+def test_the_top_has_what_users_import_and_what_has_to_be_there() -> None:
+    top = {path.stem for path in PACKAGE.glob("*.py")}
+    surface = (Path(__file__).parent / "public_surface.txt").read_text()
+    public = {name for name in top if f"\nphx_protocol.{name}." in surface}
+    assert top - public - NAMED <= {"version"}
+    assert len(top) <= 15
+
+
+def test_every_room_has_a_layer_and_every_layer_a_room() -> None:
+    assert {room_of(name) for name in NAMES} == LAYER.keys()
+
+
+@pytest.mark.parametrize("unknown", ["django", "asyncio"])
+def test_the_wire_knows_neither_django_nor_asyncio(unknown: str) -> None:
+    for path in (PACKAGE / "wire").glob("*.py"):
+        assert unknown not in external(path), path
+
+
+def external(path: Path) -> set[str]:
+    """The packages of others that `path` imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.partition(".")[0])
     return found
 
 
-def test_imports_point_one_way() -> None:
-    wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        here = room(path)
-        if here in RIM:
-            continue
-        allowed = set(ORDER[: ORDER.index(here) + 1])
-        wrong += [f"{path.name} imports {name}" for name in imports(path) - allowed]
-    assert not wrong
-
-
-def test_the_socket_is_handed_its_pubsub() -> None:
-    for module in ("channel", "server", "socket"):
-        assert not imports(PACKAGE / f"{module}.py") & {"pubsub", "transports"}
-
-
-def test_nothing_needs_contrib() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        assert room(path) == "contrib" or "contrib" not in imports(path), path
-
-
-def test_the_wire_knows_neither_django_nor_asyncio() -> None:
-    for path in (PACKAGE / "wire").glob("*.py"):
-        text = path.read_text()
-        assert (
-            "import django" not in text
-            and "from django" not in text
-            and "import asyncio" not in text
-        )
+def test_only_adapters_import_an_asgi_server() -> None:
+    for path in MODULES:
+        where = path.relative_to(PACKAGE).as_posix()
+        if not where.startswith(tuple(ADAPTERS)):
+            assert not external(path) & SERVERS, where
 
 
 def test_importing_the_package_needs_no_settings() -> None:

@@ -9,8 +9,9 @@ import pytest
 from django.test import override_settings
 
 from phx_protocol import Channel, ConnectionRefused, JoinDenied, Reason, Socket, event
-from phx_protocol.limits import Rate, Throttle, parse_rate, parse_rates, refusals
-from phx_protocol.limits import retry_after as wait_of
+from phx_protocol.socket.refusals import refusals
+from phx_protocol.socket.throttle import Rate, Throttle, parse_rate, parse_rates
+from phx_protocol.socket.throttle import retry_after as wait_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.reasons import CloseCode, Refusal
 from tests.transports.longpoll import Client

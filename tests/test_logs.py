@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import phx_protocol
-from phx_protocol import logs
-from phx_protocol.logs import LINES, Repeats
+from phx_protocol.logs import loggers as logs
+from phx_protocol.logs.loggers import LINES, Repeats
 from tests.servers import ROOT
 
 
@@ -103,7 +103,7 @@ async def test_after_a_while_it_is_written_again(
 def test_every_logger_of_the_package_holds_back_what_repeats() -> None:
     package = Path(phx_protocol.__file__).parent
     for path in package.rglob("*.py"):
-        if path.name != "logs.py" and "contrib" not in path.parts:
+        if path.name != "loggers.py" and "contrib" not in path.parts:
             assert not re.search(r"= logging\.getLogger\(", path.read_text()), path
 
 

@@ -29,7 +29,7 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.exceptions import InvalidPayload
-from phx_protocol.payloads import ERRORS, MANY, TEXT, PayloadType, Replies
+from phx_protocol.socket.payloads import ERRORS, MANY, TEXT, PayloadType, Replies
 from phx_protocol.testing import TestChannel, connect
 
 handled: list[Any] = []

@@ -37,19 +37,19 @@ from phx_protocol import (
     adisconnect_socket,
     adisconnect_user,
     areauthorize,
-    callbacks,
     disconnect_user,
     event,
     local_broadcast,
     reauthorize,
-    receivers,
 )
+from phx_protocol.api import asession_ended
+from phx_protocol.auth.sessions import digest, session_store
+from phx_protocol.concurrency import callbacks
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
-from phx_protocol.pubsub import sockets
-from phx_protocol.pubsub.api import asession_ended
-from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.sessions import digest, session_store
+from phx_protocol.node import connections as sockets
+from phx_protocol.node.node import get_pubsub
+from phx_protocol.receivers import django as receivers
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
 from phx_protocol.transports.websocket import PhoenixConsumer

@@ -25,11 +25,11 @@ from phx_protocol import (
     Socket,
     abroadcast,
     event,
-    logs,
     signals,
 )
 from phx_protocol.logs import get_logger
-from phx_protocol.printable import (
+from phx_protocol.logs import loggers as logs
+from phx_protocol.logs.printable import (
     ITEMS,
     LENGTH,
     bounded,

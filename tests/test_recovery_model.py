@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from phx_protocol import Channel, History, Socket, abroadcast, event
-from phx_protocol.pubsub import stream
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.history import stream
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect

@@ -21,8 +21,8 @@ from phx_protocol import (
     event,
     reply,
 )
-from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.server import parse_answer
+from phx_protocol.node.node import get_pubsub
+from phx_protocol.socket.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect

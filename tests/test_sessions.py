@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 from django.test import Client, override_settings
 from django.utils.functional import SimpleLazyObject
 
-from phx_protocol.sessions import session_store, session_user
+from phx_protocol.auth.sessions import session_store, session_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BACKENDS = "django.contrib.sessions.backends"

@@ -21,8 +21,8 @@ from phx_protocol import (
     event,
     signals,
 )
-from phx_protocol.outage import Outage
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.logs.outage import Outage
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub.publisher import Publisher
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
@@ -271,7 +271,7 @@ async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
     dropped = told(signals.messages_dropped)
     publisher = Publisher(Full(), "a node", lambda error: None)
     message = Broadcast("room:1", "new", json.encode_payload({}))
-    futures = [publisher.publish(message, None) for _ in range(3)]
+    futures = [publisher.publish(message) for _ in range(3)]
     await asyncio.wait(futures)
     assert dropped == [(None, {"count": 3, "where": "layer"})]
 

@@ -20,7 +20,7 @@ from phx_protocol import (
     adisconnect,
     event,
 )
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestChannel, clients, connect
 
 ended: list[Reason] = []

@@ -15,10 +15,10 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
 from django.http import HttpRequest, HttpResponse
 
+from ..api import disconnect_socket, disconnect_user
 from ..introspection import SocketInfo, list_sockets
 from ..introspection.queries import LIMIT
 from ..models import Connection
-from ..pubsub import disconnect_socket, disconnect_user
 from .addresses import address_of
 from .listing import counted, matches, page_of
 from .live import LiveAdmin, Page, may, moment, sight

@@ -11,10 +11,10 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from .. import introspection
+from ..api import broadcast, close_topic
 from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
-from ..pubsub import broadcast, close_topic
 from ..wire import json
 from .addresses import address_of, topic_at
 from .connections import sockets_table

@@ -29,8 +29,8 @@ from urllib.parse import unquote_plus
 from django.conf import settings
 
 from ..conf import Options, options
-from ..filters import FILTERED, is_hidden
-from ..printable import printable
+from ..logs.filters import FILTERED, is_hidden
+from ..logs.printable import printable
 
 #: the loggers whose records have URLs in them: of the servers, and of both ``runserver``
 LOGGERS = (

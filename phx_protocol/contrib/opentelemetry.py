@@ -23,11 +23,11 @@ import msgspec
 from django.core.exceptions import ImproperlyConfigured
 
 from .. import signals
-from ..channel import Channel
 from ..exceptions import ConnectionRefused
-from ..pubsub.node import PubSub
+from ..node.node import PubSub
 from ..pubsub.registry import Subscriber
-from ..server import ChannelServer
+from ..socket.channel import Channel
+from ..socket.server import ChannelServer
 from ..transports.handshake import Handshake
 from ..version import __version__
 from ..wire.messages import Broadcast, Message

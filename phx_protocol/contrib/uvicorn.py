@@ -19,7 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.edge import WIRE, Wire
+from ..transports.websocket.servers import WIRE, Wire
 
 #: bytes that are parsed before others have a turn
 STEP = 4096

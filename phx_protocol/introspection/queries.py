@@ -11,12 +11,12 @@ from channels.layers import get_channel_layer
 
 from ..conf import options
 from ..logs import get_logger
+from ..node import blocking
+from ..node.node import PubSub, get_pubsub, is_in_memory
+from ..node.rpc import NoAnswer, ask_node
 from ..presence.entries import Diff, Presences, Roster
 from ..presence.tracker import TRACKERS, Trackers, classes
-from ..pubsub import blocking
-from ..pubsub.node import PubSub, get_pubsub, is_in_memory
-from ..pubsub.relay import NoAnswer, ask_node
-from ..socket import history_of, known_sockets
+from ..socket.socket import history_of, known_sockets
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
 from .report import Report, within

@@ -7,12 +7,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..node.node import extensions
 from ..presence.tracker import TRACKERS, Trackers
-from ..pubsub.node import extensions
 from ..wire import json
 
 if TYPE_CHECKING:
-    from ..pubsub.node import PubSub
+    from ..node.node import PubSub
 
 Body = dict[str, Any]
 Item = TypeVar("Item")

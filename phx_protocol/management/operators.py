@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ..exceptions import PhxError
 from ..introspection import sees_only_itself
-from ..printable import printable
+from ..logs.printable import printable
 
 IN_MEMORY = (
     "the channel layer or the state is in memory: this process sees nothing of the server's. "

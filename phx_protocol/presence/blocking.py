@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from ..channel import Channel
-from ..pubsub import blocking
-from ..pubsub.node import all_nodes
+from ..node import blocking
+from ..node.node import all_nodes
+from ..socket.channel import Channel
 from .entries import Presences
 from .tracker import TRACKERS
 

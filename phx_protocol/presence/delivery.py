@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..callbacks import look_for_stale_connections
+from ..concurrency.callbacks import look_for_stale_connections
+from ..concurrency.tasks import CRASHES, begin, must_end
 from ..logs import get_logger
 from ..signals import presence_changed
-from ..tasks import CRASHES, begin, must_end
 from ..wire import json
 from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
 
 if TYPE_CHECKING:
-    from ..pubsub.node import PubSub
+    from ..node.node import PubSub
     from .presence import Presence
     from .topic import PresenceTopic
 

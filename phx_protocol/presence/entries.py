@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..printable import shown
+from ..logs.printable import shown
 from ..wire import json
 
 Presences = dict[str, dict[str, Any]]

@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ..callbacks import AsyncCallable, as_method, settled
-from ..channel import Channel
+from ..concurrency.callbacks import AsyncCallable, as_method, settled
 from ..exceptions import EncodeError
 from ..logs import get_logger
-from ..printable import shown
-from ..pubsub.node import get_pubsub
+from ..logs.printable import shown
+from ..node.node import get_pubsub
+from ..socket.channel import Channel
 from ..wire import json
 from .blocking import Blocking
 from .delivery import fetched, sendable

@@ -7,16 +7,16 @@ import contextvars
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..state import NOWHERE, Position
-from ..tasks import begin
 from ..wire import json
 from .delivery import Delivery
 from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
 if TYPE_CHECKING:
-    from ..pubsub.node import PubSub
+    from ..node.node import PubSub
     from .presence import Presence
 
 #: what a node notes to the others of a topic

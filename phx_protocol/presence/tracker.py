@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..exceptions import AlreadyTracked, NotTracked
-from ..pubsub.node import extensions
+from ..node.node import extensions
 from ..state import Position, is_behind
 from .entries import Diff, Entry, Roster
 from .replica import Hint
 from .topic import HINT, PresenceTopic
 
 if TYPE_CHECKING:
-    from ..pubsub.node import PubSub
+    from ..node.node import PubSub
     from .presence import Presence
 
 Meta = Mapping[str, Any]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ..tasks import begin, is_cancelled
+from ..concurrency.tasks import begin, is_cancelled
 from .message import Internal, group_name
 
 #: whose group it is: a topic's, or one that only nodes know of

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..exceptions import EncodeError
-from ..printable import shown
+from ..logs.printable import shown
 from ..state import Position
 from ..wire import json
 from ..wire.messages import Broadcast

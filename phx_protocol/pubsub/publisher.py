@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import BroadcastError
-from ..printable import in_words
+from ..logs.printable import in_words
 from ..signals import messages_dropped
-from ..tasks import begin, is_cancelled
 from ..wire.messages import Broadcast
 from . import message
 from .message import group_name

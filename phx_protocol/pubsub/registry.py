@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..exceptions import EncodeError
 from ..logs import get_logger
-from ..printable import in_words
+from ..logs.printable import in_words
 from ..wire.messages import Broadcast
 from ..wire.serializers import V2JSONSerializer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..payloads import ANY_STATUS
+from ..socket.payloads import ANY_STATUS
 from .contract import Contract, Event, Mount, Topic
 from .json_schema import Schema, Schemas, described, pretty, types_of
 

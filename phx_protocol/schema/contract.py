@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..channel import Channel
 from ..conf import options
-from ..events import Handler
-from ..payloads import ANY_STATUS, PayloadType, Replies
-from ..socket import Route, Socket, load_socket
+from ..socket.channel import Channel
+from ..socket.events import Handler
+from ..socket.payloads import ANY_STATUS, PayloadType, Replies
+from ..socket.socket import Route, Socket, load_socket
 
 #: what a channel with presences pushes, whatever else it declares
 PRESENCE_EVENTS = ("presence_state", "presence_diff")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..payloads import PayloadType, PydanticType, custom_types
+from ..socket.payloads import PayloadType, PydanticType, custom_types
 from .contract import Contract, Event, Mount, Topic, unique
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

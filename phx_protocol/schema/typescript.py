@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..payloads import ANY_STATUS, PayloadType
+from ..socket.payloads import ANY_STATUS, PayloadType
 from .contract import Contract, Event, Mount, Topic, unique
 from .json_schema import Schema, Schemas, types_of
 

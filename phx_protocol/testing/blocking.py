@@ -17,7 +17,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from channels.layers import get_channel_layer
 
 from ..conf import options
-from ..pubsub import blocking
+from ..node import blocking
 from .clients import TestChannel, TestSocket, connect
 
 Result = TypeVar("Result")

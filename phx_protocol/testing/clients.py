@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from .. import callbacks
+from ..concurrency import callbacks
 from ..exceptions import JoinDenied
-from ..pubsub.node import get_pubsub
-from ..server import decode_payload
-from ..socket import Socket
-from ..transports.trust import BEARER
+from ..node.node import get_pubsub
+from ..socket.server import decode_payload
+from ..socket.socket import Socket
+from ..transports.authentication import BEARER
 from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast
 from .database import keep, share
 from .lines import DirectLine, Line, WireLine

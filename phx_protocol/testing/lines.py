@@ -13,11 +13,11 @@ import msgspec
 from asgiref.testing import ApplicationCommunicator
 
 from ..exceptions import ConnectionRefused
-from ..pubsub.node import get_pubsub
-from ..server import ChannelServer
-from ..socket import Socket
+from ..node.node import get_pubsub
+from ..socket.server import ChannelServer
+from ..socket.socket import Socket
+from ..transports.authentication import bearer_token
 from ..transports.handshake import Handshake
-from ..transports.trust import bearer_token
 from ..transports.websocket import PhoenixConsumer
 from ..wire import json
 from ..wire.messages import REPLY, Broadcast, Frame, Message, Reply

@@ -12,19 +12,19 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 
+from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import ConnectionRefused, DecodeError
-from ..limits import refusals
 from ..logs import get_logger
-from ..pubsub.node import get_pubsub
+from ..node.node import get_pubsub
 from ..pubsub.serving import mount_socket
-from ..socket import Socket
-from ..tasks import CRASHES, must_end
+from ..socket.refusals import refusals
+from ..socket.socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import Serializer, for_version
+from .authentication import authenticate, bearers, headers_of
 from .origin import names_a_host, origin_is_allowed, page_of
 from .request import HandshakeRequest
-from .trust import authenticate, bearers, headers_of
 
 logger = get_logger("phx_protocol.transport")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..logs import get_logger
-from ..socket import Socket
+from ..socket.socket import Socket
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 

@@ -14,7 +14,7 @@ from django.utils.encoding import punycode
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
-from ..callbacks import settled
+from ..concurrency.callbacks import settled
 from .request import HandshakeRequest, http_scheme
 
 _PORTS = {"http": 80, "https": 443}

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
-from ..printable import said
+from ..logs.printable import said
 
 # What decoding really raises, beside msgspec's own errors (a ValueError): deep nesting
 # ends in RecursionError, text that is not UTF-8 in UnicodeError (a ValueError).

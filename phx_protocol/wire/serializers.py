@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
-from ..printable import shown
+from ..logs.printable import shown
 from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from phx_protocol import Channel, History, Presence, Socket
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestChannel as JoinedChannel
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect

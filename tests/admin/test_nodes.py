@@ -10,7 +10,7 @@ import django
 import pytest
 
 import phx_protocol
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from tests.admin.conftest import Open, Staff, html, rows
 
 pytestmark = [

@@ -26,8 +26,8 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.contrib import opentelemetry
-from phx_protocol.pubsub.node import PubSub
-from phx_protocol.server import ChannelServer
+from phx_protocol.node.node import PubSub
+from phx_protocol.socket.server import ChannelServer
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.lines import WireLine
 from phx_protocol.transports.handshake import Handshake

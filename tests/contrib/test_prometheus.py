@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from phx_protocol import ConnectionRefused, JoinDenied, Presence, abroadcast, signals
 from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
-from phx_protocol.pubsub.node import extensions, get_pubsub
+from phx_protocol.node.node import extensions, get_pubsub
 from phx_protocol.testing import connect
 from tests import servers
 from tests.client import PATIENCE, Client

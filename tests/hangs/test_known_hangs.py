@@ -24,7 +24,7 @@ from django.test import (
 )
 
 from phx_protocol import Reason, abroadcast, broadcast
-from phx_protocol.pubsub.node import all_nodes
+from phx_protocol.node.node import all_nodes
 from phx_protocol.testing import (
     SyncTestSocket,
     TestSocket,

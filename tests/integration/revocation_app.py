@@ -21,7 +21,7 @@ from phx_protocol import (  # noqa: E402
     event,
 )
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
-from phx_protocol.sessions import session_store  # noqa: E402
+from phx_protocol.auth.sessions import session_store  # noqa: E402
 
 
 class StaffChannel(Channel):

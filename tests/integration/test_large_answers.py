@@ -12,7 +12,7 @@ from django.test import override_settings
 from phx_protocol import Channel, Socket
 from phx_protocol import introspection as look
 from phx_protocol.introspection.report import ANSWER
-from phx_protocol.pubsub.node import PubSub, get_pubsub
+from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from tests.pubsub.test_relay import LAYERS

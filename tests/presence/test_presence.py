@@ -26,8 +26,8 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.exceptions import StateError
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.presence.entries import Entry
-from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.clients import TIMEOUT

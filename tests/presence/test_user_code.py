@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from phx_protocol import Channel, Presence, Socket, introspection
-from phx_protocol.pubsub.node import get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from tests.docs.blocks import BLOCKS

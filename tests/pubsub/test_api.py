@@ -25,8 +25,8 @@ from phx_protocol import (
     event,
     local_broadcast,
 )
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub import group_name
-from phx_protocol.pubsub.node import get_pubsub
 from phx_protocol.testing import connect
 from tests import servers
 
@@ -79,7 +79,7 @@ async def test_a_thread_of_the_serving_process_reaches_them_too(room: Any) -> No
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_plain_def_handler_may_broadcast(room: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("phx_protocol.callbacks.thread_sensitive", False)
+    monkeypatch.setattr("phx_protocol.concurrency.callbacks.thread_sensitive", False)
     await room.assert_reply(await room.push("plain", {"a": 1}), "ok")
     await room.assert_push("plain", {"a": 1})
 
@@ -155,7 +155,7 @@ def test_on_commit_sends_after_the_commit_and_not_after_a_rollback(
 ) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(
-        "phx_protocol.pubsub.api._broadcast", lambda m: sent.append(bytes(m.payload))
+        "phx_protocol.api.broadcasts._broadcast", lambda m: sent.append(bytes(m.payload))
     )
     payload = {"a": 1}
     with transaction.atomic():

@@ -50,7 +50,7 @@ for thread in threads:
     thread.join()
 assert len(ticks) > 1, "it has held up the others"
 
-from phx_protocol.pubsub import blocking
+from phx_protocol.node import blocking
 import asyncio
 try:
     blocking.run(asyncio.sleep(60), "sleep", "", timeout=0.05)

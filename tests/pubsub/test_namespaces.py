@@ -13,10 +13,10 @@ from msgspec import Raw
 
 from phx_protocol import Channel, Socket
 from phx_protocol.exceptions import BroadcastError
+from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.rpc import NODES
 from phx_protocol.pubsub import groups
 from phx_protocol.pubsub.message import group_name
-from phx_protocol.pubsub.node import PubSub, get_pubsub
-from phx_protocol.pubsub.relay import NODES
 from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast

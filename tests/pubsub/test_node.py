@@ -13,8 +13,9 @@ from msgspec import Raw
 
 from phx_protocol import History, Presence, abroadcast
 from phx_protocol.exceptions import StateError
-from phx_protocol.pubsub import group_name, node
-from phx_protocol.pubsub.node import PubSub, get_pubsub
+from phx_protocol.node import node
+from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.pubsub import group_name
 from phx_protocol.wire.messages import Broadcast
 
 

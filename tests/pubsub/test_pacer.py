@@ -10,9 +10,9 @@ from django.test import override_settings
 from msgspec import Raw
 
 from phx_protocol import EncodeError, abroadcast
-from phx_protocol.pubsub import pacer
+from phx_protocol.node import pacer
+from phx_protocol.node.rpc import LARGEST, NODES, NoAnswer
 from phx_protocol.pubsub.message import group_name
-from phx_protocol.pubsub.relay import LARGEST, NODES, NoAnswer
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import Nodes, ask, nodes
 

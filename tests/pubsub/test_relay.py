@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from phx_protocol.pubsub.node import PubSub
-from phx_protocol.pubsub.relay import NoAnswer
+from phx_protocol.node.node import PubSub
+from phx_protocol.node.rpc import NoAnswer
 
 LAYERS = {
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",

@@ -11,13 +11,13 @@ import pytest
 
 from phx_protocol import Channel, History, Presence, Socket, abroadcast
 from phx_protocol.exceptions import StateError
-from phx_protocol.history import Claim
+from phx_protocol.history.recovery import Claim
+from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.presence.tracker import TRACKERS
 from phx_protocol.pubsub import traffic as traffic_module
-from phx_protocol.pubsub.node import PubSub, get_pubsub
 from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.pubsub.traffic import Traffic
-from phx_protocol.socket import _known_routes, channels_of, history_of
+from phx_protocol.socket.socket import _known_routes, channels_of, history_of
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json

@@ -13,8 +13,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.soak.settings")
 
 from phx_protocol import Channel, History, Presence, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
-from phx_protocol.pubsub.node import get_pubsub  # noqa: E402
-from phx_protocol.server import ChannelServer  # noqa: E402
+from phx_protocol.node.node import get_pubsub  # noqa: E402
+from phx_protocol.socket.server import ChannelServer  # noqa: E402
 from phx_protocol.transports.http import Receive, Send, respond  # noqa: E402
 from phx_protocol.wire import json  # noqa: E402
 

@@ -17,10 +17,11 @@ from redis.asyncio import ConnectionPool
 
 from phx_protocol import Channel, History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
-from phx_protocol.history import EVERYTHING, Claim
+from phx_protocol.history.policy import EVERYTHING
+from phx_protocol.history.recovery import Claim
+from phx_protocol.node.node import PubSub
 from phx_protocol.presence.tracker import TRACKERS
-from phx_protocol.pubsub.node import PubSub
-from phx_protocol.socket import Fastlane
+from phx_protocol.socket.socket import Fastlane
 from phx_protocol.state import redis as state_of_redis
 from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState

@@ -14,9 +14,14 @@ import uvloop
 from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports import edge
-from phx_protocol.transports.edge import Edge, UvicornEdge, edge_for, server_object
-from phx_protocol.transports.outgoing import Outgoing
+from phx_protocol.transports.websocket import servers as edge
+from phx_protocol.transports.websocket.servers import (
+    Edge,
+    UvicornEdge,
+    edge_for,
+    server_object,
+)
+from phx_protocol.transports.websocket.writer import Outgoing
 
 
 def connection(port: int) -> RequestResponseCycle:

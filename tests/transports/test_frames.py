@@ -10,8 +10,12 @@ from websockets.frames import Frame, Opcode
 
 from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
-from phx_protocol.transports.edge import WIRE, FramesEdge, Wire, edge_for
-from phx_protocol.transports.frames import SMALL, FrameOutgoing, finished
+from phx_protocol.transports.websocket.frame_writer import (
+    SMALL,
+    FrameOutgoing,
+    finished,
+)
+from phx_protocol.transports.websocket.servers import WIRE, FramesEdge, Wire, edge_for
 
 
 class Transport:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
-from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.server import ChannelServer
-from phx_protocol.transports.session import LongPollSession
+from phx_protocol.node.node import get_pubsub
+from phx_protocol.socket.server import ChannelServer
+from phx_protocol.transports.longpoll.session import LongPollSession
 from tests.transports.longpoll import Client, Request
 
 Feed = Callable[[Any], Awaitable[None]]

@@ -20,7 +20,7 @@ from django.middleware.csrf import (  # what Django puts into the cookie
 from django.test import Client, override_settings
 
 from phx_protocol import Channel, ConnectionRefused, PhoenixConsumer, Socket
-from phx_protocol.sessions import session_store
+from phx_protocol.auth.sessions import session_store
 from phx_protocol.testing import connect
 from tests.transports.longpoll import Client as LongPollClient
 

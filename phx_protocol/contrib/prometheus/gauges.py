@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Gauge
 
 from ... import signals
-from ...pubsub.node import PubSub, extensions, serving_nodes
+from ...node.node import PubSub, extensions, serving_nodes
 from .counters import dotted
 
 if TYPE_CHECKING:
-    from ...socket import Socket
+    from ...socket.socket import Socket
 
 #: between two samples
 SECONDS = 2.0

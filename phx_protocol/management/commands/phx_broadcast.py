@@ -8,11 +8,11 @@ from typing import Any
 from channels.layers import get_channel_layer
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from phx_protocol.api import broadcast
 from phx_protocol.conf import options
 from phx_protocol.exceptions import DecodeError, PhxError
-from phx_protocol.printable import printable
-from phx_protocol.pubsub import broadcast
-from phx_protocol.pubsub.node import is_in_memory
+from phx_protocol.logs.printable import printable
+from phx_protocol.node.node import is_in_memory
 from phx_protocol.wire import json
 
 

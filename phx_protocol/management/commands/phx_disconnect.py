@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from phx_protocol.api import disconnect, disconnect_socket, disconnect_user
 from phx_protocol.introspection import list_sockets
 from phx_protocol.management.operators import OperatorCommand
-from phx_protocol.pubsub import disconnect, disconnect_socket, disconnect_user
 
 
 class Command(OperatorCommand):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from phx_protocol.printable import printable
+from phx_protocol.logs.printable import printable
 
 if TYPE_CHECKING:
     from phx_protocol.management.doctor import Finding

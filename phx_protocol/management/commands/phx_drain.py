@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from phx_protocol.api import drain
 from phx_protocol.introspection import NodeInfo, list_nodes
 from phx_protocol.management.operators import OperatorCommand
-from phx_protocol.pubsub import drain
 
 
 class Command(OperatorCommand):

@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from phx_protocol.logs.printable import printable
 from phx_protocol.management.operators import OperatorCommand
-from phx_protocol.printable import printable
-from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.server import decode_payload
+from phx_protocol.node.node import get_pubsub
+from phx_protocol.socket.server import decode_payload
 from phx_protocol.wire.messages import Broadcast
 
 

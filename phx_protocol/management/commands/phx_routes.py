@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from phx_protocol.conf import options
-from phx_protocol.socket import load_socket
+from phx_protocol.socket.socket import load_socket
 
 
 class Command(BaseCommand):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
-from phx_protocol.pubsub.node import get_pubsub
-from phx_protocol.pubsub.relay import PATIENCE, NoAnswer, ask_node
+from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.rpc import PATIENCE, NoAnswer, ask_node
 from phx_protocol.state import State, get_state
-from phx_protocol.transports.websocket import HIDDEN
+from phx_protocol.transports.websocket.consumer import HIDDEN
 
 from . import advice
 from .findings import Status, Verdict, fault, ok, warning

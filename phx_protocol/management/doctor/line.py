@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
-from phx_protocol.transports.trust import BEARER
+from phx_protocol.transports.authentication import BEARER
 from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, REPLY, Message
 from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
 

@@ -1,0 +1,133 @@
+"""broadcast() and its kin: what views, tasks, commands and shells call."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+from django.db import transaction
+
+from ..exceptions import BroadcastError
+from ..logs.printable import in_words, shown
+from ..node import blocking
+from ..node.node import get_pubsub
+from ..pubsub import message as layer_message
+from ..pubsub.replies import ReplyRef
+from ..socket.socket import channels_of, history_of
+from ..wire import json
+from ..wire.messages import Broadcast
+from .waiting import run
+
+
+async def abroadcast(topic: str, event: str, payload: Any) -> None:
+    """Send an event to every client that has joined `topic`, on every process.
+
+    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. Clients of
+    this process have it, and the channel layer took it, when this returns. Raises EncodeError
+    for a payload that cannot be sent, or that the topic's channel class declares otherwise
+    (``Channel.pushes``), BroadcastError when the layer did not take it. Mirrors
+    ``Phoenix.Endpoint.broadcast/3``.
+    """
+    await _abroadcast(_message(topic, event, payload))
+
+
+async def abroadcast_from(
+    sender: ReplyRef | str, topic: str, event: str, payload: Any
+) -> None:
+    """As ``abroadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
+    await _abroadcast(_message(topic, event, payload, sender))
+
+
+def broadcast(topic: str, event: str, payload: Any) -> None:
+    """``abroadcast`` for synchronous code: views, tasks, signal receivers, commands, the shell.
+
+    No event loop and no connection is made per call. Raises RuntimeError on a running event
+    loop, where only ``await abroadcast(...)`` is right.
+    """
+    _broadcast(_message(topic, event, payload))
+
+
+def broadcast_from(
+    sender: ReplyRef | str, topic: str, event: str, payload: Any
+) -> None:
+    """As ``broadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
+    _broadcast(_message(topic, event, payload, sender))
+
+
+def broadcast_on_commit(
+    topic: str, event: str, payload: Any, using: str | None = None
+) -> None:
+    """``broadcast`` when the transaction that runs has been committed, and not if it is undone.
+
+    `payload` is encoded now. `using` names the database, as in ``transaction.on_commit``. What
+    is raised after the commit is logged by Django and does not undo anything.
+    """
+    message = _message(topic, event, payload)
+    transaction.on_commit(
+        functools.partial(_broadcast, message), using=using, robust=True
+    )
+
+
+async def local_broadcast(topic: str, event: str, payload: Any) -> None:
+    """To the clients of this process only. Mirrors ``Phoenix.Endpoint.local_broadcast/3``."""
+    get_pubsub().deliver(_message(topic, event, payload))
+
+
+async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
+    """Answer the event that ``Channel.reply_ref()`` stands for, from any process.
+
+    A reply to a channel that has ended is lost. Raises BroadcastError when the layer did not
+    take it. Mirrors ``Phoenix.Channel.reply/2``.
+    """
+    payload = {} if payload is None else payload
+    node = get_pubsub()
+    if node.replies.send(ref, status, payload):
+        return
+    for other in node.others():
+        other.loop.call_soon_threadsafe(other.replies.send, ref, status, payload)
+    if node.is_alone:
+        return blocking.warn_if_nobody_hears("reply")
+    raw = json.encode_payload(payload)
+    message = {
+        "type": layer_message.REPLY,
+        "v": layer_message.VERSION,
+        "ref": dataclasses.asdict(ref),
+        "status": status,
+        "payload": raw if isinstance(raw, bytes) else bytes(raw).decode(),
+    }
+    try:
+        await node.layer.send(ref.node, message)
+    except Exception as error:
+        raise BroadcastError(
+            f"the channel layer did not take the reply: {in_words(error)}"
+        ) from error
+
+
+def _message(
+    topic: str, event: str, payload: Any, sender: ReplyRef | str | None = None
+) -> Broadcast:
+    if not isinstance(topic, str) or not isinstance(event, str):
+        raise TypeError(
+            f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
+        )
+    declaring = [c for c in channels_of(topic) if event in c._pushes]
+    sent = [channel_class.check_push(event, payload) for channel_class in declaring]
+    raw = json.encode_payload(sent[0] if sent else payload)
+    id = sender.channel_id if isinstance(sender, ReplyRef) else sender
+    return Broadcast(topic, event, raw, None, time.time(), sender=id)
+
+
+async def _abroadcast(message: Broadcast) -> None:
+    blocking.warn_if_nobody_hears("abroadcast")
+    node = get_pubsub()
+    history = history_of(message.topic)
+    published = await node.publish(message, history)
+    if published is not None:
+        await published
+    await node.take_turns()
+
+
+def _broadcast(message: Broadcast) -> None:
+    run(_abroadcast(message), "abroadcast")

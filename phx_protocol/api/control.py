@@ -1,0 +1,155 @@
+"""disconnect() and its kin: what is ordered of the sockets of all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..conf import DRAINER, options
+from ..exceptions import BroadcastError
+from ..node import blocking
+from ..node.node import get_pubsub
+from ..node.rpc import NoAnswer, ask_node
+from .broadcasts import abroadcast
+from .waiting import run
+
+
+async def adisconnect(socket_id: str) -> None:
+    """Close every socket whose ``id()`` is `socket_id`, on every process, with 1001.
+
+    They are closed when this returns, and nothing more of what they sent is handled; one whose
+    ``connect`` still runs is not let in. Raises BroadcastError when the layer did not take it,
+    and after two seconds with the names of the nodes that did not answer. Mirrors
+    ``Endpoint.broadcast(id, "disconnect", %{})``, which closes sockets here as well.
+    """
+    await abroadcast(socket_id, "disconnect", {})
+    await _order("disconnect", {"id": socket_id})
+
+
+def disconnect(socket_id: str) -> None:
+    """``adisconnect`` for synchronous code."""
+    run(adisconnect(socket_id), "adisconnect")
+
+
+async def adisconnect_socket(id: str) -> None:
+    """Close one connection (``SocketInfo.id``), wherever it is, with 1001; its client connects
+    again. Raises BroadcastError as ``adisconnect`` does.
+    """
+    await _order("disconnect_socket", {"id": id})
+
+
+def disconnect_socket(id: str) -> None:
+    """``adisconnect_socket`` for synchronous code."""
+    run(_order("disconnect_socket", {"id": id}), "adisconnect_socket")
+
+
+async def aclose_topic(topic: str) -> None:
+    """End every channel that has joined `topic`, on every process, as if it had stopped itself:
+    with ``phx_close``, on which phoenix.js does not join again by itself.
+
+    They have ended when this returns, whatever they were busy with: nothing more is delivered,
+    and what waited is dropped. A join that is under way is refused with ``topic closed``. Raises
+    BroadcastError as ``adisconnect`` does.
+    """
+    await _order("close_topic", {"topic": topic})
+
+
+def close_topic(topic: str) -> None:
+    """``aclose_topic`` for synchronous code."""
+    run(_order("close_topic", {"topic": topic}), "aclose_topic")
+
+
+async def adisconnect_user(user: Any) -> None:
+    """Close every socket of `user` (a user, or its primary key), on every process, with 1001;
+    clients connect again.
+
+    Called when a user logs out. Raises BroadcastError as ``adisconnect`` does.
+    """
+    await _order("disconnect_user", _of(user))
+
+
+def disconnect_user(user: Any) -> None:
+    """``adisconnect_user`` for synchronous code."""
+    run(_order("disconnect_user", _of(user)), "adisconnect_user")
+
+
+def _of(user: Any) -> dict[str, Any]:
+    return {"user": str(getattr(user, "pk", user))}
+
+
+async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
+    """Have channels ask again whether their client may be there: those of `user`, those of
+    `topic`, or all, on every process. See ``Channel.reauthorize``.
+
+    When this returns all have asked, and channels whose client may not be there have ended; a join
+    that is under way asks before it is answered. Raises BroadcastError as ``adisconnect`` does.
+    """
+    await _order("reauthorize", _chosen(user, topic))
+
+
+def reauthorize(*, user: Any = None, topic: str | None = None) -> None:
+    """``areauthorize`` for synchronous code."""
+    run(_order("reauthorize", _chosen(user, topic)), "areauthorize")
+
+
+def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
+    return {"user": None if user is None else _of(user)["user"], "topic": topic}
+
+
+async def _order(name: str, body: dict[str, Any]) -> None:
+    """To the sockets of all nodes, and of all loops of this process."""
+    blocking.warn_if_nobody_hears(f"a{name}")
+    await get_pubsub().orders.give(name, body)
+
+
+async def apassword_changed(user: str, digests: list[str]) -> None:
+    """Close the sockets of the user with that primary key which another password let in."""
+    body = {"user": user, "digests": digests}
+    await get_pubsub().orders.give("password_changed", body)
+
+
+def password_changed(user: str, digests: list[str]) -> None:
+    """``apassword_changed`` for synchronous code."""
+    run(apassword_changed(user, digests), "apassword_changed")
+
+
+async def asession_ended(digest: str, user: str) -> None:
+    """Close the sockets that the session whose key has that digest let in, but those of `user`."""
+    body = {"session": digest, "user": user}
+    await get_pubsub().orders.give("session_ended", body)
+
+
+def session_ended(digest: str, user: str) -> None:
+    """``asession_ended`` for synchronous code."""
+    run(asession_ended(digest, user), "asession_ended")
+
+
+async def adrain(node: str, *, resume: bool = False) -> int:
+    """Have the node of that name (``NodeInfo.name``) close its sockets with 1012, in rounds
+    (setting DRAINER), and refuse new ones; returns how many there were when it is done.
+
+    It stays so until its process ends, or until this is called with `resume`. Raises
+    LookupError when there is no such node, BroadcastError when it does not answer.
+    """
+    here = get_pubsub()
+    nodes = await here.heartbeat.state.nodes()
+    if node not in nodes:
+        raise LookupError(f"there is no node {node!r}")
+    patience = _drain_timeout()
+    try:
+        asked = {"resume": resume}
+        address = nodes[node].get("address")
+        answer = await ask_node(here, node, address, "drain", asked, patience)
+    except NoAnswer as error:
+        raise BroadcastError(f"the node {node!r} does not answer: {error}") from error
+    return int(answer["sockets"])
+
+
+def _drain_timeout() -> float:
+    drainer = options().drainer or DRAINER
+    return float(drainer["SHUTDOWN"] + 2 * options().shutdown_timeout + 5)
+
+
+def drain(node: str, *, resume: bool = False) -> int:
+    """``adrain`` for synchronous code."""
+    call = adrain(node, resume=resume)
+    return blocking.run(call, "drain", "await adrain(...)", timeout=_drain_timeout())

@@ -1,0 +1,1 @@
+"""Users: who they are, what their session says, what they may do. Nothing here knows of sockets."""

@@ -1,0 +1,119 @@
+"""What a channel or an event asks of its user, in Django's words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+
+
+class Requirement(NamedTuple):
+    """A login, and these permissions (``login_required``, ``permission_required``)."""
+
+    permissions: tuple[str, ...] = ()
+    login: bool = False
+
+    @classmethod
+    def of(
+        cls, login_required: bool, permission_required: str | Iterable[str] | None
+    ) -> Requirement | None:
+        """None when nothing is asked. Raises TypeError for what is no permission's name."""
+        if isinstance(permission_required, str):
+            permission_required = (permission_required,)
+        permissions = tuple(permission_required or ())
+        for name in permissions:
+            if not isinstance(name, str) or "." not in name:
+                raise TypeError(
+                    f"a permission is named 'app_label.codename', not {name!r}"
+                )
+        login = bool(login_required)
+        return cls(permissions, login) if login or permissions else None
+
+    async def is_met_by(self, user: Any) -> bool:
+        """Whether `user` (None: there are no users here) is let through, as by a Django view with
+        LoginRequiredMixin and PermissionRequiredMixin. May ask the database.
+        """
+        if user is None or self.login and not await _is_signed_in(user):
+            return False
+        return not self.permissions or await _has_perms(user, self.permissions)
+
+
+async def _is_signed_in(user: Any) -> bool:
+    """Whether `user` is authenticated, and active unless a backend signs inactive users in."""
+    from ..concurrency.callbacks import look_up
+
+    if not getattr(user, "is_authenticated", False):
+        return False
+    active = getattr(user, "is_active", True)
+    return bool(active or await look_up(_may_sign_in_anyway, user))
+
+
+def _may_sign_in_anyway(user: Any) -> bool:
+    from django.contrib.auth import get_backends
+
+    backends = [b for b in get_backends() if hasattr(b, "user_can_authenticate")]
+    return any(b.user_can_authenticate(user) for b in backends)
+
+
+async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
+    """Ask ``user.has_perms`` in a thread.
+
+    Not ``ahas_perms``: it passes by a user's own ``has_perm`` and by backends that have no
+    ``ahas_perm``, one that raises PermissionDenied among them. A user without either has none.
+    """
+    from ..concurrency.callbacks import look_up
+
+    ask = getattr(user, _which(user), None)
+    if not callable(ask):
+        return False
+    try:
+        return bool(await look_up(ask, permissions))
+    except PermissionDenied:
+        return False
+
+
+def _which(user: Any) -> str:
+    """The sync method, but where a class overrides the async one only."""
+    for each in user.__class__.__mro__:  # not type(user): of a lazy object
+        if not vars(each).keys().isdisjoint(("has_perms", "has_perm")):
+            return "has_perms"
+        if not vars(each).keys().isdisjoint(("ahas_perms", "ahas_perm")):
+            return "ahas_perms"
+    return "has_perms"
+
+
+#: the key in the scope under which a Source is kept
+SOURCE = "phx_protocol.source"
+
+
+class Source(NamedTuple):
+    """How `user` came to be the one of a connection, and how it is found out who it is now.
+
+    `load` returns the user, anonymous when what named it has ended. `password` is a digest of
+    the session auth hash that let it in, `session` one of the session's key; None without one.
+    """
+
+    user: Any
+    load: Callable[[], Awaitable[Any]]
+    password: str | None = None
+    session: str | None = None
+
+
+async def reloaded(user: Any) -> Any:
+    """`user` as the database has it now; anonymous when gone or inactive.
+
+    A user that is no model (of a token, say) stays.
+    """
+    if not isinstance(user, Model) or user.pk is None:
+        return user
+    from django.contrib.auth.models import AnonymousUser
+
+    from ..concurrency.callbacks import look_up
+
+    # not type(user), which may be a lazy object's
+    found = user.__class__._default_manager.filter(pk=user.pk)
+    user = await look_up(found.first)
+    is_active = user is not None and getattr(user, "is_active", True)
+    return user if is_active else AnonymousUser()

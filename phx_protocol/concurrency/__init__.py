@@ -1,0 +1,1 @@
+"""Tasks, threads, and calling what users write, be it async or not."""

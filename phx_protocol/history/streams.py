@@ -1,0 +1,256 @@
+"""The ordered path: broadcasts of topics with a history.
+
+Each is kept first, which gives it its place; then every node, the origin too, delivers the
+n-th of a topic after the one before it: see ``stream``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ..concurrency.tasks import begin, is_cancelled
+from ..exceptions import EncodeError, StateError
+from ..logs import get_logger
+from ..logs.printable import in_words
+from ..node.node import extensions
+from ..pubsub.sequence import Sequencer
+from ..state import Item, Kept, Position, is_behind
+from ..wire import json
+from ..wire.messages import Broadcast
+from .policy import History
+from .recovery import Claim, Recovery
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from ..node.node import PubSub
+
+logger = get_logger("phx_protocol.pubsub")
+
+#: broadcasts that are kept in one step, and bytes of them
+BATCH = 1000
+BATCH_BYTES = 1024 * 1024
+#: topics whose histories have a gap; when there are more, all histories begin again
+BROKEN = 10_000
+#: histories that are read at once
+READS = 8
+
+
+class Waiting(NamedTuple):
+    """A broadcast that is to be kept; `done` is its publication, or None without a layer."""
+
+    item: Item
+    broadcast: Broadcast
+    done: asyncio.Future[asyncio.Future[None] | None]
+
+
+class Ordered(Sequencer):
+    """The streams of one node, and the one way into the histories."""
+
+    def __init__(self, node: PubSub) -> None:
+        super().__init__(node.deliver_now)
+        node.ordered = self
+        self._node = node
+        self._state = node.heartbeat.state
+        self._streams: dict[str, Stream] = {}
+        self._outbox: deque[Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        # topics of which something was broadcast and not kept
+        self._broken: set[str] = set()
+        self._is_all_broken = False
+        self._reads = asyncio.Semaphore(READS)
+        node.heartbeat.duties.append(self._beat)
+        node.on_unused.append(self._unused)
+
+    # ------------------------------------------------------------------ the way in
+
+    async def broadcast(
+        self, history: History, broadcast: Broadcast
+    ) -> asyncio.Future[None] | None:
+        """Keep, deliver here, and hand to the publisher, whose future is returned.
+
+        With a state that fails it is delivered all the same, and the history begins anew.
+        Raises EncodeError.
+        """
+        payload = bytes(broadcast.payload)
+        # they may be no Unicode
+        json.encode((broadcast.topic, broadcast.event, broadcast.sender))
+        if payload[:1] != b"{":
+            raise EncodeError(
+                f"the payload of {broadcast.event!r} must be a mapping: it is kept"
+            )
+        id, topic = self._node.new_id(), broadcast.topic
+        rest = payload, broadcast.sender, history.size, history.ttl, history.max_bytes
+        item = Item(topic, id, broadcast.event, *rest)
+        done: asyncio.Future[asyncio.Future[None] | None]
+        done = self._node.loop.create_future()
+        self._outbox.append(Waiting(item, broadcast, done))
+        if self._task is None:
+            self._task = begin(self._run())
+        return await asyncio.shield(done)
+
+    async def _run(self) -> None:
+        """In the order they came, however long the state takes, whoever still waits."""
+        try:
+            while self._outbox:
+                batch = self._next_batch()
+                items = [waiting.item for waiting in batch]
+                try:
+                    positions = await self._keep(items)
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled():
+                        raise
+                    if isinstance(error, asyncio.CancelledError):
+                        error = StateError(in_words(error))
+                    for waiting in batch:
+                        waiting.done.set_exception(error)
+                    continue
+                for waiting, position in zip(batch, positions):
+                    await self._node.take_turns()
+                    try:
+                        published = self._publish(waiting, position)
+                    except Exception as error:
+                        waiting.done.set_exception(error)
+                    else:
+                        waiting.done.set_result(published)
+        finally:
+            self._task = None
+
+    def _next_batch(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._outbox and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(self._outbox.popleft())
+            size += batch[-1].item.bytes
+        return batch
+
+    async def _keep(self, items: list[Item]) -> list[Position | None]:
+        topics = {item.topic for item in items}
+        try:
+            if self._node.heartbeat.is_down:
+                raise StateError("it is known to fail")
+            await self._mend(topics)
+            return list(await self._state.append(items))
+        except StateError as error:
+            self._node.heartbeat.failed(error)
+            self._break(topics)
+            # a process without sockets beats too, until that is mended
+            self._node.hold(self)
+            self._node.heartbeat.start()
+            return [None] * len(items)
+
+    def _publish(
+        self, waiting: Waiting, position: Position | None
+    ) -> asyncio.Future[None] | None:
+        broadcast = waiting.broadcast
+        if position is not None:
+            broadcast = msgspec.structs.replace(broadcast, offset=str(position))
+        self._node.deliver(broadcast, strict=False)
+        # the sender may have joined again by now, elsewhere
+        return self._node.send_on(broadcast)
+
+    def _break(self, topics: set[str]) -> None:
+        if len(self._broken) + len(topics) > BROKEN:
+            self._is_all_broken = True
+            self._broken.clear()
+        elif not self._is_all_broken:
+            self._broken |= topics
+
+    async def _mend(self, topics: set[str]) -> None:
+        """A history with a gap begins anew. Raises StateError."""
+        if self._is_all_broken:
+            await self._state.nodes()  # what there is by now is forgotten, not what was before
+            await self._state.lost()
+            self._is_all_broken = False
+            self._node.heartbeat.beat_soon()
+        for topic in topics & self._broken:
+            await self._state.reset(topic)
+            self._broken.discard(topic)
+            if topic in self._streams:
+                await self._streams[topic].begin_anew()
+        if not self._broken:
+            self._node.release(self)
+
+    # ----------------------------------------------------------------- the way out
+
+    def offer(self, broadcast: Broadcast) -> None:
+        stream = self._streams.get(broadcast.topic)
+        position = Position.parse(broadcast.offset)
+        if stream is None or position is None:
+            super().offer(broadcast)
+        else:
+            stream.offer(position, broadcast)
+
+    def look_at(self, broadcast: Broadcast) -> None:
+        """A broadcast without an offset, from another process: should it have one?"""
+        stream = self._streams.get(broadcast.topic)
+        if stream is not None and stream.history.keeps(broadcast):
+            logger.warning(
+                "%s: %r came from a process that did not keep it: its state is away, or its "
+                "PHX_PROTOCOL['SOCKETS'] does not lead to the channel class",
+                broadcast.topic,
+                broadcast.event,
+            )
+
+    async def catch_up(self, topic: str, history: History, claim: Claim) -> Recovery:
+        """What a client with `claim` missed. Nothing comes live between that and the return."""
+        stream = self._streams.get(topic)
+        if stream is None:
+            stream = self._streams[topic] = Stream(
+                self._node, topic, history, self._reads
+            )
+        stream.users += 1
+        try:
+            missed = await self._missed(stream, claim)
+        finally:
+            stream.leave()
+        if missed is None:
+            return Recovery(stream.position)
+        others = (kept for kept in missed if kept.sender not in claim.senders)
+        return Recovery(stream.position, True, tuple(others))
+
+    async def _missed(self, stream: Stream, claim: Claim) -> list[Kept] | None:
+        beat = self._node.heartbeat
+        await stream.opened()
+        if claim.position is None or beat.is_down:
+            return None  # in an outage broadcasts are not kept, by whatever node
+        try:
+            await self._mend({stream.topic})
+        except StateError as error:
+            beat.failed(error)
+            return None
+        try:
+            return await stream.since(claim.position)
+        except StateError as error:
+            beat.doubted(error)
+            return None
+
+    def look_again(self) -> None:
+        """Something may have been lost: see whether there is more than what came."""
+        for stream in self._streams.values():
+            stream.look_soon()
+
+    def _unused(self, topic: str) -> None:
+        """What is broadcast from now on may not come here."""
+        if topic in self._streams and not self._streams[topic].users:
+            self._streams.pop(topic).close()
+
+    async def _beat(self) -> None:
+        for topic in [t for t in self._streams if t not in self._node.registry]:
+            self._unused(topic)
+        await self._mend(set(self._broken))
+        streams = list(self._streams.values())
+        known = [stream.position for stream in streams]
+        heads = await self._state.heads({s.topic: s.ttl for s in streams})
+        if any(map(is_behind, heads, known)):
+            # whoever took the lost steps may be gone, and they with it
+            await self._state.lost()
+            return self._node.heartbeat.beat_soon()
+        for stream, head in zip(streams, heads):
+            await stream.compare(head)
+
+
+extensions["history"] = Ordered

@@ -1,0 +1,1 @@
+"""The node: what one event loop of one process is among the others."""

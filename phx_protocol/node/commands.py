@@ -1,0 +1,131 @@
+"""Orders: what the sockets of all nodes are told to do, and who has done it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from ..concurrency.tasks import begin
+from ..exceptions import BroadcastError, StateError
+from ..logs import get_logger
+from ..logs.printable import in_words
+from .rpc import TELL_TIMEOUT, NoAnswer, ask_node
+
+if TYPE_CHECKING:
+    from .node import PubSub
+
+logger = get_logger("phx_protocol.pubsub")
+
+ORDER = "order"
+#: orders that are known when they come a second time
+REMEMBERED = 1000
+
+Body = dict[str, Any]
+
+
+class Orders:
+    """The orders of one node, those it gives and those it takes.
+
+    Each goes to the group of all nodes with sockets, which does it without delay, and to each of
+    these that the state knows by itself, which is how a node says that it is done. It is done once.
+    """
+
+    def __init__(self, node: PubSub) -> None:
+        self._node = node
+        # id -> done when the order is
+        self._taken: dict[str, asyncio.Future[None]] = {}
+        node.relay.listen(ORDER, self._hear)
+        node.relay.serve(ORDER, self._answer)
+
+    def take(self, order: Body) -> asyncio.Future[None]:
+        """Do what is ordered, unless that has been done; the future tells when it is."""
+        id = order["id"]
+        if id not in self._taken:
+            # what can be done at once is done here, before a later broadcast can be delivered
+            rest = self._obey(order["name"], order["body"])
+            done = self._taken[id] = begin(_finish(order["name"], rest))
+            done.add_done_callback(_seen)
+            if len(self._taken) > REMEMBERED:
+                del self._taken[next(iter(self._taken))]
+        return self._taken[id]
+
+    def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+        try:
+            return self._node.sockets.obey(name, body)
+        except Exception as error:  # the other nodes are told all the same
+            return _failed(error)
+
+    def _hear(self, order: Body) -> None:
+        self.take(order)
+
+    async def _answer(self, order: Body) -> Body:
+        await asyncio.shield(self.take(order))
+        return {}
+
+    async def give(self, name: str, body: Body) -> None:
+        """Have every node do it; returns when all have.
+
+        Raises BroadcastError when the layer did not take it, and after TELL_TIMEOUT with the
+        names of the nodes that have not said that it is done.
+        """
+        node = self._node
+        order = {"id": node.new_id(), "name": name, "body": body}
+        self.take(order)
+        doubt = await self._tell(order)
+        known = {n.heartbeat.name: Body() for n in (node, *node.others())}
+        if not node.is_alone and doubt is None:
+            try:
+                known = {**await self._serving(), **known}
+            except StateError as error:
+                doubt = f"it is not known who else there is: {error}"
+        asked = (self._ask(n, about, order) for n, about in known.items())
+        silent = [name for name in await asyncio.gather(*asked) if name is not None]
+        if silent:
+            doubt = f"not done (yet) by {', '.join(silent)}"
+        if doubt is not None:
+            raise BroadcastError(doubt)
+
+    async def _serving(self) -> dict[str, Body]:
+        """The nodes that may have sockets. A worker or a command, which may be gone, has none."""
+        nodes = await self._node.heartbeat.state.nodes()
+        return {
+            name: about for name, about in nodes.items() if about.get("serves", True)
+        }
+
+    async def _tell(self, order: Body) -> str | None:
+        """Tell the nodes that have sockets; returns what went wrong."""
+        try:
+            await self._node.relay.tell_all(ORDER, order)
+            return None
+        except Exception as error:
+            return f"the channel layer did not take it: {in_words(error)}"
+
+    async def _ask(self, name: str, about: Body, order: Body) -> str | None:
+        """Wait until the node `name` has done it; returns how it is called if it has not."""
+        address = about.get("address")
+        try:
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await ask_node(self._node, name, address, ORDER, order, TELL_TIMEOUT)
+            return None
+        except (NoAnswer, TimeoutError):
+            where = f" ({about['host']}, pid {about['pid']})" if about else ""
+            return f"{name}{where}"
+
+
+async def _failed(error: Exception) -> None:
+    raise error
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    if not done.cancelled():
+        done.exception()  # it is logged; nobody else need look
+
+
+async def _finish(name: str, rest: Awaitable[Any] | None) -> None:
+    try:
+        if rest is not None:
+            await rest
+    except Exception:
+        logger.exception("the order %r failed here", name)
+        raise

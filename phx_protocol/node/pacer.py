@@ -1,0 +1,139 @@
+"""Pacer: a node sends no faster than it, and the nodes that listen to it, take what it sends.
+
+Redis ends the connection of a subscriber for which too much waits, 32 MiB unless it is told
+otherwise, and all that waits there is lost. So a mark goes the way that broadcasts go when half
+of AHEAD is sent. Who reaches AHEAD waits until it is back, and until every node that answered
+marks before has answered this one.
+
+::
+
+    {"type": "phx.relay", "v": 1, "do": "mark", "id": str, "from": channel, "node": name}
+    {"type": "phx.relay", "v": 1, "do": "marked", "id": str, "node": name}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from ..concurrency.tasks import begin, is_cancelled
+from ..logs import get_logger
+from ..pubsub.message import RELAY, VERSION, group_name
+from .rpc import NODES
+
+if TYPE_CHECKING:
+    from .node import PubSub
+
+logger = get_logger("phx_protocol.pubsub")
+
+#: bytes that may be on their way: an eighth of what Redis keeps for a subscriber, which several send to
+AHEAD = 4 * 1024 * 1024
+#: seconds that they may take; who has not taken them then is not waited for
+PATIENCE = 5.0
+#: seconds in which another node answers, when it is not known whether there are any, and for which
+#: it counts that there were none
+GRACE = 0.25
+ALONE = 5.0
+
+
+class Pacer:
+    """The bytes that one node has sent, and the nodes that have taken them."""
+
+    def __init__(self, node: PubSub) -> None:
+        self._node = node
+        self._ahead = 0
+        self._asking: asyncio.Task[None] | None = None
+        self._ids = itertools.count(1)
+        self._id = ""  # of the mark that is on its way
+        self._others: set[str] = set()  # nodes that answer
+        self._alone_until = 0.0
+        self._missing: set[str] = set()  # nodes that have not answered yet
+        self._answered = asyncio.Event()
+        node.relay.on_mark = self._marked
+
+    async def room_for(self, size: int) -> None:
+        """Wait until `size` more bytes may be on their way, and count them."""
+        while self._ahead and self._ahead + size > AHEAD:
+            await asyncio.shield(self._asked())
+        self._ahead += size
+        if self._ahead >= AHEAD // 2:
+            self._asked()
+
+    def _asked(self) -> asyncio.Task[None]:
+        """A task that ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
+        if self._asking is None:
+            self._asking = begin(self._ask(), contextvars.Context())
+        return self._asking
+
+    async def _ask(self) -> None:
+        sent = self._ahead
+        try:
+            with self._node.held_by(self):
+                await self._arrived()
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
+            logger.exception("it is not known how much of what was sent has arrived")
+        finally:
+            self._ahead -= sent
+            self._asking = None
+
+    async def _arrived(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                address = await self._node.address()
+                if address is None or not await self._mark(address):
+                    return
+                await self._all_answered()
+                if not self._others and self._node.loop.time() > self._alone_until:
+                    await self._first_other()
+        late, self._id = self._missing - {self._node.name}, ""
+        self._others -= late
+        for name in late:
+            logger.warning(
+                "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
+                name,
+                PATIENCE,
+            )
+
+    async def _mark(self, address: str) -> bool:
+        self._id = f"{self._node.name}.{next(self._ids)}"
+        self._missing = {self._node.name, *self._others}
+        told = {"id": self._id, "from": address, "node": self._node.name}
+        mark = {"type": RELAY, "v": VERSION, "do": "mark", **told}
+        try:
+            await self._node.layer.group_send(group_name(NODES), mark)
+            if NODES not in self._node.groups:
+                await self._node.layer.send(address, mark)
+        except Exception as error:
+            self._node.report(error)
+            return False
+        return True
+
+    async def _all_answered(self) -> None:
+        while self._missing:
+            self._answered.clear()
+            await self._answered.wait()
+
+    async def _first_other(self) -> None:
+        self._answered.clear()
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._answered.wait()
+        except TimeoutError:
+            self._alone_until = self._node.loop.time() + ALONE
+
+    def _marked(self, message: dict[str, Any]) -> None:
+        """A mark arrived, of this node or of another one; or another node has this one's."""
+        id, name = message["id"], message["node"]
+        if message["do"] == "mark" and name != self._node.name:
+            self._node.relay.answer_mark(message["from"], id)
+            return
+        if name != self._node.name:
+            self._others.add(name)
+        if id == self._id:
+            self._missing.discard(name)
+            self._answered.set()

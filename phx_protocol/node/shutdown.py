@@ -1,0 +1,96 @@
+"""SIGTERM and SIGINT: a process drains its sockets before its server hears of them.
+
+uvicorn closes every socket before it sends ``lifespan.shutdown``, and Daphne has no lifespan:
+so we stand in front of the server's own handlers, from the first socket on, and call them when
+we are done. A second signal goes straight through.
+
+hypercorn tells its workers by an event, and granian's are told by their event loop, where
+nobody can stand in front: there it is ``phx_drain`` before the signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..concurrency.tasks import begin
+from ..conf import options
+from ..logs import get_logger
+
+if TYPE_CHECKING:
+    from .node import PubSub
+
+logger = get_logger("phx_protocol.socket")
+
+# those that the platform has: Ctrl-Break is Windows' own
+NAMES = ("SIGTERM", "SIGINT", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Termination:
+    """What stands in front of the server's handlers."""
+
+    def __init__(self, node: PubSub, servers: dict[int, Handler]) -> None:
+        self._node = node
+        self._servers = servers
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """The handler, run by Python wherever the main thread happens to be."""
+        if self._task is None and self._node.loop.is_running():
+            self._node.loop.call_soon_threadsafe(self._begin, signum)
+        else:
+            self._hand_on(signum)
+
+    def _begin(self, signum: int) -> None:
+        if self._task is None:
+            self._task = begin(self._run(signum))
+        else:
+            self._hand_on(signum)
+
+    async def _run(self, signum: int) -> None:
+        try:
+            await self._node.drainer.run()
+            await self._node.close()  # nobody waits for the end of its lease
+        except Exception:
+            logger.exception("the sockets are not drained")
+        finally:
+            self._hand_on(signum)
+
+    def _hand_on(self, signum: int) -> None:
+        """To the server, which has its handlers back."""
+        for number, handler in self._servers.items():
+            if signal.getsignal(number) is self:
+                signal.signal(number, handler)
+        self._servers[signum](signum, None)
+
+
+def stand_in_front(node: PubSub) -> None:
+    """Drain the sockets of `node` before the server of this process goes down."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # a development server that reloads: see receivers.close_sockets_to_reload
+    if not options().drainer:
+        return
+    found: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {n: handler for n, handler in found.items() if _is_of_a_server(handler)}
+    if handlers:
+        termination = Termination(node, handlers)
+        for number in handlers:
+            signal.signal(number, termination)
+
+
+def _is_of_a_server(handler: Any) -> bool:
+    """Not one of Python or an event loop, which are told by other ways than calling it."""
+    if not callable(handler) or handler is signal.default_int_handler:
+        return False
+    if isinstance(handler, functools.partial):
+        handler = handler.func  # asyncio.Runner's
+    module = getattr(handler, "__module__", None) or ""
+    return not module.startswith(("asyncio", "uvloop", "signal", __name__))

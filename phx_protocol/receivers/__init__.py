@@ -1,0 +1,1 @@
+"""Receivers: what happens when Django, or this package, sends a signal."""

@@ -1,0 +1,190 @@
+"""What we do when Django says that something happened."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, transaction
+from django.db.models import Model
+from django.db.models.signals import class_prepared, post_save
+
+from ..api import (
+    adisconnect_user,
+    apassword_changed,
+    asession_ended,
+    disconnect_user,
+    password_changed,
+    session_ended,
+)
+from ..auth.sessions import digest, password_digests
+from ..conf import options
+from ..exceptions import BroadcastError
+from ..logs import get_logger
+from ..node.node import serving_nodes
+
+#: seconds that a development server that reloads waits for its sockets
+RELOAD_PATIENCE = 1.0
+
+logger = get_logger("phx_protocol.socket")
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def close_sockets_of(
+    sender: Any, user: Any, request: Any = None, **kwargs: Any
+) -> None:
+    """``user_logged_out``: the user's sockets close, on every process. Never fails a logout."""
+    if user is None or user.pk is None:
+        return
+    if not _is_on_a_loop():
+        _forget_session(request)
+    _order_on_commit(user, disconnect_user, adisconnect_user, user)
+
+
+def close_sockets_of_session(
+    sender: Any, user: Any, request: Any = None, **kwargs: Any
+) -> None:
+    """``user_logged_in``: what another user had opened with this browser's session closes."""
+    cookies = getattr(request, "COOKIES", {})
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    # without SessionMiddleware it is the cookie of another site, and there is no session
+    session = getattr(request, "session", None)
+    if not key or session is None or key == getattr(session, "session_key", None):
+        return
+    ended = digest(key), str(user.pk)
+    _order_on_commit(user, session_ended, asession_ended, *ended)
+
+
+def close_sockets_of_password(
+    sender: Any,
+    instance: Any,
+    created: bool,
+    update_fields: frozenset[str] | None = None,
+    using: str | None = None,
+    raw: bool = False,
+    **kwargs: Any,
+) -> None:
+    """``post_save`` of the user model: sockets that another password let in close."""
+    if created or raw or not options().close_on_password_change:
+        return
+    if not _may_change_the_password(instance, update_fields):
+        return
+    # a primary key that was given as text, say, is written as it will be read
+    key = instance._meta.pk.to_python(instance.pk)
+    changed = str(key), password_digests(instance)
+    _order_on_commit(
+        instance, password_changed, apassword_changed, *changed, using=using
+    )
+
+
+def _may_change_the_password(user: Any, fields: frozenset[str] | None) -> bool:
+    """Whether saving these `fields` (None: all) may end what sessions of `user` are let in by."""
+    if not hasattr(user, "get_session_auth_hash"):
+        return False  # there is no password
+    if fields is None:
+        return True
+    # Django's own hash is that of the password; of another one nobody knows, but a login saves
+    # just the one field
+    return "password" in fields if _is_djangos(user) else not fields <= {"last_login"}
+
+
+def _is_djangos(user: Any) -> bool:
+    names = ("get_session_auth_hash", "_get_session_auth_hash")
+    own, djangos = type(user), AbstractBaseUser
+    return all(getattr(own, n, None) is getattr(djangos, n, None) for n in names)
+
+
+def watch_passwords() -> None:
+    """Receive ``post_save`` of every model that a user may be saved as: Django's signals name the
+    very class, be it a proxy, a child, or one that the user model is a proxy or a child of.
+    """
+
+    def prepared(sender: type[Model], **kwargs: Any) -> None:
+        if issubclass(sender, get_user_model()):
+            watch(sender)
+
+    def watch(model: type[Model]) -> None:
+        uid = "phx_protocol"
+        post_save.connect(close_sockets_of_password, model, dispatch_uid=uid)
+
+    user = get_user_model()
+    for model in apps.get_models():
+        if issubclass(model, user) or issubclass(user, model):
+            watch(model)
+    class_prepared.connect(prepared, weak=False)
+
+
+def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
+    """``file_changed``: the server starts anew, and pages shall come back at once. It hardly waits."""
+    if file_path.suffix != ".py":
+        return  # which does not always restart it
+    closing = [
+        asyncio.run_coroutine_threadsafe(node.drainer.at_once(), node.loop)
+        for node in serving_nodes()
+    ]
+    concurrent.futures.wait(closing, timeout=RELOAD_PATIENCE)
+
+
+def _forget_session(request: Any) -> None:
+    # Django ends the session after this signal, and a client is back within ten milliseconds:
+    # it must not find it still there
+    session = getattr(request, "session", None)
+    if session is not None and not settings.SESSION_ENGINE.endswith("signed_cookies"):
+        session.delete(session.session_key)
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _order_on_commit(
+    user: Any,
+    order: Callable[..., None],
+    aorder: Callable[..., Coroutine[Any, Any, None]],
+    *args: Any,
+    using: str | None = None,
+) -> None:
+    """Give an order that concerns `user` once the transaction is committed, and wait until it is
+    done; on an event loop, where nothing may wait, at once and in a task."""
+    using = using or getattr(getattr(user, "_state", None), "db", None)
+    if _is_on_a_loop():
+        task = asyncio.get_running_loop().create_task(_give(user, aorder(*args)))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+    else:
+        give = functools.partial(_give_and_wait, user, order, *args)
+        try:
+            transaction.on_commit(give, using=using, robust=True)
+        except (ImproperlyConfigured, Error):
+            give()  # there is no database, or none that works: nor is there a transaction
+
+
+def _give_and_wait(user: Any, order: Callable[..., None], *args: Any) -> None:
+    try:
+        order(*args)
+    except (BroadcastError, RuntimeError) as error:
+        _say(user, error)
+
+
+async def _give(user: Any, order: Coroutine[Any, Any, None]) -> None:
+    try:
+        await order
+    except BroadcastError as error:
+        _say(user, error)
+
+
+def _say(user: Any, error: Exception) -> None:
+    logger.error("sockets of the user %s may be open still: %s", user.pk, error)

@@ -1,0 +1,1 @@
+"""A connection and its channels, whatever carries it."""

@@ -1,0 +1,144 @@
+"""Whose request this is: when the session's user counts, and loading it.
+
+A browser sends cookies with every WebSocket handshake, whichever page asked for it. So the
+session counts only when the page is known to be ours; otherwise the visitor is anonymous.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from channels.auth import UserLazyObject
+from django.apps import apps
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.cookie import parse_cookie
+from django.middleware.csrf import CsrfViewMiddleware
+
+from ..auth.permissions import SOURCE
+from ..auth.sessions import read_user, session_source, session_store
+from ..exceptions import ConnectionRefused
+from ..logs import get_logger
+from .origin import is_own_origin
+from .request import HandshakeRequest
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+logger = get_logger("phx_protocol.transport")
+
+BEARER = "base64url.bearer.phx."
+
+
+def headers_of(scope: dict[str, Any]) -> dict[str, str]:
+    """The request's headers by name in lower case; of two with one name the last counts.
+
+    But for cookies, which HTTP/2 may split.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name == "cookie" and name in headers:
+            value = f"{headers[name]}; {value}"
+        headers[name] = value
+    return headers
+
+
+async def authenticate(
+    scope: dict[str, Any],
+    headers: dict[str, str],
+    params: dict[str, Any],
+    is_known_page: bool,
+) -> None:
+    """Put ``session`` and ``user`` into `scope`, as far as they can be trusted.
+
+    Trusted is a request of a page that we know (`is_known_page`), with ``Sec-Fetch-Site:
+    same-origin``, or with a ``_csrf_token`` parameter on which Django would take a POST. From
+    every other one the session that a middleware found by the cookie is taken away. What a
+    middleware put there by its own means (a token, say) stays.
+    """
+    cookies = parse_cookie(headers.get("cookie", ""))
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    session = session_store(key) if key else None
+    is_trusted = session is not None and (
+        is_known_page
+        or headers.get("sec-fetch-site") == "same-origin"
+        or await _csrf_token_is_valid(params.get("_csrf_token"), scope, session)
+    )
+    if not is_trusted:
+        _take_away(scope, headers.get("cookie", ""))
+    if not apps.is_installed("django.contrib.auth"):
+        return
+    if "user" in scope and not isinstance(scope["user"], UserLazyObject):
+        return
+    from django.contrib.auth.models import AnonymousUser
+
+    scope["user"] = AnonymousUser()
+    if is_trusted and session is not None:
+        scope["session"] = session
+        user = scope["user"] = await read_user(session)
+        scope[SOURCE] = session_source(session, user)
+
+
+def _take_away(scope: dict[str, Any], cookies: str) -> None:
+    """Leave no session in `scope` that a middleware found by a cookie; `cookies` is the header."""
+    key = getattr(scope.get("session"), "session_key", None)
+    # anywhere: of two cookies with one name another may count for the middleware than for us
+    if key and key in cookies:
+        scope["session"] = session_store()
+    if settings.SESSION_COOKIE_NAME in scope.get("cookies", ()):
+        scope["cookies"] = dict(scope["cookies"])
+        del scope["cookies"][settings.SESSION_COOKIE_NAME]
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Django's rules; the same host is the same host, and no view answers."""
+
+    def _origin_verified(self, request: Any) -> bool:
+        return is_own_origin(request.META["HTTP_ORIGIN"], request.scope)
+
+    def _reject(self, request: Any, reason: str) -> Any:
+        logger.warning("%s: _csrf_token is ignored: %.200s", request.path, reason)
+        return reason
+
+
+async def _csrf_token_is_valid(
+    token: Any, scope: dict[str, Any], session: SessionBase
+) -> bool:
+    """Whether Django would take this request with `token` as a POST, Origin and Referer included."""
+    if not isinstance(token, str):
+        return False
+    request: Any = HandshakeRequest(scope, "POST")
+    request.META[settings.CSRF_HEADER_NAME] = token
+    if settings.CSRF_USE_SESSIONS:
+        await session.aget("")  # reads it: the check may not, on the loop
+        request.session = session
+    check = _CsrfCheck(lambda request: HttpResponse())
+    check.process_request(request)
+    return check.process_view(request, lambda request: HttpResponse(), (), {}) is None
+
+
+def bearers(subprotocols: Iterable[str]) -> list[str]:
+    """Those of the `subprotocols` that a client offers which carry a token."""
+    return [entry for entry in subprotocols if entry.startswith(BEARER)]
+
+
+def bearer_token(scope: dict[str, Any]) -> str | None:
+    """phoenix.js's ``authToken``: a subprotocol entry with the token in base64.
+
+    Despite its name it is the standard alphabet; both are read. Two entries are no token.
+    Raises ConnectionRefused for one that is not base64.
+    """
+    entries = bearers(scope.get("subprotocols", ()))
+    if len(entries) != 1:
+        return None
+    encoded = entries[0][len(BEARER) :].rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(
+            encoded + "=" * (-len(encoded) % 4), validate=True
+        ).decode()
+    except (binascii.Error, ValueError) as error:
+        raise ConnectionRefused(400, "the bearer token is not base64") from error

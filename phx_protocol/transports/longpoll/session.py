@@ -1,0 +1,478 @@
+"""LongPollSession: a Socket between the requests of a client that polls.
+
+It lives in the process where it was opened. Frames wait in it until a poll has taken them
+*and* their answer was written: what a poll carries is a numbered batch, and its frames go
+only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import functools
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from math import inf
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...exceptions import DecodeError
+from ...logs import get_logger
+from ...node.node import PubSub
+from ...node.rpc import NoAnswer
+from ...signals import messages_dropped
+from ...socket.refusals import refusals
+from ...socket.socket import Socket
+from ...wire.messages import Frame
+from ...wire.reasons import CloseCode, Reason, Refusal
+from ...wire.serializers import Serializer
+from ..bound import Bound
+from ..inbound import FRAMES_IN_A_TURN, handle, refused
+from ..lifetime import Lifetime
+
+logger = get_logger("phx_protocol.transport")
+
+_as_json_string = msgspec.json.Encoder().encode
+
+
+class Batch(NamedTuple):
+    """What a poll is answered with.
+
+    `status` is 200, 204 for nothing within the window, 410 for a session that ended.
+    `messages` are JSON strings with a comma between them.
+    """
+
+    status: int
+    number: int = 0
+    messages: bytes = b""
+
+
+GONE = Batch(410)
+NOTHING = Batch(204)
+
+#: bytes of one message that a channel layer carries safely: Redis cuts a subscriber that has
+#: 32 MiB of them waiting
+RELAY_BYTES = 4 * 1024 * 1024
+#: bytes of messages in one answer, or one message: what is written of it is kept twice meanwhile
+BATCH_BYTES = 4 * 1024 * 1024
+
+#: sessions of one process that were never polled: beyond them the oldest one ends. phoenix.js polls
+#: a new one at once
+UNPOLLED = 500
+#: seconds that a POST waits because large frames before it took the loop; another process gives
+#: one that takes longer up
+LONGEST_WAIT = 1.0
+
+Answer = dict[str, Any]
+
+#: what a POST is answered with for a frame that is refused, by its close code
+REFUSED: dict[CloseCode, Answer] = {
+    CloseCode.TOO_LARGE: {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE},
+    CloseCode.OVERLOADED: {"status": 429, "reason": Refusal.TOO_MANY_FRAMES_WAIT},
+}
+
+
+class LongPollSession:
+    """The transport of one Socket; nothing of it is bound to a request."""
+
+    name = "longpoll"
+
+    def __init__(self, socket: Socket, pubsub: PubSub, sessions: Sessions) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.socket = socket
+        self.options = socket.options
+        self._pubsub = pubsub
+        self._sessions = sessions
+        self._loop = asyncio.get_running_loop()
+        self._window: float = self.options.longpoll["WINDOW"]
+        self._is_closed = False
+        self._frames: deque[bytes] = deque()
+        self._frames_bytes = 0
+        self._bound = Bound(self.options.outbound, self.pending_bytes, self._overflowed)
+        # the polls that wait, the newest last: it gets what comes, the others end empty
+        self._polls: list[asyncio.Event] = []
+        self._numbers = 0
+        self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
+        self._turn = asyncio.Lock()  # of the POSTs: one after the other
+        # a session that is not polled for one and a half windows ends; POSTs do not count
+        self._lifetime = Lifetime(
+            1.5 * self._window,
+            self.options.max_connection_age,
+            self.close,
+        )
+
+    async def open(self, serializer: Serializer) -> None:
+        self.socket.open(serializer, self, self._pubsub)
+        self._pubsub.hold(self)
+        await self.socket.announce()
+
+    # ------------------------------------------------------------- the way in
+
+    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
+        """Take the body of one POST (None: it is not UTF-8); what it is answered with."""
+        try:
+            frames = split_lines(body) if is_ndjson and body is not None else [body]
+        except BadLine as error:
+            logger.warning("a POST is answered with 500: %.300s", error)
+            refusals[Refusal.BAD_LINE] += 1
+            return {"status": 500, "reason": Refusal.BAD_LINE}
+        async with self._turn:
+            for turn, frame in enumerate(frames, 1):
+                if self._is_closed:
+                    return {"status": 410}
+                if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+                    # what came before has its turn first, and so have the other sockets
+                    await asyncio.sleep(0)
+                if owed := self.socket.owed():
+                    await asyncio.sleep(min(owed, LONGEST_WAIT))
+                if answer := self._take(frame):
+                    return answer
+        return {"status": 200}
+
+    def _take(self, frame: Frame | None) -> Answer | None:
+        """One frame; the answer if the session ends of it."""
+        try:
+            if frame is None:
+                raise DecodeError("text that is not UTF-8")
+            code = refused(self.socket, frame)
+            if code is None:
+                handle(self.socket, frame)
+                return None
+            self.close(code, Reason.CLOSED)
+            return REFUSED[code]
+        except DecodeError as error:
+            logger.warning("ending a session: %.300s", error)
+            self.close(CloseCode.CRASH, Reason.CRASH, error)
+            return {"status": 408}  # as Phoenix, which takes ten seconds to say so
+        except Exception as error:
+            logger.exception("ending a session")
+            self.close(CloseCode.CRASH, Reason.CRASH, error)
+            return {"status": 500}
+
+    # ------------------------------------------------------------ the way out
+
+    @staticmethod
+    def prepare(frame: Frame) -> bytes:
+        """A frame travels as a JSON string; a binary one cannot, and is empty."""
+        return _as_json_string(frame) if isinstance(frame, str) else b""
+
+    def write(self, prepared: bytes) -> None:
+        if self._is_closed:
+            return
+        if not prepared:
+            return self._drop("binary messages")
+        if len(prepared) > RELAY_BYTES and not self._pubsub.is_alone:
+            return self._drop("messages so large")
+        self._frames.append(prepared)
+        self._frames_bytes += len(prepared)
+        self._wake()
+        if self._frames_bytes > self._bound.limit:
+            self._bound.check()
+
+    def _drop(self, what: str) -> None:
+        _cannot_be_sent(type(self.socket).__name__, what)
+        messages_dropped.emit(None, count=1, where="longpoll")
+
+    def _wake(self) -> None:
+        if self._polls:
+            self._polls[-1].set()
+
+    async def poll(self, max_bytes: float = BATCH_BYTES) -> Batch:
+        """What waits for the client, or what comes within the window.
+
+        The batch stays here until ``confirm``. Of `max_bytes` no more than one frame is over.
+        """
+        if self._is_closed:
+            return GONE
+        self._sessions.polled(self)
+        self._lifetime.seen_at = inf
+        poll = asyncio.Event()
+        self._polls.append(poll)
+        try:
+            async with asyncio.timeout(self._window):
+                while not self._is_closed:
+                    await self._settled()
+                    if self._frames and self._polls[-1] is poll and not self._in_flight:
+                        return self._batch(max_bytes)
+                    await poll.wait()
+                    poll.clear()
+            return GONE
+        except TimeoutError:
+            return NOTHING
+        finally:
+            self._polls.remove(poll)
+            if not self._polls:
+                self._lifetime.seen_at = self._loop.time()
+            if self._frames:
+                self._wake()  # one that was here before takes over
+
+    def _batch(self, max_bytes: float) -> Batch:
+        self._numbers += 1
+        size = count = 0
+        for frame in self._frames:
+            if count and size + len(frame) > max_bytes:
+                break
+            size, count = size + len(frame), count + 1
+        self._in_flight = (self._numbers, count, self._loop.create_future())
+        return Batch(200, self._numbers, b",".join(islice(self._frames, count)))
+
+    async def _settled(self) -> None:
+        """Wait for what became of the batch in flight. Unknown after SESSION_TIMEOUT, it was not
+        written: who polls again has not got it."""
+        if self._in_flight is None:
+            return
+        number, _, settled = self._in_flight
+        # by the batch's clock and not this poll's, which may end before
+        timeout = self.options.longpoll["SESSION_TIMEOUT"]
+        self._loop.call_later(timeout, self.confirm_now, number, False)
+        await asyncio.wait({settled})
+
+    @contextlib.contextmanager
+    def settling(self, number: int, settled: Callable[[], None]) -> Iterator[None]:
+        """Have `settled` called when it is decided what becomes of the batch `number`: it is
+        sent again, or the session has ended. No longer once the block is left."""
+        if self._in_flight is None or self._in_flight[0] != number:
+            # it was taken back before it was written
+            if number:
+                settled()
+            yield
+            return
+        future, is_over = self._in_flight[2], False
+
+        def call(future: asyncio.Future[None]) -> None:
+            if not is_over:
+                settled()
+
+        future.add_done_callback(call)
+        try:
+            yield
+        finally:
+            is_over = True
+            future.remove_done_callback(call)
+
+    async def confirm(self, number: int, written: bool) -> None:
+        """As `confirm_now`; another node's session has to be told so."""
+        self.confirm_now(number, written)
+
+    def confirm_now(self, number: int, written: bool) -> None:
+        """The batch `number` was `written` to its client, or is to be sent again."""
+        if self._in_flight is None or self._in_flight[0] != number:
+            return
+        _, count, settled = self._in_flight
+        self._in_flight = None
+        if written:
+            for _ in range(count):
+                self._frames_bytes -= len(self._frames.popleft())
+        settled.set_result(None)
+        if self._frames:
+            self._wake()
+
+    # ----------------------------------------------------------------- the end
+
+    def last_seen(self) -> float:
+        return self._lifetime.last_seen()
+
+    def pending_bytes(self) -> int:
+        return self._frames_bytes
+
+    def _overflowed(self) -> None:
+        logger.warning(
+            "ending a session: the client does not take what it is sent, %d bytes wait",
+            self._frames_bytes,
+        )
+        self.close(CloseCode.OVERLOADED, Reason.CLOSED)
+
+    def close(
+        self, code: int, reason: Reason, exception: BaseException | None = None
+    ) -> None:
+        """End it: what waits is dropped, a poll is answered 410. The code is a WebSocket's."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        refusals[code] += 1
+        self._lifetime.stop()
+        self._bound.stop()
+        if self._in_flight is not None:
+            self._in_flight[2].set_result(None)
+            self._in_flight = None
+        for poll in self._polls:
+            poll.set()
+        self._pubsub.release(self)
+        if self._frames:
+            dropped = len(self._frames)
+            messages_dropped.emit(None, count=dropped, where="outbound")
+        self._frames.clear()
+        terminate = self.socket.terminate(reason, exception, code)
+        self._sessions.ended(self, terminate)
+
+
+class Sessions:
+    """The long-poll sessions of one node, by id."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self._sessions: dict[str, LongPollSession] = {}
+        self._unpolled: dict[str, LongPollSession] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        pubsub.relay.serve("longpoll.poll", self._poll)
+        pubsub.relay.serve("longpoll.post", self._post)
+        pubsub.relay.listen("longpoll.confirm", self._confirm)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, id: str) -> LongPollSession | None:
+        return self._sessions.get(id)
+
+    async def open(self, socket: Socket, serializer: Serializer) -> LongPollSession:
+        session = LongPollSession(socket, self._pubsub, self)
+        self._sessions[session.id] = self._unpolled[session.id] = session
+        if len(self._unpolled) > UNPOLLED:
+            oldest = next(iter(self._unpolled.values()))
+            oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
+        try:
+            await session.open(serializer)
+        except BaseException:
+            session.close(CloseCode.CRASH, Reason.CLOSED)
+            raise
+        return session
+
+    def polled(self, session: LongPollSession) -> None:
+        self._unpolled.pop(session.id, None)
+
+    def ended(self, session: LongPollSession, terminate: Any) -> None:
+        self._sessions.pop(session.id, None)
+        self._unpolled.pop(session.id, None)
+        task = self._pubsub.loop.create_task(terminate)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    # ------------------------------------------------ asked for by other nodes
+
+    async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
+        session = self.get(body["session"])
+        batch = GONE if session is None else await session.poll(RELAY_BYTES)
+        return {**batch._asdict(), "messages": batch.messages.decode()}
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        session = self.get(body["session"])
+        if session is None:
+            return {"status": 410}
+        return await session.post(body["body"], body["is_ndjson"])
+
+    def _confirm(self, body: dict[str, Any]) -> None:
+        session = self.get(body["session"])
+        if session is not None:
+            session.confirm_now(body["number"], body["written"])
+
+
+class RemoteSession:
+    """A session that lives in the process behind `channel`; the calls of LongPollSession."""
+
+    def __init__(
+        self, id: str, channel: str, pubsub: PubSub, longpoll: Mapping[str, Any]
+    ) -> None:
+        self.id = id
+        self._channel = channel
+        self._relay = pubsub.relay
+        self._patience: float = longpoll["SESSION_TIMEOUT"]
+        self._window: float = longpoll["WINDOW"]
+
+    async def poll(self) -> Batch:
+        try:
+            answer = await self._ask(
+                "poll", self._window + self._patience, self._give_back
+            )
+        except NoAnswer:
+            return GONE
+        return Batch(answer["status"], answer["number"], answer["messages"].encode())
+
+    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
+        size = 0 if body is None else len(body.encode())
+        if size > RELAY_BYTES:
+            logger.warning("a POST is answered with 413: %d bytes to relay", size)
+            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._ask(
+                    "post", self._patience, body=body, is_ndjson=is_ndjson
+                )
+        except (NoAnswer, TimeoutError):
+            return {"status": 410}
+
+    def settling(
+        self, number: int, settled: Callable[[], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # only its own process knows
+
+    async def confirm(self, number: int, written: bool) -> None:
+        body = {"session": self.id, "number": number, "written": written}
+        await self._relay.tell(
+            self._channel, "note", name="longpoll.confirm", body=body
+        )
+
+    def _give_back(self, answer: dict[str, Any]) -> None:
+        """An answer for which no client waits any more; the next poll shall not wait for it."""
+        if answer["number"]:
+            self._relay.note_soon(
+                self._channel,
+                "longpoll.confirm",
+                {"session": self.id, "number": answer["number"], "written": False},
+            )
+
+    async def _ask(
+        self,
+        what: str,
+        timeout: float,
+        late: Callable[[dict[str, Any]], None] | None = None,
+        **body: Any,
+    ) -> dict[str, Any]:
+        return await self._relay.ask(
+            self._channel,
+            f"longpoll.{what}",
+            {"session": self.id, **body},
+            patience=self._patience,
+            timeout=timeout,
+            late=late,
+        )
+
+
+def sessions_of(pubsub: PubSub) -> Sessions:
+    """The sessions of a node."""
+    found: Sessions | None = pubsub.transports.get(LongPollSession.name)
+    if found is None:
+        found = pubsub.transports[LongPollSession.name] = Sessions(pubsub)
+    return found
+
+
+@functools.cache
+def _cannot_be_sent(socket: str, what: str) -> None:
+    # said once: what a client cannot be sent is dropped, and the session goes on
+    logger.error("%s: over long-poll %s cannot be sent, they are dropped", socket, what)
+
+
+class BadLine(ValueError):
+    """A line of an ndjson body that is neither a text frame nor base64."""
+
+
+def split_lines(body: str) -> list[Frame]:
+    """The frames of an ndjson body: ``[...`` is a text one, anything else base64 of a binary one.
+
+    Raises BadLine.
+    """
+    return [_line(line.removesuffix("\r")) for line in body.split("\n")]
+
+
+def _line(line: str) -> Frame:
+    if line.startswith("["):
+        return line
+    try:
+        return base64.b64decode(line, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadLine(f"neither a text frame nor base64: {error}") from error

@@ -1,0 +1,5 @@
+"""Connections over WebSocket."""
+
+from .consumer import PhoenixConsumer
+
+__all__ = ["PhoenixConsumer"]

@@ -1,0 +1,157 @@
+"""Outgoing: the way of frames to one client, bounded, without a task unless the client is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import types
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from ...signals import messages_dropped
+from ...wire.messages import Frame
+from ..bound import Bound
+from .servers import Edge
+
+
+@types.coroutine
+def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
+    """Go on with an awaitable that was stepped once by hand and `yielded` something."""
+    while True:
+        try:
+            sent = yield yielded
+        except BaseException as error:
+            if not hasattr(steps, "throw"):
+                raise
+            step = functools.partial(steps.throw, error)
+        else:
+            step = (
+                functools.partial(steps.send, sent)
+                if hasattr(steps, "send")
+                else steps.__next__
+            )
+        try:
+            yielded = step()
+        except StopIteration:
+            return
+
+
+class Outgoing:
+    """Steps the server's ``send`` in place; only where it waits does a task finish it.
+
+    What waits for the client meanwhile is bounded by `limits`: see Bound.
+    """
+
+    __slots__ = (
+        "edge",
+        "is_closed",
+        "_send",
+        "_bound",
+        "_waiting",
+        "_waiting_bytes",
+        "_task",
+    )
+
+    def __init__(
+        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+    ) -> None:
+        self.edge = edge
+        self.is_closed = False
+        self._send = edge.send
+        self._bound = Bound(limits, self.pending_bytes, overflowed)
+        self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
+        self._waiting_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def prepare(frame: Frame) -> Any:
+        """The ASGI message of a frame: one dict for all who get it."""
+        if isinstance(frame, str):
+            return {"type": "websocket.send", "text": frame}
+        return {"type": "websocket.send", "bytes": frame}
+
+    def write(self, message: Any) -> None:
+        """Send an ASGI message, at once if the client is not slow."""
+        if self.is_closed:
+            return
+        if self._task is not None:
+            self._wait(message)
+            return
+        # what middleware sets in a context it takes back in the same one
+        context = contextvars.copy_context() if self.edge.is_wrapped else None
+        try:
+            steps = self._send(message).__await__()
+            yielded = next(steps) if context is None else context.run(next, steps)
+        except StopIteration:
+            if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
+                self._bound.check()
+        except Exception:
+            # The connection is gone; the server says so with websocket.disconnect.
+            self.is_closed = True
+            return
+        else:
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(_finish(steps, yielded)), context=context
+            )
+
+    def _wait(self, message: dict[str, Any]) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(message)
+        self._waiting_bytes += _size(message)
+        if self._waiting_bytes > self._bound.limit:
+            self._bound.check()
+
+    async def _drain(self, first: Any) -> None:
+        try:
+            await first
+            while self._waiting and not self.is_closed:
+                message = self._waiting.popleft()
+                self._waiting_bytes -= _size(message)
+                await self._send(message)
+        except Exception:
+            self.is_closed = True
+        finally:
+            self._task = None
+
+    def pending_bytes(self) -> int:
+        """Bytes that wait for this client, here and in the server."""
+        return self._waiting_bytes + self.edge.buffered_bytes()
+
+    def stop(self) -> None:
+        """Nothing goes out any more; what waits is dropped."""
+        self.is_closed = True
+        if dropped := self._dropped():
+            messages_dropped.emit(None, count=dropped, where="outbound")
+        self._waiting = None
+        self._waiting_bytes = 0
+        self._bound.stop()
+
+    def _dropped(self) -> int:
+        """Messages that the client will not get: what the server has counts from where the client
+        fell behind."""
+        if self.edge.buffered_bytes() > self._bound.limit:
+            return self._bound.checks + len(self._waiting or ())
+        return len(self._waiting or ())
+
+    async def close(self, code: int, timeout: float) -> None:
+        """The close frame, behind what the server has; after `timeout` seconds an abort."""
+        self.stop()
+        try:
+            async with asyncio.timeout(timeout):
+                if self._task is not None:
+                    await asyncio.wait({self._task})
+                await self.edge.close(code, timeout)
+        except TimeoutError:
+            self.edge.abort()
+        except Exception:
+            pass  # the connection went first
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+
+
+def _size(message: dict[str, Any]) -> int:
+    return len(message.get("text") or message.get("bytes") or "")
