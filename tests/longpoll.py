@@ -50,6 +50,8 @@ class Poller:
         self.answers: list[Answer] = []
         #: who opened each session, so far
         self.homes: list[str] = []
+        #: answers that ended in the middle; phoenix.js opens a new session then, and so do we
+        self.cut_off = 0
         self.joined: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._join_refs: dict[str, str] = {}
         self._replies: dict[str, asyncio.Future[tuple[str, Any]]] = {}
@@ -113,9 +115,12 @@ class Poller:
 
     async def _run(self) -> None:
         for tries in itertools.count():
-            with contextlib.suppress(SessionGone, httpx.HTTPError):
+            try:
                 await self._session()
+            except (SessionGone, httpx.HTTPError) as error:
+                self.cut_off += "without sending complete message body" in str(error)
             self.joined.clear()
+            await self._notify()
             await asyncio.sleep(RECONNECT[min(tries, len(RECONNECT) - 1)] / 1000)
 
     async def _session(self) -> None:
