@@ -233,9 +233,20 @@ class RawSession:
         return await (await self.request(port, "GET")).answer()
 
     async def request(
-        self, port: int, method: str, query: str = "", body: bytes = b""
+        self,
+        port: int,
+        method: str,
+        query: str = "",
+        body: bytes = b"",
+        receive_buffer: int | None = None,
     ) -> RawRequest:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        """`receive_buffer`: bytes that the kernel takes before the test does."""
+        own = socket.socket()
+        if receive_buffer is not None:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        own.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=own)
         writer.write(
             f"{method} {self.path}&token={self.token}{query} HTTP/1.1\r\n"
             f"Host: 127.0.0.1:{port}\r\nConnection: close\r\n"
