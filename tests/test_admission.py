@@ -66,23 +66,21 @@ async def test_a_rejoin_keeps_its_place() -> None:
 
 
 def calls_of_joins(count: int) -> int:
-    """Calls of functions with which so many joins at once are decided, of which one in ten gets a place."""
+    """Calls of functions with which so many joins are decided, one after the other, of which one
+    in ten gets a place."""
 
-    async def join(admission: Admission) -> bool:
-        if has_place := await admission.enter():
+    async def one_after_the_other() -> None:
+        admission = Admission(count // 10)
+        joins = [asyncio.create_task(admission.enter()) for _ in range(count)]
+        for _ in range(count // 10):
             await asyncio.sleep(0)
             admission.decided(True)
-        return has_place
-
-    async def all_at_once() -> None:
-        admission = Admission(count // 10)
-        joined = await asyncio.gather(*(join(admission) for _ in range(count)))
-        assert sum(joined) == count // 10
+        assert sum(await asyncio.gather(*joins)) == count // 10
 
     calls = itertools.count()
     sys.setprofile(lambda *_: next(calls))
     try:
-        asyncio.run(all_at_once())
+        asyncio.run(one_after_the_other())
     finally:
         sys.setprofile(None)
     return next(calls)
