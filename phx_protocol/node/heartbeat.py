@@ -219,13 +219,12 @@ class Heartbeat:
         return self._leave(task, left)
 
     async def _leave(self, task: asyncio.Task[None] | None, name: str) -> None:
-        if task is None:
-            return
-        await end(task)
         try:
-            await self.state.leave(name)
+            if task is not None:
+                await end(task)
+                await self.state.leave(name)
             if self._task is None:
-                await self.state.close()
+                await self.state.close()  # it may have been asked without a beat
         except StateError as error:
             self.outage.report(error)
 

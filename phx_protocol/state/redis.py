@@ -360,6 +360,10 @@ class RedisState(State):
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
+        # a pool that asks sentinels leaves its connections to them open
+        manager = getattr(self._redis.connection_pool, "sentinel_manager", None)
+        for sentinel in manager.sentinels if manager else ():
+            await sentinel.aclose(close_connection_pool=True)
 
 
 def _ms(seconds: float) -> int:

@@ -233,7 +233,11 @@ async def test_clients_of_a_killed_process_come_back_and_the_others_notice_nothi
 async def test_a_process_killed_in_a_burst_loses_nothing_of_sessions_elsewhere(
     mortal: Cluster,
 ) -> None:
-    """An answer that was written when its process died may come again, whole, and nothing else."""
+    """An answer that was written when its process died may come again, whole, and nothing else.
+
+    One that was being written ends in the middle: its client gives the session up, as phoenix.js
+    does.
+    """
     topic = "room:burst"
     async with (
         pollers(mortal.nginx, topic) as clients,
@@ -247,7 +251,12 @@ async def test_a_process_killed_in_a_burst_loses_nothing_of_sessions_elsewhere(
                 await at_home[0].until(lambda: len(at_home[0].payloads("shout")) > 500)
                 mortal.two.stop(signal.SIGKILL)
         for client in at_home:
-            await client.until(lambda: {"i": 1999} in client.payloads("shout"))
+            await client.until(
+                lambda: client.cut_off or {"i": 1999} in client.payloads("shout")
+            )
+        whole = [client for client in at_home if not client.cut_off]
+        assert whole
+        for client in whole:
             assert await client.ask(topic, "ok") == ("ok", {})
             frames = without_repeats(client.answers, mortal.two.address)
             assert [f[4]["i"] for f in frames if f[3] == "shout"] == list(range(2000))
@@ -374,8 +383,6 @@ async def test_polls_that_end_at_random_moments_lose_nothing_and_repeat_nothing(
             await asyncio.gather(publishing, return_exceptions=True)
 
 
-# on a busy machine the kernel has all of an answer (4 MiB) before the client cuts it off
-@pytest.mark.big
 async def test_an_answer_that_is_cut_off_in_the_middle_comes_again(
     cluster: Cluster,
 ) -> None:
@@ -384,8 +391,9 @@ async def test_an_answer_that_is_cut_off_in_the_middle_comes_again(
         for i in range(8):
             await publisher.ask(topic, "shout_ack", {"i": i, "x": "x" * 10**6})
         for _ in range(3):
-            poll = await session.request(cluster.one.port, "GET")
-            assert await poll.reader.read(1)  # of megabytes: most is on its way
+            # else the kernel may have all of an answer, which is written then
+            poll = await session.request(cluster.one.port, "GET", receive_buffer=4096)
+            assert await poll.reader.read(1)  # of megabytes
             poll.reset()
         assert await numbers(session, cluster.one.port, 8) == list(range(8))
 
