@@ -23,7 +23,7 @@ PAUSE = 0.02
 #: bytes of JSON from which on a payload counts for the whole process, bytes of memory that those
 #: take that are decoded at once, and seconds after which those that wait are let in one by one
 LARGE = 32 * 1024
-OF_ALL = 64 * 1024 * 1024
+OF_ALL = 48 * 1024 * 1024
 PATIENCE = 5.0
 #: bytes of memory for each list, object, quotation mark and value, about
 WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
