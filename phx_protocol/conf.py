@@ -61,7 +61,7 @@ class Options:
     #: frames of one socket that may wait for its channels, and bytes of those that wait or are
     #: handled, beyond which no further one is taken; past it 1013
     inbound: int = 1000
-    inbound_bytes: int = 4 * 1024 * 1024
+    inbound_bytes: int = 1024 * 1024
     #: True, False, "conn", a list of origins, or a callable (or its dotted path)
     check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
     #: whether a user's sockets are closed when the password changes: those that were let in by a

@@ -65,14 +65,53 @@ def work(seconds: float) -> None:
         pass
 
 
-async def test_who_takes_the_loop_for_long_waits_for_its_next_turn() -> None:
-    budget = Budget(10)
+def take(budget: Budget, seconds: float) -> None:
     with budget.charged():
-        work(3 * module.FREE)
-    assert budget.owed() > module.FREE
-    next_one = await waiting(budget, 1)
-    await next_one
+        work(seconds + module.FREE)
+
+
+async def test_who_has_credit_leaves_the_others_a_short_turn() -> None:
+    budget = Budget(10)
+    take(budget, module.CREDIT / 2)
+    assert 0 < budget.owed() < 2 * module.PAUSE
+    await (await waiting(budget, 1))
     assert budget.owed() == 0
+
+
+async def test_who_has_overdrawn_it_waits_until_it_is_earned_back() -> None:
+    budget = Budget(10)
+    take(budget, module.CREDIT)
+    assert budget.owed() < 2 * module.PAUSE
+    take(budget, 0.001)
+    owed = budget.owed()
+    assert module.PAUSE < owed
+    assert owed == pytest.approx(0.001 / module.EARNED, rel=0.5)
+    await (await waiting(budget, 1))
+    assert budget.owed() == 0
+    take(budget, 0.001)  # it has earned no more than that
+    assert budget.owed() > module.PAUSE
+
+
+async def test_a_megabyte_of_text_a_second_is_no_reason_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budget, now = Budget(10), 0.0
+    monkeypatch.setattr(module, "_now", lambda: now)
+    for second in range(60):
+        now = second
+        take(budget, 0.0005)
+        take(budget, 0.0005)
+        assert budget.owed() < 2 * module.PAUSE
+
+
+async def test_credit_that_is_not_used_does_not_add_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budget, now = Budget(10), 0.0
+    monkeypatch.setattr(module, "_now", lambda: now)
+    for now in (0, 1_000_000):
+        take(budget, module.CREDIT + 0.001)
+        assert budget.owed() > module.PAUSE
 
 
 async def test_what_takes_little_of_the_loop_is_free() -> None:
@@ -90,8 +129,7 @@ async def test_those_let_in_pay_one_after_the_other() -> None:
 
     async def pays() -> None:
         await budget.take(1)
-        with budget.charged():
-            work(3 * module.FREE)
+        take(budget, 3 * module.FREE)
 
     first, second = asyncio.create_task(pays()), asyncio.create_task(pays())
     await asyncio.sleep(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
+import weakref
 from typing import Any
 
 import msgspec
@@ -26,6 +28,12 @@ from phx_protocol.socket.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+
+
+class Held:
+    """Something that a callback has."""
+
+    all: weakref.WeakSet[Held] = weakref.WeakSet()
 
 
 class Recorder(Channel):
@@ -56,6 +64,12 @@ class Recorder(Channel):
         finally:
             self.log.append(f"done {payload['gate']}")
         return "ok", payload
+
+    @event("hold")
+    async def hold(self, payload: Any) -> None:
+        held = Held()
+        Held.all.add(held)
+        await self.gate("never")
 
     @event("echo")
     async def echo(self, payload: Any) -> Any:
@@ -172,6 +186,21 @@ async def test_a_second_join_cancels_what_runs_and_its_reply_comes_first(
         (Reason.DUPLICATE_JOIN, "NoneType"),
     ]
     await again.assert_reply(await again.push("echo"), "ok")
+
+
+async def test_what_a_cancelled_callback_had_is_gone_without_the_garbage_collector(
+    socket: Connected, room: Joined
+) -> None:
+    gc.disable()
+    try:
+        await room.push("hold")
+        while not Held.all:
+            await asyncio.sleep(0)
+        await socket.join("room:1")
+        await room.assert_ended()
+        assert len(Held.all) == 0
+    finally:
+        gc.enable()
 
 
 async def test_joins_sent_at_once_are_all_answered_in_order(

@@ -14,15 +14,16 @@ import msgspec
 
 #: seconds of the loop that a payload may take without any other consequence
 FREE = 0.001
-#: so many times as long as what is beyond them has to wait what comes next of the same client
-SHARE = 10
+#: seconds of the loop, beyond these, that a client may take at once, and that it earns in a second
+CREDIT = 0.1
+EARNED = 0.005
 #: seconds that the others have between two things that took long
 PAUSE = 0.02
 
 #: bytes of JSON from which on a payload counts for the whole process, bytes of memory that those
 #: take that are decoded at once, and seconds after which those that wait are let in one by one
 LARGE = 32 * 1024
-OF_ALL = 64 * 1024 * 1024
+OF_ALL = 48 * 1024 * 1024
 PATIENCE = 5.0
 #: bytes of memory for each list, object, quotation mark and value, about
 WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
@@ -32,17 +33,27 @@ class Budget:
     """Bytes that are taken and given back, and time of the loop: first come, first served.
 
     What is larger than the whole budget is let through alone. While JSON of a client is read or
-    written nobody else has a turn: what it takes of that time the client pays for by waiting.
+    written nobody else has a turn: that time the client pays for. Who has overdrawn its credit
+    waits until it has earned it back.
     """
 
-    __slots__ = ("_limit", "_taken", "_waiting", "_next_at", "_timer", "_in_order")
+    __slots__ = (
+        "_limit",
+        "_taken",
+        "_waiting",
+        "_paid_at",
+        "_next_at",
+        "_timer",
+        "_in_order",
+    )
 
     def __init__(self, limit: int, in_order: bool = True) -> None:
         self._limit = limit
         self._in_order = in_order  # else what is small passes what is too large for now
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._next_at = 0.0  # when the loop has time for this client again
+        self._paid_at = 0.0  # when the client has earned back all that it took
+        self._next_at = 0.0  # when the loop has time for it again, on credit
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, size: int) -> None:
@@ -72,16 +83,14 @@ class Budget:
         try:
             yield
         finally:
-            self.charge(time.thread_time() - started)
-
-    def charge(self, seconds: float) -> None:
-        """Have the client pay for what took so long of the loop."""
-        if seconds > FREE:
-            now = max(self._next_at, _now())
-            self._next_at = now + SHARE * (seconds - FREE)
+            beyond = time.thread_time() - started - FREE
+            if beyond > 0:
+                now = _now()
+                self._paid_at = max(self._paid_at, now) + beyond / EARNED
+                self._next_at = max(now + PAUSE, self._paid_at - CREDIT / EARNED)
 
     def owed(self) -> float:
-        """Seconds until the client has paid."""
+        """Seconds until the loop has time for the client again."""
         return max(0.0, self._next_at - _now())
 
     async def pause(self) -> None:
@@ -107,7 +116,7 @@ class Budget:
             self._look_later()
 
     def _look_later(self) -> None:
-        """Look again when the client has paid; what is given back meanwhile changes nothing of that."""
+        """Look again when there is time for the client; what is given back meanwhile changes nothing of that."""
         if self._timer is None and self._next_at > _now():
             self._timer = asyncio.get_running_loop().call_at(self._next_at, self._look)
 

@@ -236,6 +236,11 @@ class ChannelServer:
                 finally:
                     self._release(mail, size)
                     self._size = 0
+        except asyncio.CancelledError:
+            # Of a task that is to end nobody wants to know more. It would keep what is raised, that
+            # the frames and their payloads, and those the task: until everything is looked through.
+            if not is_cancelled():
+                raise
         finally:
             if self._task is task:
                 self._task = None

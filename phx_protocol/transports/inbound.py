@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from ..logs import get_logger
@@ -22,14 +21,41 @@ STILL_A_FLOOD = FLOOD // 8
 #: bytes or characters from which on it is measured what a frame takes
 LARGE = 1024
 
+#: what is dearer to decode than to send: lists and objects, of which a frame may have one for so many
+#: bytes that it may be long, and numbers of many digits. Only a frame longer than one byte for each
+#: list that it may have is looked through
+BYTES_OF_A_LIST = 4
+DIGITS = 1000
+
+
+def _kind(character: int) -> int:
+    """A digit, what may stand before a number, or something else."""
+    if character in b"0123456789":
+        return ord("0")
+    return ord(" ") if character in b"[,:- \t\r\n" else ord("x")
+
+
+_KINDS = bytes(map(_kind, range(256)))
+_LONG_NUMBER = b" " + b"0" * (DIGITS + 1)
+
 logger = get_logger("phx_protocol.transport")
 
 
-def refused(socket: Socket, frame: Frame) -> CloseCode | None:
-    """The close code for a `frame` that is too much, or None: it can be taken."""
+def take(socket: Socket, frame: Frame) -> CloseCode | None:
+    """Have `socket` handle a frame, or return the close code for one that is too much.
+
+    For what a large frame takes of the loop its client pays.
+    """
+    if len(frame) < LARGE:
+        return _take(socket, frame)
+    with socket.budget.charged():
+        return _take(socket, frame)
+
+
+def _take(socket: Socket, frame: Frame) -> CloseCode | None:
     limit = socket.options.max_frame_size
-    if 4 * len(frame) > limit and _is_larger(frame, limit):
-        logger.warning("closing a connection with 1009: more than %d bytes", limit)
+    if BYTES_OF_A_LIST * len(frame) > limit and (excess := _excess(frame, limit)):
+        logger.warning("closing a connection with 1009: more than %s", excess)
         return CloseCode.TOO_LARGE
     waiting, size = socket.waiting, socket.waiting_bytes
     if waiting >= socket.options.inbound or size >= socket.options.inbound_bytes:
@@ -39,25 +65,23 @@ def refused(socket: Socket, frame: Frame) -> CloseCode | None:
             size,
         )
         return CloseCode.OVERLOADED
+    socket.handle_in(frame)
     return None
 
 
-def handle(socket: Socket, frame: Frame) -> None:
-    """Have `socket` handle a frame; for what a large one takes of the loop its client pays."""
-    if len(frame) < LARGE:
-        return socket.handle_in(frame)
-    waiting, started = socket.waiting_bytes, time.thread_time()
-    socket.handle_in(frame)
-    if (
-        socket.waiting_bytes == waiting
-    ):  # else it waits, and is paid for when it is decoded
-        socket.budget.charge(time.thread_time() - started)
-
-
-def _is_larger(frame: Frame, limit: int) -> bool:
-    if isinstance(frame, str) and len(frame) <= limit:
-        return len(frame.encode()) > limit
-    return len(frame) > limit
+def _excess(frame: Frame, limit: int) -> str | None:
+    """What `frame` has too much of, where it may be as many bytes long as `limit` says."""
+    text = frame.encode() if isinstance(frame, str) else frame
+    if len(text) > limit:
+        return f"{limit} bytes"
+    if text.lstrip()[:1] not in (b"[", b"{"):
+        return None  # no JSON
+    lists = limit // BYTES_OF_A_LIST
+    if text.count(b"[") + text.count(b"{") > lists:
+        return f"{lists} lists and objects"
+    if _LONG_NUMBER in text.translate(_KINDS):
+        return f"{DIGITS} digits in a number"
+    return None
 
 
 class Turns:

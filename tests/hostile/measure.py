@@ -30,7 +30,9 @@ WORST = {
     "joins and events of one socket": "tiny echoes",
     "joins and events of one socket on one channel class": "joins of the same topic",
     "one frame": "nested lists as an echo",
-    "time that one large frame may take of the loop": "long numbers as an echo",
+    "lists and objects in one frame": "objects of a model",
+    "digits of a number": "long numbers as an echo",
+    "time that the large payloads of one client may take of the loop": "nested lists of a model",
     "topic": "joins and leaves in emoji",
     "event": "long events",
     "ref and join_ref": "long refs",
@@ -62,8 +64,8 @@ PACE = 0.05
 CALM = 0.5
 #: seconds in which something of an attack must be on its way
 PATIENCE = 30
-#: seconds in which an attack rises
-RISE = 0.3
+#: seconds in which an attack rises, and takes the loop on credit
+RISE = 1
 
 
 class Bears(NamedTuple):

@@ -1,7 +1,8 @@
 """The worst that passes each limit, beside twenty honest clients.
 
 In every run memory is asserted; in the big one also how much slower the honest clients are than
-without it, and for how long the loop was held, in units of what the worst frame takes here.
+without it, and for how long the loop was held, in units of what the worst frame takes here. There
+are kinds of attacks, of which the dearest is run; `tests.hostile.measure` runs any.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import pytest
 
 from phx_protocol.wire import json
 from tests import servers
-from tests.hostile.attacks import ATTACKS, IN_V1, WAYS
 from tests.hostile.measure import (
     APPLICATION,
     CALM,
     SERVERS,
-    Cost,
     cost,
     echoes,
     honest,
@@ -32,12 +31,32 @@ MEMORY, MEMORY_OF_TWENTY = 64, 256
 #: what a turn of the loop has beside the one worst frame: other clients' turns, and noise
 MARGIN = 1.6
 
-#: of each kind one, which take a few seconds together
+#: seconds of echoes of which the slowest hundredth counts, which one worst frame is no part of, and
+#: of one of the further runs, in which it is seen what is given back
+LONG, SHORT = 12, 2
+
+#: of each server one, which take a few seconds together
 QUICK = [
     ("frames", "nested lists of a busy channel"),
-    ("frames", "tiny events of a busy channel"),
     ("daphne", "nested lists as an event"),
-    ("daphne", "tiny echoes"),
+]
+#: of each kind one
+CHOSEN = [
+    "nested lists as an echo",
+    "nested lists as a broadcast",
+    "nested lists of 100 busy channels",
+    "nested lists intercepted",
+    "objects of a model",
+    "long numbers as an echo",
+    "text of brackets as an echo",
+    "large binary frames",
+    "tiny echoes",
+    "joins of the same topic",
+    "a thousand joins that wait",
+    "joins and leaves in emoji",
+    "a history that is claimed by many joins",
+    "echoes that nobody reads",
+    "a body of a large echo",
 ]
 TWENTY = [
     "nested lists as an echo",
@@ -64,24 +83,13 @@ TWENTY = [
 
 
 def worst_frame() -> float:
-    """Milliseconds of processor time that reading the worst frame takes here."""
-    payload, took = PAYLOADS["nested lists"](), []
+    """Milliseconds of processor time that writing the worst frame takes here; reading it is less."""
+    value, took = json.decode(PAYLOADS["nested lists"]()), []
     for _ in range(3):
         started = time.process_time()
-        json.decode(payload)
+        json.encode(value)
         took.append(time.process_time() - started)
     return min(took) * 1000
-
-
-def chosen() -> list[str]:
-    """Each way of sending the worst payload, two ways of sending each, and all else."""
-    ways = ("nested lists", "as an echo", "of a model")
-    large = [f"{payload} {way}" for payload in PAYLOADS for way in (*WAYS, IN_V1)]
-    return [a for a in ATTACKS if a not in large or any(way in a for way in ways)]
-
-
-def is_borne(found: Cost) -> bool:
-    return found.ratio <= RATIO and found.held <= MARGIN * worst_frame()
 
 
 @pytest.mark.parametrize("server_name, name", QUICK)
@@ -96,19 +104,23 @@ async def test_one_hostile_connection_takes_little_memory_and_all_others_are_ans
 
 @pytest.mark.big
 @pytest.mark.parametrize("server_name", SERVERS)
-@pytest.mark.parametrize("name", chosen())
-async def test_honest_clients_hardly_notice_the_same_three_times(
+@pytest.mark.parametrize("name", CHOSEN)
+async def test_honest_clients_hardly_notice_and_a_third_time_costs_no_more_than_the_first(
     server_name: str, name: str, tmp_path: Path
 ) -> None:
     with servers.serve(server_name, tmp_path / "log", APPLICATION) as server:
         async with honest(server) as clients:
             await echoes(clients, CALM)  # warm
-            runs = [await cost(server, clients, name, seconds=5) for _ in range(3)]
+            runs = [
+                await cost(server, clients, name, seconds=seconds)
+                for seconds in (LONG, SHORT, SHORT)
+            ]
     told = "\n".join(map(str, runs))
     print(told)
     assert max(run.more_memory for run in runs) <= MEMORY, told
     assert runs[2].memory <= 1.05 * runs[0].memory, told
-    assert any(is_borne(run) for run in runs), told
+    assert runs[0].ratio <= RATIO, told
+    assert min(run.held for run in runs) <= MARGIN * worst_frame(), told
 
 
 @pytest.mark.big

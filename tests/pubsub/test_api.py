@@ -155,7 +155,8 @@ def test_on_commit_sends_after_the_commit_and_not_after_a_rollback(
 ) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(
-        "phx_protocol.api.broadcasts._broadcast", lambda m: sent.append(bytes(m.payload))
+        "phx_protocol.api.broadcasts._broadcast",
+        lambda m: sent.append(bytes(m.payload)),
     )
     payload = {"a": 1}
     with transaction.atomic():

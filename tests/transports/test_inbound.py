@@ -1,10 +1,18 @@
-"""When a client has to wait for the others, and when no longer."""
+"""When a client has to wait for the others, and when no longer; what of a frame is too much."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from typing import Any
 
-from phx_protocol.transports.inbound import FLOOD, FRAMES_IN_A_TURN, Turns
+import pytest
+from channels.testing import WebsocketCommunicator
+
+from phx_protocol import Channel, PhoenixConsumer, Socket, event
+from phx_protocol.testing import connect
+from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_IN_A_TURN, Turns
 
 
 async def burst(turns: Turns, frames: int = FLOOD) -> int:
@@ -36,3 +44,80 @@ async def test_a_flood_that_goes_on_more_slowly_is_one_still() -> None:
         await burst(turns, FLOOD // 8)
         await asyncio.sleep(0.01)
     assert seen == [True]
+
+
+class EchoChannel(Channel):
+    async def join(self, payload: Any) -> Any:
+        return "ok"
+
+    @event("echo")
+    async def echo(self, payload: Any) -> Any:
+        return "ok", payload
+
+
+class EchoSocket(Socket):
+    channels = {"room:*": EchoChannel}
+    max_frame_size = LIMIT = 64 * 1024
+
+
+MANY = EchoSocket.LIMIT // 4
+V1 = '{"topic":"room:1","event":"echo","ref":"2","payload":{"a":%s}}'
+
+TOO_MANY = f"{MANY} lists and objects"
+TOO_LONG = f"{DIGITS} digits in a number"
+#: what stands in a frame, and what of that is too much
+FRAMES = {
+    "lists": ("[%s]" % ",".join(["[]"] * MANY), TOO_MANY),
+    "objects": ("[%s]" % ",".join(["{}"] * MANY), TOO_MANY),
+    "lists that are not too many": ("[%s]" % ",".join(["[]"] * (MANY - 10)), None),
+    "a text of brackets": ('"%s"' % ("[{" * (MANY // 2)), TOO_MANY),
+    "a number": ("1" * MANY, TOO_LONG),
+    "a number among others": ("[1, %s]" % ("1" * MANY), TOO_LONG),
+    "numbers that are not too long": (
+        "[%s]" % ",".join(["1" * DIGITS] * (MANY // DIGITS + 1)),
+        None,
+    ),
+    "a text of digits": ('"%s"' % ("0" * MANY), None),
+    "records": (
+        json.dumps([{"id": n, "name": "Zoë", "at": [1.5, n]} for n in range(1000)]),
+        None,
+    ),
+    "a list that is short": ("[%s]" % ("1" * 2000), None),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("kind", ["text", "binary"])
+async def test_lists_and_long_numbers_beyond_what_a_frame_may_have_close_with_1009(
+    name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    value, is_too_much = FRAMES[name]
+    caplog.set_level(logging.WARNING, "phx_protocol")
+    application = PhoenixConsumer.as_asgi(socket=EchoSocket)
+    client = WebsocketCommunicator(application, "/websocket?vsn=1.0.0")
+    assert (await client.connect(5))[0]
+    await client.send_to('{"topic":"room:1","event":"phx_join","ref":"1","payload":{}}')
+    await client.receive_from(5)
+    frame = " " + V1 % value
+    assert len(frame.encode()) < EchoSocket.LIMIT
+    if kind == "text":
+        await client.send_to(frame)
+    else:
+        await client.send_to(bytes_data=frame.encode())
+    answer = await client.receive_output(5)
+    if is_too_much:
+        assert (answer["type"], answer["code"]) == ("websocket.close", 1009)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"closing a connection with 1009: more than {is_too_much}"
+        ]
+    else:
+        response = json.loads(answer["text"])["payload"]["response"]
+        assert response == {"a": json.loads(value)}
+    await client.disconnect()
+
+
+async def test_bytes_that_are_no_json_may_have_any_value() -> None:
+    socket = await connect(EchoSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(await room.push("echo", b"[" * (2 * MANY)), "ok")
+    await socket.close()

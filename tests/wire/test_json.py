@@ -191,7 +191,28 @@ def collections(text: str) -> int:
 
 
 def test_a_large_payload_is_not_looked_through_while_it_is_decoded() -> None:
-    assert collections(LARGE) <= 1
+    gc.collect()
+    assert collections(LARGE) <= 2
+
+
+def test_the_collector_looks_at_all_there_is_while_large_payloads_come() -> None:
+    looked: list[str] = []
+
+    def collecting(phase: str, info: Any) -> None:
+        if info["generation"] == 2:
+            looked.append(phase)
+
+    gc.collect()
+    there_were, new = len(gc.get_objects()), 5000
+    gc.callbacks.append(collecting)
+    try:
+        kept = []
+        while not looked and len(kept) * new < there_were:
+            json.decode("[%s]" % ",".join(["1"] * 20_000))
+            kept.append([[] for _ in range(new)])
+    finally:
+        gc.callbacks.remove(collecting)
+    assert looked
 
 
 def test_the_collector_is_on_again_and_what_is_frozen_stays_so() -> None:

@@ -142,6 +142,7 @@ class LongPollConsumer:
                     return await self._deliver(session, token, batch)
             finally:
                 self._gone.cancel()
+                self._gone = None  # it keeps this object, which keeps it
         await self._open()
 
     async def _open(self) -> None:

@@ -32,7 +32,7 @@ from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
 from ...wire.serializers import Serializer
 from ..bound import Bound
-from ..inbound import FRAMES_IN_A_TURN, handle, refused
+from ..inbound import FRAMES_IN_A_TURN, take
 from ..lifetime import Lifetime
 
 logger = get_logger("phx_protocol.transport")
@@ -139,9 +139,8 @@ class LongPollSession:
         try:
             if frame is None:
                 raise DecodeError("text that is not UTF-8")
-            code = refused(self.socket, frame)
+            code = take(self.socket, frame)
             if code is None:
-                handle(self.socket, frame)
                 return None
             self.close(code, Reason.CLOSED)
             return REFUSED[code]

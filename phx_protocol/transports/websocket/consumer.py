@@ -20,7 +20,7 @@ from ...wire.serializers import Serializer
 from ..authentication import bearer_token
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
-from ..inbound import Turns, handle, refused
+from ..inbound import Turns, take
 from ..lifetime import Lifetime
 from .frame_writer import FrameOutgoing
 from .servers import edge_for, hidden_by
@@ -183,10 +183,8 @@ class PhoenixConsumer:
         if self._closing is not None:
             return
         try:
-            code = refused(self.socket, frame)
-            if code is None:
-                handle(self.socket, frame)
-            else:
+            code = take(self.socket, frame)
+            if code is not None:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
         except Exception as error:
             self._failed(error)
