@@ -165,14 +165,18 @@ class Cost(NamedTuple):
 
 
 async def cost(
-    server: servers.Server, clients: list[Client], *names: str, seconds: float = 2
+    server: servers.Server,
+    clients: list[Client],
+    *names: str,
+    seconds: float = 2,
+    rise: float = RISE,
 ) -> Cost:
     calm = p99(await echoes(clients, CALM))
     before = await asyncio.to_thread(bears, server)
     attack = attacked(server, *names)
     await asyncio.to_thread(attack.__enter__)
     try:
-        await echoes(clients, RISE)
+        await echoes(clients, rise)
         took = await echoes(clients, seconds)
         after = await asyncio.to_thread(bears, server)
     finally:
