@@ -121,7 +121,7 @@ def test_every_limit_says_what_the_worst_client_costs() -> None:
     assert {limit: cells[0] for limit, cells in costs.items()} == WORST
     for attack, *figures in costs.values():
         assert attack in ATTACKS and len(figures) == 4
-        assert all(0 <= int(figure) < 100 for figure in figures)
+        assert all(0 <= int(figure) < 200 for figure in figures)
 
 
 #: limits that no client comes near: they are of the processes, or of the connection's age

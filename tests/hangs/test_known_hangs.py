@@ -348,7 +348,7 @@ async def test_a_handler_that_never_ends_is_named_and_ended(wire: bool) -> None:
     with pytest.raises(AssertionError, match="callbacks still run.*'wait'"):
         await socket.close()
     await asyncio.wait({stuck}, timeout=1)
-    assert stuck.cancelled()
+    assert stuck.done()
 
 
 def test_a_handler_that_blocks_the_loop_is_told(

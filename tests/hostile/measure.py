@@ -142,7 +142,7 @@ def p99(took: list[float]) -> float:
 
 class Cost(NamedTuple):
     """What the honest noticed, in milliseconds, and what the process bore meanwhile, in MiB and
-    milliseconds of the loop."""
+    milliseconds of the loop; `memory` is what the process has when it is over."""
 
     calm: float
     p99: float
@@ -159,31 +159,37 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         return (
             f"p99 {self.calm:5.1f} -> {self.p99:6.1f} ms ({self.ratio:5.1f}), worst {self.worst:6.1f}, "
-            f"held {self.held:6.1f} ms, {self.more_memory:+6.1f} MiB, ends with {self.memory:5.1f}, "
+            f"held {self.held:6.1f} ms, {self.more_memory:+6.1f} MiB, leaves {self.memory:5.1f}, "
             f"{self.processor:.1f} s"
         )
 
 
 async def cost(
-    server: servers.Server, clients: list[Client], *names: str, seconds: float = 2
+    server: servers.Server,
+    clients: list[Client],
+    *names: str,
+    seconds: float = 2,
+    rise: float = RISE,
 ) -> Cost:
     calm = p99(await echoes(clients, CALM))
     before = await asyncio.to_thread(bears, server)
     attack = attacked(server, *names)
     await asyncio.to_thread(attack.__enter__)
     try:
-        await echoes(clients, RISE)
+        await echoes(clients, rise)
         took = await echoes(clients, seconds)
         after = await asyncio.to_thread(bears, server)
     finally:
         await asyncio.to_thread(attack.__exit__, None, None, None)
+    await echoes(clients, CALM)
+    left = await asyncio.to_thread(bears, server)
     return Cost(
         calm,
         p99(took),
         took[-1],
         after.held,
         after.most_memory - before.memory,
-        after.memory,
+        left.memory,
         after.processor - before.processor,
     )
 
