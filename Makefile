@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTEST := $(BIN)/python -m pytest
-# three files at a time, on two cores: most of them wait for servers. In their order, else those with
-# one test would come last, of which some take a minute
+# three files at a time, on two cores: most of them wait for servers. In the order of tests/conftest.py,
+# else those with one test would come last, of which some take a minute
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all soak lint format docs diagrams bench debian clean

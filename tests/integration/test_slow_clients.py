@@ -15,6 +15,8 @@ from tests.client import Client
 from tests.longpoll import RawSession, messages
 
 PAYLOAD = "x" * 65_000
+#: how a close frame begins that has a code and no reason
+CLOSE = b"\x88\x02"
 
 
 class Stalled:
@@ -36,12 +38,15 @@ class Stalled:
         self.socket.sendall(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
 
     def read_all(self) -> bytes:
-        """Everything that still comes, until the server has closed."""
+        """Everything that still comes, until the server has closed. A close frame is answered: the
+        server waits for that, ten seconds or so."""
         self.socket.settimeout(20)
         data = b""
         try:
             while chunk := self.socket.recv(1 << 20):
                 data += chunk
+                if data[-4:-2] == CLOSE:
+                    self.socket.sendall(b"\x88\x82\0\0\0\0" + data[-2:])
         except ConnectionResetError:
             pass
         return data
