@@ -34,7 +34,7 @@ from ..pubsub.traffic import Traffic
 from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
 from ..wire.messages import Broadcast
 from .commands import Orders
-from .connections import OpenSocket, Sockets
+from .connections import OpeningSocket, OpenSocket, Sockets
 from .drain import Drainer
 from .heartbeat import Heartbeat, end
 from .pacer import Pacer
@@ -142,9 +142,9 @@ class PubSub:
 
     # ----------------------------------------------------------------- sockets
 
-    async def expect_socket(self, socket: OpenSocket) -> None:
+    async def expect_socket(self, opening: OpeningSocket) -> None:
         """Hear of orders that concern a socket which may open, until it does or is discarded."""
-        self.sockets.expect(socket)
+        self.sockets.expect(opening)
         if self.layer is not None:
             self.start()
             self.groups.used(NODES)
@@ -160,6 +160,14 @@ class PubSub:
 
     def discard_socket(self, socket: OpenSocket) -> None:
         self.sockets.discard(socket)
+        self._need_no_orders()
+
+    def discard_opening(self, opening: OpeningSocket) -> None:
+        """Let go of a socket that does not open."""
+        self.sockets.decided(opening)
+        self._need_no_orders()
+
+    def _need_no_orders(self) -> None:
         if self.layer is not None and not self.sockets.are_any:
             self.groups.unused(NODES, self.loop.time())
 
