@@ -199,7 +199,7 @@ class Connection:
 
     def _refuse_join(self, join: Message) -> None:
         """Reject a join of an unknown topic after joins that wait for the layer only."""
-        if self.node.is_settled:
+        if self.node.layer.is_settled:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
@@ -207,7 +207,7 @@ class Connection:
             task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
-        await self.node.settled()
+        await self.node.layer.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -243,7 +243,7 @@ class Connection:
         code: int | None = None,
     ) -> None:
         """End every channel behind the mail that it has: the connection is gone."""
-        self.node.discard_socket(self)
+        self.node.discard_connection(self)
         if self._id is not None:
             self._id.end()
         servers = list(self.servers.values())
@@ -253,7 +253,7 @@ class Connection:
             if servers:
                 await asyncio.gather(*(server.finish() for server in servers))
         finally:
-            self.node.sockets.ended(self)
+            self.node.connections.ended(self)
             signals.socket_disconnected.emit(
                 type(self.socket),
                 socket=self.socket,
@@ -370,7 +370,7 @@ class IdSubscription:
         await node.ready(name)
         if not self._is_over:  # the connection may have been closed meanwhile
             self.name = name
-            node.subscribe(name, self)
+            node.pubsub.subscribe(name, self)
             missed, self._missed = self._missed, None
             if missed and ("id", name) in missed:
                 connection.cut_off()
@@ -390,7 +390,7 @@ class IdSubscription:
     def end(self) -> None:
         self._is_over = True
         if self.name is not None:
-            self._connection.node.unsubscribe(self.name, self)
+            self._connection.node.pubsub.unsubscribe(self.name, self)
 
 
 class _Limits:

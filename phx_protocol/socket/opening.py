@@ -21,7 +21,7 @@ from .socket import Socket
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
 
 logger = get_logger("phx_protocol.socket")
 
@@ -49,7 +49,7 @@ class Opening:
         socket: Socket,
         serializer: Serializer,
         transport: str,
-        node: PubSub,
+        node: Node,
         requested_at: float,
     ) -> None:
         self.socket = socket
@@ -67,8 +67,8 @@ class Opening:
         """Make the connection, whose frames may come from here on."""
         connection = Connection(self, transport)
         self.emit_connected("ok")
-        self.node.add_socket(connection)
-        self.node.sockets.decided(self)
+        self.node.add_connection(connection)
+        self.node.connections.decided(self)
         return connection
 
     def discard(self) -> None:

@@ -23,6 +23,7 @@ from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
 from ..exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
 from ..history.recovery import Claim, Recovery
+from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import in_words, shown
 from ..pubsub.replies import ReplyRef
@@ -149,7 +150,7 @@ class ChannelServer:
             self._abandon()
         self.connection.backlog.frames += 1
         self.connection.backlog.frame_bytes += size
-        self.connection.node.traffic.add(self.topic)
+        self.connection.node.pubsub.traffic.add(self.topic)
         self._put(self._handle_message, message, size)
 
     def _wait(self, message: Message) -> float:
@@ -513,7 +514,7 @@ class ChannelServer:
             self.channel, self.join_ref = channel, message.join_ref
             channel.__phx__.joined_at = time.monotonic()
             self.connection.servers.admission.decided(True)
-            self.connection.node.subscribe(self.topic, self)
+            self.connection.node.pubsub.subscribe(self.topic, self)
             if recovery is not None:
                 reply = recovery.told(reply, self.id)
         word = "ok" if status == "ok" else "error"
@@ -542,9 +543,8 @@ class ChannelServer:
         claim = Claim.of(message.payload)
         self._senders = claim.senders
         self.fastlane = self.connection.fastlane(type(channel), claim.is_made)
-        ordered = self.connection.node.ordered
-        found: Recovery = await ordered.catch_up(self.topic, channel.history, claim)
-        return found
+        streams = self.connection.node.part(Streams)
+        return await streams.catch_up(self.topic, channel.history, claim)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
         """What was missed, as it would have come; what comes live meanwhile is held if need be.
@@ -709,7 +709,7 @@ class ChannelServer:
         if not allowed:
             self._say_unauthorized()
             # the callback that runs may take its time
-            self.connection.node.unsubscribe(self.topic, self)
+            self.connection.node.pubsub.unsubscribe(self.topic, self)
             await channel.stop(Reason.SHUTDOWN)
         return allowed
 
@@ -765,7 +765,7 @@ class ChannelServer:
         """
         if self.route.channel_class.history is None:
             return
-        self.connection.node.unsubscribe(self.topic, self)
+        self.connection.node.pubsub.unsubscribe(self.topic, self)
         self._drop_broadcasts()
         self._put(self._handle_interrupt, self.channel)
 
@@ -893,7 +893,7 @@ class ChannelServer:
         self.channel = None
         if reason is not Reason.DUPLICATE_JOIN:  # which has its place
             self.connection.servers.admission.left()
-        self.connection.node.unsubscribe(self.topic, self)
+        self.connection.node.pubsub.unsubscribe(self.topic, self)
         for topic in list(self._further or ()):
             self.unsubscribe(channel, topic)
         at_end, self._at_end = self._at_end, None
@@ -956,7 +956,7 @@ class ChannelServer:
         broadcast = Broadcast(self.topic, event, raw, None, now)
         history = history_of(self.topic)
         sender = self if from_self else None
-        await self.connection.node.broadcast(broadcast, history, sender)
+        await self.connection.node.pubsub.broadcast(broadcast, history, sender)
 
     def must_have_joined(self, channel: Channel, what: str) -> None:
         if channel is self._asked:
@@ -974,7 +974,7 @@ class ChannelServer:
             raise RuntimeError(
                 f"the event {shown(message.event, 100)} came without a ref: no reply can reach it"
             )
-        node = self.connection.node.expect_reply(self)
+        node = self.connection.node.pubsub.expect_reply(self)
         return ReplyRef(node, self.id, self.topic, self.channel_join_ref, message.ref)
 
     def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
@@ -990,12 +990,12 @@ class ChannelServer:
             self._further = self._further or {}
             if topic not in self._further:
                 self._further[topic] = Further(self, channel)
-                self.connection.node.subscribe(topic, self._further[topic])
+                self.connection.node.pubsub.subscribe(topic, self._further[topic])
 
     def unsubscribe(self, channel: Channel, topic: str) -> None:
         further = (self._further or {}).pop(topic, None)
         if further is not None:
-            self.connection.node.unsubscribe(topic, further)
+            self.connection.node.pubsub.unsubscribe(topic, further)
 
     def at_end(self, channel: Channel, key: Any, end: Callable[[], None]) -> bool:
         """Have `end` called when `channel` has ended, once for a `key`; False when it has."""

@@ -18,7 +18,7 @@ from ..concurrency.tasks import CRASHES, must_end
 from ..conf import Options, options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..logs import get_logger
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..pubsub.serving import mount_socket
 from ..socket.opening import Opening
 from ..socket.refusals import refusals
@@ -137,11 +137,9 @@ class Handshake:
             raise ConnectionRefused(403)
         self._check_room()
         socket = self._make_socket(auth_token)
-        opening = Opening(
-            socket, serializer, transport, get_pubsub(), self.requested_at
-        )
+        opening = Opening(socket, serializer, transport, get_node(), self.requested_at)
         try:
-            await opening.node.expect_socket(opening)
+            await opening.node.expect_connection(opening)
             await self._authenticate(opening)
             self._check_room()  # others may have come meanwhile
         except BaseException:
@@ -185,11 +183,11 @@ class Handshake:
         )
 
     def _check_room(self) -> None:
-        if get_pubsub().drainer.is_on:
+        if get_node().drainer.is_on:
             refusals[Refusal.DRAINING] += 1
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
-        if limit is not None and len(get_pubsub().sockets) >= limit:
+        if limit is not None and len(get_node().connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...conf import options
 from ...exceptions import ConnectionRefused, DecodeError
 from ...logs import get_logger
-from ...node.node import PubSub, extensions
+from ...node.part import PARTS, Call, Part
 from ...pubsub.serving import mount_socket
 from ...socket.connection import Connection
 from ...socket.opening import Opening
@@ -295,14 +295,15 @@ class PhoenixConsumer:
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
 
 
-class HiddenServer:
+class HiddenServer(Part):
     """Tells other nodes, and the doctor, which middleware hides the ASGI server of this one."""
 
-    def __init__(self, node: PubSub) -> None:
-        node.relay.serve(HIDDEN, self._answer)
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        return {HIDDEN: self._answer}
 
     async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"hidden_by": hidden_by}
 
 
-extensions[HIDDEN] = HiddenServer
+PARTS.append(HiddenServer)
