@@ -24,7 +24,7 @@ from phx_protocol import (
     reply,
 )
 from phx_protocol.node.node import get_node
-from phx_protocol.socket.server import parse_answer
+from phx_protocol.socket.events import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect

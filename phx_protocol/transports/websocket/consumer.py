@@ -121,7 +121,7 @@ class PhoenixConsumer:
         if self._closing is None:  # it was the client who ended the connection
             await terminated
         else:
-            refusals[self._closing[0]] += 1
+            refusals.count(self._closing[0])
             closed = self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
 
@@ -207,7 +207,7 @@ class PhoenixConsumer:
         self._code = code
         if code == CloseCode.TOO_LARGE:
             logger.warning("the server refused a frame: it is beyond MAX_FRAME_SIZE")
-            refusals[CloseCode.TOO_LARGE] += 1
+            refusals.count(CloseCode.TOO_LARGE)
         return Reason.CRASH if code in ABNORMAL else Reason.CLOSED
 
     # ------------------------------------------------------------ the way out
@@ -266,7 +266,7 @@ class PhoenixConsumer:
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """An HTTP answer to the handshake; 403 where the server can say nothing else."""
         status, body = refused.status, refused.reason.encode()
-        refusals[status] += 1
+        refusals.count(status)
         headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
             return await self._in_time(respond(self._send, status, body, headers))
