@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import in_words
-from ..wire.messages import Broadcast
-from ..wire.serializers import V2JSONSerializer
+from ..wire.messages import Broadcast, Frame
+from ..wire.serializers import Serializer, V2JSONSerializer
 
 logger = get_logger("phx_protocol.pubsub")
 
 NEWEST = V2JSONSerializer()
 
 
-class Fastlane(Protocol):
-    """How a broadcast becomes what a subscriber's ``write`` takes; see ``socket.Fastlane``."""
+class Fastlane(NamedTuple):
+    """How a broadcast becomes a frame, and for which events it does not.
 
-    @property
-    def serializer(self) -> Any: ...
-    @property
-    def prepare(self) -> Callable[[Any], Any]: ...
-    @property
-    def intercepts(self) -> frozenset[str]: ...
-    @property
-    def offsets(self) -> bool: ...
-    def frame(self, broadcast: Broadcast) -> Any: ...
+    Subscribers with equal ones get the very same frame, made once. Without `offsets` its ref is
+    null: some clients take a broadcast that has one for a reply.
+    """
+
+    serializer: Serializer
+    prepare: Callable[[Frame], Any]
+    intercepts: frozenset[str]
+    offsets: bool = True
+
+    def frame(self, broadcast: Broadcast) -> Frame:
+        """Make the frame that these subscribers get. Raises EncodeError."""
+        if broadcast.offset is not None and not self.offsets:
+            broadcast = msgspec.structs.replace(broadcast, offset=None)
+        return self.serializer.fastlane(broadcast)
 
 
 class Subscriber(Protocol):
