@@ -16,7 +16,7 @@ from .concurrency.callbacks import find, is_left_early
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .logs import get_logger
-from .node.node import is_in_memory
+from .pubsub.link import is_in_memory
 from .socket.channel import CALLBACKS, Channel
 from .socket.socket import Socket, load_channel, load_socket
 from .socket.throttle import parse_rates

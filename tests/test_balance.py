@@ -17,7 +17,7 @@ from phx_protocol import (
     areauthorize,
     local_broadcast,
 )
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket, connect
 
 #: the join_ref of a topic's last join
@@ -119,7 +119,7 @@ def held(socket: Socket) -> list[int]:
 async def test_what_a_client_takes_is_given_back(seed: int) -> None:
     random = Moody.random = Random(seed)
     client = await connect(MoodySocket)
-    (socket,) = get_pubsub().sockets
+    (socket,) = get_node().connections
     joins: Joins = {}
     for ref in range(300):
         await step(client, random, str(ref), joins)
@@ -130,7 +130,7 @@ async def test_what_a_client_takes_is_given_back(seed: int) -> None:
         assert not any(held(socket))
     await client.close()
     assert not any(held(socket))
-    node = get_pubsub()
-    assert not len(node.sockets)
-    assert not [t for t in (*TOPICS, "further") if t in node.registry]
+    node = get_node()
+    assert not len(node.connections)
+    assert not [t for t in (*TOPICS, "further") if t in node.pubsub.registry]
     assert not [t for t in TOPICS if await Presence.list(t)]

@@ -24,7 +24,7 @@ from phx_protocol.exceptions import StateError, StateRefused, StateTimeout
 from phx_protocol.history.policy import EVERYTHING, held_events
 from phx_protocol.history.recovery import Claim, Recovery
 from phx_protocol.history.streams import BROKEN, READS
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub import message
 from phx_protocol.state import Position
 from phx_protocol.state.memory import MemoryState
@@ -433,8 +433,8 @@ async def test_when_the_history_is_lost_clients_join_again_and_are_told(
     room = await socket.join("room:lost", CLAIM)
     await abroadcast("room:lost", "msg", {"i": 1})
     offset = (await frames(socket, "room:lost", 1))[0][1]
-    await get_pubsub().heartbeat.state.reset("room:lost")
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.state.reset("room:lost")
+    await get_node().heartbeat.beat()
     error = await socket._take(lambda f: f[3] == "phx_error")
     assert error[4] == {"reason": "history lost"}
     _, history = await come_back(client, "room:lost", {"offset": offset})
@@ -446,41 +446,41 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
     client: Connect,
 ) -> None:
     """As from two processes: the second overtakes the first on the layer."""
-    node = get_pubsub()
+    node = get_node()
     socket = await client()
     await socket.join("room:order", CLAIM)
     sent: list[Any] = []
-    offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
     for i in range(3):
         await abroadcast("room:order", "msg", {"i": i})
-    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
     for held in reversed(sent):
-        node.ordered.offer(held)
+        node.pubsub.sequencer.offer(held)
     got = await frames(socket, "room:order", 3)
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
 async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> None:
-    node = get_pubsub()
+    node = get_node()
     socket = await client()
     await socket.join("room:hole", CLAIM)
     sent: list[Any] = []
-    offer, node.ordered.offer = node.ordered.offer, sent.append  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
     for i in range(3):
         await abroadcast("room:hole", "msg", {"i": i})
-    node.ordered.offer = offer  # type: ignore[method-assign]
-    node.ordered.offer(sent[2])
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer(sent[2])
     got = await frames(socket, "room:hole", 3)
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
 async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) -> None:
-    node = get_pubsub()
+    node = get_node()
     socket = await client()
     await socket.join("room:tail", CLAIM)
-    offer, node.ordered.offer = node.ordered.offer, lambda held: None  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
     await abroadcast("room:tail", "msg", {"i": 0})
-    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
     await node.heartbeat.beat()
     assert (await frames(socket, "room:tail", 1))[0][4] == {"i": 0}
 
@@ -499,7 +499,7 @@ def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
 async def test_what_the_state_refuses_once_is_no_outage(client: Connect) -> None:
     socket = await client()
     await socket.join("room:refused", CLAIM)
-    beat = get_pubsub().heartbeat
+    beat = get_node().heartbeat
     beat.failed(StateRefused("WRONGTYPE"))
     assert not beat.is_down
     await abroadcast("room:refused", "msg", {"i": 1})
@@ -511,7 +511,7 @@ async def test_a_state_that_failed_once_is_asked_again_at_once(
 ) -> None:
     socket = await client()
     await socket.join("room:hiccup", CLAIM)
-    beat = get_pubsub().heartbeat
+    beat = get_node().heartbeat
     await beat.ready()
     beat.failed(StateError("gone"))
     assert beat.is_down
@@ -528,7 +528,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
     await socket.join("room:worker", CLAIM)
     for name in ("msg", "other"):
         item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")))
-        await get_pubsub()._take(message.pack([item], "another node"))
+        await get_node().take(message.pack([item], "another node"))
     assert [f[3] for f in await frames(socket, "room:worker", 2)] == ["msg", "other"]
     (record,) = caplog.records
     assert "'msg' came from a process that did not keep it" in record.getMessage()
@@ -631,9 +631,9 @@ class Counting(MemoryState):
         return await super().since(*args, **kwargs)
 
 
-async def counting() -> tuple[PubSub, Counting]:
-    node, state = PubSub(), Counting()
-    node.heartbeat.state = node.ordered._state = state
+async def counting() -> tuple[Node, Counting]:
+    node, state = Node(), Counting()
+    node.heartbeat.state = node.pubsub.sequencer._state = state
     await node.heartbeat.beat()
     return node, state
 
@@ -647,14 +647,14 @@ async def test_many_who_come_back_at_once_share_what_is_read() -> None:
     positions = await state.append(many)
     claims = [Claim(p, frozenset()) for p in positions[:100]]
     found = await asyncio.gather(
-        *(node.ordered.catch_up("t", LARGE, claim) for claim in claims)
+        *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for claim in claims)
     )
     assert [len(f.missed) for f in found] == list(range(199, 99, -1))
     held = {id(kept) for recovery in found for kept in recovery.missed}
     assert len(held) == 199  # and none of them a hundred times
     # each page has 16 of them; who comes first reads nearly all
     assert state.reads < 30
-    assert not node.ordered._streams["t"]._shared
+    assert not node.pubsub.sequencer._streams["t"]._shared
 
 
 async def test_of_many_topics_only_some_are_read_at_once() -> None:
@@ -664,7 +664,7 @@ async def test_of_many_topics_only_some_are_read_at_once() -> None:
     heads = await state.heads(dict.fromkeys(topics, 60.0))
     claims = [Claim(head._replace(n=0), frozenset()) for head in heads]
     found = await asyncio.gather(
-        *map(node.ordered.catch_up, topics, [LARGE] * 50, claims)
+        *map(node.pubsub.sequencer.catch_up, topics, [LARGE] * 50, claims)
     )
     assert all(recovery.recovered for recovery in found)
     assert state.most_at_once == READS
@@ -678,13 +678,13 @@ async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else(
     claim = Claim(position, frozenset())
     state.fails = True
     found = await asyncio.gather(
-        *(node.ordered.catch_up("t", LARGE, claim) for _ in range(50))
+        *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for _ in range(50))
     )
     assert not any(recovery.recovered for recovery in found)
     assert not node.heartbeat.outage.is_on
     assert state.reads == 1  # the others that waited for it do not wait for another one
     state.fails = False
-    assert (await node.ordered.catch_up("t", LARGE, claim)).recovered
+    assert (await node.pubsub.sequencer.catch_up("t", LARGE, claim)).recovered
 
 
 async def test_what_is_counted_is_not_read() -> None:
@@ -696,10 +696,10 @@ async def test_what_is_counted_is_not_read() -> None:
 
 async def test_what_a_node_lacks_is_read_page_after_page() -> None:
     node, state = await counting()
-    await node.ordered.catch_up("t", LARGE, Claim(None, frozenset()))
-    stream = node.ordered._streams["t"]
+    await node.pubsub.sequencer.catch_up("t", LARGE, Claim(None, frozenset()))
+    stream = node.pubsub.sequencer._streams["t"]
     got: list[Any] = []
-    node.deliver_now = lambda broadcast, **kwargs: got.append(broadcast)  # type: ignore
+    node.pubsub.deliver_local = lambda broadcast, **kwargs: got.append(broadcast)  # type: ignore
     many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
     await state.append(many)
     await stream.fill()
@@ -713,11 +713,11 @@ async def test_a_long_outage_does_not_remember_every_topic() -> None:
     (before,) = [await state.open("t", 60)]
     for some in range(0, 3 * BROKEN, BROKEN // 2):
         names = [f"t{i}" for i in range(some, some + BROKEN // 2)]
-        await node.ordered._keep([item(name, name) for name in names])
-        assert len(node.ordered._broken) <= BROKEN
+        await node.pubsub.sequencer._keep([item(name, name) for name in names])
+        assert len(node.pubsub.sequencer._broken) <= BROKEN
     del state.append, state.heads
     node.heartbeat.outage.report(None)
-    await node.ordered._keep([item("another", "another")])
+    await node.pubsub.sequencer._keep([item("another", "another")])
     assert await state.heads({"t": 60.0}) != [before]
 
 

@@ -48,7 +48,7 @@ from phx_protocol.concurrency import callbacks
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.introspection import alist_sockets
 from phx_protocol.node import connections as sockets
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.receivers import django as receivers
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
@@ -298,7 +298,7 @@ async def test_who_may_not_stay_is_sent_away_when_a_task_of_the_channel_asks(
     socket: TestSocket,
 ) -> None:
     room = await socket.join("chosen:1")
-    (served,) = get_pubsub().sockets
+    (served,) = get_node().connections
     (channel,) = served.joined()
     Chosen.allowed = False
     assert not await channel.reauthorize()
@@ -369,7 +369,7 @@ async def test_who_turns_out_to_be_gone_while_joining_is_not_let_in(
     joining = asyncio.create_task(denied(socket, "slow"))
     await Slow.began.wait()
     await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
-    (served,) = get_pubsub().sockets
+    (served,) = get_node().connections
     await served.aget_user()  # as another channel of the client may
     Slow.may_go_on.set()
     assert await joining == UNAUTHORIZED

@@ -24,7 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .. import signals
 from ..exceptions import ConnectionRefused
-from ..node.node import PubSub
+from ..pubsub.pubsub import PubSub
 from ..pubsub.registry import Subscriber
 from ..socket.channel import Channel
 from ..socket.server import ChannelServer
@@ -194,8 +194,8 @@ def _publish(tracer: trace.Tracer, original: Any) -> Any:
     return publish
 
 
-def _deliver_now(tracer: trace.Tracer, original: Any) -> Any:
-    def deliver_now(
+def _deliver_local(tracer: trace.Tracer, original: Any) -> Any:
+    def deliver_local(
         self: PubSub,
         broadcast: Broadcast,
         exclude: Subscriber | None = None,
@@ -211,7 +211,7 @@ def _deliver_now(tracer: trace.Tracer, original: Any) -> Any:
                 original(self, _carrying(broadcast), *rest)
                 span.set_attribute("phx.subscribers", self._delivered - before)
 
-    return deliver_now
+    return deliver_local
 
 
 def _delivering(tracer: trace.Tracer, broadcast: Broadcast) -> Started:
@@ -283,5 +283,5 @@ WRAPPED: dict[tuple[type, str], Wrap] = {
     (ChannelServer, "_handle_out"): _handle_out,
     (ChannelServer, "_handle_info"): _handle_info,
     (PubSub, "publish"): _publish,
-    (PubSub, "deliver_now"): _deliver_now,
+    (PubSub, "deliver_local"): _deliver_local,
 }

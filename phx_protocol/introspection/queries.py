@@ -12,10 +12,11 @@ from channels.layers import get_channel_layer
 from ..conf import options
 from ..logs import get_logger
 from ..node import blocking
-from ..node.node import PubSub, get_pubsub, is_in_memory
-from ..node.rpc import NoAnswer, ask_node
+from ..node.node import Node, get_node
+from ..node.rpc import NoAnswer, call_node
 from ..presence.entries import Diff, Presences, Roster
-from ..presence.tracker import TRACKERS, Trackers, classes
+from ..presence.tracker import Trackers, classes
+from ..pubsub.link import is_in_memory
 from ..socket.socket import history_of, known_sockets
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
@@ -32,14 +33,14 @@ TOPICS_BYTES = 512 * 1024
 
 async def alist_nodes() -> list[NodeInfo]:
     """The live nodes, the oldest first."""
-    known = await get_pubsub().heartbeat.state.nodes()
+    known = await get_node().heartbeat.state.nodes()
     nodes = [made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
     return sorted(nodes, key=lambda node: (node.started_at, node.name))
 
 
 async def alist_topics() -> list[TopicInfo]:
     """The topics that clients have joined, by name; their counts are at most a second old."""
-    counts = await get_pubsub().heartbeat.state.counts()
+    counts = await get_node().heartbeat.state.counts()
     return [TopicInfo(t, sum(n.values()), n) for t, n in sorted(counts.items())]
 
 
@@ -108,7 +109,7 @@ async def alist_presences(topic: str) -> Presences:
     """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
     for socket_class in known_sockets():
         socket_class.routes()  # which loads the channels, and they their presences
-    trackers: Trackers = get_pubsub().extension(TRACKERS)
+    trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):
         roster = await trackers.of(presence_class).roster(topic)
@@ -121,7 +122,7 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     kept = history_of(topic)
     if kept is None:
         return None
-    state = get_pubsub().heartbeat.state
+    state = get_node().heartbeat.state
     position, count = await state.kept(topic, kept.ttl)
     events = None if kept.events is None else sorted(kept.events)
     offset = None if position == NOWHERE else str(position)
@@ -138,18 +139,18 @@ async def _ask_all(
     name: str, body: dict[str, Any]
 ) -> list[tuple[NodeInfo, dict[str, Any]]]:
     """The answers of the nodes that give one."""
-    node, others = get_pubsub(), await alist_nodes()
+    node, others = get_node(), await alist_nodes()
     answers = await asyncio.gather(*(_ask(node, other, name, body) for other in others))
     return [(other, told) for other, told in zip(others, answers) if told is not None]
 
 
 async def _ask(
-    node: PubSub, other: NodeInfo, name: str, body: dict[str, Any]
+    node: Node, other: NodeInfo, name: str, body: dict[str, Any]
 ) -> dict[str, Any] | None:
-    report: Report = node.extension("report")
+    report = node.part(Report)
     try:
         async with report.asking:
-            return await ask_node(node, other.name, other.address, name, body)
+            return await call_node(node, other.name, other.address, name, body)
     except NoAnswer as error:
         logger.warning("%s did not answer to %s: %s", other.name, name, error)
         return None

@@ -16,9 +16,10 @@ from django.conf import settings
 from ..concurrency import callbacks
 from ..conf import options
 from ..logs import get_logger
+from ..pubsub.link import is_in_memory
 from ..pubsub.serving import mounted
 from . import green
-from .node import is_in_memory, serving_nodes
+from .node import serving_nodes
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -139,7 +140,7 @@ _places: list[ThreadSensitiveContext] = []
 
 def _is_busy() -> bool:
     nodes = serving_nodes()
-    return any(socket.busy() for node in nodes for socket in node.sockets)
+    return any(socket.busy() for node in nodes for socket in node.connections)
 
 
 callbacks.is_busy = _is_busy

@@ -56,7 +56,7 @@ class OpenSocket(Protocol):
 AT_ONCE = 100
 
 
-class Sockets:
+class Connections:
     """A set of open sockets, which takes orders that concern some of them.
 
     Those that are about to open hear of orders too: what was ordered while ``connect`` ran is

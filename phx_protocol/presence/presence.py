@@ -11,13 +11,13 @@ from ..concurrency.callbacks import AsyncCallable, as_method, settled
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import shown
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..socket.channel import Channel
 from ..wire import json
 from .blocking import Blocking
 from .delivery import fetched, sendable
 from .entries import Presences
-from .tracker import TRACKERS, Tracker, Trackers, classes
+from .tracker import Tracker, Trackers, classes
 
 logger = get_logger("phx_protocol.presence")
 
@@ -191,10 +191,10 @@ class Presence:
     def _tracker(cls, where: Channel | str = "") -> Tracker:
         # the node of a channel is that of its socket, whatever loop this runs on
         if isinstance(where, Channel):
-            node = where._server.socket.pubsub
+            node = where._server.socket.node
         else:
-            node = get_pubsub()
-        trackers: Trackers = node.extension(TRACKERS)
+            node = get_node()
+        trackers = node.part(Trackers)
         return trackers.of(cls)
 
     @classmethod

@@ -109,7 +109,7 @@ class Registry:
         self._changed = set(self._topics)
         self._told = set()
 
-    def deliver(
+    def fan_out(
         self,
         broadcast: Broadcast,
         exclude: Subscriber | None = None,

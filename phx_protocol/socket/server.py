@@ -23,6 +23,7 @@ from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
 from ..exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
 from ..history.recovery import Claim, Recovery
+from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import in_words, shown
 from ..pubsub.replies import ReplyRef
@@ -145,7 +146,7 @@ class ChannelServer:
             self._abandon()
         self.socket.waiting += 1
         self.socket.waiting_bytes += size
-        self.socket.pubsub.traffic.add(self.topic)
+        self.socket.node.pubsub.traffic.add(self.topic)
         self._put(self._handle_message, message, size)
 
     def _wait(self, message: Message) -> float:
@@ -493,7 +494,7 @@ class ChannelServer:
         recovery = None
         if status == "ok":
             # a topic that is new to this process waits until the other processes know
-            await self.socket.pubsub.ready(self.topic)
+            await self.socket.node.ready(self.topic)
             recovery = await self._recover(channel, message)
             while status == "ok" and asked != self._asked_at():
                 # a right was taken away meanwhile: it may have been this one
@@ -509,7 +510,7 @@ class ChannelServer:
             self.channel, self.join_ref = channel, message.join_ref
             channel._joined_at = time.monotonic()
             self.socket.admission.decided(True)
-            self.socket.pubsub.subscribe(self.topic, self)
+            self.socket.node.pubsub.subscribe(self.topic, self)
             if recovery is not None:
                 reply = recovery.told(reply, self.id)
         word = "ok" if status == "ok" else "error"
@@ -538,9 +539,8 @@ class ChannelServer:
         claim = Claim.of(message.payload)
         self._senders = claim.senders
         self.fastlane = self.socket.fastlane(type(channel), claim.is_made)
-        ordered = self.socket.pubsub.ordered
-        found: Recovery = await ordered.catch_up(self.topic, channel.history, claim)
-        return found
+        streams = self.socket.node.part(Streams)
+        return await streams.catch_up(self.topic, channel.history, claim)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
         """What was missed, as it would have come; what comes live meanwhile is held if need be.
@@ -701,7 +701,7 @@ class ChannelServer:
         if not allowed:
             self._say_unauthorized()
             # the callback that runs may take its time
-            self.socket.pubsub.unsubscribe(self.topic, self)
+            self.socket.node.pubsub.unsubscribe(self.topic, self)
             await channel.stop(Reason.SHUTDOWN)
         return allowed
 
@@ -757,7 +757,7 @@ class ChannelServer:
         """
         if self.route.channel_class.history is None:
             return
-        self.socket.pubsub.unsubscribe(self.topic, self)
+        self.socket.node.pubsub.unsubscribe(self.topic, self)
         self._drop_broadcasts()
         self._put(self._handle_interrupt, self.channel)
 
@@ -881,7 +881,7 @@ class ChannelServer:
         self.channel = None
         if reason is not Reason.DUPLICATE_JOIN:  # which has its place
             self.socket.admission.left()
-        self.socket.pubsub.unsubscribe(self.topic, self)
+        self.socket.node.pubsub.unsubscribe(self.topic, self)
         for topic in list(self._further or ()):
             self.unsubscribe(channel, topic)
         at_end, self._at_end = self._at_end, None
@@ -944,7 +944,7 @@ class ChannelServer:
         broadcast = Broadcast(self.topic, event, raw, None, now)
         history = self.socket.history_of(self.topic)
         sender = self if from_self else None
-        await self.socket.pubsub.broadcast(broadcast, history, sender)
+        await self.socket.node.pubsub.broadcast(broadcast, history, sender)
 
     def must_have_joined(self, channel: Channel, what: str) -> None:
         if channel is self._asked:
@@ -962,7 +962,7 @@ class ChannelServer:
             raise RuntimeError(
                 f"the event {shown(message.event, 100)} came without a ref: no reply can reach it"
             )
-        node = self.socket.pubsub.expect_reply(self)
+        node = self.socket.node.pubsub.expect_reply(self)
         return ReplyRef(node, self.id, self.topic, self.channel_join_ref, message.ref)
 
     def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
@@ -971,17 +971,17 @@ class ChannelServer:
             self.socket.push(Reply(ref.join_ref, ref.ref, self.topic, status, payload))
 
     async def subscribe(self, channel: Channel, topic: str) -> None:
-        await self.socket.pubsub.ready(topic)
+        await self.socket.node.ready(topic)
         if self.channel is channel:
             self._further = self._further or {}
             if topic not in self._further:
                 self._further[topic] = Further(self, channel)
-                self.socket.pubsub.subscribe(topic, self._further[topic])
+                self.socket.node.pubsub.subscribe(topic, self._further[topic])
 
     def unsubscribe(self, channel: Channel, topic: str) -> None:
         further = (self._further or {}).pop(topic, None)
         if further is not None:
-            self.socket.pubsub.unsubscribe(topic, further)
+            self.socket.node.pubsub.unsubscribe(topic, further)
 
     def at_end(self, channel: Channel, key: Any, end: Callable[[], None]) -> bool:
         """Have `end` called when `channel` has ended, once for a `key`; False when it has."""
@@ -999,7 +999,7 @@ class ChannelServer:
     def id(self) -> str:
         """The name of the joined channel, unique over all processes."""
         if self._id is None:
-            self._id = self.socket.pubsub.new_id()
+            self._id = self.socket.node.new_id()
         return self._id
 
     def _reply(self, ref: Any, status: str, payload: Any) -> Reply:

@@ -50,7 +50,7 @@ from .server import ChannelServer
 from .throttle import Rates, Throttles, parse_rates, retry_after
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
 
 logger = get_logger("phx_protocol.socket")
 
@@ -229,18 +229,16 @@ class Socket:
         self._missed: set[tuple[str, str | None]] | None = None
         self.requested_at = time.perf_counter()
 
-    def open(
-        self, serializer: Serializer, transport: Transport, pubsub: PubSub
-    ) -> None:
+    def open(self, serializer: Serializer, transport: Transport, node: Node) -> None:
         """The connection is accepted: from here on frames may come."""
         self.serializer = serializer
         self._decode = head_decoder(serializer)
         self.transport = transport
-        self.pubsub = pubsub
+        self.node = node
         self.opened_at = time.time()
         self.tell_connected(transport.name, serializer, "ok")
         self._context = contextvars.copy_context()
-        pubsub.add_socket(self)
+        node.add_connection(self)
 
     def tell_connected(
         self, transport: str, serializer: Serializer, result: str
@@ -366,7 +364,7 @@ class Socket:
 
     def _refuse_join(self, join: Message) -> None:
         """Answer a join that no channel takes, behind those that wait for the layer only."""
-        if self.pubsub.is_settled:
+        if self.node.layer.is_settled:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
@@ -374,7 +372,7 @@ class Socket:
             task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
-        await self.pubsub.settled()
+        await self.node.layer.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     def forget(self, server: ChannelServer) -> None:
@@ -410,7 +408,7 @@ class Socket:
 
         Raises TypeError for an id that is no string.
         """
-        await self.pubsub.reachable()
+        await self.node.reachable()
         name = await settled(self.id())
         if name is None:
             self._missed = None
@@ -419,11 +417,11 @@ class Socket:
             raise TypeError(
                 f"{type(self).__name__}.id() must return a string or None, not {name!r}"
             )
-        await self.pubsub.ready(name)
+        await self.node.ready(name)
         if self._is_terminated:
             return  # it was closed meanwhile
         self._id = SocketId(self, name)
-        self.pubsub.subscribe(name, self._id)
+        self.node.pubsub.subscribe(name, self._id)
         missed, self._missed = self._missed, None
         if missed and ("id", name) in missed:
             self.cut_off()
@@ -436,9 +434,9 @@ class Socket:
     ) -> None:
         """The connection is gone: every channel ends behind the mail that it has."""
         self._is_terminated = True
-        self.pubsub.discard_socket(self)
+        self.node.discard_connection(self)
         if self._id is not None:
-            self.pubsub.unsubscribe(self._id.name, self._id)
+            self.node.pubsub.unsubscribe(self._id.name, self._id)
         servers = list(self._servers.values())
         for server in servers:
             server.close(reason, exception)
@@ -446,7 +444,7 @@ class Socket:
             if servers:
                 await asyncio.gather(*(server.finish() for server in servers))
         finally:
-            self.pubsub.sockets.ended(self)
+            self.node.connections.ended(self)
             signals.socket_disconnected.emit(
                 type(self),
                 socket=self,
@@ -597,7 +595,7 @@ class Socket:
     def describe(self) -> dict[str, Any]:
         """What an operator is told of this connection; plain JSON."""
         return {
-            "id": self.pubsub.shown(self.key),
+            "id": self.node.shown(self.key),
             "name": self._id and self._id.name,
             "user": key_of(self),
             "username": username_of(self),
@@ -611,7 +609,7 @@ class Socket:
     @functools.cached_property
     def key(self) -> str:
         """The name of this one connection, unique over all processes."""
-        return self.pubsub.new_id()
+        return self.node.new_id()
 
     def busy(self) -> list[ChannelServer]:
         """Those that have mail."""

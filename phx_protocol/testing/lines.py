@@ -13,7 +13,7 @@ import msgspec
 from asgiref.testing import ApplicationCommunicator
 
 from ..exceptions import ConnectionRefused
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..socket.server import ChannelServer
 from ..socket.socket import Socket
 from ..transports.authentication import bearer_token
@@ -156,7 +156,7 @@ class DirectLine:
         await handshake.check_origin()
         handshake.choose_subprotocol()
         await handshake.admit(bearer_token(self.socket.scope), self.name)
-        self.socket.open(_serializer, self, get_pubsub())
+        self.socket.open(_serializer, self, get_node())
         try:
             await self.socket.announce()
         except Exception as error:

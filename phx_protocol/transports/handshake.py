@@ -15,7 +15,7 @@ from django.middleware.security import SecurityMiddleware
 from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import ConnectionRefused, DecodeError
 from ..logs import get_logger
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..pubsub.serving import mount_socket
 from ..socket.refusals import refusals
 from ..socket.socket import Socket
@@ -133,13 +133,13 @@ class Handshake:
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
         self._check_room()
-        pubsub = get_pubsub()
+        node = get_node()
         try:
-            await pubsub.expect_socket(socket)
+            await node.expect_connection(socket)
             await self._authenticate(auth_token, transport, serializer)
             self._check_room()  # others may have come meanwhile
         except BaseException:
-            pubsub.discard_socket(socket)
+            node.discard_connection(socket)
             raise
         return serializer
 
@@ -177,11 +177,11 @@ class Handshake:
         )
 
     def _check_room(self) -> None:
-        if get_pubsub().drainer.is_on:
+        if get_node().drainer.is_on:
             refusals[Refusal.DRAINING] += 1
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
-        if limit is not None and len(get_pubsub().sockets) >= limit:
+        if limit is not None and len(get_node().connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)

@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from phx_protocol import ConnectionRefused, JoinDenied, Presence, abroadcast, signals
 from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
-from phx_protocol.node.node import extensions, get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
 from tests import servers
 from tests.client import PATIENCE, Client
@@ -80,7 +80,6 @@ def counted() -> Iterator[Callable[[], Values]]:
     for receivers in (counters.RECEIVERS, gauges.RECEIVERS):
         for told_of, receiver in receivers.items():
             told_of.disconnect(receiver)
-    del extensions[gauges.SAMPLER]
 
 
 async def test_what_becomes_of_connections_is_counted(counted: Any) -> None:
@@ -187,7 +186,7 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     named = {"topic": "t", "joins": {"a": {}, "b": {}}, "leaves": {"c": {}}}
     signals.presence_changed.emit(Guests, **named)
     signals.messages_dropped.emit(None, count=3, where="outbound")
-    outage = get_pubsub().outage
+    outage = get_node().layer.outage
     for error in (OSError("away"), OSError("away"), None, OSError("away"), None):
         outage.report(error)
     signals.state_failed.emit(None, error=OSError("away"))
@@ -246,11 +245,11 @@ async def test_the_gauges_are_sampled_while_there_are_sockets(
         await until(told(phx_sockets={"Doors websocket": 2}))
         await first.close()
         await until(told(phx_sockets={"Doors websocket": 1}))
-        get_pubsub().outage.report(OSError("away"))
+        get_node().layer.outage.report(OSError("away"))
         sockets = {"Doors websocket": 1}
         await until(told(phx_sockets=sockets, phx_failing={"layer": 1}))
         await client.join("room:1")
-        get_pubsub().outage.report(None)
+        get_node().layer.outage.report(None)
         await until(told(phx_sockets=sockets, phx_channels={"Room": 1}))
         await client.close()
 

@@ -25,7 +25,7 @@ from phx_protocol import (
     event,
     local_broadcast,
 )
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.pubsub import group_name
 from phx_protocol.testing import connect
 from tests import servers
@@ -135,13 +135,13 @@ async def test_the_node_ends_when_nobody_is_there_and_starts_again(
     socket = await connect(RoomSocket)
     await (await socket.join("room:1")).leave()
     await socket.close()
-    node = get_pubsub()
+    node = get_node()
     node._tick()
     async with asyncio.timeout(5):
-        while node._listener is not None or len(node.groups):
+        while node.layer._listener is not None or len(node.layer.groups):
             await asyncio.sleep(0)
-            node.groups.sweep(node.loop.time())
-            if not len(node.groups) and node._listener is not None:
+            node.layer.groups.sweep(node.loop.time())
+            if not len(node.layer.groups) and node.layer._listener is not None:
                 node._tick()
     socket = await connect(RoomSocket)
     room = await socket.join("room:1")

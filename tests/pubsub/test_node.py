@@ -14,8 +14,9 @@ from msgspec import Raw
 from phx_protocol import History, Presence, abroadcast
 from phx_protocol.exceptions import StateError
 from phx_protocol.node import node
-from phx_protocol.node.node import PubSub, get_pubsub
-from phx_protocol.pubsub import group_name
+from phx_protocol.node.node import Node
+from phx_protocol.node.part import Part
+from phx_protocol.pubsub import group_name, link
 from phx_protocol.wire.messages import Broadcast
 
 
@@ -65,17 +66,19 @@ class Slow:
 async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(node, "READY_TIMEOUT", 0.3)
-    pubsub = get_pubsub()
-    pubsub.layer = pubsub.groups.layer = Slow()
+    monkeypatch.setattr(link, "READY_TIMEOUT", 0.3)
+    slow = Slow()
+    monkeypatch.setattr(node, "get_channel_layer", lambda alias: slow)
+    pubsub = Node()
     topics = [f"room:{n}" for n in range(40)]  # more than twice the time that one waits
     await asyncio.gather(*map(pubsub.ready, topics))
-    assert all(topic in pubsub.groups for topic in topics)
-    assert not pubsub.is_failing
-    pubsub.layer.stuck.clear()
+    assert all(topic in pubsub.layer.groups for topic in topics)
+    assert not pubsub.layer.is_failing
+    slow.stuck.clear()
     await pubsub.ready("room:stuck")
-    assert pubsub.is_failing
-    pubsub.layer.stuck.set()
+    assert pubsub.layer.is_failing
+    slow.stuck.set()
+    await pubsub.close()
 
 
 class Layer(InMemoryChannelLayer):
@@ -96,23 +99,23 @@ class Layer(InMemoryChannelLayer):
 
 
 @pytest.fixture
-async def pubsub() -> AsyncIterator[PubSub]:
-    node = get_pubsub()
-    node.layer = node.groups.layer = node.publisher.layer = Layer()
-    node.is_alone = False
-    node.hold("the test")  # else it ends and starts again when nobody is there
-    yield node
-    await node.close()
+async def pubsub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
+    monkeypatch.setattr(node, "get_channel_layer", lambda alias: Layer())
+    monkeypatch.setattr(node, "is_in_memory", lambda layer: False)
+    pubsub = node._nodes[asyncio.get_running_loop()] = Node()
+    pubsub.keep_alive("the test")  # else it ends and starts again when nobody is there
+    yield pubsub
+    await pubsub.close()
 
 
-async def heard(pubsub: PubSub) -> None:
+async def heard(pubsub: Node) -> None:
     """Wait until what the layer is sent arrives at `pubsub`."""
     told = asyncio.Event()
-    pubsub.relay.listen("told", lambda body: told.set())
+    pubsub.rpc.on_cast("told", lambda body: told.set())
     while not told.is_set():
         address = await pubsub.address()
         assert address is not None
-        await pubsub.relay.tell(address, "note", name="told", body={})
+        await pubsub.rpc.tell(address, "note", name="told", body={})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await told.wait()
@@ -122,53 +125,53 @@ async def heard(pubsub: PubSub) -> None:
     "error", [asyncio.CancelledError(), RuntimeError("once"), TimeoutError()]
 )
 async def test_a_layer_that_gives_up_is_listened_to_again(
-    pubsub: PubSub, error: BaseException
+    pubsub: Node, error: BaseException
 ) -> None:
     await heard(pubsub)
-    pubsub.layer.errors.append(error)
+    pubsub.layer.layer.errors.append(error)
     async with asyncio.timeout(10):
         await heard(pubsub)
-    assert not pubsub.layer.errors and not pubsub.is_failing
+    assert not pubsub.layer.layer.errors and not pubsub.layer.is_failing
 
 
 async def test_a_layer_that_forgot_the_channel_gets_another_with_all_groups(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+    pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node, "FORGOTTEN", 1)
+    monkeypatch.setattr(link, "FORGOTTEN", 1)
     await pubsub.ready("room:1")
     before = await pubsub.address()
     assert before is not None
-    pubsub.layer.forgotten.add(before)
+    pubsub.layer.layer.forgotten.add(before)
     await pubsub.layer.send(before, {"type": "what wakes it"})
     async with asyncio.timeout(10):
         while await pubsub.address() == before:
             await asyncio.sleep(0)
         await heard(pubsub)
-    members = pubsub.layer.groups[group_name("room:1")]
+    members = pubsub.layer.layer.groups[group_name("room:1")]
     assert await pubsub.address() in members
 
 
 async def test_a_layer_that_is_away_leaves_a_node_its_address(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+    pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long-poll clients have it in their tokens."""
-    monkeypatch.setattr(node, "FORGOTTEN", 1)
+    monkeypatch.setattr(link, "FORGOTTEN", 1)
     await heard(pubsub)
     before = await pubsub.address()
     tries = 0
-    working = pubsub.layer.receive
+    working = pubsub.layer.layer.receive
 
     async def away(channel: str) -> Any:
         nonlocal tries
         tries += 1
         raise ConnectionError
 
-    monkeypatch.setattr(pubsub.layer, "receive", away)
+    monkeypatch.setattr(pubsub.layer.layer, "receive", away)
     await pubsub.layer.send(before, {"type": "what wakes it"})
     async with asyncio.timeout(10):
         while tries < 3:
             await asyncio.sleep(0)
-        monkeypatch.setattr(pubsub.layer, "receive", working)
+        monkeypatch.setattr(pubsub.layer.layer, "receive", working)
         await heard(pubsub)
     assert await pubsub.address() == before
 
@@ -177,31 +180,35 @@ async def cancelled(*args: Any) -> Any:
     raise asyncio.CancelledError
 
 
-async def test_a_duty_that_is_cancelled_itself_ends_no_heartbeat(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pubsub.heartbeat, "duties", [cancelled])
+async def test_a_part_that_is_cancelled_itself_ends_no_heartbeat(pubsub: Node) -> None:
+    class Cancelled(Part):
+        beat = cancelled
+
+    pubsub.part(Cancelled)
     pubsub.heartbeat.start()
     await asyncio.wait_for(pubsub.heartbeat.ready(), 5)
     task = pubsub.heartbeat._task
     assert task is not None and not task.done()
     beaten = asyncio.Event()
 
-    async def beat() -> None:
-        beaten.set()
+    class Beaten(Part):
+        async def beat(self) -> None:
+            beaten.set()
 
-    pubsub.heartbeat.duties.append(beat)
+    pubsub.part(Beaten)
     pubsub.heartbeat.beat_soon()
     await asyncio.wait_for(beaten.wait(), 5)
 
 
 async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+    pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Broadcast("room:1", "event", Raw(b"{}"))
     with monkeypatch.context() as patched:
-        patched.setattr(pubsub.ordered._state, "append", cancelled)
+        patched.setattr(pubsub.pubsub.sequencer._state, "append", cancelled)
         with pytest.raises(StateError):
-            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told), 5)
-    done = pubsub.ordered.broadcast(History(), told)
+            await asyncio.wait_for(
+                pubsub.pubsub.sequencer.broadcast(History(), told), 5
+            )
+    done = pubsub.pubsub.sequencer.broadcast(History(), told)
     await asyncio.wait_for(done, 5)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...conf import options
 from ...exceptions import ConnectionRefused, DecodeError
 from ...logs import get_logger
-from ...node.node import PubSub, extensions, get_pubsub
+from ...node.node import get_node
+from ...node.part import PARTS, Call, Part
 from ...pubsub.serving import mount_socket
 from ...socket.refusals import refusals
 from ...socket.socket import Socket
@@ -247,7 +248,7 @@ class PhoenixConsumer:
             return None
 
     async def _open(self, serializer: Serializer) -> None:
-        self.socket.open(serializer, self, get_pubsub())
+        self.socket.open(serializer, self, get_node())
         await self.socket.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if self._subprotocol is not None:
@@ -287,18 +288,19 @@ class PhoenixConsumer:
         if self.scope["method"] != "GET":
             await self._refuse(ConnectionRefused(400))
         elif await self._handshake() is not None:
-            get_pubsub().discard_socket(self.socket)
+            get_node().discard_connection(self.socket)
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
 
 
-class HiddenServer:
+class HiddenServer(Part):
     """Tells other nodes, and the doctor, which middleware hides the ASGI server of this one."""
 
-    def __init__(self, node: PubSub) -> None:
-        node.relay.serve(HIDDEN, self._answer)
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        return {HIDDEN: self._answer}
 
     async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"hidden_by": hidden_by}
 
 
-extensions[HIDDEN] = HiddenServer
+PARTS.append(HiddenServer)
