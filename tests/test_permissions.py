@@ -50,6 +50,7 @@ from phx_protocol.introspection import alist_sockets
 from phx_protocol.node import connections as sockets
 from phx_protocol.node.node import get_node
 from phx_protocol.receivers import django as receivers
+from phx_protocol.socket.rights import Rights
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
 from phx_protocol.transports.websocket import PhoenixConsumer
@@ -370,7 +371,7 @@ async def test_who_turns_out_to_be_gone_while_joining_is_not_let_in(
     await Slow.began.wait()
     await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
     (served,) = get_node().connections
-    await served.aget_user()  # as another channel of the client may
+    await served.socket.aget_user()  # as another channel of the client may
     Slow.may_go_on.set()
     assert await joining == UNAUTHORIZED
 
@@ -856,7 +857,7 @@ async def test_who_connects_is_looked_at_again_only_when_it_may_be_concerned(
     connecting = asyncio.create_task(connect(Gated, headers=headers))
     await asyncio.wait_for(Gated.began.wait(), 2)
     reads: list[Any] = []
-    monkeypatch.setattr(Gated, "right_has_changed", lambda socket: reads.append(socket))
+    monkeypatch.setattr(Rights, "have_changed", lambda rights: reads.append(rights))
     for user in (eve, AnonymousUser(), ada if is_concerned else eve):
         await areauthorize(user=user)
     await asession_ended("of another browser", "0")

@@ -15,7 +15,7 @@ from ..node import blocking
 from ..node.node import get_node
 from ..pubsub import message as layer_message
 from ..pubsub.replies import ReplyRef
-from ..socket.socket import channels_of, history_of
+from ..socket.routes import channels_of, history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from .waiting import run
@@ -109,8 +109,10 @@ def _message(
         raise TypeError(
             f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
         )
-    declaring = [c for c in channels_of(topic) if event in c._pushes]
-    sent = [channel_class.check_push(event, payload) for channel_class in declaring]
+    declaring = [c for c in channels_of(topic) if event in c.__phx_tables__.pushes]
+    sent = [
+        channel_class.__phx_tables__.sent(event, payload) for channel_class in declaring
+    ]
     raw = json.encode_payload(sent[0] if sent else payload)
     id = sender.channel_id if isinstance(sender, ReplyRef) else sender
     return Broadcast(topic, event, raw, None, time.time(), sender=id)

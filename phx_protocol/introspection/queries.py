@@ -17,7 +17,7 @@ from ..node.rpc import NoAnswer, call_node
 from ..presence.entries import Diff, Presences, Roster
 from ..presence.tracker import Trackers, classes
 from ..pubsub.link import is_in_memory
-from ..socket.socket import history_of, known_sockets
+from ..socket.routes import history_of, known_sockets, routes_of
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
 from .report import Report, within
@@ -108,7 +108,7 @@ async def alist_sockets(
 async def alist_presences(topic: str) -> Presences:
     """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
     for socket_class in known_sockets():
-        socket_class.routes()  # which loads the channels, and they their presences
+        routes_of(socket_class)  # which loads the channels, and they their presences
     trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):

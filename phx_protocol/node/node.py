@@ -23,7 +23,7 @@ from ..pubsub.link import LayerLink, Link, LoopLink, is_in_memory
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
 from .commands import Commands
-from .connections import Connections, OpenSocket
+from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
 from .heartbeat import Heartbeat
 from .part import PARTS, Part
@@ -96,9 +96,9 @@ class Node:
 
     # ---------------------------------------------------------------- connections
 
-    async def expect_connection(self, socket: OpenSocket) -> None:
+    async def expect_connection(self, opening: OpeningSocket) -> None:
         """Take commands that concern a socket which may open, until it does or is discarded."""
-        self.connections.expect(socket)
+        self.connections.expect(opening)
         if not self.layer.is_ready(NODES):
             self.start()
             self.layer.used(NODES)
@@ -113,6 +113,14 @@ class Node:
 
     def discard_connection(self, socket: OpenSocket) -> None:
         self.connections.discard(socket)
+        self._need_no_commands()
+
+    def discard_opening(self, opening: OpeningSocket) -> None:
+        """Let go of a socket that does not open."""
+        self.connections.decided(opening)
+        self._need_no_commands()
+
+    def _need_no_commands(self) -> None:
         if not self.connections.are_any:
             self.layer.unused(NODES)
 

@@ -77,7 +77,7 @@ def loop_of(
     """The event loop that has what belongs to `where`: a channel's own, or the one of this
     process that tracks something there; None for any."""
     if isinstance(where, Channel):
-        return where._server.socket.node.loop
+        return where.__phx__.server.connection.node.loop
     for node in all_nodes():
         if node.part(Trackers).of(presence).owns(where):
             return node.loop

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from phx_protocol import Channel, History, Socket, signals
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub.message import group_name
-from phx_protocol.socket.socket import history_of
+from phx_protocol.socket.routes import history_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.pubsub.test_relay import LAYERS

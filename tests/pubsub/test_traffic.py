@@ -17,7 +17,7 @@ from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub import traffic as traffic_module
 from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.pubsub.traffic import Traffic
-from phx_protocol.socket.socket import _known_routes, channels_of, history_of
+from phx_protocol.socket.routes import _known_routes, channels_of, history_of
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json

@@ -21,7 +21,7 @@ from phx_protocol.history.policy import EVERYTHING
 from phx_protocol.history.recovery import Claim
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
-from phx_protocol.socket.socket import Fastlane
+from phx_protocol.pubsub.registry import Fastlane
 from phx_protocol.state import redis as state_of_redis
 from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState

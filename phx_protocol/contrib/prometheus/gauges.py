@@ -60,10 +60,10 @@ BUFFERED_MAX = Gauge(
 def sample() -> None:
     """Set the gauges to what this process has now, on all of its event loops."""
     nodes = serving_nodes()
-    sockets = [socket for node in nodes for socket in node.connections]
-    buffered = [socket.transport.pending_bytes() for socket in sockets]
-    joined = Counter(type(channel) for socket in sockets for channel in socket.joined())
-    SOCKETS.set(Counter((dotted(type(s)), s.transport.name) for s in sockets))
+    found = [connection for node in nodes for connection in node.connections]
+    buffered = [connection.transport.pending_bytes() for connection in found]
+    joined = Counter(type(channel) for each in found for channel in each.joined())
+    SOCKETS.set(Counter((dotted(type(c.socket)), c.transport.name) for c in found))
     CHANNELS.set({(dotted(cls),): count for cls, count in joined.items()})
     BUFFERED.set(sum(buffered))
     BUFFERED_MAX.set(max(buffered, default=0))
@@ -104,11 +104,11 @@ class Sampler(Part):
 
 def _connected(sender: Any, socket: Socket, result: str, **kwargs: Any) -> None:
     if result == "ok":
-        socket.node.part(Sampler).connected()
+        socket.__phx__.node.part(Sampler).connected()
 
 
 def _disconnected(sender: Any, socket: Socket, **kwargs: Any) -> None:
-    socket.node.part(Sampler).disconnected()
+    socket.__phx__.node.part(Sampler).disconnected()
 
 
 RECEIVERS: dict[signals.Signal, Callable[..., None]] = {

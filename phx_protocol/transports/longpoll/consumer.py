@@ -100,7 +100,7 @@ class LongPollConsumer:
         self._edge = http_edge_for(scope, send)
         self.options = options(socket_class)
         self.node = get_node()
-        self.handshake = Handshake(socket_class(scope))
+        self.handshake = Handshake(socket_class, scope)
         self._receive = receive
         self._send = send
         self._gone: asyncio.Future[None] | None = None
@@ -147,12 +147,11 @@ class LongPollConsumer:
 
     async def _open(self) -> None:
         """A new session; 410 says that there was none, and phoenix.js then polls the new one."""
-        socket = self.handshake.socket
-        serializer = await self.handshake.admit(
+        opening = await self.handshake.admit(
             self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
         )
         try:
-            session = await self.node.part(Sessions).open(socket, serializer)
+            session = await self.node.part(Sessions).open(opening)
         except Exception as error:
             logger.exception("a session could not be opened")
             raise ConnectionRefused(500) from error

@@ -21,17 +21,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ...conf import options
 from ...exceptions import DecodeError
 from ...logs import get_logger
 from ...node.node import Node
 from ...node.part import Call, Cast, Part
 from ...node.rpc import NoAnswer
 from ...signals import messages_dropped
+from ...socket.opening import Opening
 from ...socket.refusals import refusals
-from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
-from ...wire.serializers import Serializer
 from ..bound import Bound
 from ..inbound import FRAMES_IN_A_TURN, take
 from ..lifetime import Lifetime
@@ -83,10 +83,9 @@ class LongPollSession:
 
     name = "longpoll"
 
-    def __init__(self, socket: Socket, node: Node, sessions: Sessions) -> None:
+    def __init__(self, opening: Opening, node: Node, sessions: Sessions) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.socket = socket
-        self.options = socket.options
+        self.options = options(type(opening.socket))
         self._node = node
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
@@ -107,10 +106,11 @@ class LongPollSession:
             self.close,
         )
 
-    async def open(self, serializer: Serializer) -> None:
-        self.socket.open(serializer, self, self._node)
+        self.connection = opening.open(self)
+
+    async def open(self) -> None:
         self._node.keep_alive(self)
-        await self.socket.announce()
+        await self.connection.announce()
 
     # ------------------------------------------------------------- the way in
 
@@ -126,10 +126,10 @@ class LongPollSession:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
-                if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+                if self.connection.backlog.frames or turn % FRAMES_IN_A_TURN == 0:
                     # what came before has its turn first, and so have the other sockets
                     await asyncio.sleep(0)
-                if owed := self.socket.owed():
+                if owed := self.connection.backlog.owed():
                     await asyncio.sleep(min(owed, LONGEST_WAIT))
                 if answer := self._take(frame):
                     return answer
@@ -140,7 +140,7 @@ class LongPollSession:
         try:
             if frame is None:
                 raise DecodeError("text that is not UTF-8")
-            code = take(self.socket, frame)
+            code = take(self.connection, frame)
             if code is None:
                 return None
             self.close(code, Reason.CLOSED)
@@ -175,7 +175,7 @@ class LongPollSession:
             self._bound.check()
 
     def _drop(self, what: str) -> None:
-        _cannot_be_sent(type(self.socket).__name__, what)
+        _cannot_be_sent(type(self.connection.socket).__name__, what)
         messages_dropped.emit(None, count=1, where="longpoll")
 
     def _wake(self) -> None:
@@ -307,7 +307,7 @@ class LongPollSession:
             dropped = len(self._frames)
             messages_dropped.emit(None, count=dropped, where="outbound")
         self._frames.clear()
-        terminate = self.socket.terminate(reason, exception, code)
+        terminate = self.connection.terminate(reason, exception, code)
         self._sessions.ended(self, terminate)
 
 
@@ -334,14 +334,14 @@ class Sessions(Part):
     def get(self, id: str) -> LongPollSession | None:
         return self._sessions.get(id)
 
-    async def open(self, socket: Socket, serializer: Serializer) -> LongPollSession:
-        session = LongPollSession(socket, self.node, self)
+    async def open(self, opening: Opening) -> LongPollSession:
+        session = LongPollSession(opening, self.node, self)
         self._sessions[session.id] = self._unpolled[session.id] = session
         if len(self._unpolled) > UNPOLLED:
             oldest = next(iter(self._unpolled.values()))
             oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
         try:
-            await session.open(serializer)
+            await session.open()
         except BaseException:
             session.close(CloseCode.CRASH, Reason.CLOSED)
             raise
