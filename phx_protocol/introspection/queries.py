@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 
 from ..conf import options
 from ..logs import get_logger
-from ..node import blocking
+from ..node.blocking import sync
 from ..node.node import Node, get_node
 from ..node.rpc import NoAnswer, call_node
 from ..presence.entries import Diff, Presences, Roster
@@ -156,42 +156,10 @@ async def _ask(
         return None
 
 
-def list_nodes() -> list[NodeInfo]:
-    """``alist_nodes`` for synchronous code."""
-    return blocking.run(alist_nodes(), "list_nodes", "await alist_nodes()")
-
-
-def list_topics() -> list[TopicInfo]:
-    """``alist_topics`` for synchronous code."""
-    return blocking.run(alist_topics(), "list_topics", "await alist_topics()")
-
-
-def describe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
-    """``adescribe_topics`` for synchronous code."""
-    call = adescribe_topics(topics)
-    return blocking.run(call, "describe_topics", "await adescribe_topics(...)")
-
-
-def busiest_topics(limit: int = LIMIT) -> dict[str, float]:
-    """``abusiest_topics`` for synchronous code."""
-    call = abusiest_topics(limit)
-    return blocking.run(call, "busiest_topics", "await abusiest_topics(...)")
-
-
-def list_sockets(
-    *, topic: str | None = None, user: Any = None, limit: int = LIMIT
-) -> list[SocketInfo]:
-    """``alist_sockets`` for synchronous code."""
-    call = alist_sockets(topic=topic, user=user, limit=limit)
-    return blocking.run(call, "list_sockets", "await alist_sockets(...)")
-
-
-def list_presences(topic: str) -> Presences:
-    """``alist_presences`` for synchronous code."""
-    call = alist_presences(topic)
-    return blocking.run(call, "list_presences", "await alist_presences(...)")
-
-
-def history(topic: str) -> HistoryInfo | None:
-    """``ahistory`` for synchronous code."""
-    return blocking.run(ahistory(topic), "history", "await ahistory(...)")
+list_nodes = sync(alist_nodes)
+list_topics = sync(alist_topics)
+describe_topics = sync(adescribe_topics)
+busiest_topics = sync(abusiest_topics)
+list_sockets = sync(alist_sockets)
+list_presences = sync(alist_presences)
+history = sync(ahistory)
