@@ -15,12 +15,8 @@ from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from phx_protocol.transports.websocket import servers as edge
-from phx_protocol.transports.websocket.servers import (
-    Edge,
-    UvicornEdge,
-    edge_for,
-    server_object,
-)
+from phx_protocol.transports.websocket.servers import Edge, UvicornEdge, edge_for
+from phx_protocol.transports.websocket.wrappers import server_object
 from phx_protocol.transports.websocket.writer import Outgoing
 
 

@@ -14,7 +14,7 @@ from django.test import override_settings
 from phx_protocol import Channel, ConnectionRefused, Reason, Socket, abroadcast, event
 from phx_protocol.node.node import get_node
 from phx_protocol.transports.longpoll import session as session_module
-from phx_protocol.transports.longpoll.session import Sessions
+from phx_protocol.transports.longpoll.sessions import Sessions
 from tests.transports.longpoll import JSON, NDJSON, Client, Request
 
 HEARTBEAT = [None, "9", "phoenix", "heartbeat", {}]
@@ -254,7 +254,7 @@ async def test_an_answer_has_some_megabytes_and_the_next_poll_has_the_rest() -> 
 async def test_sessions_that_nobody_polls_make_room_for_new_ones(
     monkeypatch: Any,
 ) -> None:
-    monkeypatch.setattr("phx_protocol.transports.longpoll.session.UNPOLLED", 2)
+    monkeypatch.setattr("phx_protocol.transports.longpoll.sessions.UNPOLLED", 2)
     polled = await opened(PatientSocket)
     await polled.join("room:a")  # which is seen in a poll
     clients = [await opened(PatientSocket) for _ in range(3)]

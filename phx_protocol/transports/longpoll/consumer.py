@@ -39,7 +39,8 @@ from ..http import (
 )
 from ..sealed import is_sealed, seal, unseal
 from ..websocket.servers import http_edge_for
-from .session import Batch, LongPollSession, RemoteSession, Sessions
+from .session import Batch, LongPollSession
+from .sessions import RemoteSession, Sessions
 
 logger = get_logger("phx_protocol.transport")
 

@@ -8,16 +8,14 @@ only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import functools
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from math import inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -25,8 +23,6 @@ from ...conf import options
 from ...exceptions import DecodeError
 from ...logs import get_logger
 from ...node.node import Node
-from ...node.part import Call, Cast, Part
-from ...node.rpc import NoAnswer
 from ...signals import messages_dropped
 from ...socket.opening import Opening
 from ...socket.refusals import refusals
@@ -35,6 +31,10 @@ from ...wire.reasons import CloseCode, Reason, Refusal
 from ..bound import Bound
 from ..inbound import FRAMES_IN_A_TURN, take
 from ..lifetime import Lifetime
+from .ndjson import BadLine, split_lines
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
 
 logger = get_logger("phx_protocol.transport")
 
@@ -62,9 +62,6 @@ RELAY_BYTES = 4 * 1024 * 1024
 #: bytes of messages in one answer, or one message: what is written of it is kept twice meanwhile
 BATCH_BYTES = 4 * 1024 * 1024
 
-#: sessions of one process that were never polled: beyond them the oldest one ends. phoenix.js polls
-#: a new one at once
-UNPOLLED = 500
 #: seconds that a POST waits because large frames before it took the loop; another process gives
 #: one that takes longer up
 LONGEST_WAIT = 1.0
@@ -311,163 +308,7 @@ class LongPollSession:
         self._sessions.ended(self, terminate)
 
 
-class Sessions(Part):
-    """The long-poll sessions of one node, by id."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
-        self._sessions: dict[str, LongPollSession] = {}
-        self._unpolled: dict[str, LongPollSession] = {}
-        self._ending: set[asyncio.Task[None]] = set()
-
-    @property
-    def calls(self) -> Mapping[str, Call]:
-        return {"longpoll.poll": self._poll, "longpoll.post": self._post}
-
-    @property
-    def casts(self) -> Mapping[str, Cast]:
-        return {"longpoll.confirm": self._confirm}
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def get(self, id: str) -> LongPollSession | None:
-        return self._sessions.get(id)
-
-    async def open(self, opening: Opening) -> LongPollSession:
-        session = LongPollSession(opening, self.node, self)
-        self._sessions[session.id] = self._unpolled[session.id] = session
-        if len(self._unpolled) > UNPOLLED:
-            oldest = next(iter(self._unpolled.values()))
-            oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
-        try:
-            await session.open()
-        except BaseException:
-            session.close(CloseCode.CRASH, Reason.CLOSED)
-            raise
-        return session
-
-    def polled(self, session: LongPollSession) -> None:
-        self._unpolled.pop(session.id, None)
-
-    def ended(self, session: LongPollSession, terminate: Any) -> None:
-        self._sessions.pop(session.id, None)
-        self._unpolled.pop(session.id, None)
-        task = self.node.loop.create_task(terminate)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    # ------------------------------------------------ asked for by other nodes
-
-    async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
-        session = self.get(body["session"])
-        batch = GONE if session is None else await session.poll(RELAY_BYTES)
-        return {**batch._asdict(), "messages": batch.messages.decode()}
-
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        session = self.get(body["session"])
-        if session is None:
-            return {"status": 410}
-        return await session.post(body["body"], body["is_ndjson"])
-
-    def _confirm(self, body: dict[str, Any]) -> None:
-        session = self.get(body["session"])
-        if session is not None:
-            session.confirm_now(body["number"], body["written"])
-
-
-class RemoteSession:
-    """A session that lives in the process behind `channel`; the calls of LongPollSession."""
-
-    def __init__(
-        self, id: str, channel: str, node: Node, longpoll: Mapping[str, Any]
-    ) -> None:
-        self.id = id
-        self._channel = channel
-        self._rpc = node.rpc
-        self._patience: float = longpoll["SESSION_TIMEOUT"]
-        self._window: float = longpoll["WINDOW"]
-
-    async def poll(self) -> Batch:
-        try:
-            answer = await self._ask(
-                "poll", self._window + self._patience, self._give_back
-            )
-        except NoAnswer:
-            return GONE
-        return Batch(answer["status"], answer["number"], answer["messages"].encode())
-
-    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
-        size = 0 if body is None else len(body.encode())
-        if size > RELAY_BYTES:
-            logger.warning("a POST is answered with 413: %d bytes to relay", size)
-            refusals.count(Refusal.REQUEST_TOO_LARGE)
-            return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
-        try:
-            async with asyncio.timeout(self._patience):
-                return await self._ask(
-                    "post", self._patience, body=body, is_ndjson=is_ndjson
-                )
-        except (NoAnswer, TimeoutError):
-            return {"status": 410}
-
-    def settling(
-        self, number: int, settled: Callable[[], None]
-    ) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # only its own process knows
-
-    async def confirm(self, number: int, written: bool) -> None:
-        body = {"session": self.id, "number": number, "written": written}
-        await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
-
-    def _give_back(self, answer: dict[str, Any]) -> None:
-        """An answer for which no client waits any more; the next poll shall not wait for it."""
-        if answer["number"]:
-            self._rpc.cast_soon(
-                self._channel,
-                "longpoll.confirm",
-                {"session": self.id, "number": answer["number"], "written": False},
-            )
-
-    async def _ask(
-        self,
-        what: str,
-        timeout: float,
-        late: Callable[[dict[str, Any]], None] | None = None,
-        **body: Any,
-    ) -> dict[str, Any]:
-        return await self._rpc.call(
-            self._channel,
-            f"longpoll.{what}",
-            {"session": self.id, **body},
-            patience=self._patience,
-            timeout=timeout,
-            on_late_answer=late,
-        )
-
-
 @functools.cache
 def _cannot_be_sent(socket: str, what: str) -> None:
     # said once: what a client cannot be sent is dropped, and the session goes on
     logger.error("%s: over long-poll %s cannot be sent, they are dropped", socket, what)
-
-
-class BadLine(ValueError):
-    """A line of an ndjson body that is neither a text frame nor base64."""
-
-
-def split_lines(body: str) -> list[Frame]:
-    """The frames of an ndjson body: ``[...`` is a text one, anything else base64 of a binary one.
-
-    Raises BadLine.
-    """
-    return [_line(line.removesuffix("\r")) for line in body.split("\n")]
-
-
-def _line(line: str) -> Frame:
-    if line.startswith("["):
-        return line
-    try:
-        return base64.b64decode(line, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadLine(f"neither a text frame nor base64: {error}") from error
