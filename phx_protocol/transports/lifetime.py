@@ -20,7 +20,7 @@ class Lifetime:
     One timer, which looks again when it was too early: none per frame.
     """
 
-    __slots__ = ("seen_at", "_loop", "_timeout", "_close", "_timer", "_age")
+    __slots__ = ("seen_at", "now", "_loop", "_timeout", "_close", "_timer", "_age")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Lifetime:
         close: Callable[[int, Reason], None],
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
+        self.now = loop.time
         self.seen_at = loop.time()
         self._timeout = timeout = timeout + min(GRACE * timeout, MOST_GRACE)
         self._close = close

@@ -22,7 +22,6 @@ import msgspec
 from ...conf import options
 from ...exceptions import DecodeError
 from ...logs import get_logger
-from ...node.node import Node
 from ...signals import messages_dropped
 from ...socket.opening import Opening
 from ...socket.refusals import refusals
@@ -80,10 +79,9 @@ class LongPollSession:
 
     name = "longpoll"
 
-    def __init__(self, opening: Opening, node: Node, sessions: Sessions) -> None:
+    def __init__(self, opening: Opening, sessions: Sessions) -> None:
         self.id = secrets.token_urlsafe(16)
         self.options = options(type(opening.socket))
-        self._node = node
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._window: float = self.options.longpoll["WINDOW"]
@@ -106,7 +104,7 @@ class LongPollSession:
         self.connection = opening.open(self)
 
     async def open(self) -> None:
-        self._node.keep_alive(self)
+        self._sessions.node.keep_alive(self)
         await self.connection.announce()
 
     # ------------------------------------------------------------- the way in
@@ -163,7 +161,7 @@ class LongPollSession:
             return
         if not prepared:
             return self._drop("binary messages")
-        if len(prepared) > RELAY_BYTES and not self._node.sees_one_process:
+        if len(prepared) > RELAY_BYTES and not self._sessions.node.sees_one_process:
             return self._drop("messages so large")
         self._frames.append(prepared)
         self._frames_bytes += len(prepared)
@@ -299,7 +297,7 @@ class LongPollSession:
             self._in_flight = None
         for poll in self._polls:
             poll.set()
-        self._node.let_go(self)
+        self._sessions.node.let_go(self)
         if self._frames:
             dropped = len(self._frames)
             messages_dropped.emit(None, count=dropped, where="outbound")

@@ -47,7 +47,7 @@ class Sessions(Part):
         return self._sessions.get(id)
 
     async def open(self, opening: Opening) -> LongPollSession:
-        session = LongPollSession(opening, self.node, self)
+        session = LongPollSession(opening, self)
         self._sessions[session.id] = self._unpolled[session.id] = session
         if len(self._unpolled) > UNPOLLED:
             oldest = next(iter(self._unpolled.values()))

@@ -80,7 +80,6 @@ class PhoenixConsumer:
         self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
         self.prepare = self._outgoing.prepare
         self.write = self._outgoing.write
-        self._subprotocol: str | None = None  # that is accepted
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # with which it ended
         self._exception: Exception | None = None
@@ -93,13 +92,14 @@ class PhoenixConsumer:
         if self.scope["type"] == "http":
             return await self._answer_http()
         await receive()  # websocket.connect
-        opening = await self._handshake()
-        if opening is None:
+        admitted = await self._handshake()
+        if admitted is None:
             return
+        opening, subprotocol = admitted
         self._task = asyncio.current_task()
         self.connection = opening.open(self)
         try:
-            await self._accept()
+            await self._accept(subprotocol)
             reason = await self._read(receive)
         except asyncio.CancelledError:
             if self._closing is None:  # the server goes down
@@ -129,14 +129,13 @@ class PhoenixConsumer:
 
     async def _read(self, receive: Receive) -> Reason:
         """Frames until the connection ends."""
-        loop, edge = asyncio.get_running_loop(), self._outgoing.edge
-        self._now = loop.time
-        self._lifetime = Lifetime(
+        edge = self._outgoing.edge
+        self._lifetime = lifetime = Lifetime(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        self._turns = Turns(loop, edge.read_in_steps)
+        self._turns = Turns(asyncio.get_running_loop(), edge.read_in_steps)
         edge.listen(self._take_at_once)
         while True:
             edge.read_on()
@@ -145,7 +144,7 @@ class PhoenixConsumer:
             self.is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
-            if self.connection.backlog.frames or self._turns.is_over(self._now()):
+            if self.connection.backlog.frames or self._turns.is_over(lifetime.now()):
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
             if owed := self.connection.backlog.owed():
@@ -163,7 +162,7 @@ class PhoenixConsumer:
         try:
             # it is not the client that is silent
             while seconds and self._closing is None:
-                self._lifetime.seen_at = self._now() + seconds
+                self._lifetime.seen_at = self._lifetime.now() + seconds
                 await asyncio.sleep(seconds)
                 seconds = self.connection.backlog.owed()
         finally:
@@ -171,11 +170,13 @@ class PhoenixConsumer:
 
     def _take_at_once(self, frame: str) -> bool:
         """Take a frame as it comes, unless something has to be done before."""
+        assert self._lifetime is not None
+        backlog = self.connection.backlog
         if (
             not self.is_receiving
-            or self.connection.backlog.frames
-            or self.connection.backlog.owed()
-            or self._turns.is_over(self._now())
+            or backlog.frames
+            or backlog.owed()
+            or self._turns.is_over(self._lifetime.now())
         ):
             return False
         self._take(frame)
@@ -184,7 +185,7 @@ class PhoenixConsumer:
     def _take(self, frame: Frame) -> None:
         """One frame of the client. What is none ends the connection."""
         assert self._lifetime is not None
-        self._lifetime.seen_at = self._now()
+        self._lifetime.seen_at = self._lifetime.now()
         if self._closing is not None:
             return
         try:
@@ -237,26 +238,27 @@ class PhoenixConsumer:
 
     # ----------------------------------------------------------- the handshake
 
-    async def _handshake(self) -> Opening | None:
-        """Let the connection in, or answer why not and return None."""
+    async def _handshake(self) -> tuple[Opening, str | None] | None:
+        """Let the connection in, with a subprotocol; or answer why not and return None."""
         handshake = Handshake(self.socket_class, self.scope)
         try:
             handshake.log_request()
             handshake.read_params()
             handshake.check_tls()
             await handshake.check_origin()
-            self._subprotocol = handshake.choose_subprotocol()
-            return await handshake.admit(bearer_token(self.scope), self.name)
+            subprotocol = handshake.choose_subprotocol()
+            opening = await handshake.admit(bearer_token(self.scope), self.name)
+            return opening, subprotocol
         except ConnectionRefused as refused:
             await self._refuse(refused)
             return None
 
-    async def _accept(self) -> None:
+    async def _accept(self, subprotocol: str | None) -> None:
         await self.connection.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
-        if self._subprotocol is not None:
+        if subprotocol is not None:
             # browsers fail the handshake when none of what they offered comes back
-            accept["subprotocol"] = self._subprotocol
+            accept["subprotocol"] = subprotocol
         # of a client that is gone already receive() says so
         edge = self._outgoing.edge
         with contextlib.suppress(OSError):
@@ -290,8 +292,8 @@ class PhoenixConsumer:
         """A request without an upgrade: connect has its say first, then it is 400."""
         if self.scope["method"] != "GET":
             await self._refuse(ConnectionRefused(400))
-        elif opening := await self._handshake():
-            opening.discard()
+        elif admitted := await self._handshake():
+            admitted[0].discard()
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
 
 
