@@ -654,7 +654,7 @@ async def test_many_who_come_back_at_once_share_what_is_read() -> None:
     assert len(held) == 199  # and none of them a hundred times
     # each page has 16 of them; who comes first reads nearly all
     assert state.reads < 30
-    assert not node.pubsub.sequencer._streams["t"]._shared
+    assert not node.pubsub.sequencer._streams["t"].shared._kept
 
 
 async def test_of_many_topics_only_some_are_read_at_once() -> None:

@@ -145,6 +145,46 @@ def test_only_adapters_import_an_asgi_server() -> None:
             assert not external(path) & SERVERS, where
 
 
+def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                yield path, node
+
+
+def attributes_of(node: ast.ClassDef) -> set[str]:
+    """What an object of the class keeps: what is assigned to ``self``."""
+    stored = (n for n in ast.walk(node) if isinstance(n, ast.Attribute))
+    return {
+        n.attr
+        for n in stored
+        if isinstance(n.ctx, ast.Store)
+        and isinstance(n.value, ast.Name)
+        and n.value.id == "self"
+    }
+
+
+def test_a_module_is_read_at_one_sitting_and_so_is_a_class() -> None:
+    long = {name_of(p): n for p in MODULES if (n := len(p.open().readlines())) > 450}
+    assert not long
+    lines = {c.name: (c.end_lineno or 0) - c.lineno + 1 for _, c in classes()}
+    assert not {name: n for name, n in lines.items() if n > 380}
+
+
+def test_an_object_keeps_few_things_those_of_its_bases_here_included() -> None:
+    """A ChannelServer stands for what is two objects elsewhere: there is one for each joined topic."""
+    found = {c.name: c for _, c in classes()}
+
+    def kept(node: ast.ClassDef) -> set[str]:
+        bases = (b.id for b in node.bases if isinstance(b, ast.Name) and b.id in found)
+        own = attributes_of(node)
+        return own.union(*(kept(found[b]) for b in bases if b != node.name))
+
+    counts = {name: len(kept(node)) for name, node in found.items()}
+    assert counts.pop("ChannelServer") <= 21
+    assert not {name: n for name, n in counts.items() if n > 15}
+
+
 def test_importing_the_package_needs_no_settings() -> None:
     code = (
         "import phx_protocol, phx_protocol.wire.serializers; phx_protocol.EncodeError"

@@ -43,11 +43,7 @@ class Stream:
         self._reads = reads
         self.history = history
         self.ttl = history.ttl
-        self.users = 0  # joins that ask what they missed
-        # what they read, which they share: n -> broadcast
-        self._shared: dict[int, Kept] = {}
-        self._sharing = asyncio.Lock()
-        self._failures = 0  # of readings for joins
+        self.shared = SharedReading(self)
         self._held: dict[int, Broadcast] = {}
         self._early: list[tuple[Position, Broadcast]] = []
         self._opening: asyncio.Task[None] | None = begin(self._open())
@@ -185,7 +181,7 @@ class Stream:
         head = await self._state.open(self.topic, self.ttl)
         if self.position is None or head.epoch != self.position.epoch:
             self._held.clear()
-            self._shared.clear()
+            self.shared.clear()
             self.position = head
             self._interrupt()
 
@@ -222,7 +218,7 @@ class Stream:
         missed: list[Kept] = []
         n, size, most = position.n, 0, self.history.max_replay_bytes
         while self._is_at(position.epoch) and n < self.position.n:
-            page = await self._page(position.epoch, n, most - size)
+            page = await self.shared.page(position.epoch, n, most - size)
             if not page:
                 return None
             missed += page
@@ -231,40 +227,10 @@ class Stream:
             return None
         return [kept for kept in missed if kept.n <= self.position.n]
 
-    async def _page(self, epoch: str, n: int, limit: int) -> list[Kept]:
-        """Some of what was kept after the `n`-th, without a gap; nothing when there is one.
-
-        Those who ask at once share what is read, and the error when that cannot be.
-        """
-        failures = self._failures
-        async with self._sharing:
-            if n + 1 not in self._shared:
-                if failures != self._failures:
-                    raise StateTimeout("nor did it answer to another join")
-                try:
-                    await self._share(epoch, n, limit)
-                except StateError:
-                    self._failures += 1
-                    raise
-        page: list[Kept] = []
-        while (kept := self._shared.get(n + 1)) is not None:
-            page.append(kept)
-            n, limit = kept.n, limit - kept.bytes
-        return page if limit >= 0 else []
-
-    async def _share(self, epoch: str, n: int, limit: int) -> None:
+    async def read_shared(self, epoch: str, n: int, limit: int) -> list[Kept]:
+        """Read some of what was kept after the `n`-th; nothing if the topic has begun anew."""
         head, kept = await self._read_page(n, limit=limit)
-        if head.epoch != epoch or not self._is_at(epoch):
-            return
-        if sum(k.bytes for k in self._shared.values()) > self.history.max_bytes:
-            self._shared.clear()  # somebody asks all the time
-        self._shared.update((one.n, one) for one in kept)
-
-    def leave(self) -> None:
-        """One of those who ask has its answer; the last one takes the rest along."""
-        self.users -= 1
-        if not self.users:
-            self._shared.clear()
+        return kept if head.epoch == epoch and self._is_at(epoch) else []
 
     def _is_at(self, epoch: str) -> bool:
         return self.position is not None and self.position.epoch == epoch
@@ -272,3 +238,56 @@ class Stream:
     def _is_ahead(self, position: Position) -> bool:
         assert self.position is not None
         return position.epoch == self.position.epoch and position.n > self.position.n
+
+
+class SharedReading:
+    """What the history has for those who join a topic again: all who ask at once share it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.users = 0  # joins that ask what they missed
+        self._kept: dict[int, Kept] = {}  # n -> broadcast
+        self._lock = asyncio.Lock()
+        self._failures = 0
+
+    def enter(self) -> None:
+        """Count one of those who ask."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """Take it that one of those who ask has its answer; the last one takes the rest along."""
+        self.users -= 1
+        if not self.users:
+            self._kept.clear()
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+    async def page(self, epoch: str, n: int, limit: int) -> list[Kept]:
+        """Return some of what was kept after the `n`-th, without a gap; nothing when there is one.
+
+        Those who ask at once share what is read, and the error when that cannot be.
+        """
+        failures = self._failures
+        async with self._lock:
+            if n + 1 not in self._kept:
+                if failures != self._failures:
+                    raise StateTimeout("nor did it answer to another join")
+                try:
+                    await self._read(epoch, n, limit)
+                except StateError:
+                    self._failures += 1
+                    raise
+        page: list[Kept] = []
+        while (kept := self._kept.get(n + 1)) is not None:
+            page.append(kept)
+            n, limit = kept.n, limit - kept.bytes
+        return page if limit >= 0 else []
+
+    async def _read(self, epoch: str, n: int, limit: int) -> None:
+        found = await self._stream.read_shared(epoch, n, limit)
+        if not found:
+            return
+        if sum(k.bytes for k in self._kept.values()) > self._stream.history.max_bytes:
+            self._kept.clear()  # somebody asks all the time
+        self._kept.update((one.n, one) for one in found)

@@ -200,11 +200,11 @@ class Streams(Part, Sequencer):
             stream = self._streams[topic] = Stream(
                 self.node, topic, history, self._reads
             )
-        stream.users += 1
+        stream.shared.enter()
         try:
             missed = await self._missed(stream, claim)
         finally:
-            stream.leave()
+            stream.shared.leave()
         if missed is None:
             return Recovery(stream.position)
         others = (kept for kept in missed if kept.sender not in claim.senders)
@@ -233,7 +233,7 @@ class Streams(Part, Sequencer):
 
     def unused(self, topic: str) -> None:
         """What is broadcast from now on may not come here."""
-        if topic in self._streams and not self._streams[topic].users:
+        if topic in self._streams and not self._streams[topic].shared.users:
             self._streams.pop(topic).close()
 
     async def beat(self) -> None:
