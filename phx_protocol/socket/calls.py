@@ -38,8 +38,8 @@ async def call_user(
             pass
         elif server.task is task and server.channel is channel:
             outcome, payload = parse_answer(answer) or ("ok", {})
-            refs = server.channel_join_ref, message.ref
-            reply = Reply(*refs, server.topic, outcome, payload)
+            join_ref, topic = server.channel_join_ref, server.topic
+            reply = Reply(join_ref, message.ref, topic, outcome, payload)
             if server.size < SMALL:
                 server.connection.push(reply)
             else:

@@ -52,43 +52,39 @@ class Mailbox:
     A subclass has the methods that the kinds of mail name, and the three hooks at the end.
     """
 
-    __slots__ = ("connection", "topic", "_mail", "_task", "_abandoned", "size")
+    __slots__ = ("connection", "topic", "_mail", "task", "_abandoned", "size")
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self.connection = connection
         self.topic = topic
         self._mail: deque[Mail] | None = None  # an empty one is 0.7 KiB
-        self._task: asyncio.Task[None] | None = None
+        # what handles the mail, while there is some
+        self.task: asyncio.Task[None] | None = None
         self._abandoned: asyncio.Task[None] | None = None
         self.size = 0  # bytes of the mail being handled
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """What handles the mail, while there is some."""
-        return self._task
 
     def _put(self, kind: Kind, what: Any, size: int = 0) -> None:
         """Put mail behind the other mail."""
         if self._mail is None:
             self._mail = deque()
         self._mail.append((kind, what, size))
-        if self._task is None:
-            self._task = self.connection.create_task(self._run())
+        if self.task is None:
+            self.task = self.connection.create_task(self._run())
 
     def put_first(self, kind: Kind, what: Any) -> None:
         """Put mail before all other mail."""
         self._mail = self._mail or deque()
         self._mail.appendleft((kind, what, 0))
-        if self._task is None:
-            self._task = self.connection.create_task(self._run())
+        if self.task is None:
+            self.task = self.connection.create_task(self._run())
 
     async def _run(self) -> None:
-        task = self._task
+        task = self.task
         try:
             if self._abandoned is not None:
                 await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
                 self._abandoned = None
-            while self._mail and self._task is task:
+            while self._mail and self.task is task:
                 kind, what, size = self._mail.popleft()
                 self.size = size
                 try:
@@ -96,7 +92,7 @@ class Mailbox:
                 except DecodeError as error:
                     self.connection.undecodable(error)
                 except CRASHES as error:  # what is behind it is handled all the same
-                    if self._task is not task or must_end(error):
+                    if self.task is not task or must_end(error):
                         raise
                     await self._failed(error, what)
                 finally:
@@ -108,8 +104,8 @@ class Mailbox:
             if not is_cancelled():
                 raise
         finally:
-            if self._task is task:
-                self._task = None
+            if self.task is task:
+                self.task = None
                 self._mail = self._mail or None
                 self._rest()
 
@@ -126,8 +122,8 @@ class Mailbox:
         Phoenix kills the channel by an exit signal, even in the middle of an event.
         """
         self.drop_mail()
-        assert self._task is not None
-        self._abandoned, self._task = self._task, None
+        assert self.task is not None
+        self._abandoned, self.task = self.task, None
         self._abandoned.cancel()
 
     def drop_mail(self, joins: bool = False) -> None:
@@ -163,25 +159,25 @@ class Mailbox:
         to itself.
         """
         timeout = self._shutdown_timeout
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=timeout)
-        if self._task is None:
+        if self.task is not None:
+            await asyncio.wait({self.task}, timeout=timeout)
+        if self.task is None:
             return
         self.drop_mail(joins=True)
         ending = [mail for mail in self._mail or () if mail[0].is_end]
         self._mail = None
-        abandoned, self._task = self._task, None
+        abandoned, self.task = self.task, None
         abandoned.cancel()
         await asyncio.wait({abandoned}, timeout=1)
         for mail in ending:
             self._put(*mail)
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=timeout)
-            if self._task is not None:
+        if self.task is not None:
+            await asyncio.wait({self.task}, timeout=timeout)
+            if self.task is not None:
                 logger.error(
                     "%s: terminate did not end in %s seconds", self.topic, timeout
                 )
-                self._task.cancel()
+                self.task.cancel()
 
     # ------------------------------------------------------ what a subclass says
 

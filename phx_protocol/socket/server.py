@@ -24,13 +24,13 @@ from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from ..wire.protocol import Action
 from ..wire.reasons import Reason, Refusal
 from ..wire.serializers import SMALL, decode_payload
-from . import endings, mailbox
+from . import endings
 from .budget import room
 from .calls import call_user, emit_handled_in, handle_event
 from .channel import Channel
 from .joining import Joining
 from .large import handle_large
-from .mailbox import Mailbox
+from .mailbox import BROADCAST, CLOSE, FRAME, INFO, INTERRUPT, STOP, Kind, Mailbox
 from .membership import Info, Membership
 from .refusals import refusals
 from .routes import Route, history_of
@@ -91,17 +91,13 @@ class ChannelServer(Mailbox):
         """Take a frame of the client, of `size` bytes, unless it sends more than it may."""
         if self._throttles is not None and (wait := self._wait(message)):
             return self._refuse_for(wait, message)
-        if (
-            message.event == JOIN
-            and self.channel is not None
-            and self._task is not None
-        ):
+        if message.event == JOIN and self.channel is not None and self.task is not None:
             self._abandon()
-        connection = self.connection
-        connection.backlog.frames += 1
-        connection.backlog.frame_bytes += size
-        connection.node.pubsub.traffic.add(self.topic)
-        self._put(mailbox.FRAME, message, size)
+        backlog = self.connection.backlog
+        backlog.frames += 1
+        backlog.frame_bytes += size
+        self.connection.node.pubsub.traffic.add(self.topic)
+        self._put(FRAME, message, size)
 
     def _wait(self, message: Message) -> float:
         """Return the seconds that the client has to wait before it may send `message`."""
@@ -111,18 +107,18 @@ class ChannelServer(Mailbox):
 
     def _refuse_for(self, seconds: float, message: Message) -> None:
         self.connection.refuse_for(seconds, message, self.channel_join_ref)
-        if self._task is None:
+        if self.task is None:
             self._rest()
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
-        self._hold(mailbox.BROADCAST, self.channel, broadcast)
+        self._hold(BROADCAST, self.channel, broadcast)
 
     def deliver_further(self, membership: Membership, broadcast: Broadcast) -> None:
         """Take a broadcast of a further topic."""
-        self._hold(mailbox.INFO, membership, broadcast)
+        self._hold(INFO, membership, broadcast)
 
-    def _hold(self, kind: mailbox.Kind, receiver: Any, broadcast: Broadcast) -> None:
+    def _hold(self, kind: Kind, receiver: Any, broadcast: Broadcast) -> None:
         """Have a broadcast wait for the channel.
 
         If more wait than one client may hold, a channel with a history loses them, and the
@@ -138,12 +134,12 @@ class ChannelServer(Mailbox):
 
     def send_info(self, membership: Membership, message: Any) -> None:
         """Put a message of the application behind the other mail."""
-        self._put(mailbox.INFO, (membership, message))
+        self._put(INFO, (membership, message))
 
     def stop_soon(self, membership: Membership) -> None:
         """End the channel behind the callback that runs, which looks for that; now if none does."""
-        if self._task is None:
-            self._put(mailbox.STOP, membership)
+        if self.task is None:
+            self._put(STOP, membership)
 
     def interrupt(self) -> None:
         """Have the client join again: something is missing in what it got.
@@ -155,7 +151,7 @@ class ChannelServer(Mailbox):
             return
         self.connection.node.pubsub.unsubscribe(self.topic, self)
         self._drop_broadcasts()
-        self._put(mailbox.INTERRUPT, self.channel)
+        self._put(INTERRUPT, self.channel)
 
     # ---------------------------------------------------------------- commands
 
@@ -169,7 +165,7 @@ class ChannelServer(Mailbox):
             self.closings += 1  # the join that is under way comes to nothing
             self.drop_mail(joins=True)
             endings.end_at_once(self, endings.GONE, reason, exception)
-        self._put(mailbox.CLOSE, (reason, exception))
+        self._put(CLOSE, (reason, exception))
 
     def close_topic(self) -> None:
         """End the channel at once, and refuse the join that is under way: the topic is closed."""
