@@ -9,8 +9,8 @@ from redis import Redis
 
 from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
-from tests import servers
 from tests.packaging import wheel
+from tests.support import servers
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # as in what a shell runs in the background; commands that tests start inherit it, and some of

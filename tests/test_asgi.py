@@ -21,7 +21,7 @@ from django.urls import reverse
 from phx_protocol import Channel, Socket, checks, event
 from phx_protocol.asgi import get_phoenix_application
 from phx_protocol.transports.http import respond
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 MOUNTS = {"/socket": "phx_protocol.Socket"}
 PATH = "/socket/websocket"

@@ -24,7 +24,7 @@ from phx_protocol import introspection as look
 from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
-from tests.pubsub.test_relay import LAYERS
+from tests.support.nodes import LAYERS
 
 factory = getattr(asyncio, "eager_task_factory", None)
 pytestmark = pytest.mark.skipif(factory is None, reason="Python 3.12 has it first")

@@ -33,7 +33,8 @@ from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from phx_protocol.wire.serializers import V2JSONSerializer
-from tests.state import item
+from tests.support.rooms import OpenRoom
+from tests.support.state import item
 
 
 class Room(Channel):
@@ -72,13 +73,8 @@ class Secretive(Room):
             await self.push(event, {**payload, "for": self.subtopic})
 
 
-class Plain(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-
 class HistorySocket(Socket):
-    channels = {"room:*": Room, "secret:*": Secretive, "plain": Plain}
+    channels = {"room:*": Room, "secret:*": Secretive, "plain": OpenRoom}
 
 
 Connect = Any

@@ -26,6 +26,7 @@ from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub.traffic import WINDOW
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from tests.support.rooms import OpenRoom
 
 
 class Somebody(Presence):
@@ -40,11 +41,8 @@ class Room(Channel):
         return "ok"
 
 
-class Kept(Channel):
+class Kept(OpenRoom):
     history = History(size=5, ttl=60, events={"new"})
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class NamedSocket(Socket):

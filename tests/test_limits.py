@@ -14,7 +14,7 @@ from phx_protocol.socket.throttle import Rate, Throttle, parse_rate, parse_rates
 from phx_protocol.socket.throttle import retry_after as wait_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.reasons import CloseCode, Refusal
-from tests.transports.longpoll import Client
+from tests.support.asgi_poll_client import Client
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ import pytest
 import phx_protocol
 from phx_protocol.logs import loggers as logs
 from phx_protocol.logs.loggers import LINES, Repeats
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 
 class Written(logging.Handler):

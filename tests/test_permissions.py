@@ -53,7 +53,7 @@ from phx_protocol.receivers import django as receivers
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket, user_token
 from phx_protocol.transports.websocket import PhoenixConsumer
-from tests.transports.longpoll import Client
+from tests.support.asgi_poll_client import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 User = get_user_model()

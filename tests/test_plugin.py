@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import servers
+from tests.support import servers
 
 #: where each test says what is known of the topic at its beginning
 SUITE = """

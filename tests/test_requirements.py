@@ -21,8 +21,9 @@ from django.utils.functional import SimpleLazyObject
 from django.views import View
 from rest_framework_simplejwt.models import TokenUser
 
-from phx_protocol import Channel, JoinDenied, Socket, event
+from phx_protocol import JoinDenied, Socket, event
 from phx_protocol.testing import connect
+from tests.support.rooms import OpenRoom
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -215,16 +216,11 @@ class BothView(LoginRequiredMixin, PermissionView):
     pass
 
 
-class Room(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-
-class PermissionRoom(Room):
+class PermissionRoom(OpenRoom):
     permission_required = NEEDED
 
 
-class LoginRoom(Room):
+class LoginRoom(OpenRoom):
     login_required = True
 
 
@@ -232,7 +228,7 @@ class BothRoom(LoginRoom, PermissionRoom):
     pass
 
 
-class EventRoom(Room):
+class EventRoom(OpenRoom):
     @event("look", permission_required=NEEDED)
     async def look(self, payload: Any) -> Any:
         return "ok"

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from phx_protocol.management.scaffold.source import Unfit, with_class
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 PYTHON = sys.executable
 

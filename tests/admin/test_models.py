@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from phx_protocol.models import Topic
-from tests import servers
+from tests.support import servers
 
 PERMISSIONS = [
     "broadcast_topic",

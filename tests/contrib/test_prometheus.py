@@ -27,10 +27,10 @@ from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
 from phx_protocol.node.node import extensions, get_pubsub
 from phx_protocol.testing import connect
-from tests import servers
-from tests.client import PATIENCE, Client
 from tests.contrib.rooms import Doors
-from tests.test_docs import table
+from tests.support import servers
+from tests.support.tables import table
+from tests.support.ws_client import PATIENCE, Client
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROOM, DOORS = "tests.contrib.rooms.Room", "tests.contrib.rooms.Doors"

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: page -> language ("" for all) -> the test that follows it to the letter

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
 from tests.doctor.asgi import application as inner
-from tests.wrapped import hidden
+from tests.support.middleware import hidden
 
 application = hidden(inner)

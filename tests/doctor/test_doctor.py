@@ -38,7 +38,7 @@ from phx_protocol.management.doctor import (
     websocket,
 )
 from phx_protocol.management.doctor.findings import Status, Verdict
-from tests import servers
+from tests.support import servers
 
 APPLICATION = "tests.doctor.asgi:application"
 #: more than a poll's window, and than nginx takes for two processes that each are too late

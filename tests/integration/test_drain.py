@@ -15,8 +15,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from tests import servers
-from tests.client import PATIENCE, Client
+from tests.support import servers
+from tests.support.ws_client import PATIENCE, Client
 
 APPLICATION = "tests.integration.drain_app:application"
 SETTINGS = "tests.integration.drain_settings"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 FLOOD = Path(__file__).parent / "flood.py"
 KINDS = ["events", "joins", "topics", "giants", "crashes", "heartbeats"]

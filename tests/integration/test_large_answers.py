@@ -9,25 +9,21 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from phx_protocol import Channel, Socket
+from phx_protocol import Socket
 from phx_protocol import introspection as look
 from phx_protocol.introspection.report import ANSWER
 from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
-from tests.pubsub.test_relay import LAYERS
+from tests.support.nodes import LAYERS
+from tests.support.rooms import OpenRoom
 
 CLIENTS, TOPICS = 4, 40
 LONG = "\N{MUSICAL SYMBOL G CLEF}" * 8000
 
 
-class AnyChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-
 class LongSocket(Socket):
-    channels = {"*": AnyChannel}
+    channels = {"*": OpenRoom}
     max_topic_length = 9000
 
 

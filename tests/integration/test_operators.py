@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import servers
-from tests.client import PATIENCE, Client
+from tests.support import servers
+from tests.support.ws_client import PATIENCE, Client
 
 SETTINGS = "tests.conformance.settings"
 

@@ -31,8 +31,7 @@ from phx_protocol.presence.entries import Entry
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.clients import TIMEOUT
-
-from .tab import Shown
+from tests.support.presence_js import Shown
 
 TOPIC = "room:1"
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from phx_protocol.presence.entries import Diff, Entries, Entry, Roster, by_ref
 from phx_protocol.presence.replica import PATIENCE, Hint, Replica
 from phx_protocol.state import NOWHERE, Position
-
-from .tab import Shown
+from tests.support.presence_js import Shown
 
 KEYS = ["ada", "bob", "constructor"]
 NODES = ["a", "b"]

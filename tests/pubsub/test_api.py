@@ -28,7 +28,7 @@ from phx_protocol import (
 from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub import group_name
 from phx_protocol.testing import connect
-from tests import servers
+from tests.support import servers
 
 
 class RoomChannel(Channel):

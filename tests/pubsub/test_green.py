@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.integration.views_settings"}

@@ -14,7 +14,7 @@ from phx_protocol.node import pacer
 from phx_protocol.node.rpc import LARGEST, NODES, NoAnswer
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.wire.messages import Broadcast
-from tests.pubsub.test_relay import Nodes, ask, nodes
+from tests.support.nodes import Nodes, ask, nodes
 
 __all__ = ["nodes"]
 

@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
-from phx_protocol.node.node import PubSub
 from phx_protocol.node.rpc import NoAnswer
+from tests.support.nodes import Nodes, ask, nodes
 
-LAYERS = {
-    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
-    "core": "channels_redis.core.RedisChannelLayer",
-}
-Nodes = tuple[PubSub, PubSub]
-
-
-@pytest.fixture(params=LAYERS)
-async def nodes(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Nodes]:
-    """Two nodes as two processes have them; the second one can be asked."""
-    backend = {"BACKEND": LAYERS[request.param], "CONFIG": {"hosts": [redis_url]}}
-    with override_settings(CHANNEL_LAYERS={"default": backend}):
-        one, two = PubSub(), PubSub()
-        for node in (one, two):
-            node.hold("the test")
-            assert await node.address()
-        yield one, two
-        for node in (one, two):
-            await node.close()
-
-
-async def ask(nodes: Nodes, name: str, body: dict[str, Any], **kwargs: Any) -> Any:
-    one, two = nodes
-    address = await two.address()
-    assert address is not None
-    limits = {"patience": 3.0, "timeout": 5.0, **kwargs}
-    return await one.relay.ask(address, name, body, **limits)
+__all__ = ["nodes"]
 
 
 async def test_what_is_asked_is_answered(nodes: Nodes) -> None:

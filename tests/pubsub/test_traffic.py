@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phx_protocol import Channel, History, Presence, Socket, abroadcast
+from phx_protocol import History, Presence, Socket, abroadcast
 from phx_protocol.exceptions import StateError
 from phx_protocol.history.recovery import Claim
 from phx_protocol.node.node import PubSub, get_pubsub
@@ -22,24 +22,17 @@ from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
-from tests.state import item
+from tests.support.rooms import OpenRoom
+from tests.support.state import item
 
 
-class Room(Channel):
+class Room(OpenRoom):
     history = History()
     presence = Presence
 
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-
-class Loud(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
 
 class RoomSocket(Socket):
-    channels = {"kept:*": Room, "kept.loud": Loud, "*": Loud}
+    channels = {"kept:*": Room, "kept.loud": OpenRoom, "*": OpenRoom}
 
 
 async def test_a_process_that_only_broadcasts_counts_nothing() -> None:

@@ -15,9 +15,9 @@ from django.test import override_settings
 
 from phx_protocol import Socket
 from phx_protocol.schema import FORMATS, contract
-from tests import servers
 from tests.schema import namesakes
 from tests.schema.channels import SOCKETS
+from tests.support import servers
 
 HERE = Path(__file__).parent
 MODULES = servers.ROOT / "tests" / "node_modules"

@@ -21,9 +21,8 @@ from phx_protocol.state import Item, Position, State
 from phx_protocol.state.base import NOWHERE, PAGE_BYTES
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import CHUNK, ITEMS, RedisState
-from tests import servers
-
-from . import end_lease, forget, item, key
+from tests.support import servers
+from tests.support.state import end_lease, forget, item, key
 
 ODD_NAMES = [
     "",

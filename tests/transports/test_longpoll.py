@@ -15,7 +15,7 @@ from phx_protocol import Channel, ConnectionRefused, Reason, Socket, abroadcast,
 from phx_protocol.node.node import get_pubsub
 from phx_protocol.transports.longpoll import session as session_module
 from phx_protocol.transports.longpoll.session import sessions_of
-from tests.transports.longpoll import JSON, NDJSON, Client, Request
+from tests.support.asgi_poll_client import JSON, NDJSON, Client, Request
 
 HEARTBEAT = [None, "9", "phoenix", "heartbeat", {}]
 ended: asyncio.Queue[tuple[str, Reason]] = asyncio.Queue()

@@ -22,7 +22,7 @@ from django.test import Client, override_settings
 from phx_protocol import Channel, ConnectionRefused, PhoenixConsumer, Socket
 from phx_protocol.auth.sessions import session_store
 from phx_protocol.testing import connect
-from tests.transports.longpoll import Client as LongPollClient
+from tests.support.asgi_poll_client import Client as LongPollClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

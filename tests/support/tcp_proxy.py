@@ -1,15 +1,14 @@
-"""A line to a server that can be cut and mended: plain TCP, in both directions."""
+"""A TCP proxy: a line to a server that can be cut and mended, plain TCP in both directions."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
-class Line:
+class TcpProxy:
     """Listens on `port` and passes on to `target`, until it is cut."""
 
     def __init__(self, target: int) -> None:
@@ -18,16 +17,11 @@ class Line:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Line:
+    async def __aenter__(self) -> TcpProxy:
         await self.mend()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.cut()
 
     async def mend(self) -> None:

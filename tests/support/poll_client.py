@@ -11,7 +11,6 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import httpx
@@ -66,12 +65,7 @@ class Poller:
         await self.until(lambda: bool(self.homes))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._running

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFORMANCE = "tests.conformance.asgi:application"
 PROTOCOL = "phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol"
 

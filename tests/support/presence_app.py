@@ -1,11 +1,11 @@
-"""Rooms with presences: ``uvicorn tests.integration.presence_app:application``."""
+"""Rooms with presences: ``uvicorn tests.support.presence_app:application``."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integration.presence_settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.presence_settings")
 
 from phx_protocol import Channel, Presence, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
