@@ -19,7 +19,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 #: files that take minutes: whichever came last would keep one worker busy while the others wait
-LONG = ("tests/soak/", "tests/conformance/", "tests/browser/", "tests/doctor/")
+LONG = (
+    "tests/soak/",
+    "tests/conformance/",
+    "tests/browser/",
+    "tests/management/doctor/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.doctor.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.management.doctor.settings")
 
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 

@@ -32,7 +32,7 @@ from tests.support import servers
 from tests.support.tables import table
 from tests.support.ws_client import PATIENCE, Client
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = servers.ROOT / "docs"
 ROOM, DOORS = "tests.contrib.rooms.Room", "tests.contrib.rooms.Doors"
 
 # what a sample is called, with the values of its labels -> its value

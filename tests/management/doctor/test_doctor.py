@@ -40,7 +40,7 @@ from phx_protocol.management.doctor import (
 from phx_protocol.management.doctor.findings import Status, Verdict
 from tests.support import servers
 
-APPLICATION = "tests.doctor.asgi:application"
+APPLICATION = "tests.management.doctor.asgi:application"
 #: more than a poll's window, and than nginx takes for two processes that each are too late
 IDLE = "5"
 DOCS = (servers.ROOT / "docs/doctor.md").read_text()
@@ -137,7 +137,7 @@ class Report(NamedTuple):
 
 def doctor(*args: str, **env: str) -> Report:
     """``phx_doctor`` in a process of its own, with the settings of the site but for `env`."""
-    settings = {"DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings"}
     done = subprocess.run(
         [sys.executable, "-m", "django", "phx_doctor", *args],
         cwd=servers.ROOT,
@@ -329,7 +329,7 @@ def test_the_library_that_it_needs_is_named() -> None:
         "from django.core.management import execute_from_command_line as run\n"
         "run(['manage.py', 'phx_doctor', 'http://a/socket'])"
     )
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=servers.ROOT,
@@ -375,8 +375,11 @@ def test_middleware_that_hides_the_server_is_a_warning(
     tmp_path: Path, redis_url: str
 ) -> None:
     url = redis_url.replace("/0", "/11")
-    env = {"PHX_REDIS_URL": url, "DJANGO_SETTINGS_MODULE": "tests.doctor.settings"}
-    application = "tests.doctor.hidden_asgi:application"
+    env = {
+        "PHX_REDIS_URL": url,
+        "DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings",
+    }
+    application = "tests.management.doctor.hidden_asgi:application"
     with servers.serve("daphne", tmp_path / "log", application, **env) as server:
         args = (f"http://{server.address}/socket", "--idle", "0.5", "--json")
         report = doctor(*args, PHX_REDIS_URL=url)

@@ -7,9 +7,9 @@ from tests.conformance.settings import *  # noqa: F401,F403
 PHX_PROTOCOL = {
     "SOCKETS": {
         "/socket": "phx_protocol.Socket",
-        "/open": "tests.doctor.sockets.OpenSocket",
-        "/guarded": "tests.doctor.sockets.GuardedSocket",
-        "/new": "tests.doctor.sockets.NewSocket",
+        "/open": "tests.management.doctor.sockets.OpenSocket",
+        "/guarded": "tests.management.doctor.sockets.GuardedSocket",
+        "/new": "tests.management.doctor.sockets.NewSocket",
     },
     "LONGPOLL": {"WINDOW": 3.0},
 }
