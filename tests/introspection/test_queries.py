@@ -4,71 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-import phx_protocol
-from phx_protocol import (
-    Channel,
-    History,
-    Presence,
-    Socket,
-    abroadcast,
-    aclose_topic,
-    adisconnect_socket,
-)
+from phx_protocol import Presence, abroadcast, aclose_topic, adisconnect_socket
 from phx_protocol import introspection as look
 from phx_protocol.node.node import get_pubsub
 from phx_protocol.pubsub.traffic import WINDOW
-from phx_protocol.testing import TestSocket as Connected
-from phx_protocol.testing import connect
-from tests.support.rooms import OpenRoom
+from tests.introspection.rooms import beaten, client
 
-
-class Somebody(Presence):
-    pass
-
-
-class Room(Channel):
-    presence = Somebody
-
-    async def join(self, payload: Any) -> Any:
-        await self.subscribe("room:further")  # subscribed, and not joined
-        return "ok"
-
-
-class Kept(OpenRoom):
-    history = History(size=5, ttl=60, events={"new"})
-
-
-class NamedSocket(Socket):
-    channels = {"room:*": Room, "told:*": Kept}
-
-    def id(self) -> str | None:
-        return self.params.get("name")
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Any]:
-    opened: list[Connected] = []
-
-    async def open(name: str = "anybody", user: Any = None) -> Connected:
-        opened.append(await connect(NamedSocket, {"name": name}, user=user))
-        return opened[-1]
-
-    yield open
-    for connected in opened:
-        await connected.close()
-
-
-async def beaten() -> None:
-    """The state knows what is so now."""
-    await get_pubsub().heartbeat.ready()
-    await get_pubsub().heartbeat.beat()
+__all__ = ["client"]
 
 
 async def test_the_node_of_this_process_is_listed(client: Any) -> None:
@@ -205,48 +152,13 @@ async def test_topics_are_described_by_what_goes_on_there(client: Any) -> None:
     described = await look.adescribe_topics(["room:described", "room:not there"])
     assert list(described) == ["room:described"]
     details = described["room:described"]
-    assert details.channels == [f"{__name__}.Room"]
+    assert details.channels == ["tests.introspection.rooms.Room"]
     assert details.presences == 2
     # two joins and a push came in, ten broadcasts went out to two, and to two tests
     assert 20 / (4 * WINDOW) < details.messages_per_second < 53 / WINDOW
     busiest = await look.abusiest_topics()
     assert busiest["room:described"] >= details.messages_per_second * 0.5
     assert "room:not there" not in busiest
-
-
-async def test_a_socket_tells_when_it_was_heard_of_and_what_waits(client: Any) -> None:
-    socket = await client()
-    room = await socket.join("room:seen")
-    await beaten()
-    (before,) = await look.alist_sockets()
-    assert before.opened_at <= before.last_seen <= time.time()
-    assert before.buffered_bytes == 0
-    await room.assert_reply(await room.push("unknown", {}), "error")
-    (after,) = await look.alist_sockets()
-    assert after.last_seen > before.last_seen
-
-
-async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
-    await client()
-    await beaten()
-    nodes = {node.name: node for node in await look.alist_nodes()}
-    node = nodes[get_pubsub().heartbeat.name]
-    assert node.versions["phx_protocol"] == phx_protocol.__version__
-    assert set(node.versions) == {"python", "django", "channels", "phx_protocol"}
-    assert 0 <= node.load < 64
-
-
-async def test_the_history_of_a_topic_is_told(client: Any) -> None:
-    socket = await client()
-    await socket.join("told:one")
-    for number in range(7):
-        await abroadcast("told:one", "new", {"n": number})
-    await abroadcast("told:one", "other", {})
-    history = await look.ahistory("told:one")
-    assert history is not None
-    assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
-    assert (history.kept, history.offset[-2:]) == (5, "-7")
-    assert await look.ahistory("unmatched:topic") is None
 
 
 async def test_a_node_is_known_to_have_sockets_as_soon_as_it_has(client: Any) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from channels.layers import InMemoryChannelLayer
-from msgspec import Raw
 
-from phx_protocol import History, Presence, abroadcast
-from phx_protocol.exceptions import StateError
+from phx_protocol import Presence, abroadcast
 from phx_protocol.node import node
 from phx_protocol.node.node import PubSub, get_pubsub
 from phx_protocol.pubsub import group_name
-from phx_protocol.wire.messages import Broadcast
+from tests.node.layers import pubsub
+
+__all__ = ["pubsub"]
 
 
 class Somebody(Presence):
@@ -76,33 +74,6 @@ async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
     await pubsub.ready("room:stuck")
     assert pubsub.is_failing
     pubsub.layer.stuck.set()
-
-
-class Layer(InMemoryChannelLayer):
-    """One of another process, as far as the node can tell; it fails as the test wants."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[BaseException] = []
-        self.forgotten: set[str] = set()
-
-    async def receive(self, channel: str) -> Any:
-        if channel in self.forgotten:
-            raise KeyError(channel)
-        message = await super().receive(channel)
-        if self.errors:
-            raise self.errors.pop(0)
-        return message
-
-
-@pytest.fixture
-async def pubsub() -> AsyncIterator[PubSub]:
-    node = get_pubsub()
-    node.layer = node.groups.layer = node.publisher.layer = Layer()
-    node.is_alone = False
-    node.hold("the test")  # else it ends and starts again when nobody is there
-    yield node
-    await node.close()
 
 
 async def heard(pubsub: PubSub) -> None:
@@ -171,37 +142,3 @@ async def test_a_layer_that_is_away_leaves_a_node_its_address(
         monkeypatch.setattr(pubsub.layer, "receive", working)
         await heard(pubsub)
     assert await pubsub.address() == before
-
-
-async def cancelled(*args: Any) -> Any:
-    raise asyncio.CancelledError
-
-
-async def test_a_duty_that_is_cancelled_itself_ends_no_heartbeat(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pubsub.heartbeat, "duties", [cancelled])
-    pubsub.heartbeat.start()
-    await asyncio.wait_for(pubsub.heartbeat.ready(), 5)
-    task = pubsub.heartbeat._task
-    assert task is not None and not task.done()
-    beaten = asyncio.Event()
-
-    async def beat() -> None:
-        beaten.set()
-
-    pubsub.heartbeat.duties.append(beat)
-    pubsub.heartbeat.beat_soon()
-    await asyncio.wait_for(beaten.wait(), 5)
-
-
-async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = Broadcast("room:1", "event", Raw(b"{}"))
-    with monkeypatch.context() as patched:
-        patched.setattr(pubsub.ordered._state, "append", cancelled)
-        with pytest.raises(StateError):
-            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told), 5)
-    done = pubsub.ordered.broadcast(History(), told)
-    await asyncio.wait_for(done, 5)

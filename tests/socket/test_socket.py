@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -24,54 +23,7 @@ from phx_protocol import (
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.wire import json, serializers
 from phx_protocol.wire.serializers import V2JSONSerializer
-
-
-class EchoChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok", {"params": self.params, "peer": self.socket.connect_info.peer}
-
-    @event("echo")
-    async def echo(self, payload: Any) -> Any:
-        return "ok", payload
-
-
-class EchoSocket(Socket):
-    channels = {"room:*": EchoChannel}
-    max_frame_size = 1000
-    max_topic_length = 20
-    max_channels = 3
-    max_params = 5
-    inbound = 10
-
-    async def connect(self, params: dict[str, Any]) -> None:
-        if "status" in params:
-            headers = {"Retry-After": "60"}
-            raise ConnectionRefused(int(params["status"]), "go away", headers)
-        if "crash" in params:
-            raise RuntimeError("crash")
-
-
-async def test_a_refusal_is_an_http_answer() -> None:
-    with pytest.raises(ConnectionRefused) as refused:
-        await connect(EchoSocket, {"status": "429"})
-    assert (refused.value.status, refused.value.reason) == (429, "go away")
-    assert refused.value.headers["retry-after"] == "60"
-
-
-async def test_a_crash_in_connect_is_a_500_and_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with pytest.raises(ConnectionRefused) as refused:
-        await connect(EchoSocket, {"crash": "1"})
-    assert refused.value.status == 500
-    assert "EchoSocket.connect crashed" in caplog.text
-
-
-@pytest.mark.parametrize("vsn", ["2", "2.1.0", "3.0.0"])
-async def test_a_version_nobody_speaks_is_refused(vsn: str) -> None:
-    with pytest.raises(ConnectionRefused) as refused:
-        await connect(EchoSocket, {"vsn": vsn})
-    assert refused.value.status == 403
+from tests.socket.echo import EchoChannel, EchoSocket
 
 
 async def test_too_many_parameters_are_refused() -> None:
@@ -131,15 +83,6 @@ async def test_a_socket_may_join_so_many_channels_and_not_one_more() -> None:
     await socket.close()
 
 
-async def test_an_idle_socket_is_closed_with_1002() -> None:
-    class IdleSocket(EchoSocket):
-        timeout = 0.1
-
-    socket = await connect(IdleSocket)
-    await socket.assert_closed(1002)
-    await socket.close()
-
-
 async def test_path_converters_are_merged_into_the_params_and_win() -> None:
     router = URLRouter(
         [path("shops/<int:shop>/websocket", PhoenixConsumer.as_asgi(socket=EchoSocket))]
@@ -151,43 +94,6 @@ async def test_path_converters_are_merged_into_the_params_and_win() -> None:
     )
     reply = (await communicator.receive_json_from())["payload"]["response"]
     assert reply["params"] == {"shop": 5, "a": {"b": "c"}}
-    await communicator.disconnect()
-
-
-def encoded(token: str) -> str:
-    return "base64url.bearer.phx." + base64.b64encode(token.encode()).decode().rstrip(
-        "="
-    )
-
-
-@pytest.mark.parametrize(
-    "subprotocols, token, answer",
-    [
-        (["phoenix"], None, None),
-        (["phoenix", encoded("a:token-of.mine")], "a:token-of.mine", "phoenix"),
-        (
-            ["phoenix", encoded("a?>~").replace("/", "_").replace("+", "-")],
-            "a?>~",
-            "phoenix",
-        ),
-        (["phoenix", encoded("a"), encoded("b")], None, None),
-    ],
-)
-async def test_the_auth_token_comes_as_a_subprotocol(
-    subprotocols: list[str], token: str | None, answer: str | None
-) -> None:
-    tokens: list[str | None] = []
-
-    class TokenSocket(EchoSocket):
-        async def connect(self, params: dict[str, Any]) -> None:
-            tokens.append(self.auth_token)
-
-    application = PhoenixConsumer.as_asgi(socket=TokenSocket)
-    communicator = WebsocketCommunicator(
-        application, "/socket/websocket", subprotocols=subprotocols
-    )
-    assert await communicator.connect() == (True, answer)
-    assert tokens == [token]
     await communicator.disconnect()
 
 

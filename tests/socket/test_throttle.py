@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
 from phx_protocol import Channel, ConnectionRefused, JoinDenied, Reason, Socket, event
 from phx_protocol.socket.refusals import refusals
@@ -258,14 +257,3 @@ async def test_a_connection_ends_with_1012_at_its_greatest_age() -> None:
     await client.open()
     assert (await client.poll())["status"] == 410
     assert told == [Reason.CLOSED]
-
-
-async def test_settings_apply_to_sockets_without_attributes_of_their_own() -> None:
-    with override_settings(
-        PHX_PROTOCOL={"CHANNELS": {"free": FreeChannel}, "THROTTLE": "1/h"}
-    ):
-        socket = await connect(Socket)
-        free = await socket.join("free")
-        await free.assert_reply(await free.push("say"), "ok")
-        await free.assert_reply(await free.push("say"), "error")
-        await socket.close()

@@ -27,9 +27,7 @@ from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState
 from tests.support import servers
 from tests.support.rooms import OpenRoom
-from tests.support.state import forget, item, key
-
-from .test_memory_and_redis import CALLS, connected, ids
+from tests.support.state import CALLS, connected, forget, ids, item, key
 
 
 class Switch:

@@ -3,117 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from phx_protocol import (
-    Channel,
     ConnectionRefused,
-    EncodeError,
     JoinDenied,
     Reason,
     Socket,
     abroadcast,
     adisconnect,
-    event,
 )
 from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import TestChannel, clients, connect
+from tests.testing.rooms import RoomSocket, ended, room, wire
 
-ended: list[Reason] = []
-
-
-class RoomChannel(Channel):
-    intercepts = {"held"}
-
-    async def join(self, payload: Any) -> Any:
-        return "error" if self.subtopic == "closed" else "ok"
-
-    @event("say")
-    async def say(self, payload: Any) -> Any:
-        for name, said in payload.items():
-            await self.broadcast(name, {"said": said})
-        return "ok"
-
-    @event("think")
-    async def think(self, payload: Any) -> Any:
-        for _ in range(payload):
-            await asyncio.sleep(0)
-        await self.push("thought", {})
-        return "fine", {"n": payload}
-
-    @event("silence")
-    async def silence(self, payload: Any) -> None: ...
-
-    @event("stuck")
-    async def stuck(self, payload: Any) -> None:
-        await asyncio.Event().wait()
-
-    @event("echo")
-    async def echo(self, payload: Any) -> Any:
-        await self.push("heard", {"payload": payload})
-        if isinstance(payload, dict):
-            payload["seen"] = True
-        return "ok", payload
-
-    @event("python")
-    async def python(self, payload: Any) -> Any:
-        when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-        await self.push("values", {"when": when, 1: (1, 2), "nan": float("nan")})
-        await self.broadcast("told", {"when": when})
-        return "ok", when
-
-    @event("unsayable")
-    async def unsayable(self, payload: Any) -> None:
-        await self.push("values", {"object": object()})
-
-    @event("list")
-    async def list(self, payload: Any) -> None:
-        await self.push("values", [1])
-
-    async def handle_out(self, event: str, payload: Any) -> None: ...
-
-    async def terminate(self, reason: Reason) -> None:
-        ended.append(reason)
-
-
-class RoomSocket(Socket):
-    channels = {"room:*": RoomChannel}
-    check_origin = ["//example.com"]
-
-    async def connect(self, params: dict[str, Any]) -> None:
-        self.assigns["name"] = params.get("name")
-        match params.get("n"):
-            case "1":
-                raise ConnectionRefused(402, "pay first")
-            case "2":
-                raise ValueError
-            case "3":
-                await asyncio.Event().wait()
-
-    def id(self) -> str | None:
-        return self.assigns["name"]
-
-
-@pytest.fixture(params=[True, False], ids=["wire", "direct"])
-def wire(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture
-async def room(
-    wire: bool, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[TestChannel]:
-    monkeypatch.setattr(clients, "TIMEOUT", 0.3)
-    socket = await connect(RoomSocket, wire=wire)
-    channel = await socket.join("room:1")
-    ended.clear()
-    yield channel
-    if socket.close_code is None and not ended:
-        await socket.close()
+__all__ = ["room", "wire"]
 
 
 async def test_what_a_handler_does_late_is_waited_for_before_it_is_refuted(
@@ -203,40 +109,6 @@ async def test_a_client_that_is_closed_listens_no_more(room: TestChannel) -> Non
     assert "room:1" not in get_pubsub().registry
 
 
-async def test_a_client_gets_json_whatever_python_had(room: TestChannel) -> None:
-    ref = await room.push("python")
-    assert await room.assert_reply(ref, "ok") == "2026-01-01T00:00:00Z"
-    values = await room.assert_push("values")
-    assert values == {"when": "2026-01-01T00:00:00Z", "1": [1, 2], "nan": None}
-    assert await room.assert_push("told") == {"when": "2026-01-01T00:00:00Z"}
-    assert await room.assert_broadcast("told") == {"when": "2026-01-01T00:00:00Z"}
-
-
-async def test_a_handler_gets_json_of_its_own(room: TestChannel) -> None:
-    payload = {"of": (1, 2)}
-    answer = await room.assert_reply(await room.push("echo", payload), "ok")
-    assert payload == {"of": (1, 2)}
-    assert answer == {"of": [1, 2], "seen": True}
-    assert await room.assert_push("heard") == {"payload": {"of": [1, 2]}}
-    with pytest.raises(EncodeError):
-        await room.push("echo", {"object": object()})
-
-
-async def test_bytes_stay_bytes(room: TestChannel) -> None:
-    assert await room.assert_reply(await room.push("echo", b"\x00"), "ok") == b"\x00"
-    await abroadcast("room:1", "raw", b"\xff")
-    await room.assert_push("raw", b"\xff")
-
-
-@pytest.mark.parametrize("event", ["unsayable", "list"])
-async def test_what_cannot_be_sent_ends_the_channel(
-    room: TestChannel, event: str
-) -> None:
-    await room.push(event)
-    await room.assert_ended(crashed=True)
-    assert ended == [Reason.CRASH]
-
-
 async def test_a_connection_is_refused_and_a_join_is_denied(wire: bool) -> None:
     with pytest.raises(ConnectionRefused, match="pay first") as refused:
         await connect(RoomSocket, {"n": 1}, wire=wire)
@@ -286,14 +158,3 @@ async def test_who_is_disconnected_by_its_id_hears_nothing_more(wire: bool) -> N
     await room.refute_push("late")
     await socket.close()
     assert ended == [Reason.DISCONNECTED]
-
-
-async def test_clients_with_and_without_the_wire_hear_each_other() -> None:
-    sockets = [await connect(RoomSocket, wire=wire) for wire in (True, False)]
-    rooms = [await socket.join("room:1") for socket in sockets]
-    for n, room in enumerate(rooms):
-        await room.push("say", {"hello": n})
-        for other in rooms:
-            await other.assert_push("hello", {"said": n})
-    for socket in sockets:
-        await socket.close()

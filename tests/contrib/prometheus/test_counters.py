@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -25,62 +25,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from phx_protocol import ConnectionRefused, JoinDenied, Presence, abroadcast, signals
 from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
-from phx_protocol.node.node import extensions, get_pubsub
+from phx_protocol.node.node import get_pubsub
 from phx_protocol.testing import connect
+from tests.contrib.prometheus.counted import DOORS, ROOM, Values, counted, told, values
 from tests.contrib.rooms import Doors
 from tests.support import servers
 from tests.support.tables import table
 from tests.support.ws_client import PATIENCE, Client
 
+__all__ = ["counted"]
+
+
 DOCS = servers.ROOT / "docs"
-ROOM, DOORS = "tests.contrib.rooms.Room", "tests.contrib.rooms.Doors"
-
-# what a sample is called, with the values of its labels -> its value
-Values = Counter[str]
-
-
-def values(families: Any) -> Values:
-    """The samples that count something, as ``phx_joins_total ok tests...Room``."""
-    found: Values = Counter()
-    for family in families:
-        for sample in family.samples:
-            if re.fullmatch(r"phx_\w+(?<!_sum)(?<!_created)(?<!_bucket)", sample.name):
-                labels = [v for _, v in sorted(sample.labels.items())]
-                found[" ".join([sample.name, *labels])] += sample.value
-    return found
-
-
-def told(**wanted: Any) -> Values:
-    """``phx_joins_total={"Room ok": 1}`` as ``values`` has it, classes written out."""
-    return Counter(
-        {
-            " ".join([name, *label.split()])
-            .replace("Room", ROOM)
-            .replace("Doors", DOORS): count
-            for name, labels in wanted.items()
-            for label, count in (
-                labels if isinstance(labels, dict) else {"": labels}
-            ).items()
-        }
-    )
-
-
-@pytest.fixture
-def counted() -> Iterator[Callable[[], Values]]:
-    """What was counted since the test began."""
-    counters.install()
-    gauges.install()
-    before = values(REGISTRY.collect())
-
-    def since() -> Values:
-        now = values(REGISTRY.collect())
-        return Counter({k: v - before[k] for k, v in now.items() if v != before[k]})
-
-    yield since
-    for receivers in (counters.RECEIVERS, gauges.RECEIVERS):
-        for told_of, receiver in receivers.items():
-            told_of.disconnect(receiver)
-    del extensions[gauges.SAMPLER]
 
 
 async def test_what_becomes_of_connections_is_counted(counted: Any) -> None:
@@ -198,61 +154,6 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
         "phx_outages_total layer": 2,
         "phx_outages_total state": 1,
     }
-
-
-def levels() -> Values:
-    names = tuple(f"phx_{n} " for n in ("sockets", "channels", "failing"))
-    found = values(REGISTRY.collect())
-    return Counter({k: v for k, v in found.items() if k.startswith(names) and v})
-
-
-async def test_the_gauges_are_what_there_is_whatever_ended_how(counted: Any) -> None:
-    clients = [await connect(Doors) for _ in range(4)]
-    rooms = [await client.join(f"room:{n}") for n, client in enumerate(clients)]
-    with pytest.raises(JoinDenied):
-        await clients[0].join("room:crash")
-    with pytest.raises(JoinDenied):
-        await clients[0].join("room:forbidden")
-    gauges.sample()
-    sockets = {"Doors websocket": 4}
-    assert levels() == told(phx_sockets=sockets, phx_channels={"Room": 4})
-    await rooms[0].push("crash")
-    await rooms[0].assert_ended(crashed=True)
-    await rooms[1].leave()
-    await clients[2].close()
-    bad = {"type": "websocket.receive", "text": "{"}
-    await clients[3].line.communicator.send_input(bad)
-    await clients[3].assert_closed(1011)
-    await clients[3].close()
-    gauges.sample()
-    assert levels() == told(phx_sockets={"Doors websocket": 2})
-    for client in clients[:2]:
-        await client.close()
-    assert levels() == {}  # at once, when there is none left
-
-
-async def test_the_gauges_are_sampled_while_there_are_sockets(
-    counted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gauges, "SECONDS", 0.01)
-
-    async def until(wanted: Values) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while levels() != wanted:
-                await asyncio.sleep(0.001)
-
-    for _ in range(2):  # they begin again, too
-        first, client = await connect(Doors), await connect(Doors)
-        await until(told(phx_sockets={"Doors websocket": 2}))
-        await first.close()
-        await until(told(phx_sockets={"Doors websocket": 1}))
-        get_pubsub().outage.report(OSError("away"))
-        sockets = {"Doors websocket": 1}
-        await until(told(phx_sockets=sockets, phx_failing={"layer": 1}))
-        await client.join("room:1")
-        get_pubsub().outage.report(None)
-        await until(told(phx_sockets=sockets, phx_channels={"Room": 1}))
-        await client.close()
 
 
 # ------------------------------------------------------------------------- the view

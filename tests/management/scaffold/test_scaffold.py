@@ -16,7 +16,6 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from phx_protocol.management.scaffold.source import Unfit, with_class
 from tests.support.servers import ROOT
 
 PYTHON = sys.executable
@@ -208,63 +207,3 @@ def test_line_ends_stay_as_they_are(app: Path) -> None:
     written = (app / "channels.py").read_bytes()
     assert b"x = 1\r\n\r\n\r\nclass RoomChannel(Channel):\r\n" in written
     assert written.count(b"\n") == written.count(b"\r\n")
-
-
-# ------------------------------------------------------------- the source of a module
-
-CODE = "class New(Channel): ...\n"
-END = f"\n\n{CODE}"
-
-
-@pytest.mark.parametrize(
-    "source, expected",
-    [
-        ("", f"from phx_protocol import Channel, event\n{END}"),
-        (
-            "from phx_protocol import Channel, event\n\nx = 1\n",
-            f"from phx_protocol import Channel, event\n\nx = 1\n{END}",
-        ),
-        (
-            "from phx_protocol import event, History, Channel as C\nx = 1\n",
-            f"from phx_protocol import Channel as C, Channel, History, event\nx = 1\n{END}",
-        ),
-        (
-            "from phx_protocol import (\n    History,\n    event,\n)\n",
-            f"from phx_protocol import Channel, History, event\n{END}",
-        ),
-        (
-            "from phx_protocol import History  # mine\nimport x\ny = 1\n",
-            "from phx_protocol import History  # mine\nimport x\n"
-            f"from phx_protocol import Channel, event\ny = 1\n{END}",
-        ),
-        (
-            '"""Mine."""\n\nx = 1\n',
-            '"""Mine."""\n\nfrom phx_protocol import Channel, event\n\nx = 1\n' + END,
-        ),
-        ("x = 1\n", f"from phx_protocol import Channel, event\n\n\nx = 1\n{END}"),
-        (
-            "from __future__ import annotations\n\nx = 1",
-            "from __future__ import annotations\n"
-            f"from phx_protocol import Channel, event\n\nx = 1\n{END}",
-        ),
-    ],
-)
-def test_what_is_there_stays(source: str, expected: str) -> None:
-    assert with_class(source, "New", CODE, ("Channel", "event")) == expected
-    compile(expected, "channels.py", "exec")
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "class New: ...",
-        "New = 1",
-        "def New(): ...",
-        "from x import New",
-        "a, New = 1, 2",
-    ]
-    + ["from channels import Channel", "class Channel: ...", "Channel: int = 1"],
-)
-def test_a_name_that_is_taken_is_refused(source: str) -> None:
-    with pytest.raises(Unfit):
-        with_class(source, "New", CODE, ("Channel", "event"))

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -16,12 +15,10 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from phx_protocol.transports.websocket import servers as edge
 from phx_protocol.transports.websocket.servers import (
-    Edge,
     UvicornEdge,
     edge_for,
     server_object,
 )
-from phx_protocol.transports.websocket.writer import Outgoing
 
 
 def connection(port: int) -> RequestResponseCycle:
@@ -145,34 +142,6 @@ def test_a_queue_is_a_test_s_unless_a_server_made_the_scope(
     edge._say_once.cache_clear()
     edge_for({"type": "websocket", **scope}, closure(asyncio.Queue[Any]().put))
     assert caplog.text.count("middleware hides the ASGI server") == lines
-
-
-# ------------------------------------------------------------------- the way out
-
-
-async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
-    span: ContextVar[str] = ContextVar("span", default="")
-    sent: list[str] = []
-    both = asyncio.Event()
-
-    async def send(message: Any) -> None:
-        token = span.set(message["text"])
-        await asyncio.sleep(0)
-        sent.append(span.get())
-        span.reset(token)  # ValueError in another context
-        if len(sent) == 3:
-            both.set()
-
-    out = Outgoing(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
-    for text in ("a", "b"):
-        out.write(out.prepare(text))
-    assert span.get() == ""  # nothing of it stays with who pushes
-    while out.pending_bytes() or len(sent) < 2:
-        await asyncio.sleep(0)
-    out.write(out.prepare("c"))
-    async with asyncio.timeout(20):
-        await both.wait()
-    assert sent == ["a", "b", "c"] and not out.is_closed
 
 
 # ------------------------------------------------------------ reading in steps
