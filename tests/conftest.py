@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,12 +10,6 @@ from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
 from tests.packaging import wheel
 from tests.support import servers
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # as in what a shell runs in the background; commands that tests start inherit it, and some of
-    # them are to end by it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 #: files that take minutes: whichever came last would keep one worker busy while the others wait
 LONG = (

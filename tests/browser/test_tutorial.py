@@ -37,7 +37,7 @@ class Terminal:
 
     def __init__(self, folder: Path, log: Path, env: dict[str, str]) -> None:
         self.log = log
-        self.process = subprocess.Popen(
+        self.process = servers.start(
             ["bash", "-e"],
             cwd=folder,
             env=env,

@@ -95,7 +95,7 @@ def attacked(
     """One hostile connection for each of `names`."""
     command = [sys.executable, "-m", "tests.hostile.attacks", str(server.port)]
     processes = [
-        subprocess.Popen([*command, name], cwd=servers.ROOT, stdout=subprocess.PIPE)
+        servers.start([*command, name], cwd=servers.ROOT, stdout=subprocess.PIPE)
         for name in names
     ]
     try:

@@ -523,7 +523,7 @@ asyncio.run(main())
 async def run_script(cluster: Cluster, code: str) -> None:
     command = [sys.executable, "-m", "django", "shell", "-v", "0", "-c", code]
     env = {**os.environ, **cluster.env}
-    process = await asyncio.create_subprocess_exec(
+    process = await servers.start_async(
         *command,
         env=env,
         cwd=servers.ROOT,

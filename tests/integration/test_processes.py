@@ -233,7 +233,7 @@ async def test_another_process_sees_nodes_topics_sockets_and_presences(
             await client.join("presence:look")
         await a.join("room:look")
         env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
-        process = await asyncio.create_subprocess_exec(
+        process = await servers.start_async(
             *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", LOOK),
             env={**env, **layer},
             cwd=servers.ROOT,

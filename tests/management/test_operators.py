@@ -110,7 +110,7 @@ async def test_with_a_layer_in_memory_a_command_says_that_it_sees_nothing() -> N
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS}
     env.pop("PHX_REDIS_URL", None)
     for command in ("phx_topics", "phx_sockets", "phx_nodes"):
-        process = await asyncio.create_subprocess_exec(
+        process = await servers.start_async(
             *(sys.executable, "-m", "django", command),
             env=env,
             cwd=servers.ROOT,

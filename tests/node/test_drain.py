@@ -112,7 +112,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
 
         try:
             await all_are_there()
-            publisher = await asyncio.create_subprocess_exec(
+            publisher = await servers.start_async(
                 *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", PUBLISHER),
                 env={
                     **os.environ,

@@ -43,7 +43,7 @@ class Command:
     @classmethod
     async def start(cls, redis_url: str, *args: str) -> Command:
         env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PHX_LAYER": "pubsub"}
-        process = await asyncio.create_subprocess_exec(
+        process = await servers.start_async(
             *(sys.executable, "-m", "django", *args, "--no-color"),
             env={**env, "PHX_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"},
             cwd=servers.ROOT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,28 @@ def command(server: str, port: int, application: str = CONFORMANCE) -> list[str]
     return [sys.executable, "-m", *options]
 
 
+#: a shell ignores them in what it runs in the background, and whatever that starts inherits it
+TO_END = (signal.SIGINT, signal.SIGQUIT)
+
+
+def _heed_signals() -> None:
+    """In a child, before its program begins: what ends a program ends this one too."""
+    for number in TO_END:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(args: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """Start `args` as ``subprocess.Popen`` does; signals end it, whatever this process ignores."""
+    return subprocess.Popen(args, preexec_fn=_heed_signals, **options)
+
+
+async def start_async(*args: str | Path, **options: Any) -> asyncio.subprocess.Process:
+    """Start `args` as ``asyncio.create_subprocess_exec`` does; signals end it all the same."""
+    return await asyncio.create_subprocess_exec(
+        *args, preexec_fn=_heed_signals, **options
+    )
+
+
 class Server:
     """A running process and where it listens."""
 
@@ -98,15 +121,13 @@ def run(args: list[str], port: int, log: Path, **env: str) -> Iterator[Server]:
     # a server has its own settings, not those that pytest-django put into the environment
     inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     with open(log, "ab") as output:
-        process = subprocess.Popen(
+        process = start(
             args,
             cwd=ROOT,
             env={**inherited, **env},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # it is ignored in what a shell runs in the background, and Daphne leaves it so
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     server = Server(process, port, log)
     try:
