@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -9,7 +10,7 @@ from redis import Redis
 from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
 from tests.packaging import wheel
-from tests.support import servers
+from tests.support import marks, servers
 
 #: files that take minutes: whichever came last would keep one worker busy while the others wait
 LONG = (
@@ -20,8 +21,24 @@ LONG = (
 )
 
 
+WATCH = marks.Watch()
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and marks.needs_process(item):
+            item.add_marker(marks.PROCESS)
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    WATCH.item = item
+    try:
+        return (yield)
+    finally:
+        WATCH.item = None
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "tutorial.md": {"": "browser/test_tutorial.py"},
     "react.md": {"tsx": "browser/test_react.py"},
-    "typed.md": {"ts": "schema/test_schema.py"},
+    "typed.md": {"ts": "schema/test_typescript.py"},
 }
 #: a fence, and above it, maybe, why nobody can check what is in it
 FENCED = re.compile(

@@ -13,10 +13,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from tests.management.doctor.site import doctor, mount
+from tests.management.doctor.site import alone, doctor, mount
 from tests.support import servers
 
-__all__ = ["mount"]
+__all__ = ["alone", "mount"]
 
 
 def test_the_report_is_for_people(mount: str) -> None:

@@ -8,10 +8,10 @@ from django.test import override_settings
 
 from phx_protocol.management.doctor import layer
 from phx_protocol.management.doctor.findings import Status, Verdict
-from tests.management.doctor.site import doctor, mount, site
+from tests.management.doctor.site import alone, doctor, mount, site
 from tests.support import servers
 
-__all__ = ["mount"]
+__all__ = ["alone", "mount"]
 
 
 def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:

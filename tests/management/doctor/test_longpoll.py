@@ -6,9 +6,9 @@ import pytest
 
 from phx_protocol.management.doctor import longpoll
 from phx_protocol.management.doctor.findings import Status
-from tests.management.doctor.site import answering, mount, site
+from tests.management.doctor.site import alone, answering, mount, site
 
-__all__ = ["mount"]
+__all__ = ["alone", "mount"]
 
 
 async def test_a_site_without_long_poll_is_no_fault(mount: str) -> None:

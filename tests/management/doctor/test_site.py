@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.management.doctor.site import faults, mount, site
+from tests.management.doctor.site import alone, faults, mount, site
 
-__all__ = ["mount"]
+__all__ = ["alone", "mount"]
 
 
 def test_connect_parameters_and_tokens_are_passed_on(mount: str) -> None:
