@@ -38,6 +38,7 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
     ("py:class", "phx_protocol.signals._Log"),
+    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
 
 html_theme = "furo"

@@ -16,9 +16,11 @@ from .concurrency.callbacks import find, is_left_early
 from .conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Options, options
 from .exceptions import StateError
 from .logs import get_logger
-from .node.node import is_in_memory
-from .socket.channel import CALLBACKS, Channel
-from .socket.socket import Socket, load_channel, load_socket
+from .pubsub.link import is_in_memory
+from .socket.channel import Channel
+from .socket.routes import load_channel, load_socket
+from .socket.socket import Socket
+from .socket.tables import CALLBACKS
 from .socket.throttle import parse_rates
 from .state.factory import backend, get_state
 from .transports.origin import Place
@@ -170,7 +172,7 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
         )
     if (
         channel_class.handle_out is not Channel.handle_out
-        and not channel_class._intercepts
+        and not channel_class.__phx_tables__.intercepts
     ):
         yield Warning(
             f"{name} defines handle_out() but intercepts no event: it is never called.",
@@ -179,7 +181,9 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
         )
 
     yield from _payloads(channel_class)
-    events = (handler.attribute for handler in channel_class._events.values())
+    events = (
+        handler.attribute for handler in channel_class.__phx_tables__.events.values()
+    )
     yield from _decorators(channel_class, [*CALLBACKS, *events])
 
 
@@ -199,8 +203,13 @@ def _decorators(owner: type, names: Iterable[str]) -> Iterator[CheckMessage]:
 def _payloads(channel_class: type[Channel]) -> Iterator[CheckMessage]:
     """The types that are declared: found, and of a kind that can be checked."""
     name = channel_class.__name__
-    handlers = {f"@event({n!r})": h for n, h in channel_class._events.items()}
-    for what, handler in {"join()": channel_class._join, **handlers}.items():
+    handlers = {
+        f"@event({n!r})": h for n, h in channel_class.__phx_tables__.events.items()
+    }
+    for what, handler in {
+        "join()": channel_class.__phx_tables__.join,
+        **handlers,
+    }.items():
         try:
             replies = handler.replies.declared.values() if handler.replies else ()
             for declared in (handler.payload_type, *replies):
@@ -208,7 +217,7 @@ def _payloads(channel_class: type[Channel]) -> Iterator[CheckMessage]:
                     declared.verify()
         except Exception as error:
             yield _wrong_type(f"{name}, {what}", error)
-    for event, declared in channel_class._pushes.items():
+    for event, declared in channel_class.__phx_tables__.pushes.items():
         try:
             declared.verify()
         except Exception as error:

@@ -9,7 +9,8 @@ from typing import Any
 from django.urls import URLPattern, path
 
 from .conf import options
-from .socket.socket import Socket, load_socket
+from .socket.routes import load_socket
+from .socket.socket import Socket
 from .transports.longpoll import LongPollConsumer
 from .transports.websocket import PhoenixConsumer
 

@@ -26,6 +26,7 @@ from .auth.sessions import digest, password_digests, session_store
 from .concurrency.callbacks import look_up
 from .exceptions import ConnectionRefused
 from .logs import get_logger
+from .socket.connect_info import ConnectInfo
 from .socket.socket import Socket
 
 if TYPE_CHECKING:
@@ -164,14 +165,16 @@ class TokenSocket(Socket):
     #: ``authToken`` (phoenix.js before 1.8); None for none. URLs end up in logs: prefer the other.
     token_param: ClassVar[str | None] = None
 
-    async def authorize(self, params: dict[str, Any]) -> None:
+    # ------------------------------------------------------- the implementation
+
+    async def __phx_connect__(self) -> None:
         # not in connect: a subclass that forgets super(), or does not await it, would be open
         name = self.token_param
-        given = None if name is None else params.pop(name, None)
+        given = None if name is None else self.params.pop(name, None)
         token = self.auth_token or given
         try:
             if token:
-                key = self._session_key()
+                key = _session_key(self)
                 user = await user_of(token, self.token_max_age, key)
                 self.scope["user"] = user
                 self.scope[SOURCE] = _source(token, user, key)
@@ -179,17 +182,19 @@ class TokenSocket(Socket):
                 raise BadSignature("there is no token")
         except SessionEnded as error:
             if self.token_required:
-                raise self._refused(error) from error
+                raise _refused(self, error) from error
         except BadSignature as error:
-            raise self._refused(error) from error
-        await super().authorize(params)
+            raise _refused(self, error) from error
+        await super().__phx_connect__()
 
-    def _session_key(self) -> str | None:
-        headers = self.connect_info.headers
-        # HTTP/2 may split them
-        cookies = parse_cookie("; ".join(v for name, v in headers if name == "cookie"))
-        return cookies.get(settings.SESSION_COOKIE_NAME)
 
-    def _refused(self, error: BadSignature) -> ConnectionRefused:
-        logger.warning("%s: refused with 403: %s", type(self).__name__, error)
-        return ConnectionRefused(403)
+def _session_key(socket: Socket) -> str | None:
+    headers = ConnectInfo(socket.scope).headers
+    # HTTP/2 may split them
+    cookies = parse_cookie("; ".join(v for name, v in headers if name == "cookie"))
+    return cookies.get(settings.SESSION_COOKIE_NAME)
+
+
+def _refused(socket: Socket, error: BadSignature) -> ConnectionRefused:
+    logger.warning("%s: refused with 403: %s", type(socket).__name__, error)
+    return ConnectionRefused(403)

@@ -57,7 +57,8 @@ class UserChannel(Channel):
         async with asyncio.TaskGroup() as group:
             group.create_task(asyncio.sleep(0))
         return "ok", {
-            "task": task is not None and task is not self.socket.transport._task,
+            "task": task is not None
+            and task is not self.socket.__phx__.transport._task,
             "inner": inner,
         }
 

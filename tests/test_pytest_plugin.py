@@ -13,7 +13,7 @@ SUITE = """
 import pytest
 from phx_protocol import Channel, History, Socket
 from phx_protocol.asgi import get_phoenix_application
-from phx_protocol.socket.socket import channels_of
+from phx_protocol.socket.routes import channels_of
 from phx_protocol.testing import connect, connect_sync
 
 

@@ -11,7 +11,7 @@ from channels.layers import InMemoryChannelLayer
 
 from phx_protocol import ConnectionRefused, JoinDenied, Reason, abroadcast, signals
 from phx_protocol.logs.outage import Outage
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.pubsub.publisher import Publisher
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
@@ -218,7 +218,7 @@ async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
 
 async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> None:
     failed, recovered = told(signals.layer_failed), told(signals.layer_recovered)
-    outage: Outage = get_pubsub().outage
+    outage: Outage = get_node().layer.outage
     error = OSError("away")
     for report in (error, error, None, None):
         outage.report(report)

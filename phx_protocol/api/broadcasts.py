@@ -12,10 +12,10 @@ from django.db import transaction
 from ..exceptions import BroadcastError
 from ..logs.printable import in_words, shown
 from ..node import blocking
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..pubsub import message as layer_message
 from ..pubsub.replies import ReplyRef
-from ..socket.socket import channels_of, history_of
+from ..socket.routes import channels_of, history_of
 from ..wire import json
 from ..wire.messages import Broadcast
 from .waiting import run
@@ -72,7 +72,7 @@ def broadcast_on_commit(
 
 async def local_broadcast(topic: str, event: str, payload: Any) -> None:
     """To the clients of this process only. Mirrors ``Phoenix.Endpoint.local_broadcast/3``."""
-    get_pubsub().deliver(_message(topic, event, payload))
+    get_node().pubsub.deliver(_message(topic, event, payload))
 
 
 async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
@@ -82,13 +82,10 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     take it. Mirrors ``Phoenix.Channel.reply/2``.
     """
     payload = {} if payload is None else payload
-    node = get_pubsub()
-    if node.replies.send(ref, status, payload):
+    node = get_node()
+    if node.pubsub.replies.send(ref, status, payload):
         return
-    for other in node.others():
-        other.loop.call_soon_threadsafe(other.replies.send, ref, status, payload)
-    if node.is_alone:
-        return blocking.warn_if_nobody_hears("reply")
+    blocking.warn_if_nobody_hears("reply")
     raw = json.encode_payload(payload)
     message = {
         "type": layer_message.REPLY,
@@ -98,7 +95,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         "payload": raw if isinstance(raw, bytes) else bytes(raw).decode(),
     }
     try:
-        await node.layer.send(ref.node, message)
+        await node.remote.send(ref.node, message)
     except Exception as error:
         raise BroadcastError(
             f"the channel layer did not take the reply: {in_words(error)}"
@@ -112,8 +109,10 @@ def _message(
         raise TypeError(
             f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
         )
-    declaring = [c for c in channels_of(topic) if event in c._pushes]
-    sent = [channel_class.check_push(event, payload) for channel_class in declaring]
+    declaring = [c for c in channels_of(topic) if event in c.__phx_tables__.pushes]
+    sent = [
+        channel_class.__phx_tables__.sent(event, payload) for channel_class in declaring
+    ]
     raw = json.encode_payload(sent[0] if sent else payload)
     id = sender.channel_id if isinstance(sender, ReplyRef) else sender
     return Broadcast(topic, event, raw, None, time.time(), sender=id)
@@ -121,12 +120,12 @@ def _message(
 
 async def _abroadcast(message: Broadcast) -> None:
     blocking.warn_if_nobody_hears("abroadcast")
-    node = get_pubsub()
+    node = get_node()
     history = history_of(message.topic)
-    published = await node.publish(message, history)
+    published = await node.pubsub.publish(message, history)
     if published is not None:
         await published
-    await node.take_turns()
+    await node.pubsub.yield_to_loop()
 
 
 def _broadcast(message: Broadcast) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 from ..conf import DRAINER, options
 from ..exceptions import BroadcastError
 from ..node import blocking
-from ..node.node import get_pubsub
-from ..node.rpc import NoAnswer, ask_node
+from ..node.blocking import sync
+from ..node.node import get_node
+from ..node.rpc import NoAnswer, call_node
 from .broadcasts import abroadcast
-from .waiting import run
 
 
 async def adisconnect(socket_id: str) -> None:
@@ -22,24 +22,20 @@ async def adisconnect(socket_id: str) -> None:
     ``Endpoint.broadcast(id, "disconnect", %{})``, which closes sockets here as well.
     """
     await abroadcast(socket_id, "disconnect", {})
-    await _order("disconnect", {"id": socket_id})
+    await _command("disconnect", {"id": socket_id})
 
 
-def disconnect(socket_id: str) -> None:
-    """``adisconnect`` for synchronous code."""
-    run(adisconnect(socket_id), "adisconnect")
+disconnect = sync(adisconnect, raises=BroadcastError)
 
 
 async def adisconnect_socket(id: str) -> None:
     """Close one connection (``SocketInfo.id``), wherever it is, with 1001; its client connects
     again. Raises BroadcastError as ``adisconnect`` does.
     """
-    await _order("disconnect_socket", {"id": id})
+    await _command("disconnect_socket", {"id": id})
 
 
-def disconnect_socket(id: str) -> None:
-    """``adisconnect_socket`` for synchronous code."""
-    run(_order("disconnect_socket", {"id": id}), "adisconnect_socket")
+disconnect_socket = sync(adisconnect_socket, raises=BroadcastError)
 
 
 async def aclose_topic(topic: str) -> None:
@@ -50,12 +46,10 @@ async def aclose_topic(topic: str) -> None:
     and what waited is dropped. A join that is under way is refused with ``topic closed``. Raises
     BroadcastError as ``adisconnect`` does.
     """
-    await _order("close_topic", {"topic": topic})
+    await _command("close_topic", {"topic": topic})
 
 
-def close_topic(topic: str) -> None:
-    """``aclose_topic`` for synchronous code."""
-    run(_order("close_topic", {"topic": topic}), "aclose_topic")
+close_topic = sync(aclose_topic, raises=BroadcastError)
 
 
 async def adisconnect_user(user: Any) -> None:
@@ -64,12 +58,10 @@ async def adisconnect_user(user: Any) -> None:
 
     Called when a user logs out. Raises BroadcastError as ``adisconnect`` does.
     """
-    await _order("disconnect_user", _of(user))
+    await _command("disconnect_user", _of(user))
 
 
-def disconnect_user(user: Any) -> None:
-    """``adisconnect_user`` for synchronous code."""
-    run(_order("disconnect_user", _of(user)), "adisconnect_user")
+disconnect_user = sync(adisconnect_user, raises=BroadcastError)
 
 
 def _of(user: Any) -> dict[str, Any]:
@@ -83,44 +75,38 @@ async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
     When this returns all have asked, and channels whose client may not be there have ended; a join
     that is under way asks before it is answered. Raises BroadcastError as ``adisconnect`` does.
     """
-    await _order("reauthorize", _chosen(user, topic))
+    await _command("reauthorize", _chosen(user, topic))
 
 
-def reauthorize(*, user: Any = None, topic: str | None = None) -> None:
-    """``areauthorize`` for synchronous code."""
-    run(_order("reauthorize", _chosen(user, topic)), "areauthorize")
+reauthorize = sync(areauthorize, raises=BroadcastError)
 
 
 def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
     return {"user": None if user is None else _of(user)["user"], "topic": topic}
 
 
-async def _order(name: str, body: dict[str, Any]) -> None:
+async def _command(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
     blocking.warn_if_nobody_hears(f"a{name}")
-    await get_pubsub().orders.give(name, body)
+    await get_node().commands.give(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
     """Close the sockets of the user with that primary key which another password let in."""
     body = {"user": user, "digests": digests}
-    await get_pubsub().orders.give("password_changed", body)
+    await get_node().commands.give("password_changed", body)
 
 
-def password_changed(user: str, digests: list[str]) -> None:
-    """``apassword_changed`` for synchronous code."""
-    run(apassword_changed(user, digests), "apassword_changed")
+password_changed = sync(apassword_changed, raises=BroadcastError)
 
 
 async def asession_ended(digest: str, user: str) -> None:
     """Close the sockets that the session whose key has that digest let in, but those of `user`."""
     body = {"session": digest, "user": user}
-    await get_pubsub().orders.give("session_ended", body)
+    await get_node().commands.give("session_ended", body)
 
 
-def session_ended(digest: str, user: str) -> None:
-    """``asession_ended`` for synchronous code."""
-    run(asession_ended(digest, user), "asession_ended")
+session_ended = sync(asession_ended, raises=BroadcastError)
 
 
 async def adrain(node: str, *, resume: bool = False) -> int:
@@ -130,7 +116,7 @@ async def adrain(node: str, *, resume: bool = False) -> int:
     It stays so until its process ends, or until this is called with `resume`. Raises
     LookupError when there is no such node, BroadcastError when it does not answer.
     """
-    here = get_pubsub()
+    here = get_node()
     nodes = await here.heartbeat.state.nodes()
     if node not in nodes:
         raise LookupError(f"there is no node {node!r}")
@@ -138,7 +124,7 @@ async def adrain(node: str, *, resume: bool = False) -> int:
     try:
         asked = {"resume": resume}
         address = nodes[node].get("address")
-        answer = await ask_node(here, node, address, "drain", asked, patience)
+        answer = await call_node(here, node, address, "drain", asked, patience)
     except NoAnswer as error:
         raise BroadcastError(f"the node {node!r} does not answer: {error}") from error
     return int(answer["sockets"])
@@ -149,7 +135,4 @@ def _drain_timeout() -> float:
     return float(drainer["SHUTDOWN"] + 2 * options().shutdown_timeout + 5)
 
 
-def drain(node: str, *, resume: bool = False) -> int:
-    """``adrain`` for synchronous code."""
-    call = adrain(node, resume=resume)
-    return blocking.run(call, "drain", "await adrain(...)", timeout=_drain_timeout())
+drain = sync(adrain, timeout=_drain_timeout)

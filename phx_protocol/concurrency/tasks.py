@@ -38,3 +38,11 @@ CRASHES = (Exception, asyncio.CancelledError)
 def must_end(error: BaseException) -> bool:
     """Whether `error`, one of CRASHES, is the cancellation of the current task, and no crash."""
     return isinstance(error, asyncio.CancelledError) and is_cancelled()
+
+
+async def end(task: asyncio.Task[None] | None) -> None:
+    """Cancel `task`, and wait until it is over."""
+    # below Python 3.12 redis-py's wait_for() swallows a cancellation now and then
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)

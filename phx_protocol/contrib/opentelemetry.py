@@ -24,9 +24,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .. import signals
 from ..exceptions import ConnectionRefused
-from ..node.node import PubSub
+from ..pubsub.pubsub import PubSub
 from ..pubsub.registry import Subscriber
 from ..socket.channel import Channel
+from ..socket.connect_info import ConnectInfo
 from ..socket.server import ChannelServer
 from ..transports.handshake import Handshake
 from ..version import __version__
@@ -93,9 +94,9 @@ def _admit(tracer: trace.Tracer, original: Any) -> Any:
 
 def _connecting(tracer: trace.Tracer, handshake: Handshake, transport: str) -> Started:
     """Below the span of whatever traces requests in this process, or else of the proxy."""
-    socket_class = type(handshake.socket)
+    socket_class = handshake.socket_class
     is_traced = trace.get_current_span().get_span_context().is_valid
-    headers = dict(handshake.socket.connect_info.headers)
+    headers = dict(ConnectInfo(handshake.scope).headers)
     attributes = {
         "phx.socket": _dotted(socket_class),
         "phx.transport": transport,
@@ -134,7 +135,10 @@ def _handle_out(tracer: trace.Tracer, original: Any) -> Any:
     async def handle_out(self: ChannelServer, mail: tuple[Channel, Broadcast]) -> None:
         channel, broadcast = mail
         told = broadcast.event, broadcast.headers
-        if channel is not self.channel or broadcast.event not in channel._intercepts:
+        if (
+            channel is not self.channel
+            or broadcast.event not in channel.__phx_tables__.intercepts
+        ):
             await original(self, mail)  # no code of the user's runs
         else:
             with _serving(tracer, "handle_out", SpanKind.CONSUMER, self, *told):
@@ -194,8 +198,8 @@ def _publish(tracer: trace.Tracer, original: Any) -> Any:
     return publish
 
 
-def _deliver_now(tracer: trace.Tracer, original: Any) -> Any:
-    def deliver_now(
+def _deliver_local(tracer: trace.Tracer, original: Any) -> Any:
+    def deliver_local(
         self: PubSub,
         broadcast: Broadcast,
         exclude: Subscriber | None = None,
@@ -211,7 +215,7 @@ def _deliver_now(tracer: trace.Tracer, original: Any) -> Any:
                 original(self, _carrying(broadcast), *rest)
                 span.set_attribute("phx.subscribers", self._delivered - before)
 
-    return deliver_now
+    return deliver_local
 
 
 def _delivering(tracer: trace.Tracer, broadcast: Broadcast) -> Started:
@@ -283,5 +287,5 @@ WRAPPED: dict[tuple[type, str], Wrap] = {
     (ChannelServer, "_handle_out"): _handle_out,
     (ChannelServer, "_handle_info"): _handle_info,
     (PubSub, "publish"): _publish,
-    (PubSub, "deliver_now"): _deliver_now,
+    (PubSub, "deliver_local"): _deliver_local,
 }

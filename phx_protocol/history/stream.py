@@ -20,7 +20,7 @@ from .policy import History
 from .recovery import kept_broadcast
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -34,7 +34,7 @@ class Stream:
     """One topic in one node: how far it is delivered, and what came too early."""
 
     def __init__(
-        self, node: PubSub, topic: str, history: History, reads: asyncio.Semaphore
+        self, node: Node, topic: str, history: History, reads: asyncio.Semaphore
     ) -> None:
         self.topic = topic
         self.position: Position | None = None  # None: not known (yet)
@@ -88,12 +88,12 @@ class Stream:
             self._deliver(broadcast)  # nothing is known: it goes on from here
             self.position = position
         elif position.epoch != self.position.epoch:
-            self.look_soon()  # of a history that is lost, or of one that began anew
+            self.schedule_fill()  # of a history that is lost, or of one that began anew
         elif position.n > self.position.n:
             self._held[position.n] = broadcast
             self._drain()
             if self._held:
-                self.look_soon()
+                self.schedule_fill()
 
     def _drain(self) -> None:
         assert self.position is not None
@@ -105,11 +105,11 @@ class Stream:
 
     def _deliver(self, broadcast: Broadcast) -> None:
         if not self._is_closed:
-            self._node.deliver_now(broadcast)
+            self._node.pubsub.deliver_local(broadcast)
 
     # ------------------------------------------------------------ what did not come
 
-    def look_soon(self) -> None:
+    def schedule_fill(self) -> None:
         """Read what is missing, if it does not come by itself."""
         if self._timer is None and self._filling is None and not self._is_closed:
             self._timer = self._node.loop.call_later(
@@ -137,7 +137,7 @@ class Stream:
         finally:
             self._filling = None
         if self._held:
-            self.look_soon()
+            self.schedule_fill()
 
     async def _read(self) -> None:
         """Page after page, each delivered before the next is read."""
@@ -145,7 +145,7 @@ class Stream:
         while self.position is not None and not is_done:
             head, kept = await self._read_page(self.position.n, partial=True)
             if head.epoch != self.position.epoch:
-                return await self.begin_anew()
+                return await self.restart()
             self._take(head.epoch, kept)
             is_done = not kept or kept[-1].n >= head.n
             if self.position.n < (head.n if is_done else kept[-1].n):
@@ -180,7 +180,7 @@ class Stream:
         self.position = position
         self._interrupt()
 
-    async def begin_anew(self) -> None:
+    async def restart(self) -> None:
         """The history was lost, or has a gap that some node made. Raises StateError."""
         head = await self._state.open(self.topic, self.ttl)
         if self.position is None or head.epoch != self.position.epoch:
@@ -194,7 +194,7 @@ class Stream:
         if self._is_closed:
             return
         logger.error("%s: something is missing in its history", self.topic)
-        for subscriber in self._node.registry.subscribers(self.topic):
+        for subscriber in self._node.pubsub.registry.subscribers(self.topic):
             interrupt = getattr(subscriber, "interrupt", None)
             if interrupt is not None:
                 interrupt()
@@ -204,9 +204,9 @@ class Stream:
         if self._opening is not None:
             return
         if self.position is None or head.epoch != self.position.epoch:
-            await self.begin_anew()
+            await self.restart()
         elif head.n > self.position.n:
-            self.look_soon()
+            self.schedule_fill()
 
     async def since(self, position: Position | None) -> list[Kept] | None:
         """Return what came after `position` and is delivered here, or None: that is not known, or is

@@ -16,7 +16,7 @@ from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import EncodeError, StateError
 from ..logs import get_logger
 from ..logs.printable import in_words
-from ..node.node import extensions
+from ..node.part import PARTS, Part
 from ..pubsub.sequence import Sequencer
 from ..state import Item, Kept, Position, is_behind
 from ..wire import json
@@ -26,7 +26,7 @@ from .recovery import Claim, Recovery
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -39,7 +39,7 @@ BROKEN = 10_000
 READS = 8
 
 
-class Waiting(NamedTuple):
+class PendingAppend(NamedTuple):
     """A broadcast that is to be kept; `done` is its publication, or None without a layer."""
 
     item: Item
@@ -47,23 +47,21 @@ class Waiting(NamedTuple):
     done: asyncio.Future[asyncio.Future[None] | None]
 
 
-class Ordered(Sequencer):
+class Streams(Part, Sequencer):
     """The streams of one node, and the one way into the histories."""
 
-    def __init__(self, node: PubSub) -> None:
-        super().__init__(node.deliver_now)
-        node.ordered = self
-        self._node = node
+    def __init__(self, node: Node) -> None:
+        Part.__init__(self, node)
+        Sequencer.__init__(self, node.pubsub.deliver_local)
+        node.pubsub.sequencer = self
         self._state = node.heartbeat.state
         self._streams: dict[str, Stream] = {}
-        self._outbox: deque[Waiting] = deque()
+        self._outbox: deque[PendingAppend] = deque()
         self._task: asyncio.Task[None] | None = None
         # topics of which something was broadcast and not kept
         self._broken: set[str] = set()
         self._is_all_broken = False
         self._reads = asyncio.Semaphore(READS)
-        node.heartbeat.duties.append(self._beat)
-        node.on_unused.append(self._unused)
 
     # ------------------------------------------------------------------ the way in
 
@@ -82,12 +80,12 @@ class Ordered(Sequencer):
             raise EncodeError(
                 f"the payload of {broadcast.event!r} must be a mapping: it is kept"
             )
-        id, topic = self._node.new_id(), broadcast.topic
+        id, topic = self.node.new_id(), broadcast.topic
         rest = payload, broadcast.sender, history.size, history.ttl, history.max_bytes
         item = Item(topic, id, broadcast.event, *rest)
         done: asyncio.Future[asyncio.Future[None] | None]
-        done = self._node.loop.create_future()
-        self._outbox.append(Waiting(item, broadcast, done))
+        done = self.node.loop.create_future()
+        self._outbox.append(PendingAppend(item, broadcast, done))
         if self._task is None:
             self._task = begin(self._run())
         return await asyncio.shield(done)
@@ -109,7 +107,7 @@ class Ordered(Sequencer):
                         waiting.done.set_exception(error)
                     continue
                 for waiting, position in zip(batch, positions):
-                    await self._node.take_turns()
+                    await self.node.pubsub.yield_to_loop()
                     try:
                         published = self._publish(waiting, position)
                     except Exception as error:
@@ -119,8 +117,8 @@ class Ordered(Sequencer):
         finally:
             self._task = None
 
-    def _next_batch(self) -> list[Waiting]:
-        batch: list[Waiting] = []
+    def _next_batch(self) -> list[PendingAppend]:
+        batch: list[PendingAppend] = []
         size = 0
         while self._outbox and len(batch) < BATCH and size < BATCH_BYTES:
             batch.append(self._outbox.popleft())
@@ -130,27 +128,27 @@ class Ordered(Sequencer):
     async def _keep(self, items: list[Item]) -> list[Position | None]:
         topics = {item.topic for item in items}
         try:
-            if self._node.heartbeat.is_down:
+            if self.node.heartbeat.is_down:
                 raise StateError("it is known to fail")
             await self._mend(topics)
             return list(await self._state.append(items))
         except StateError as error:
-            self._node.heartbeat.failed(error)
+            self.node.heartbeat.failed(error)
             self._break(topics)
             # a process without sockets beats too, until that is mended
-            self._node.hold(self)
-            self._node.heartbeat.start()
+            self.node.keep_alive(self)
+            self.node.heartbeat.start()
             return [None] * len(items)
 
     def _publish(
-        self, waiting: Waiting, position: Position | None
+        self, waiting: PendingAppend, position: Position | None
     ) -> asyncio.Future[None] | None:
         broadcast = waiting.broadcast
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
-        self._node.deliver(broadcast, strict=False)
+        self.node.pubsub.deliver(broadcast, strict=False)
         # the sender may have joined again by now, elsewhere
-        return self._node.send_on(broadcast)
+        return self.node.pubsub.publish_remote(broadcast)
 
     def _break(self, topics: set[str]) -> None:
         if len(self._broken) + len(topics) > BROKEN:
@@ -165,14 +163,14 @@ class Ordered(Sequencer):
             await self._state.nodes()  # what there is by now is forgotten, not what was before
             await self._state.lost()
             self._is_all_broken = False
-            self._node.heartbeat.beat_soon()
+            self.node.heartbeat.beat_soon()
         for topic in topics & self._broken:
             await self._state.reset(topic)
             self._broken.discard(topic)
             if topic in self._streams:
-                await self._streams[topic].begin_anew()
+                await self._streams[topic].restart()
         if not self._broken:
-            self._node.release(self)
+            self.node.let_go(self)
 
     # ----------------------------------------------------------------- the way out
 
@@ -184,7 +182,7 @@ class Ordered(Sequencer):
         else:
             stream.offer(position, broadcast)
 
-    def look_at(self, broadcast: Broadcast) -> None:
+    def warn_if_not_kept(self, broadcast: Broadcast) -> None:
         """A broadcast without an offset, from another process: should it have one?"""
         stream = self._streams.get(broadcast.topic)
         if stream is not None and stream.history.keeps(broadcast):
@@ -200,7 +198,7 @@ class Ordered(Sequencer):
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = Stream(
-                self._node, topic, history, self._reads
+                self.node, topic, history, self._reads
             )
         stream.users += 1
         try:
@@ -213,7 +211,7 @@ class Ordered(Sequencer):
         return Recovery(stream.position, True, tuple(others))
 
     async def _missed(self, stream: Stream, claim: Claim) -> list[Kept] | None:
-        beat = self._node.heartbeat
+        beat = self.node.heartbeat
         await stream.opened()
         if claim.position is None or beat.is_down:
             return None  # in an outage broadcasts are not kept, by whatever node
@@ -228,19 +226,19 @@ class Ordered(Sequencer):
             beat.doubted(error)
             return None
 
-    def look_again(self) -> None:
+    def resync(self) -> None:
         """Something may have been lost: see whether there is more than what came."""
         for stream in self._streams.values():
-            stream.look_soon()
+            stream.schedule_fill()
 
-    def _unused(self, topic: str) -> None:
+    def unused(self, topic: str) -> None:
         """What is broadcast from now on may not come here."""
         if topic in self._streams and not self._streams[topic].users:
             self._streams.pop(topic).close()
 
-    async def _beat(self) -> None:
-        for topic in [t for t in self._streams if t not in self._node.registry]:
-            self._unused(topic)
+    async def beat(self) -> None:
+        for topic in [t for t in self._streams if t not in self.node.pubsub.registry]:
+            self.unused(topic)
         await self._mend(set(self._broken))
         streams = list(self._streams.values())
         known = [stream.position for stream in streams]
@@ -248,9 +246,9 @@ class Ordered(Sequencer):
         if any(map(is_behind, heads, known)):
             # whoever took the lost steps may be gone, and they with it
             await self._state.lost()
-            return self._node.heartbeat.beat_soon()
+            return self.node.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):
             await stream.compare(head)
 
 
-extensions["history"] = Ordered
+PARTS.append(Streams)

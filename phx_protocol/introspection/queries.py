@@ -11,12 +11,13 @@ from channels.layers import get_channel_layer
 
 from ..conf import options
 from ..logs import get_logger
-from ..node import blocking
-from ..node.node import PubSub, get_pubsub, is_in_memory
-from ..node.rpc import NoAnswer, ask_node
+from ..node.blocking import sync
+from ..node.node import Node, get_node
+from ..node.rpc import NoAnswer, call_node
 from ..presence.entries import Diff, Presences, Roster
-from ..presence.tracker import TRACKERS, Trackers, classes
-from ..socket.socket import history_of, known_sockets
+from ..presence.tracker import Trackers, classes
+from ..pubsub.link import is_in_memory
+from ..socket.routes import history_of, known_sockets, routes_of
 from ..state import NOWHERE, backend
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
 from .report import Report, within
@@ -32,14 +33,14 @@ TOPICS_BYTES = 512 * 1024
 
 async def alist_nodes() -> list[NodeInfo]:
     """The live nodes, the oldest first."""
-    known = await get_pubsub().heartbeat.state.nodes()
+    known = await get_node().heartbeat.state.nodes()
     nodes = [made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
     return sorted(nodes, key=lambda node: (node.started_at, node.name))
 
 
 async def alist_topics() -> list[TopicInfo]:
     """The topics that clients have joined, by name; their counts are at most a second old."""
-    counts = await get_pubsub().heartbeat.state.counts()
+    counts = await get_node().heartbeat.state.counts()
     return [TopicInfo(t, sum(n.values()), n) for t, n in sorted(counts.items())]
 
 
@@ -107,8 +108,8 @@ async def alist_sockets(
 async def alist_presences(topic: str) -> Presences:
     """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
     for socket_class in known_sockets():
-        socket_class.routes()  # which loads the channels, and they their presences
-    trackers: Trackers = get_pubsub().extension(TRACKERS)
+        routes_of(socket_class)  # which loads the channels, and they their presences
+    trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):
         roster = await trackers.of(presence_class).roster(topic)
@@ -121,7 +122,7 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     kept = history_of(topic)
     if kept is None:
         return None
-    state = get_pubsub().heartbeat.state
+    state = get_node().heartbeat.state
     position, count = await state.kept(topic, kept.ttl)
     events = None if kept.events is None else sorted(kept.events)
     offset = None if position == NOWHERE else str(position)
@@ -138,59 +139,27 @@ async def _ask_all(
     name: str, body: dict[str, Any]
 ) -> list[tuple[NodeInfo, dict[str, Any]]]:
     """The answers of the nodes that give one."""
-    node, others = get_pubsub(), await alist_nodes()
+    node, others = get_node(), await alist_nodes()
     answers = await asyncio.gather(*(_ask(node, other, name, body) for other in others))
     return [(other, told) for other, told in zip(others, answers) if told is not None]
 
 
 async def _ask(
-    node: PubSub, other: NodeInfo, name: str, body: dict[str, Any]
+    node: Node, other: NodeInfo, name: str, body: dict[str, Any]
 ) -> dict[str, Any] | None:
-    report: Report = node.extension("report")
+    report = node.part(Report)
     try:
         async with report.asking:
-            return await ask_node(node, other.name, other.address, name, body)
+            return await call_node(node, other.name, other.address, name, body)
     except NoAnswer as error:
         logger.warning("%s did not answer to %s: %s", other.name, name, error)
         return None
 
 
-def list_nodes() -> list[NodeInfo]:
-    """``alist_nodes`` for synchronous code."""
-    return blocking.run(alist_nodes(), "list_nodes", "await alist_nodes()")
-
-
-def list_topics() -> list[TopicInfo]:
-    """``alist_topics`` for synchronous code."""
-    return blocking.run(alist_topics(), "list_topics", "await alist_topics()")
-
-
-def describe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
-    """``adescribe_topics`` for synchronous code."""
-    call = adescribe_topics(topics)
-    return blocking.run(call, "describe_topics", "await adescribe_topics(...)")
-
-
-def busiest_topics(limit: int = LIMIT) -> dict[str, float]:
-    """``abusiest_topics`` for synchronous code."""
-    call = abusiest_topics(limit)
-    return blocking.run(call, "busiest_topics", "await abusiest_topics(...)")
-
-
-def list_sockets(
-    *, topic: str | None = None, user: Any = None, limit: int = LIMIT
-) -> list[SocketInfo]:
-    """``alist_sockets`` for synchronous code."""
-    call = alist_sockets(topic=topic, user=user, limit=limit)
-    return blocking.run(call, "list_sockets", "await alist_sockets(...)")
-
-
-def list_presences(topic: str) -> Presences:
-    """``alist_presences`` for synchronous code."""
-    call = alist_presences(topic)
-    return blocking.run(call, "list_presences", "await alist_presences(...)")
-
-
-def history(topic: str) -> HistoryInfo | None:
-    """``ahistory`` for synchronous code."""
-    return blocking.run(ahistory(topic), "history", "await ahistory(...)")
+list_nodes = sync(alist_nodes)
+list_topics = sync(alist_topics)
+describe_topics = sync(adescribe_topics)
+busiest_topics = sync(abusiest_topics)
+list_sockets = sync(alist_sockets)
+list_presences = sync(alist_presences)
+history = sync(ahistory)

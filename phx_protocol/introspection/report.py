@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..node.node import extensions
-from ..presence.tracker import TRACKERS, Trackers
+from ..node.part import PARTS, Call, Part
+from ..presence.tracker import Trackers
 from ..wire import json
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
 
 Body = dict[str, Any]
 Item = TypeVar("Item")
@@ -23,20 +23,25 @@ ANSWER = 1024 * 1024
 OVERHEAD = 32
 
 
-class Report:
+class Report(Part):
     """The answers of one node; each is plain JSON."""
 
-    def __init__(self, node: PubSub) -> None:
-        self._node = node
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
         #: nodes that this one asks at the same time: so many answers may be on their way
         self.asking = asyncio.Semaphore(8)
-        node.relay.serve("list_sockets", self._sockets)
-        node.relay.serve("describe_topics", self._topics)
-        node.relay.serve("busiest_topics", self._busiest)
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        return {
+            "list_sockets": self._sockets,
+            "describe_topics": self._topics,
+            "busiest_topics": self._busiest,
+        }
 
     async def _sockets(self, body: Body) -> Body:
         user, topic, limit = body["user"], body["topic"], body["limit"]
-        sockets = self._node.sockets
+        sockets = self.node.connections
         chosen = sockets.of_user(user) if user is not None else sockets
         found = (s for s in chosen if topic is None or s.has_joined(topic))
         told = [s.describe() for s in itertools.islice(found, limit)]
@@ -48,7 +53,7 @@ class Report:
         return {"sockets": kept, "left_out": len(told) - len(kept)}
 
     async def _topics(self, body: Body) -> Body:
-        rates = self._node.traffic.rates()
+        rates = self.node.pubsub.traffic.rates()
         return {
             topic: {
                 "channels": self._channels(topic),
@@ -56,21 +61,20 @@ class Report:
                 "rate": rates.get(topic, 0.0),
             }
             for topic in body["topics"]
-            if topic in self._node.registry
+            if topic in self.node.pubsub.registry
         }
 
     def _channels(self, topic: str) -> list[str]:
         """The classes of the channels that have joined: one of each fastlane tells."""
-        joined: list[Any] = self._node.registry.one_of_each_lane(topic)
+        joined: list[Any] = self.node.pubsub.registry.one_of_each_lane(topic)
         classes = (server.route.channel_class for server in joined)
         return list({f"{c.__module__}.{c.__qualname__}": None for c in classes})
 
     def _presences(self, topic: str) -> int:
-        trackers: Trackers = self._node.extension(TRACKERS)
-        return trackers.count(topic)
+        return self.node.part(Trackers).count(topic)
 
     async def _busiest(self, body: Body) -> Body:
-        rates = self._node.traffic.rates()
+        rates = self.node.pubsub.traffic.rates()
         busiest = sorted(rates, key=rates.__getitem__, reverse=True)
         return {
             topic: rates[topic] for topic in within(busiest[: body["limit"]], ANSWER)
@@ -92,4 +96,4 @@ def _cut(topics: list[str], limit: int) -> tuple[list[str], int]:
     return kept, len(topics) - len(kept)
 
 
-extensions["report"] = Report
+PARTS.append(Report)

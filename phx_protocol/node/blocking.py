@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from channels.layers import get_channel_layer
@@ -16,12 +17,14 @@ from django.conf import settings
 from ..concurrency import callbacks
 from ..conf import options
 from ..logs import get_logger
+from ..pubsub.link import is_in_memory
 from ..pubsub.serving import mounted
 from . import green
-from .node import is_in_memory, serving_nodes
+from .node import serving_nodes
 
 logger = get_logger("phx_protocol.pubsub")
 
+Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 #: seconds that synchronous code waits
@@ -61,6 +64,33 @@ def run(
         return _run(_on_its_own(coroutine), loop, timeout)
     except TimeoutError as error:
         raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
+
+
+def sync(
+    function: Callable[Params, Coroutine[Any, Any, Result]],
+    timeout: Callable[[], float] = lambda: TIMEOUT,
+    raises: type[Exception] = TimeoutError,
+) -> Callable[Params, Result]:
+    """Make the twin of an async function for synchronous code: ``drain = sync(adrain)``.
+
+    It raises what `function` raises, RuntimeError on a running event loop, and `raises` when
+    there is no answer after so many seconds as `timeout` says.
+    """
+    name = function.__name__.removeprefix("a")
+
+    @functools.wraps(function)
+    def call(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+        advice = f"await {function.__name__}(...)"
+        try:
+            return run(function(*args, **kwargs), name, advice, timeout=timeout())
+        except TimeoutError as error:
+            if raises is TimeoutError:
+                raise
+            raise raises(f"the channel layer did not answer: {error}") from error
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"``{function.__name__}`` for synchronous code."
+    return call
 
 
 def _run(
@@ -139,7 +169,7 @@ _places: list[ThreadSensitiveContext] = []
 
 def _is_busy() -> bool:
     nodes = serving_nodes()
-    return any(socket.busy() for node in nodes for socket in node.sockets)
+    return any(socket.busy() for node in nodes for socket in node.connections)
 
 
 callbacks.is_busy = _is_busy

@@ -1,4 +1,4 @@
-"""Orders: what the sockets of all nodes are told to do, and who has done it."""
+"""Commands: what the sockets of all nodes are told to do, and who has done it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..concurrency.tasks import begin
 from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
 from ..logs.printable import in_words
-from .rpc import TELL_TIMEOUT, NoAnswer, ask_node
+from .rpc import TELL_TIMEOUT, NoAnswer, call_node
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -24,19 +24,19 @@ REMEMBERED = 1000
 Body = dict[str, Any]
 
 
-class Orders:
+class Commands:
     """The orders of one node, those it gives and those it takes.
 
     Each goes to the group of all nodes with sockets, which does it without delay, and to each of
     these that the state knows by itself, which is how a node says that it is done. It is done once.
     """
 
-    def __init__(self, node: PubSub) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
         # id -> done when the order is
         self._taken: dict[str, asyncio.Future[None]] = {}
-        node.relay.listen(ORDER, self._hear)
-        node.relay.serve(ORDER, self._answer)
+        node.rpc.on_cast(ORDER, self._hear)
+        node.rpc.on_call(ORDER, self._answer)
 
     def take(self, order: Body) -> asyncio.Future[None]:
         """Do what is ordered, unless that has been done; the future tells when it is."""
@@ -52,7 +52,7 @@ class Orders:
 
     def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
-            return self._node.sockets.obey(name, body)
+            return self._node.connections.obey(name, body)
         except Exception as error:  # the other nodes are told all the same
             return _failed(error)
 
@@ -74,7 +74,7 @@ class Orders:
         self.take(order)
         doubt = await self._tell(order)
         known = {n.heartbeat.name: Body() for n in (node, *node.others())}
-        if not node.is_alone and doubt is None:
+        if not node.sees_one_process and doubt is None:
             try:
                 known = {**await self._serving(), **known}
             except StateError as error:
@@ -96,7 +96,7 @@ class Orders:
     async def _tell(self, order: Body) -> str | None:
         """Tell the nodes that have sockets; returns what went wrong."""
         try:
-            await self._node.relay.tell_all(ORDER, order)
+            await self._node.rpc.cast_all(ORDER, order)
             return None
         except Exception as error:
             return f"the channel layer did not take it: {in_words(error)}"
@@ -106,7 +106,7 @@ class Orders:
         address = about.get("address")
         try:
             async with asyncio.timeout(TELL_TIMEOUT):
-                await ask_node(self._node, name, address, ORDER, order, TELL_TIMEOUT)
+                await call_node(self._node, name, address, ORDER, order, TELL_TIMEOUT)
             return None
         except (NoAnswer, TimeoutError):
             where = f" ({about['host']}, pid {about['pid']})" if about else ""

@@ -25,9 +25,20 @@ logger = get_logger("phx_protocol.pubsub")
 Body = dict[str, Any]
 
 
-class OpenSocket(Protocol):
-    """What a node asks of the sockets that it serves: see ``socket.Socket``."""
+class OpeningSocket(Protocol):
+    """What a node asks of a socket that may open: see ``socket.opening.Opening``."""
 
+    def disconnect_named(self, name: str) -> None: ...
+    def user_disconnected(self, key: str) -> None: ...
+    def look_again(self, key: str | None) -> None: ...
+    def session_ended(self, digest: str) -> None: ...
+
+
+class OpenSocket(Protocol):
+    """What a node asks of the sockets that it serves: see ``socket.connection.Connection``."""
+
+    @property
+    def socket(self) -> Any: ...
     @property
     def user(self) -> Any: ...
     @property
@@ -41,11 +52,7 @@ class OpenSocket(Protocol):
     def close_topic(self, topic: str) -> None: ...
     def reauthorize(self, topic: str | None) -> Coroutine[Any, Any, None]: ...
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
-    def expect_orders(self) -> None: ...
     def disconnect_named(self, name: str) -> None: ...
-    def user_disconnected(self, key: str) -> None: ...
-    def look_again(self, key: str | None) -> None: ...
-    def session_ended(self, digest: str) -> None: ...
     def has_joined(self, topic: str) -> bool: ...
     def joined(self) -> Sequence[Any]: ...
     def busy(self) -> Sequence[Any]: ...
@@ -56,7 +63,7 @@ class OpenSocket(Protocol):
 AT_ONCE = 100
 
 
-class Sockets:
+class Connections:
     """A set of open sockets, which takes orders that concern some of them.
 
     Those that are about to open hear of orders too: what was ordered while ``connect`` ran is
@@ -66,7 +73,7 @@ class Sockets:
     def __init__(self, is_shown: Callable[[str, str], bool]) -> None:
         self._is_shown = is_shown
         self._sockets: set[OpenSocket] = set()
-        self._opening: set[OpenSocket] = set()
+        self._opening: set[OpeningSocket] = set()
         self._ending: set[OpenSocket] = set()
         self._gone = asyncio.Event()
         self._orders: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
@@ -90,21 +97,22 @@ class Sockets:
         """Whether a socket is open, or about to be."""
         return bool(self._sockets or self._opening)
 
-    def expect(self, socket: OpenSocket) -> None:
-        """It may open, unless ``discard`` says that it will not."""
-        self._opening.add(socket)
-        socket.expect_orders()
+    def expect(self, opening: OpeningSocket) -> None:
+        """Have commands reach a socket that may open, until ``decided``."""
+        self._opening.add(opening)
+
+    def decided(self, opening: OpeningSocket) -> None:
+        """Forget an opening: its socket has been added, or did not open."""
+        self._opening.discard(opening)
 
     def add(self, socket: OpenSocket) -> None:
-        self._opening.discard(socket)
         self._sockets.add(socket)
 
     def discard(self, socket: OpenSocket) -> None:
-        """It is closed, and has channels that end; or it did not open."""
+        """Let go of a socket that is closed, and has channels that end."""
         if socket in self._sockets:
             self._sockets.discard(socket)
             self._ending.add(socket)
-        self._opening.discard(socket)
 
     def ended(self, socket: OpenSocket) -> None:
         """It has no channels any more."""
@@ -134,7 +142,7 @@ class Sockets:
         _each(self, lambda socket: socket.close_topic(body["topic"]))
 
     def _disconnect(self, body: Body) -> None:
-        every = chain(self, tuple(self._opening))
+        every: Iterable[Any] = chain(self, tuple(self._opening))
         _each(every, lambda socket: socket.disconnect_named(body["id"]))
 
     def _disconnect_socket(self, body: Body) -> None:

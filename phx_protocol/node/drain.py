@@ -20,18 +20,18 @@ from ..wire.reasons import CloseCode, Reason
 from .connections import OpenSocket
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
 
 
 class Drainer:
     """The draining of one node, one at a time whoever asks for it (setting DRAINER)."""
 
-    def __init__(self, node: PubSub) -> None:
+    def __init__(self, node: Node) -> None:
         #: whether new connections are refused
         self.is_on = False
         self._node = node
         self._task: asyncio.Task[int] | None = None
-        node.relay.serve("drain", self._asked)
+        node.rpc.on_call("drain", self._asked)
 
     async def run(self) -> int:
         """Close all sockets, in rounds; returns how many there were. Goes on when cancelled."""
@@ -41,10 +41,10 @@ class Drainer:
             self._task.add_done_callback(self._done)
         return await asyncio.shield(self._task)
 
-    async def at_once(self) -> None:
+    async def drain_now(self) -> None:
         """Close all sockets, without rounds: it is too late for them, or there are few."""
         self._switch(True)
-        self._close(self._node.sockets)
+        self._close(self._node.connections)
         await self._gone()
 
     def resume(self) -> None:
@@ -54,14 +54,14 @@ class Drainer:
     def _switch(self, is_on: bool) -> None:
         self.is_on = is_on
         # who has no sockets any more must still hear that it shall take up again
-        (self._node.hold if is_on else self._node.release)(self)
+        (self._node.keep_alive if is_on else self._node.let_go)(self)
         self._node.heartbeat.beat_soon()  # which tells the other nodes
 
     def _done(self, task: asyncio.Task[int]) -> None:
         self._task = None
 
     async def _run(self) -> int:
-        sockets = list(self._node.sockets)
+        sockets = list(self._node.connections)
         random.shuffle(sockets)  # so that no topic is left alone all at once
         total, drainer = len(sockets), options().drainer or DRAINER
         interval = drainer["BATCH_INTERVAL"]
@@ -88,11 +88,11 @@ class Drainer:
         """Wait until the last channel has ended, and what it had to say is said."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * options().shutdown_timeout + 1):
-                await self._node.sockets.gone()
-        await self._node.relay.settled()
+                await self._node.connections.gone()
+        await self._node.rpc.settled()
 
     async def _asked(self, body: dict[str, Any]) -> dict[str, Any]:
         if body["resume"]:
             self.resume()
-            return {"sockets": len(self._node.sockets)}
+            return {"sockets": len(self._node.connections)}
         return {"sockets": await self.run()}

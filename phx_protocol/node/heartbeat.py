@@ -11,13 +11,13 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import channels
 import django
 
-from ..concurrency.tasks import begin, is_cancelled
+from ..concurrency.tasks import begin, end, is_cancelled
 from ..exceptions import StateError, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..logs.outage import Outage
@@ -27,7 +27,7 @@ from ..state import State, get_state
 from ..version import __version__
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
 
 logger = get_logger("phx_protocol.state")
 
@@ -46,7 +46,7 @@ NAMES = 20
 class Heartbeat:
     """Runs while the node has something to look after; a state that fails never stops it."""
 
-    def __init__(self, node: PubSub) -> None:
+    def __init__(self, node: Node) -> None:
         self.state: State = get_state()
         #: who owns what this process has in the state; another one after a lease that was lost
         self.name = node.name
@@ -59,10 +59,6 @@ class Heartbeat:
             state_failed.emit,
             state_recovered.emit,
         )
-        #: awaited at every beat; each may raise StateError
-        self.duties: list[Callable[[], Awaitable[None]]] = []
-        #: called when everything that this process had in the state is gone
-        self.on_loss: list[Callable[[], None]] = []
         self._node = node
         self._task: asyncio.Task[None] | None = None
         self._has_beaten = asyncio.Event()
@@ -138,9 +134,12 @@ class Heartbeat:
         """Renew the lease, see to what the dead left, and to what is to be looked after."""
         if await self._guarded(self._renew):
             self.outage.report(None)
-            for step in (self.state.reap, self._recount, self._report, *self.duties):
+            for step in (self.state.reap, self._recount, self._report, *self._duties()):
                 await self._guarded(step)
         self._has_beaten.set()
+
+    def _duties(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        return (part.beat for part in self._node.parts)
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
         """Take `step`; what goes wrong stops no other one. Returns whether nothing did."""
@@ -168,9 +167,7 @@ class Heartbeat:
         self._is_first = True  # until it has beaten under that name
         self._counted = 0
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
-        self._node.registry.all_changed()
-        for lose in self.on_loss:
-            lose()
+        self._node.lost()
 
     def _take_a_name(self) -> str:
         """Have another one; returns that until now."""
@@ -179,7 +176,7 @@ class Heartbeat:
         return old
 
     def _about(self, address: str | None) -> dict[str, Any]:
-        self._sockets = len(self._node.sockets)
+        self._sockets = len(self._node.connections)
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -195,11 +192,11 @@ class Heartbeat:
     async def _recount(self) -> None:
         """Tell all counts again if the state has dropped some."""
         if self._counted and await self.state.count(self.name, {}) < self._counted:
-            self._node.registry.all_changed()
+            self._node.pubsub.registry.all_changed()
 
     async def _report(self) -> None:
         """Tell the state how many subscribers topics have, of those where that has changed."""
-        registry = self._node.registry
+        registry = self._node.pubsub.registry
         if self._is_first or not (counts := registry.take_changed()):
             return
         try:
@@ -215,7 +212,7 @@ class Heartbeat:
         self._is_first = True
         self._counted = 0
         self._has_beaten.clear()
-        self._node.registry.all_changed()
+        self._node.pubsub.registry.all_changed()
         return self._leave(task, left)
 
     async def _leave(self, task: asyncio.Task[None] | None, name: str) -> None:
@@ -241,10 +238,3 @@ class Load:
         used, passed = now[0] - self._then[0], now[1] - self._then[1]
         self._then = now
         return round(used / passed, 3) if passed else 0.0
-
-
-async def end(task: asyncio.Task[None]) -> None:
-    # below Python 3.12 redis-py's wait_for() swallows a cancellation now and then
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)

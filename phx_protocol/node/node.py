@@ -1,499 +1,269 @@
-"""PubSub: the node of this process (event loop) on the channel layer."""
+"""Node: what one event loop of one process is among the others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
-import functools
 import itertools
 import os
 import secrets
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Awaitable, Iterator
+from typing import Any, TypeVar
 
-import msgspec
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import get_channel_layer
 
-from ..concurrency.tasks import begin, is_cancelled
 from ..conf import options
-from ..exceptions import EncodeError
 from ..logs import get_logger
-from ..logs.outage import Outage
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
-from ..pubsub.cuts import Cuts
-from ..pubsub.groups import LINGER, Groups
-from ..pubsub.publisher import Publisher
-from ..pubsub.registry import Registry, Subscriber, is_carried
-from ..pubsub.replies import Replier, Replies
-from ..pubsub.sequence import Sequencer
-from ..pubsub.traffic import Traffic
-from ..signals import broadcast_delivered, broadcast_sent, layer_failed, layer_recovered
-from ..wire.messages import Broadcast
-from .commands import Orders
-from .connections import OpenSocket, Sockets
+from ..pubsub.groups import LINGER
+from ..pubsub.link import LayerLink, Link, LoopLink, is_in_memory
+from ..pubsub.message import NODES
+from ..pubsub.pubsub import PubSub
+from .commands import Commands
+from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
-from .heartbeat import Heartbeat, end
-from .pacer import Pacer
-from .rpc import NODES, Relay
-from .shutdown import stand_in_front
+from .heartbeat import Heartbeat
+from .part import PARTS, Part
+from .rpc import NodeRpc
+from .shutdown import install_signal_handlers
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: seconds without any progress that a join waits for the layer when its topic is new here
-READY_TIMEOUT = 2.0
-#: failures in a row after which the layer may have forgotten the channel of a node
-FORGOTTEN = 3
-#: deliveries after which it is asked whether the others wait for too long, and how long that is
-TURN = 1000
-TURN_SECONDS = 0.015
-#: seconds after which every group is added again at the latest (layers forget them)
-REFRESH = 600.0
+P = TypeVar("P", bound=Part)
 
 
-#: what else every node has: name -> how it is made
-extensions: dict[str, Callable[[PubSub], Any]] = {}
+class Node:
+    """The subscribers and connections of one event loop, and its links to the other nodes.
 
-
-class Sender(Subscriber, Protocol):
-    """A channel that broadcasts."""
-
-    @property
-    def id(self) -> str: ...
-
-
-class PubSub:
-    """Subscribers of this process, and the link to the others.
-
-    Local delivery is synchronous and works whatever the layer does. The listener behind it
-    starts with the first subscriber and ends when none has been there for a while.
+    Its listener and its heartbeat start with the first subscriber or connection, and end when
+    there has been none for a while.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.name = secrets.token_hex(8)
-        self.registry = Registry()
-        self.traffic = Traffic()
-        self.layer: Any = get_channel_layer(options().channel_layer)
+        layer = get_channel_layer(options().channel_layer)
+        # the remote calls pace what is sent; there is nothing to send before this is made
+        self.rpc = NodeRpc(self)
+        self.layer = LayerLink(
+            layer, self.name, self.take, self._may_have_lost, self.rpc.pacer.room_for
+        )
         # Own broadcasts never enter an in-memory layer: local delivery has done it all.
-        self.is_alone = is_in_memory(self.layer)
-        self.outage = Outage(
-            logger,
-            "the channel layer fails, broadcasts stay in this process",
-            "the channel layer works again",
-            layer_failed.emit,
-            layer_recovered.emit,
+        self.sees_one_process = is_in_memory(layer)
+        self.remote: Link = (
+            LoopLink(self.name, self.others) if self.sees_one_process else self.layer
         )
-        self.report = self.outage.report
-        self.groups = Groups(self.layer, self.report)
-        self.cuts = Cuts(self.layer, self._subscription_was_cut)
-        self._listener: asyncio.Task[None] | None = None
-        self._ending: asyncio.Future[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._spare: str | None = (
-            None  # a channel that works while the one there is fails
-        )
-        self._refreshed_at = 0.0
-        self._named = asyncio.Event()
-        self._delivered = 0
-        self._turn_began = 0.0
-        self._ids = itertools.count(1)
-        self.replies = Replies()
-        self.sockets = Sockets(self.is_shown)
-        self.relay = Relay(self)
-        self.orders = Orders(self)
-        self.pacer = Pacer(self)
-        self.publisher = Publisher(
-            self.layer, self.name, self.report, self.pacer.room_for
-        )
-        #: what the transports keep for this node
-        self.transports: dict[str, Any] = {}
-        #: called with a topic whose last subscriber here has left
-        self.on_unused: list[Callable[[str], None]] = []
+        self.pubsub = PubSub(self.name, self.layer, self.remote)
+        self.pubsub.on_unused = self._unused
+        self.connections = Connections(self.is_shown)
+        self.commands = Commands(self)
         self.heartbeat = Heartbeat(self)
-        # a Redis that lost the leases may have lost the groups of the layer too
-        self.heartbeat.on_loss.append(self._add_groups_again)
-        #: the order of broadcasts that are kept, which ``history`` puts in its place
-        self.ordered = Sequencer(self.deliver_now)
         self.drainer = Drainer(self)
-        self._is_in_front = False  # of the server's handlers of signals
+        self._ids = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Future[Any] | None = None
         # what keeps the listener alive beside subscribers: a session, a request
-        self._holders: set[Any] = set()
-        self._extensions: dict[str, Any] = {}
-        for name in extensions:
-            self.extension(name)
+        self._kept_alive_by: set[Any] = set()
+        self._parts: dict[type[Part], Part] = {}
+        for part in PARTS:
+            self.part(part)
 
-    def extension(self, name: str) -> Any:
-        """What ``extensions[name]`` made for this node."""
-        if name not in self._extensions:
-            self._extensions[name] = extensions[name](self)
-        return self._extensions[name]
+    def part(self, cls: type[P]) -> P:
+        """Return the part of this node that is a `cls`; it is made when there is none."""
+        found = self._parts.get(cls)
+        if not isinstance(found, cls):
+            found = self._parts[cls] = cls(self)
+            for name, call in found.calls.items():
+                self.rpc.on_call(name, call)
+            for name, cast in found.casts.items():
+                self.rpc.on_cast(name, cast)
+        return found
 
-    def local(self) -> dict[str, PubSub]:
+    @property
+    def parts(self) -> list[Part]:
+        return list(self._parts.values())
+
+    def local(self) -> dict[str, Node]:
         """The nodes of this process by their names, those that serve nobody (any more) too."""
         return {node.heartbeat.name: node for node in (self, *all_nodes())}
 
-    def others(self) -> list[PubSub]:
+    def others(self) -> list[Node]:
         """The nodes of the other event loops of this process that serve somebody."""
         return [node for node in serving_nodes() if node is not self]
 
-    # ----------------------------------------------------------------- sockets
+    # ---------------------------------------------------------------- connections
 
-    async def expect_socket(self, socket: OpenSocket) -> None:
-        """Hear of orders that concern a socket which may open, until it does or is discarded."""
-        self.sockets.expect(socket)
-        if self.layer is not None:
+    async def expect_connection(self, opening: OpeningSocket) -> None:
+        """Take commands that concern a socket which may open, until it does or is discarded."""
+        self.connections.expect(opening)
+        if not self.layer.is_ready(NODES):
             self.start()
-            self.groups.used(NODES)
-            await self._heard()
+            self.layer.used(NODES)
+            await self.layer.ready(NODES)
 
-    def add_socket(self, socket: OpenSocket) -> None:
-        self.sockets.add(socket)
+    def add_connection(self, socket: OpenSocket) -> None:
+        if not self.connections:
+            install_signal_handlers(self)
+        self.connections.add(socket)
         self.heartbeat.has_sockets()
-        if not self._is_in_front:
-            self._is_in_front = True
-            stand_in_front(self)
-        self.groups.used(NODES)
+        self.layer.used(NODES)
 
-    def discard_socket(self, socket: OpenSocket) -> None:
-        self.sockets.discard(socket)
-        if self.layer is not None and not self.sockets.are_any:
-            self.groups.unused(NODES, self.loop.time())
+    def discard_connection(self, socket: OpenSocket) -> None:
+        self.connections.discard(socket)
+        self._need_no_commands()
+
+    def discard_opening(self, opening: OpeningSocket) -> None:
+        """Let go of a socket that does not open."""
+        self.connections.decided(opening)
+        self._need_no_commands()
+
+    def _need_no_commands(self) -> None:
+        if not self.connections.are_any:
+            self.layer.unused(NODES)
 
     async def reachable(self) -> None:
         """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
         self.heartbeat.start()
-        await self._heard()
-
-    async def _heard(self) -> None:
-        if self.layer is not None and NODES not in self.groups:
-            await self._done(self.groups.add(NODES))
-
-    # ------------------------------------------------------------- subscribers
+        await self.layer.ready(NODES)
 
     async def ready(self, topic: str) -> None:
         """Wait until broadcasts of other processes on `topic` arrive here, two seconds at most.
 
         With a layer that is down it returns at once: what is local works.
         """
-        if self.layer is None or topic in self.groups:
-            return
-        self.start()
-        if topic not in self.registry:
-            self.groups.unused(topic, self.loop.time())
-        await self._done(self.groups.add(topic))
+        if not self.layer.is_ready(topic):
+            self.start()
+            if topic not in self.pubsub.registry:
+                self.layer.unused(topic)
+            await self.layer.ready(topic)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether no topic waits for the layer."""
-        return self.groups.last() is None or self.is_failing
-
-    async def settled(self) -> None:
-        """Wait for the topics that wait for the layer now, two seconds at most."""
-        last = self.groups.last()
-        if last is not None:
-            await self._done(last)
-
-    async def _done(self, step: asyncio.Future[None]) -> None:
-        while not self.is_failing:
-            done = self.groups.done
-            try:
-                async with asyncio.timeout(READY_TIMEOUT):
-                    return await asyncio.shield(step)
-            except TimeoutError as error:
-                if self.groups.done == done:  # it is not only that the line is long
-                    return self.report(error)
-
-    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
-        self.registry.add(topic, subscriber)
-        if self.layer is not None:
-            self.groups.used(topic)
-
-    def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
-        self.registry.discard(topic, subscriber)
-        if topic not in self.registry:
-            if self.layer is not None:
-                self.groups.unused(topic, self.loop.time())
-            for unused in self.on_unused:
-                unused(topic)
-
-    # -------------------------------------------------------------- broadcasts
-
-    async def broadcast(
-        self, broadcast: Broadcast, history: Any, exclude: Sender | None = None
-    ) -> None:
-        """Deliver here at once and queue for the layer; a layer that fails is no error here.
-
-        What `history` keeps is kept first. Raises EncodeError when no client here can be sent it.
-        """
-        # no other process has the sender's channel: nobody there is left out
-        published = await self.publish(broadcast, history, exclude)
-        if published is not None and self.publisher.is_full:
-            await asyncio.wait({published})
-        await self.take_turns()
-
-    async def publish(
-        self,
-        broadcast: Broadcast,
-        history: Any,
-        exclude: Sender | None = None,
-    ) -> asyncio.Future[None] | None:
-        """Deliver here and hand to the publisher; returns what is done when the layer took it.
-
-        Raises EncodeError for what is larger than MAX_BROADCAST_SIZE, and as ``broadcast``.
-        """
-        topic, event = broadcast.topic, broadcast.event
-        limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
-        if whole > limit:
-            raise EncodeError(
-                f"the broadcast {event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
-            )
-        if broadcast_sent.receivers:
-            size = len(memoryview(broadcast.payload))
-            broadcast_sent.emit(None, topic=topic, event=event, size=size)
-        if history is not None and history.keeps(broadcast):
-            if (
-                exclude is not None
-            ):  # it may have another channel when this is delivered
-                broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
-            return await self.ordered.broadcast(history, broadcast)
-        try:
-            self.deliver_now(broadcast, exclude, strict=True)
-        except EncodeError:
-            if is_carried(broadcast):  # by clients of other processes, which get it
-                self.send_on(broadcast)
-            raise
-        return self.send_on(broadcast)
-
-    def send_on(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
-        """To the other processes; without a layer of processes to the other loops of this one."""
-        if not self.is_alone:
-            return self.publisher.publish(broadcast)
-        for other in self.others():
-            deliver = functools.partial(other.deliver, broadcast, strict=False)
-            other.loop.call_soon_threadsafe(deliver, context=contextvars.Context())
-        return None
-
-    def deliver(
-        self,
-        broadcast: Broadcast,
-        exclude: Subscriber | None = None,
-        strict: bool = True,
-    ) -> None:
-        """To the subscribers of this process: now, or when its turn comes if it has an offset."""
-        if broadcast.offset is None:
-            self.deliver_now(broadcast, exclude, strict)
-        else:
-            self.ordered.offer(broadcast)
-
-    def deliver_now(
-        self,
-        broadcast: Broadcast,
-        exclude: Subscriber | None = None,
-        strict: bool = False,
-    ) -> None:
-        delivered = self.registry.deliver(broadcast, exclude, strict)
-        self._delivered += delivered
-        self.traffic.add(broadcast.topic, delivered)
-        if broadcast_delivered.receivers:
-            broadcast_delivered.emit(
-                None,
-                topic=broadcast.topic,
-                event=broadcast.event,
-                subscribers=delivered,
-                latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
-            )
-
-    async def take_turns(self) -> None:
-        """Give the loop a turn when deliveries have held it up for a while."""
-        if self._delivered >= TURN:
-            self._delivered = 0
-            if time.monotonic() - self._turn_began > TURN_SECONDS:
-                await asyncio.sleep(0)
-                self._turn_began = time.monotonic()
-
-    # ----------------------------------------------------------- later replies
+    # ---------------------------------------------------------------------- names
 
     def new_id(self) -> str:
+        """Return a name that is unique over all processes."""
         return f"{self.name}.{next(self._ids)}"
 
     def shown(self, id: str) -> str:
-        """One of ``new_id()`` for operators: under the name that they know this node by."""
+        """Return one of ``new_id()`` for operators: under the name that they know this node by."""
         return f"{self.heartbeat.name}.{id.rpartition('.')[2]}"
 
     def is_shown(self, id: str, shown: str) -> bool:
-        """Whether `id` is, or was, shown so: a name may be lost with the node's lease."""
+        """Return whether `id` is, or was, shown so: a name may be lost with the node's lease."""
         name, _, number = shown.rpartition(".")
         return name in self.heartbeat.names and number == id.rpartition(".")[2]
 
-    def expect_reply(self, replier: Replier) -> str:
-        """Remember `replier`; returns the layer channel on which replies to it are taken."""
-        self.replies.expect(replier)
-        return self.groups.channel_name or self.name
-
-    # ------------------------------------------------------------ the listener
+    # ------------------------------------------------------------------- messages
 
     async def address(self) -> str | None:
         """The layer channel on which other nodes reach this one, or None: there is none, or the
         layer fails."""
-        if self.is_alone:
+        if self.sees_one_process:
             return None
         self.start()
-        if self.groups.channel_name is None and not self.is_failing:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(READY_TIMEOUT):
-                    await self._named.wait()
-        return self.groups.channel_name
+        return await self.layer.address()
+
+    async def take(self, message: dict[str, Any]) -> None:
+        """Take one message of another node; a bad one costs a line in the log and nothing else."""
+        try:
+            if message.get("type") == layer_message.BROADCAST:
+                await self.pubsub.take(message)
+            else:
+                self._take_other(message)
+        except Exception as error:
+            _log_ignored(error)
+
+    def take_now(self, message: dict[str, Any]) -> None:
+        """Take one message of another event loop of this process."""
+        try:
+            if message.get("type") == layer_message.BROADCAST:
+                self.pubsub.take_now(message)
+            else:
+                self._take_other(message)
+        except Exception as error:
+            _log_ignored(error)
+
+    def _take_other(self, message: dict[str, Any]) -> None:
+        if message.get("type") == layer_message.REPLY:
+            self.pubsub.replies.take(message)
+        elif message.get("type") == layer_message.RELAY:
+            self.rpc.take(message)
+        else:
+            raise layer_message.Unreadable(
+                f"the type {shown(message.get('type'), 100)}"
+            )
+
+    def _may_have_lost(self, with_the_layer: bool) -> None:
+        """Look for what did not come: at once for presences too when the layer itself was there."""
+        self.pubsub.sequencer.resync()
+        if with_the_layer:
+            self.heartbeat.beat_soon()
+
+    # ------------------------------------------------------------------- lifetime
+
+    def lost(self) -> None:
+        """Begin again: all that this node had in the state is gone."""
+        self.pubsub.registry.all_changed()
+        # a Redis that lost the leases may have lost the groups of the layer too
+        self.layer.add_groups_again()
+        for part in self.parts:
+            part.lost()
+
+    def _unused(self, topic: str) -> None:
+        for part in self.parts:
+            part.unused(topic)
 
     @contextlib.contextmanager
-    def held_by(self, holder: Any) -> Iterator[None]:
+    def kept_alive(self, by: Any) -> Iterator[None]:
         """Keep the listener, and with it the address, while this lasts."""
-        self.hold(holder)
+        self.keep_alive(by)
         try:
             yield
         finally:
-            self.release(holder)
+            self.let_go(by)
 
-    def hold(self, holder: Any) -> None:
-        self._holders.add(holder)
+    def keep_alive(self, by: Any) -> None:
+        self._kept_alive_by.add(by)
 
-    def release(self, holder: Any) -> None:
-        self._holders.discard(holder)
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether the layer did not do what it was last asked."""
-        return self.outage.is_on
+    def let_go(self, by: Any) -> None:
+        self._kept_alive_by.discard(by)
 
     def start(self) -> None:
         """Listen to the layer, until nobody needs it any more."""
-        if self._timer is not None:
-            return
+        if self._timer is None:
+            self._tick_later()
+            self.layer.start()
+
+    def _tick_later(self) -> None:
         self._timer = self.loop.call_later(
             LINGER / 2, self._tick, context=contextvars.Context()
         )
-        if self.layer is not None:
-            # In an empty context: it lives longer than the request that started it.
-            context = contextvars.Context()
-            self._listener = begin(self._listen(), context)
-
-    async def _listen(self) -> None:
-        """Take messages for ever; when the layer fails, back off, come back, add every group again.
-
-        ``receive()`` is never cancelled before the end: a layer drops its buffer then.
-        """
-        delay, failures = 0.1, 0
-        while True:
-            try:
-                channel = await self._channel(failures)
-                self._refreshed_at = self.loop.time()
-                self.groups.connected(channel)
-                self._named.set()
-                self.cuts.watch()
-                self.ordered.look_again()
-                while True:
-                    message = await self.layer.receive(channel)
-                    self.report(None)
-                    delay, failures, self._spare = 0.1, 0, None
-                    await self._take(message)
-            except (Exception, asyncio.CancelledError) as error:
-                if is_cancelled():
-                    raise
-                self.report(error)
-                failures += 1
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5)
-
-    async def _channel(self, failures: int) -> str:
-        """The layer's channel of this node: the one it has, but for one that the layer forgot.
-
-        It is forgotten when it fails though another one works: clients have it in their tokens.
-        """
-        channel, spare = self.groups.channel_name, self._spare
-        if channel is None or (failures and spare is not None):
-            self._spare = None
-            new: str = spare or await self.layer.new_channel()
-            if channel is not None:
-                logger.warning(
-                    "the channel layer forgot this node, which is %s now", new
-                )
-            return new
-        if failures >= FORGOTTEN:
-            async with asyncio.timeout(READY_TIMEOUT):
-                spare = await self.layer.new_channel()
-                await self.layer.send(spare, {"type": "phx.probe"})
-                await self.layer.receive(spare)
-            self._spare = spare
-        return channel
-
-    def _subscription_was_cut(self) -> None:
-        """Tell of a loss: broadcasts that came meanwhile are gone, unless the state has kept them."""
-        lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
-        self.report(ConnectionError(lost))
-        self.report(None)
-        self.ordered.look_again()
-        self.heartbeat.beat_soon()  # which looks after presences
-
-    def _add_groups_again(self) -> None:
-        if self.groups.channel_name is not None:
-            self.groups.connected(self.groups.channel_name)
-
-    async def _take(self, message: dict[str, Any]) -> None:
-        """One message of the layer; a bad one costs a line in the log and nothing else."""
-        try:
-            if message.get("type") == layer_message.BROADCAST:
-                if message.get("node") != self.name:
-                    for broadcast in layer_message.unpack(message):
-                        if broadcast.offset is None:
-                            self.ordered.look_at(broadcast)
-                        self.deliver(broadcast, strict=False)
-                        await self.take_turns()
-            elif message.get("type") == layer_message.REPLY:
-                self.replies.take(message)
-            elif message.get("type") == layer_message.RELAY:
-                self.relay.take(message)
-            else:
-                raise layer_message.Unreadable(
-                    f"the type {shown(message.get('type'), 100)}"
-                )
-        except layer_message.Unreadable as error:
-            logger.error("a message on the channel layer was ignored: %s", error)
-        except Exception:
-            logger.exception("a message on the channel layer was ignored")
 
     def _tick(self) -> None:
-        now = self.loop.time()
-        self.groups.sweep(now)
-        self.traffic.turn()
-        self.cuts.watch()
-        expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
-        if (
-            now - self._refreshed_at > min(expiry / 2, REFRESH)
-            and self.groups.channel_name
-        ):
-            self._refreshed_at = now
-            self.groups.connected(self.groups.channel_name)
-        if self.registry or self.sockets.are_any or self.groups or self._holders:
-            self._timer = self.loop.call_later(
-                LINGER / 2, self._tick, context=contextvars.Context()
-            )
+        self.layer.tick(self.loop.time())
+        self.pubsub.traffic.turn()
+        if self._is_needed:
+            self._tick_later()
         else:
             self._stop()
 
+    @property
+    def _is_needed(self) -> bool:
+        return bool(
+            self.pubsub.registry
+            or self.connections.are_any
+            or self.layer.groups
+            or self._kept_alive_by
+        )
+
     def _stop(self) -> None:
-        """The end of the listener and the heartbeat; who needs them starts them again."""
+        """End the listener and the heartbeat; who needs them starts them again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        listener, self._listener = self._listener, None
-        self._named.clear()
-        self.groups.close()
-        ending = [self.heartbeat.stop()]
-        if listener is not None:
-            ending.append(end(listener))
+        ending: list[Awaitable[None]] = [self.heartbeat.stop(), self.layer.stop()]
         self._ending = asyncio.gather(*ending)
 
     async def close(self) -> None:
@@ -503,34 +273,36 @@ class PubSub:
             await self._ending
 
 
-def is_in_memory(layer: Any) -> bool:
-    """Whether what goes onto `layer` stays in the process."""
-    return layer is None or isinstance(layer, InMemoryChannelLayer)
+def _log_ignored(error: Exception) -> None:
+    if isinstance(error, layer_message.Unreadable):
+        logger.error("a message on the channel layer was ignored: %s", error)
+    else:
+        logger.error("a message on the channel layer was ignored", exc_info=error)
 
 
-_nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PubSub]
+_nodes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Node]
 _nodes = weakref.WeakKeyDictionary()
 if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_nodes.clear)
 
 
-def get_pubsub() -> PubSub:
-    """The node of the running event loop."""
+def get_node() -> Node:
+    """Return the node of the running event loop."""
     loop = asyncio.get_running_loop()
     node = _nodes.get(loop)
     if node is None:
         # asyncio.run() and async_to_sync() make a loop for each call, and a node for each of these
         for closed in [other for other in _nodes if other.is_closed()]:
             del _nodes[closed]
-        node = _nodes[loop] = PubSub()
+        node = _nodes[loop] = Node()
     return node
 
 
-def all_nodes() -> list[PubSub]:
-    """The nodes of this process, one for each event loop that runs."""
+def all_nodes() -> list[Node]:
+    """Return the nodes of this process, one for each event loop that runs."""
     return [node for loop, node in list(_nodes.items()) if loop.is_running()]
 
 
-def serving_nodes() -> list[PubSub]:
-    """Those that have subscribers or sockets, or are about to."""
-    return [n for n in all_nodes() if n.registry or n.sockets.are_any]
+def serving_nodes() -> list[Node]:
+    """Return those that have subscribers or connections, or are about to."""
+    return [n for n in all_nodes() if n.pubsub.registry or n.connections.are_any]

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..concurrency.tasks import begin, is_cancelled
 from ..logs import get_logger
-from ..pubsub.message import RELAY, VERSION, group_name
-from .rpc import NODES
+from ..pubsub.message import NODES, RELAY, VERSION
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
+    from .rpc import NodeRpc
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -42,8 +42,9 @@ ALONE = 5.0
 class Pacer:
     """The bytes that one node has sent, and the nodes that have taken them."""
 
-    def __init__(self, node: PubSub) -> None:
+    def __init__(self, node: Node, rpc: NodeRpc) -> None:
         self._node = node
+        self._rpc = rpc
         self._ahead = 0
         self._asking: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
@@ -52,7 +53,6 @@ class Pacer:
         self._alone_until = 0.0
         self._missing: set[str] = set()  # nodes that have not answered yet
         self._answered = asyncio.Event()
-        node.relay.on_mark = self._marked
 
     async def room_for(self, size: int) -> None:
         """Wait until `size` more bytes may be on their way, and count them."""
@@ -71,7 +71,7 @@ class Pacer:
     async def _ask(self) -> None:
         sent = self._ahead
         try:
-            with self._node.held_by(self):
+            with self._node.kept_alive(self):
                 await self._arrived()
         except (Exception, asyncio.CancelledError):
             if is_cancelled():
@@ -105,11 +105,11 @@ class Pacer:
         told = {"id": self._id, "from": address, "node": self._node.name}
         mark = {"type": RELAY, "v": VERSION, "do": "mark", **told}
         try:
-            await self._node.layer.group_send(group_name(NODES), mark)
-            if NODES not in self._node.groups:
+            await self._node.layer.cast(NODES, mark)
+            if NODES not in self._node.layer.groups:
                 await self._node.layer.send(address, mark)
         except Exception as error:
-            self._node.report(error)
+            self._node.layer.report(error)
             return False
         return True
 
@@ -126,11 +126,11 @@ class Pacer:
         except TimeoutError:
             self._alone_until = self._node.loop.time() + ALONE
 
-    def _marked(self, message: dict[str, Any]) -> None:
+    def take(self, message: dict[str, Any]) -> None:
         """A mark arrived, of this node or of another one; or another node has this one's."""
         id, name = message["id"], message["node"]
         if message["do"] == "mark" and name != self._node.name:
-            self._node.relay.answer_mark(message["from"], id)
+            self._rpc.answer_mark(message["from"], id)
             return
         if name != self._node.name:
             self._others.add(name)

@@ -1,4 +1,4 @@
-"""Relay: a node asks another one, over the channel layer, and has its answer.
+"""NodeRpc: a node calls another one, over the channel layer, and has its answer.
 
 What lets any process answer for a long-poll session that lives in another. A request is
 acknowledged at once, so that a dead node is told from a slow answer; an answer may take as
@@ -27,15 +27,13 @@ from ..exceptions import PhxError
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
-from ..pubsub.message import group_name
+from ..pubsub.message import NODES
+from .pacer import Pacer
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
 
 logger = get_logger("phx_protocol.pubsub")
-
-#: the group that every node with sockets is in
-NODES = layer_message.Internal("nodes")
 
 #: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
 RETRY = 0.05
@@ -74,10 +72,10 @@ class Call:
         self.answer: asyncio.Future[Body | None] = loop.create_future()
 
 
-class Relay:
+class NodeRpc:
     """The requests of one node, to others and from them."""
 
-    def __init__(self, node: PubSub) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
         self._handlers: dict[str, Handler] = {}
         self._listeners: dict[str, Callable[[Body], None]] = {}
@@ -88,19 +86,18 @@ class Relay:
         self._late: dict[str, Callable[[Body], None]] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
-        # called with what concerns marks: see ``pacer``
-        self.on_mark: Callable[[Body], None] = _ignore
+        self.pacer = Pacer(node, self)
 
-    def serve(self, name: str, handler: Handler) -> None:
+    def on_call(self, name: str, handler: Handler) -> None:
         """Have `handler` answer what other nodes ask for by `name`. It is cancelled when they
         do not want to know any more."""
         self._handlers[name] = handler
 
-    def listen(self, name: str, listener: Callable[[Body], None]) -> None:
+    def on_cast(self, name: str, listener: Callable[[Body], None]) -> None:
         """Have `listener` told what other nodes note by `name`, for which there is no answer."""
         self._listeners[name] = listener
 
-    async def ask(
+    async def call(
         self,
         channel: str,
         name: str,
@@ -108,17 +105,17 @@ class Relay:
         *,
         patience: float,
         timeout: float,
-        late: Callable[[Body], None] | None = None,
+        on_late_answer: Callable[[Body], None] | None = None,
     ) -> Body:
         """The answer of the node that reads `channel`. Raises NoAnswer when it has not taken
         the request after `patience` seconds, or not answered after `timeout`.
 
-        `late` is called with an answer that crossed the end of this call.
+        `on_late_answer` is called with an answer that crossed the end of this call.
         """
         node, call = self._node, Call()
         id = f"{node.name}.{next(self._ids)}"
         self._calls[id] = call
-        with node.held_by(call):
+        with node.kept_alive(call):
             try:
                 async with asyncio.timeout(patience):
                     address = await node.address()
@@ -135,7 +132,7 @@ class Relay:
             except TooLarge as error:
                 raise NoAnswer(f"{name!r} cannot be asked: {error}") from error
             except (TimeoutError, asyncio.CancelledError) as error:
-                self._give_up(id, timeout, late)
+                self._give_up(id, timeout, on_late_answer)
                 self._keep(self.tell(channel, "cancel", id=id))
                 if isinstance(error, TimeoutError):
                     raise NoAnswer(f"no answer to {name!r} in time") from error
@@ -144,23 +141,23 @@ class Relay:
                 self._calls.pop(id, None)
 
     def _give_up(
-        self, id: str, timeout: float, late: Callable[[Body], None] | None
+        self, id: str, timeout: float, on_late_answer: Callable[[Body], None] | None
     ) -> None:
         answer = self._calls.pop(id).answer
-        if late is None:
+        if on_late_answer is None:
             return
         if answer.done() and not answer.cancelled():
-            self._hand_over(late, answer.result())
+            self._hand_over(on_late_answer, answer.result())
         else:
-            self._late[id] = late
+            self._late[id] = on_late_answer
             self._node.loop.call_later(timeout, self._late.pop, id, None)
 
     @staticmethod
-    def _hand_over(late: Callable[[Body], None], answer: Body | None) -> None:
+    def _hand_over(on_late_answer: Callable[[Body], None], answer: Body | None) -> None:
         if answer is not None:
-            late(answer)
+            on_late_answer(answer)
 
-    def note_soon(self, channel: str, name: str, body: Body) -> None:
+    def cast_soon(self, channel: str, name: str, body: Body) -> None:
         """``tell`` of a note, from where nothing can wait."""
         self._keep(self.tell(channel, "note", name=name, body=body))
 
@@ -190,36 +187,31 @@ class Relay:
         if self._telling:
             await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
 
-    async def tell_all(self, name: str, body: Body) -> None:
+    async def cast_all(self, name: str, body: Body) -> None:
         """Tell every other node with sockets. Raises what the layer raises."""
-        if not self._node.is_alone:
-            note = {"do": "note", "name": name, "body": body, "node": self._node.name}
-            await self._node.layer.group_send(group_name(NODES), _message(**note))
+        note = {"do": "note", "name": name, "body": body, "node": self._node.name}
+        await self._node.remote.cast(NODES, _message(**note))
 
-    async def tell_topic(self, topic: str, name: str, body: Body) -> None:
+    async def cast_topic(self, topic: str, name: str, body: Body) -> None:
         """Tell the other nodes with subscribers of `topic`; lost when the layer does not take it."""
-        if self._node.is_alone:
-            for other in self._node.others():
-                other.loop.call_soon_threadsafe(other.relay.tell_here, name, body)
-            return
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         try:
             if _size(note) > LARGEST:
                 raise TooLarge(f"the note {name!r} on {topic!r:.100}")
-            await self._node.layer.group_send(group_name(topic), _message(**note))
+            await self._node.remote.cast(topic, _message(**note))
         except TooLarge as error:
             logger.error("too large for the channel layer: %s", error)
         except Exception as error:
-            self._node.report(error)
+            self._node.layer.report(error)
 
-    async def ask_here(self, name: str, body: Body) -> Body:
+    async def call_local(self, name: str, body: Body) -> Body:
         """The answer of this node itself. Raises NoAnswer."""
         answer = await self._handle({"name": name, "body": body})
         if answer is None:
             raise NoAnswer(f"{name!r} failed here")
         return answer
 
-    def tell_here(self, name: str, body: Body) -> None:
+    def cast_local(self, name: str, body: Body) -> None:
         """Tell this node itself."""
         self._listeners[name](body)
 
@@ -230,7 +222,7 @@ class Relay:
         if size > LARGEST:
             raise TooLarge(f"{size} bytes are more than {LARGEST}")
         if size >= LARGE:
-            await self._node.pacer.room_for(size)
+            await self.pacer.room_for(size)
         while True:
             try:
                 # Never cancelled in the middle: redis-py cuts its connection then, and below
@@ -240,7 +232,7 @@ class Relay:
             except ChannelFull:
                 pass
             except Exception as error:
-                self._node.report(error)
+                self._node.layer.report(error)
             await asyncio.sleep(RETRY)
 
     # --------------------------------------------------- what the listener hands on
@@ -261,9 +253,9 @@ class Relay:
                 self._keep(self._answer(message, run))
         elif do == "note":
             if message.get("node") != self._node.name:  # it has told itself
-                self.tell_here(message["name"], message["body"])
+                self.cast_local(message["name"], message["body"])
         elif do in ("mark", "marked"):
-            self.on_mark(message)
+            self.pacer.take(message)
         elif do == "cancel":
             if id in self._running:
                 self._running[id].cancel()
@@ -301,8 +293,8 @@ class Relay:
             return None
 
 
-async def ask_node(
-    node: PubSub,
+async def call_node(
+    node: Node,
     name: str,
     address: str | None,
     what: str,
@@ -313,14 +305,14 @@ async def ask_node(
     process, or `node` itself. Raises NoAnswer."""
     here = node.local().get(name)
     if here is node:
-        return await node.relay.ask_here(what, body)
+        return await node.rpc.call_local(what, body)
     if here is not None:
-        call = here.relay.ask_here(what, body)
+        call = here.rpc.call_local(what, body)
         future = asyncio.run_coroutine_threadsafe(call, here.loop)
         return await asyncio.wrap_future(future)
     if address is None:
         raise NoAnswer("it is not on the channel layer")
-    return await node.relay.ask(address, what, body, patience=PATIENCE, timeout=timeout)
+    return await node.rpc.call(address, what, body, patience=PATIENCE, timeout=timeout)
 
 
 def _size(message: Body) -> int:
@@ -329,9 +321,6 @@ def _size(message: Body) -> int:
         return len(msgspec.msgpack.encode(message))
     except Exception:
         return 0
-
-
-def _ignore(message: Body) -> None: ...
 
 
 def _message(**fields: Any) -> Body:

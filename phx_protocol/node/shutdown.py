@@ -23,7 +23,7 @@ from ..conf import options
 from ..logs import get_logger
 
 if TYPE_CHECKING:
-    from .node import PubSub
+    from .node import Node
 
 logger = get_logger("phx_protocol.socket")
 
@@ -34,10 +34,10 @@ SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name)
 Handler = Callable[[int, FrameType | None], Any]
 
 
-class Termination:
+class DrainOnSignal:
     """What stands in front of the server's handlers."""
 
-    def __init__(self, node: PubSub, servers: dict[int, Handler]) -> None:
+    def __init__(self, node: Node, servers: dict[int, Handler]) -> None:
         self._node = node
         self._servers = servers
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +72,7 @@ class Termination:
         self._servers[signum](signum, None)
 
 
-def stand_in_front(node: PubSub) -> None:
+def install_signal_handlers(node: Node) -> None:
     """Drain the sockets of `node` before the server of this process goes down."""
     if threading.current_thread() is not threading.main_thread():
         return  # a development server that reloads: see receivers.close_sockets_to_reload
@@ -81,9 +81,9 @@ def stand_in_front(node: PubSub) -> None:
     found: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     handlers = {n: handler for n, handler in found.items() if _is_of_a_server(handler)}
     if handlers:
-        termination = Termination(node, handlers)
+        drain = DrainOnSignal(node, handlers)
         for number in handlers:
-            signal.signal(number, termination)
+            signal.signal(number, drain)
 
 
 def _is_of_a_server(handler: Any) -> bool:

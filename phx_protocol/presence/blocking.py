@@ -10,7 +10,7 @@ from ..node import blocking
 from ..node.node import all_nodes
 from ..socket.channel import Channel
 from .entries import Presences
-from .tracker import TRACKERS
+from .tracker import Trackers
 
 if TYPE_CHECKING:
     from .presence import Meta, Presence
@@ -77,9 +77,9 @@ def loop_of(
     """The event loop that has what belongs to `where`: a channel's own, or the one of this
     process that tracks something there; None for any."""
     if isinstance(where, Channel):
-        return where._server.socket.pubsub.loop
+        return where.__phx__.server.connection.node.loop
     for node in all_nodes():
-        if node.extension(TRACKERS).of(presence).owns(where):
+        if node.part(Trackers).of(presence).owns(where):
             return node.loop
     return None
 

@@ -17,7 +17,7 @@ from ..wire.messages import Broadcast
 from .entries import Diff, Presences, Roster
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
     from .presence import Presence
     from .topic import PresenceTopic
 
@@ -27,7 +27,7 @@ logger = get_logger("phx_protocol.presence")
 class Delivery:
     """What is to be told of one topic. The first diff goes out at once, the next are merged."""
 
-    def __init__(self, node: PubSub, presence: Presence, topic: PresenceTopic) -> None:
+    def __init__(self, node: Node, presence: Presence, topic: PresenceTopic) -> None:
         self._node = node
         self._presence = presence
         self._topic = topic
@@ -101,7 +101,9 @@ class Delivery:
         )
         payload = json.encode_payload({"joins": joins, "leaves": leaves})
         event = self._presence.diff_event
-        self._node.deliver(Broadcast(self._topic.name, event, payload), strict=False)
+        self._node.pubsub.deliver(
+            Broadcast(self._topic.name, event, payload), strict=False
+        )
 
 
 async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:

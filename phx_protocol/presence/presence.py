@@ -11,13 +11,13 @@ from ..concurrency.callbacks import AsyncCallable, as_method, settled
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import shown
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..socket.channel import Channel
 from ..wire import json
 from .blocking import Blocking
 from .delivery import fetched, sendable
 from .entries import Presences
-from .tracker import TRACKERS, Tracker, Trackers, classes
+from .tracker import Tracker, Trackers, classes
 
 logger = get_logger("phx_protocol.presence")
 
@@ -138,7 +138,7 @@ class Presence:
         key, meta = await settled(key), await settled(meta)
         if not _is_text(key):
             _say_wrong(channel, "presence_key", "no key", key)
-            key = channel._server.id
+            key = channel.__phx__.server.id
         if not isinstance(meta, Mapping) or not _is_json(meta):
             _say_wrong(channel, "presence_meta", "no mapping that is JSON", meta)
             meta = {}
@@ -191,26 +191,26 @@ class Presence:
     def _tracker(cls, where: Channel | str = "") -> Tracker:
         # the node of a channel is that of its socket, whatever loop this runs on
         if isinstance(where, Channel):
-            node = where._server.socket.pubsub
+            node = where.__phx__.server.connection.node
         else:
-            node = get_pubsub()
-        trackers: Trackers = node.extension(TRACKERS)
+            node = get_node()
+        trackers = node.part(Trackers)
         return trackers.of(cls)
 
     @classmethod
     def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:
         """The owner of a presence, and its topic."""
         if isinstance(where, Channel):
-            where._server.must_have_joined(where, "a presence")
+            where.__phx__.server.must_have_joined(where, "a presence")
             # one that has ended owns nothing: its server may have another channel by now
-            is_there = where._server.channel is where
-            return where._server.id if is_there else where, topic or where.topic
+            is_there = where.__phx__.server.channel is where
+            return where.__phx__.server.id if is_there else where, topic or where.topic
         return None, topic or _topic(where)
 
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
         """Have presences on `topic` end with `channel`; False when it has ended already."""
-        server, tracker = channel._server, cls._tracker(channel)
+        server, tracker = channel.__phx__.server, cls._tracker(channel)
         end = functools.partial(tracker.end, server.id, topic)
         return server.at_end(channel, (cls, topic), end)
 

@@ -16,7 +16,7 @@ from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
     from .presence import Presence
 
 #: what a node notes to the others of a topic
@@ -37,7 +37,7 @@ class PresenceTopic:
     the state is back.
     """
 
-    def __init__(self, node: PubSub, presence: Presence, name: str) -> None:
+    def __init__(self, node: Node, presence: Presence, name: str) -> None:
         self.name = name
         self.group = f"{presence.name}\n{name}"
         #: what this process tracks here
@@ -59,7 +59,7 @@ class PresenceTopic:
 
     @property
     def is_subscribed(self) -> bool:
-        return self.name in self._node.registry
+        return self.name in self._node.pubsub.registry
 
     @property
     def is_idle(self) -> bool:
@@ -143,7 +143,7 @@ class PresenceTopic:
             "joins": json.encode(list(hint.diff.joins.values())).decode(),
             "leaves": json.encode(list(hint.diff.leaves.values())).decode(),
         }
-        await self._node.relay.tell_topic(self.name, HINT, body)
+        await self._node.rpc.cast_topic(self.name, HINT, body)
 
     # --------------------------------------------------------------- what is known
 

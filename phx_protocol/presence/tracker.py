@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..exceptions import AlreadyTracked, NotTracked
-from ..node.node import extensions
+from ..node.part import PARTS, Cast, Part
 from ..state import Position, is_behind
 from .entries import Diff, Entry, Roster
 from .replica import Hint
 from .topic import HINT, PresenceTopic
 
 if TYPE_CHECKING:
-    from ..node.node import PubSub
+    from ..node.node import Node
     from .presence import Presence
 
 Meta = Mapping[str, Any]
@@ -29,7 +29,7 @@ _entries = msgspec.json.Decoder(list[Entry]).decode
 class Tracker:
     """Who tracks what: a channel, or the process itself, has one meta for each topic and key."""
 
-    def __init__(self, node: PubSub, presence: Presence) -> None:
+    def __init__(self, node: Node, presence: Presence) -> None:
         self.presence = presence
         self._node = node
         self._topics: dict[str, PresenceTopic] = {}
@@ -44,7 +44,7 @@ class Tracker:
 
     async def roster(self, name: str) -> Roster:
         """Who is on a topic; one that only is asked about is not kept."""
-        if name in self._topics or name in self._node.registry:
+        if name in self._topics or name in self._node.pubsub.registry:
             return await self.topic(name).roster()
         return await PresenceTopic(self._node, self.presence, name).roster()
 
@@ -64,7 +64,7 @@ class Tracker:
             raise AlreadyTracked(f"{key!r} is tracked on {topic!r} already")
         entry = Entry.make(key, self._now(), meta)
         self._owned.setdefault((owner, topic), owned)[key] = entry
-        self._node.hold(self)
+        self._node.keep_alive(self)
         await self.topic(topic).change(Diff([entry]))
         return entry.ref
 
@@ -104,7 +104,7 @@ class Tracker:
 
     def _release(self) -> None:
         if not self._owned:
-            self._node.release(self)
+            self._node.let_go(self)
 
     def _now(self) -> int:
         # never the same, so that the order is that of the calls
@@ -116,7 +116,7 @@ class Tracker:
     def take(self, body: dict[str, Any]) -> None:
         """The hint of another node."""
         name = body["topic"]
-        if name in self._node.registry:
+        if name in self._node.pubsub.registry:
             diff = Diff(_entries(body["joins"]), _entries(body["leaves"]))
             before, after = Position(*body["before"]), Position(*body["after"])
             self.topic(name).take(Hint(before, after, diff))
@@ -153,22 +153,22 @@ class Tracker:
             await topic.mend()
 
 
-class Trackers:
+class Trackers(Part):
     """The trackers of one node, by the name of their Presence class."""
 
-    def __init__(self, node: PubSub) -> None:
-        self._node = node
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
         self._trackers: dict[str, Tracker] = {}
-        node.relay.listen(HINT, self._take)
-        node.heartbeat.duties.append(self._beat)
-        node.heartbeat.on_loss.append(self._lose)
-        node.on_unused.append(self._unused)
+
+    @property
+    def casts(self) -> Mapping[str, Cast]:
+        return {HINT: self._take}
 
     def of(self, presence_class: type[Presence]) -> Tracker:
         name = presence_class.name
         tracker = self._trackers.get(name)
         if tracker is None:
-            tracker = self._trackers[name] = Tracker(self._node, presence_class())
+            tracker = self._trackers[name] = Tracker(self.node, presence_class())
         return tracker
 
     def count(self, topic: str) -> int:
@@ -180,19 +180,17 @@ class Trackers:
         if presence_class is not None:
             self.of(presence_class).take(body)
 
-    def _unused(self, topic: str) -> None:
+    def unused(self, topic: str) -> None:
         for tracker in self._trackers.values():
             tracker.unused(topic)
 
-    def _lose(self) -> None:
+    def lost(self) -> None:
         for tracker in self._trackers.values():
             tracker.lose()
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
         for tracker in list(self._trackers.values()):
             await tracker.beat()
 
 
-#: where a node has its Trackers
-TRACKERS = "presence"
-extensions[TRACKERS] = Trackers
+PARTS.append(Trackers)

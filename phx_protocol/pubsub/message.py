@@ -40,6 +40,10 @@ class Internal(NamedTuple):
     name: str
 
 
+#: the group that every node with connections is in
+NODES = Internal("nodes")
+
+
 @functools.lru_cache(maxsize=1024)
 def group_name(topic: str) -> str:
     """The layer's group for `topic`: readable, and unique by its hash.

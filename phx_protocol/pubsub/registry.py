@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import in_words
-from ..wire.messages import Broadcast
-from ..wire.serializers import V2JSONSerializer
+from ..wire.messages import Broadcast, Frame
+from ..wire.serializers import Serializer, V2JSONSerializer
 
 logger = get_logger("phx_protocol.pubsub")
 
 NEWEST = V2JSONSerializer()
 
 
-class Fastlane(Protocol):
-    """How a broadcast becomes what a subscriber's ``write`` takes; see ``socket.Fastlane``."""
+class Fastlane(NamedTuple):
+    """How a broadcast becomes a frame, and for which events it does not.
 
-    @property
-    def serializer(self) -> Any: ...
-    @property
-    def prepare(self) -> Callable[[Any], Any]: ...
-    @property
-    def intercepts(self) -> frozenset[str]: ...
-    @property
-    def offsets(self) -> bool: ...
-    def frame(self, broadcast: Broadcast) -> Any: ...
+    Subscribers with equal ones get the very same frame, made once. Without `offsets` its ref is
+    null: some clients take a broadcast that has one for a reply.
+    """
+
+    serializer: Serializer
+    prepare: Callable[[Frame], Any]
+    intercepts: frozenset[str]
+    offsets: bool = True
+
+    def frame(self, broadcast: Broadcast) -> Frame:
+        """Make the frame that these subscribers get. Raises EncodeError."""
+        if broadcast.offset is not None and not self.offsets:
+            broadcast = msgspec.structs.replace(broadcast, offset=None)
+        return self.serializer.fastlane(broadcast)
 
 
 class Subscriber(Protocol):
@@ -109,7 +116,7 @@ class Registry:
         self._changed = set(self._topics)
         self._told = set()
 
-    def deliver(
+    def fan_out(
         self,
         broadcast: Broadcast,
         exclude: Subscriber | None = None,
@@ -132,11 +139,12 @@ class Registry:
         elif exclude is not None:
             excluded = {exclude}
         delivered = 0
-        pairs, errors, refusal = self._frames(lanes, broadcast, excluded)
-        if strict and refusal and (exclude is not None or not is_carried(broadcast)):
-            raise refusal
-        for error in errors:
-            _log(broadcast, "cannot be sent to some", error)
+        pairs, errors, has_clients = self._frames(lanes, broadcast, excluded)
+        if errors:
+            if strict and not has_clients:
+                _refuse(broadcast, errors, exclude is not None)
+            for error in errors:
+                _log(broadcast, "cannot be sent to some", error)
         for frame, members in pairs:
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
@@ -149,31 +157,35 @@ class Registry:
             delivered += len(members) - left_out
         return delivered
 
+    @staticmethod
     def _frames(
-        self, lanes: dict[Any, Any], broadcast: Broadcast, excluded: set[Any]
-    ) -> tuple[list[Any], list[Exception], EncodeError | None]:
-        """Pairs of a frame (None: the broadcast itself) and those who get it; why others do not;
-        and why no client can be sent it, if that is so."""
+        lanes: dict[Any, Any], broadcast: Broadcast, excluded: set[Any]
+    ) -> tuple[list[Any], list[Exception], bool]:
+        """Make the frames: pairs of one (None: the broadcast itself) and those who get it; why others
+        do not; and whether any client does."""
         made: dict[Any, Any] = {}
-        pairs = []
+        pairs: list[Any] = []
+        errors: list[Exception] = []
         has_clients = False
+        event, has_offset = broadcast.event, broadcast.offset is not None
         for lane, members in lanes.items():
             if excluded and excluded >= members.keys():
                 continue
-            if lane is None or broadcast.event in lane.intercepts:
+            if lane is None or event in lane.intercepts:
                 pairs.append((None, members))
                 has_clients |= lane is not None
                 continue
-            offsets = broadcast.offset is not None and lane.offsets
-            key = (lane.serializer, lane.prepare, offsets)
+            key = (lane.serializer, lane.prepare, has_offset and lane.offsets)
             if key not in made:
-                made[key] = _made(lane, broadcast)
-            if not isinstance(made[key], Exception):
+                try:
+                    made[key] = lane.prepare(lane.frame(broadcast))
+                except Exception as error:
+                    made[key] = None
+                    errors.append(error)
+            if made[key] is not None:
                 pairs.append((made[key], members))
                 has_clients = True
-        errors = [each for each in made.values() if isinstance(each, Exception)]
-        refused = (e for e in errors if isinstance(e, EncodeError))
-        return pairs, errors, None if has_clients else next(refused, None)
+        return pairs, errors, has_clients
 
     @staticmethod
     def _known_as(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
@@ -195,12 +207,11 @@ def is_carried(broadcast: Broadcast) -> bool:
     return True
 
 
-def _made(lane: Any, broadcast: Broadcast) -> Any:
-    """Make what ``write`` of those in `lane` takes; returns the exception where that fails."""
-    try:
-        return lane.prepare(lane.frame(broadcast))
-    except Exception as error:
-        return error
+def _refuse(broadcast: Broadcast, errors: list[Exception], by_channel: bool) -> None:
+    """Raise the first EncodeError, unless clients of other processes can be sent `broadcast`."""
+    refusal = next((e for e in errors if isinstance(e, EncodeError)), None)
+    if refusal is not None and (by_channel or not is_carried(broadcast)):
+        raise refusal
 
 
 def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> None:

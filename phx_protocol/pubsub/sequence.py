@@ -24,16 +24,12 @@ class Sequencer:
         """Keep, deliver here, and queue for the layer; the publisher's future is returned."""
         raise NotImplementedError
 
-    async def catch_up(self, topic: str, history: Any, claim: Any) -> Any:
-        """What a client with `claim` missed. Nothing comes live between that and the return."""
-        raise NotImplementedError
-
     def offer(self, broadcast: Broadcast) -> None:
         """Deliver a broadcast with an offset, from wherever, when its turn comes."""
         self._deliver_now(broadcast)
 
-    def look_at(self, broadcast: Broadcast) -> None:
+    def warn_if_not_kept(self, broadcast: Broadcast) -> None:
         """Warn about a broadcast that another process sent without keeping it."""
 
-    def look_again(self) -> None:
+    def resync(self) -> None:
         """Look for more than what came: messages may have been lost."""

@@ -128,7 +128,7 @@ def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None
     if file_path.suffix != ".py":
         return  # which does not always restart it
     closing = [
-        asyncio.run_coroutine_threadsafe(node.drainer.at_once(), node.loop)
+        asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
         for node in serving_nodes()
     ]
     concurrent.futures.wait(closing, timeout=RELOAD_PATIENCE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import signals
 from ..logs import get_logger
+from ..socket.socket import loggable
 
 if TYPE_CHECKING:
     from ..socket.channel import Channel
@@ -55,7 +56,7 @@ def _connected(
         duration * 1e3,
         transport,
         serializer,
-        socket.filtered(socket.params),
+        loggable(socket.params, socket),
     )
 
 
@@ -74,7 +75,7 @@ def _joined(
         "JOINED" if result == "ok" else "REFUSED JOIN",
         channel.topic,
         duration * 1e6,
-        channel.socket.filtered(payload),
+        loggable(payload, channel.socket),
     )
 
 
@@ -92,7 +93,7 @@ def _handled_in(
         channel.topic,
         sender.__name__,
         duration * 1e6,
-        channel.socket.filtered(payload),
+        loggable(payload, channel.socket),
     )
 
 

@@ -11,7 +11,8 @@ from ..conf import options
 from ..socket.channel import Channel
 from ..socket.events import Handler
 from ..socket.payloads import ANY_STATUS, PayloadType, Replies
-from ..socket.socket import Route, Socket, load_socket
+from ..socket.routes import Route, load_socket, routes_of
+from ..socket.socket import Socket
 
 #: what a channel with presences pushes, whatever else it declares
 PRESENCE_EVENTS = ("presence_state", "presence_diff")
@@ -72,7 +73,7 @@ def contract(sockets: Mapping[str, Any] | None = None) -> Contract:
     channels = [
         route.channel_class
         for socket in mounts.values()
-        for _, route in socket.routes()
+        for _, route in routes_of(socket)
     ]
     names = _names([*mounts.values(), *channels])
     return tuple(_mount(path, socket, names) for path, socket in mounts.items())
@@ -109,13 +110,17 @@ def _mount(path: str, socket: type[Socket], names: Mapping[type, str]) -> Mount:
         for name, transport in chosen_of.items()
         if transport
     }
-    topics = tuple(_topic(pattern, route, names) for pattern, route in socket.routes())
+    topics = tuple(
+        _topic(pattern, route, names) for pattern, route in routes_of(socket)
+    )
     return Mount(path, names[socket], _doc(socket, Socket), topics, transports)
 
 
 def _topic(pattern: str, route: Route, names: Mapping[type, str]) -> Topic:
     channel = route.channel_class
-    events = tuple(_event(name, handler) for name, handler in channel._events.items())
+    events = tuple(
+        _event(name, handler) for name, handler in channel.__phx_tables__.events.items()
+    )
     pushes = [
         Push(name, _doc(annotation), PayloadType.of(annotation))
         for name, annotation in channel.pushes.items()
@@ -126,7 +131,7 @@ def _topic(pattern: str, route: Route, names: Mapping[type, str]) -> Topic:
         pattern,
         names[channel],
         _doc(channel, Channel),
-        _event("phx_join", channel._join),
+        _event("phx_join", channel.__phx_tables__.join),
         events,
         tuple(pushes),
         not channel.pushes,

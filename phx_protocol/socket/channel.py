@@ -7,39 +7,22 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..auth.permissions import Requirement
 from ..auth.users import key_of
-from ..concurrency.callbacks import AsyncCallable, as_method
 from ..history import History
-from ..history.policy import held_events
 from ..logs import get_logger
-from ..logs.printable import shown
 from ..wire.reasons import Reason, Refusal
-from .events import Answer, Handler, event, events_of
-from .payloads import PayloadType
+from .events import Answer, event
 from .refusals import refusals
-from .throttle import Rates, parse_rates
+from .socket import Socket, loggable
+from .tables import ChannelState, ChannelTables
 
 if TYPE_CHECKING:
     from ..pubsub.replies import ReplyRef
     from .server import ChannelServer
-    from .socket import Socket
 
 __all__ = ["Answer", "Channel", "Reason", "event"]
 
 logger = get_logger("phx_protocol.channel")
-
-
-#: name -> how many arguments it takes beside the channel
-CALLBACKS = {
-    "authorize": 0,
-    "join": 1,
-    "after_join": 0,
-    "handle_in": 2,
-    "handle_out": 2,
-    "handle_info": 1,
-    "terminate": 1,
-}
 
 
 class PresenceClass(Protocol):
@@ -137,7 +120,7 @@ class Channel:
         The default logs a warning, with the values of FILTER_PARAMETERS masked.
         """
         logger.warning(
-            "%s: unhandled message %.100r", self.topic, self.socket.filtered(message)
+            "%s: unhandled message %.100r", self.topic, loggable(message, self.socket)
         )
 
     async def terminate(self, reason: Reason) -> None:
@@ -148,7 +131,7 @@ class Channel:
 
         Called on the event loop: it must not wait.
         """
-        return key_of(self.socket) or self._server.id
+        return key_of(self.socket) or self.__phx__.server.id
 
     def presence_meta(self) -> dict[str, Any]:
         """What `presence` tells of the client; the default is when it came, in seconds."""
@@ -161,7 +144,8 @@ class Channel:
         RuntimeError before the join. In ``handle_out`` a client with V1 is left out of what is
         binary, with a line in the log. Mirrors ``Phoenix.Channel.push/3``.
         """
-        self._server.push(self, event, self.check_push(event, payload))
+        payload = self.__phx_tables__.sent(event, payload)
+        self.__phx__.server.push(self, event, payload)
 
     async def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to all subscribers of the topic, on every process.
@@ -170,13 +154,13 @@ class Channel:
         and counted, never raised here. Raises EncodeError as ``push`` does. Mirrors
         ``Phoenix.Channel.broadcast/3``.
         """
-        payload = self.check_push(event, payload)
-        await self._server.broadcast(self, event, payload)
+        payload = self.__phx_tables__.sent(event, payload)
+        await self.__phx__.server.broadcast(self, event, payload)
 
     async def broadcast_from(self, event: str, payload: Any) -> None:
         """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
-        payload = self.check_push(event, payload)
-        await self._server.broadcast(self, event, payload, from_self=True)
+        payload = self.__phx_tables__.sent(event, payload)
+        await self.__phx__.server.broadcast(self, event, payload, from_self=True)
 
     def reply_ref(self) -> ReplyRef:
         """A value (it can be pickled) to answer the event being handled later.
@@ -184,19 +168,19 @@ class Channel:
         Hand it to ``phx_protocol.reply`` anywhere. Raises RuntimeError outside ``handle_in``
         and for an event that came without a ref. Mirrors ``Phoenix.Channel.socket_ref/1``.
         """
-        return self._server.reply_ref(self)
+        return self.__phx__.server.reply_ref(self)
 
     def send_info(self, message: Any) -> None:
         """Put `message` behind the channel's other mail; ``handle_info`` gets it."""
-        self._server.send_info(self, message)
+        self.__phx__.server.send_info(self, message)
 
     async def subscribe(self, topic: str) -> None:
         """Have broadcasts of a further topic come to ``handle_info``, until the channel ends."""
-        await self._server.subscribe(self, topic)
+        await self.__phx__.server.subscribe(self, topic)
 
     async def unsubscribe(self, topic: str) -> None:
         """The end of ``subscribe``."""
-        self._server.unsubscribe(self, topic)
+        self.__phx__.server.unsubscribe(self, topic)
 
     async def stop(self, reason: str = Reason.NORMAL) -> None:
         """End the channel after the running callback, whose reply goes out first; at once if none runs.
@@ -204,8 +188,8 @@ class Channel:
         For the reasons "normal" and "shutdown" the client gets ``phx_close``; for any other
         ``phx_error``. Mirrors ``{:stop, reason, socket}``.
         """
-        self._stop_reason = str(reason)
-        self._server.stop_soon(self)
+        self.__phx__.stop_reason = str(reason)
+        self.__phx__.server.stop_soon(self)
 
     async def reauthorize(self) -> bool:
         """Ask again whether the client may be here, with its user as the database has it now.
@@ -214,12 +198,12 @@ class Channel:
         ``phx_close`` (on which phoenix.js stays away), and this returns False. From elsewhere:
         ``phx_protocol.reauthorize``.
         """
-        return await self._server.reauthorize(self)
+        return await self.__phx__.server.reauthorize(self)
 
     @property
     def join_ref(self) -> Any:
         """The ref that ties this channel to the client's join."""
-        return self._server.channel_join_ref
+        return self.__phx__.server.channel_join_ref
 
     @property
     def params(self) -> dict[str, Any]:
@@ -228,75 +212,28 @@ class Channel:
 
     # ------------------------------------------------------- the implementation
 
-    _events: ClassVar[dict[str, Handler]] = {}
-    _callbacks: ClassVar[dict[str, AsyncCallable]]
-    _join: ClassVar[Handler]
-    _pushes: ClassVar[dict[str, PayloadType]] = {}
-    _intercepts: ClassVar[frozenset[str]] = frozenset()
-    _held_events: ClassVar[frozenset[str]] = frozenset()
-    # whether the tables are those of the finished class: a class decorator comes after they are made
-    _is_finished: ClassVar[bool] = False
-    _requirement: ClassVar[Requirement | None] = None
-    _rates: ClassVar[Rates] = {}
-    _server: ChannelServer
-    _stop_reason: str | None = None
-    _joined_at: float | None = None
-    _is_cut_off: bool = False
+    # Users may give any other name to what is theirs, so the library adds none but such as Python
+    # reserves: one for all that it looks up of the class, one for all that it keeps of a channel.
+    __phx_tables__: ClassVar[ChannelTables]
+    __phx__: ChannelState
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._make_tables()
-        cls._is_finished = False
-        cls._pushes = {
-            name: declared
-            for name, annotation in cls.pushes.items()
-            if (declared := PayloadType.of(annotation)) is not None
-        }
-        if isinstance(cls.intercepts, str):
-            raise TypeError(
-                f"{cls.__name__}.intercepts is a set of event names, not a string"
-            )
-        cls._intercepts = frozenset(cls.intercepts)
-        if cls.history is not None and not isinstance(cls.history, History):
-            raise TypeError(
-                f"{cls.__name__}.history is a History or None, not {shown(cls.history, 100)}"
-            )
-        if cls.presence is not None and not hasattr(cls.presence, "enter"):
-            raise TypeError(
-                f"{cls.__name__}.presence is a Presence class or None, not {shown(cls.presence, 100)}"
-            )
-        cls._held_events = held_events(cls._intercepts, cls.history)
-
-    @classmethod
-    def _make_tables(cls) -> None:
-        """Look up which methods are called for what. Raises TypeError for what is no method."""
-        # No method is ever reached by a name that came from the wire: only through this table.
-        cls._events = events_of(cls)
-        cls._callbacks = {n: as_method(cls, n, count) for n, count in CALLBACKS.items()}
-        cls._join = Handler(cls, "join")
-        cls._requirement = Requirement.of(cls.login_required, cls.permission_required)
-        of_events = {n: h.rate for n, h in cls._events.items() if h.rate is not None}
-        cls._rates = {**parse_rates(cls.throttle), **of_events}
-
-    @classmethod
-    def check_push(cls, event: str, payload: Any) -> Any:
-        """Return `payload` as it goes out. Raises EncodeError when it is not as `pushes` declares it."""
-        declared = cls._pushes.get(event)
-        if declared is None:
-            return payload
-        return declared.sent(payload, f"{cls.__name__}.pushes[{event!r}]")
+        cls.__phx_tables__ = ChannelTables(cls)
 
     def __init__(
         self, server: ChannelServer, subtopic: str, assigns: dict[str, Any]
     ) -> None:
-        if not self._is_finished:
-            self._make_tables()
-            type(self)._is_finished = True
-        self._server = server
-        self.socket = server.socket
+        if not self.__phx_tables__.is_finished:
+            type(self).__phx_tables__ = ChannelTables(type(self), is_finished=True)
+        self.__phx__ = ChannelState(server)
+        self.socket = server.connection.socket
         self.topic = server.topic
         self.subtopic = subtopic
         self.assigns = assigns
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.topic!r}>"
+
+
+Channel.__phx_tables__ = ChannelTables(Channel)

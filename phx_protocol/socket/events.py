@@ -114,19 +114,19 @@ class Handler:
         return self._call if self.replies is None else self._call_and_check
 
     async def _call_if_allowed(self, channel: Channel, payload: Any) -> Answer:
-        socket = channel.socket
-        asked_at = socket.generation
+        rights = channel.__phx__.server.connection.rights
+        asked_at = rights.generation
         if not await self._is_allowed(channel):
             return self._unauthorized(channel)
         answer = await self._call_and_check(channel, payload)
         # nothing is answered under a right that was taken away while the callback ran
-        if asked_at != socket.generation and not await self._is_allowed(channel):
+        if asked_at != rights.generation and not await self._is_allowed(channel):
             return self._unauthorized(channel)
         return answer
 
     async def _is_allowed(self, channel: Channel) -> bool:
         assert self.requirement is not None
-        await channel.socket.user_is_current()
+        await channel.__phx__.server.connection.rights.are_current()
         return await self.requirement.is_met_by(channel.socket.user)
 
     def _unauthorized(self, channel: Channel) -> Answer:

@@ -23,6 +23,7 @@ from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
 from ..exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
 from ..history.recovery import Claim, Recovery
+from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import in_words, shown
 from ..pubsub.replies import ReplyRef
@@ -35,10 +36,12 @@ from .budget import Budget, room
 from .channel import Channel
 from .events import Handler, parse_answer
 from .refusals import refusals
+from .routes import history_of
 from .throttle import retry_after
 
 if TYPE_CHECKING:
-    from .socket import Route, Socket
+    from .connection import Connection
+    from .routes import Route
 
 logger = get_logger("phx_protocol.channel")
 
@@ -78,7 +81,7 @@ class ChannelServer:
     """The server of one topic on one socket; outlives the channels that are joined there."""
 
     __slots__ = (
-        "socket",
+        "connection",
         "topic",
         "route",
         "subtopic",
@@ -103,8 +106,10 @@ class ChannelServer:
         "__weakref__",
     )
 
-    def __init__(self, socket: Socket, topic: str, route: Route, subtopic: str) -> None:
-        self.socket = socket
+    def __init__(
+        self, connection: Connection, topic: str, route: Route, subtopic: str
+    ) -> None:
+        self.connection = connection
         self.topic = topic
         self.route = route
         self.subtopic = subtopic
@@ -114,9 +119,9 @@ class ChannelServer:
         # what replies and pushes carry
         self.channel_join_ref: Any = None
         # what the registry of subscribers reads when a broadcast is delivered
-        self.fastlane = socket.fastlane(route.channel_class, False)
-        self.write = socket.transport.write
-        self._throttles = socket.throttles(route.channel_class)
+        self.fastlane = connection.fastlane(route.channel_class, False)
+        self.write = connection.transport.write
+        self._throttles = connection.servers.throttles(route.channel_class)
         self._id: str | None = None
         self._mailbox: deque[Mail] | None = None  # an empty one is 0.7 KiB
         self._task: asyncio.Task[None] | None = None
@@ -143,9 +148,9 @@ class ChannelServer:
             and self._task is not None
         ):
             self._abandon()
-        self.socket.waiting += 1
-        self.socket.waiting_bytes += size
-        self.socket.pubsub.traffic.add(self.topic)
+        self.connection.backlog.frames += 1
+        self.connection.backlog.frame_bytes += size
+        self.connection.node.pubsub.traffic.add(self.topic)
         self._put(self._handle_message, message, size)
 
     def _wait(self, message: Message) -> float:
@@ -155,9 +160,9 @@ class ChannelServer:
         return retry_after(self._throttles.of(message.event), time.monotonic())
 
     def _refuse_for(self, seconds: float, message: Message) -> None:
-        self.socket.refuse_for(seconds, message, self.channel_join_ref)
+        self.connection.refuse_for(seconds, message, self.channel_join_ref)
         if self.channel is None and self._task is None:
-            self.socket.forget(self)
+            self.connection.servers.forget(self)
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
         """Take a broadcast that the channel intercepts."""
@@ -172,12 +177,12 @@ class ChannelServer:
     ) -> None:
         """Have a broadcast wait for the channel; too much of that is more than a client may hold."""
         size = len(memoryview(broadcast.payload))
-        self.socket.held_bytes += size
+        self.connection.backlog.held_bytes += size
         self._put(handle, (channel, broadcast), size)
-        if self.socket.holds_too_much:
+        if self.connection.holds_too_much:
             self.interrupt()
-            if self.socket.holds_too_much:
-                self.socket.overflowed(self.topic)
+            if self.connection.holds_too_much:
+                self.connection.overflowed(self.topic)
 
     def send_info(self, channel: Channel, message: Any) -> None:
         """Put a message of the application behind the other mail."""
@@ -214,7 +219,7 @@ class ChannelServer:
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = self.socket.create_task(self._run())
+            self._task = self.connection.create_task(self._run())
 
     async def _run(self) -> None:
         task = self._task
@@ -228,7 +233,7 @@ class ChannelServer:
                 try:
                     await handle(mail)
                 except DecodeError as error:
-                    self.socket.undecodable(error)
+                    self.connection.undecodable(error)
                 except CRASHES as error:  # what is behind it is handled all the same
                     if self._task is not task or must_end(error):
                         raise
@@ -246,7 +251,7 @@ class ChannelServer:
                 self._task = None
                 self._mailbox = self._mailbox or None
                 if self.channel is None:
-                    self.socket.forget(self)
+                    self.connection.servers.forget(self)
 
     async def _failed(self, error: BaseException, mail: Any) -> None:
         """The rules around a callback failed: a bug of ours, or of what they call."""
@@ -255,15 +260,15 @@ class ChannelServer:
             if self.channel is not None:
                 await self._crash(self.channel, error, quiet=True)
             elif isinstance(mail, Message) and mail.event == JOIN:
-                self.socket.refuse(mail, Refusal.JOIN_CRASHED, mail.join_ref)
+                self.connection.refuse(mail, Refusal.JOIN_CRASHED, mail.join_ref)
         except Exception:
             logger.exception("%s: nor can its client be told so", self.topic)
 
     def _release(self, mail: Any, size: int) -> None:
         if isinstance(mail, Message):
-            self.socket.waiting_bytes -= size
+            self.connection.backlog.frame_bytes -= size
         else:
-            self.socket.held_bytes -= size
+            self.connection.backlog.held_bytes -= size
 
     def _abandon(self) -> None:
         """A second join: what runs is cancelled, the events that wait are dropped.
@@ -288,14 +293,14 @@ class ChannelServer:
             if stays or handle not in mine:
                 kept.append((handle, mail, size))
             else:
-                self.socket.waiting -= is_frame
+                self.connection.backlog.frames -= is_frame
                 self._release(mail, size)
         self._mailbox = kept
 
     @property
     def _shutdown_timeout(self) -> float:
         own = self.route.channel_class.shutdown_timeout
-        return self.socket.options.shutdown_timeout if own is None else own
+        return self.connection.options.shutdown_timeout if own is None else own
 
     async def finish(self) -> None:
         """Wait for the mailbox to drain; after SHUTDOWN_TIMEOUT cancel what runs.
@@ -368,14 +373,14 @@ class ChannelServer:
         """
         if self._end_at_once(reason, exception):
             message = protocol.crashed if reason is Reason.CRASH else protocol.closed
-            self.socket.push(message(self.topic, self.join_ref))
+            self.connection.push(message(self.topic, self.join_ref))
 
     def _end_at_once(self, reason: Reason, exception: BaseException | None) -> bool:
         """End the channel, though a callback of it may run; False when there is none."""
         channel = self.channel
         if channel is None:
             return False
-        channel._is_cut_off = True
+        channel.__phx__.is_cut_off = True
         parted = self._part(channel, reason, exception)
         self._drop_mail()
         for end in parted.at_end:  # the callback that runs may take its time
@@ -389,7 +394,7 @@ class ChannelServer:
     # --------------------------------------------------------------- the rules
 
     async def _handle_message(self, message: Message) -> None:
-        self.socket.waiting -= 1
+        self.connection.backlog.frames -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
         if self._size >= SMALL and action is not Action.LEAVE:
             await self._handle_large(message, self._size)
@@ -400,11 +405,11 @@ class ChannelServer:
         elif action is Action.LEAVE:
             await self._leave(message)
         else:
-            self.socket.answer(action, message)
+            self.connection.answer(action, message)
 
     async def _handle_large(self, message: Message, size: int) -> None:
         """One whose payload takes so much memory that not all can be decoded at once."""
-        budget = self.socket.budget
+        budget = self.connection.backlog.budget
         await budget.take(size)
         try:
             async with room(message.payload):
@@ -425,46 +430,46 @@ class ChannelServer:
 
     def _is_for_channel(self, message: Message) -> bool:
         """Whether a message that waited is still one for the channel; else it is answered."""
-        if self.socket.is_cut_off:
+        if self.connection.is_cut_off:
             return False
         action = protocol.classify(message, self.channel is not None, self.join_ref)
         if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
             return True
-        self.socket.answer(action, message)
+        self.connection.answer(action, message)
         return False
 
     def _charged(self) -> contextlib.AbstractContextManager[None]:
         """Around what is done with a payload and holds the loop: who sent a large one pays for it."""
         if self._size < SMALL:
             return _FREE
-        return self.socket.budget.charged()
+        return self.connection.backlog.budget.charged()
 
     async def _join(self, message: Message) -> None:
         """``phx_join``. A topic that is joined already: the new reply first, then phx_close."""
         duplicate, old_join_ref = self.channel is not None, self.join_ref
-        admission = self.socket.admission
+        admission = self.connection.servers.admission
         if duplicate:
             admission.rejoin()
         elif not await admission.enter():
-            return self.socket.refuse(
+            return self.connection.refuse(
                 message, Refusal.TOO_MANY_CHANNELS, message.join_ref
             )
         channel = None
         try:
             await self._end(Reason.DUPLICATE_JOIN)
-            if self.socket.is_cut_off:
+            if self.connection.is_cut_off:
                 return  # while it waited for its place, or for the end of the old channel
             self._id = None
             self.channel_join_ref = protocol.channel_join_ref(message)
             channel = self.route.make(self, self.subtopic)
             status, permanent = await self._admit(channel, message)
         finally:
-            if channel is None or channel._joined_at is None:
+            if channel is None or channel.__phx__.joined_at is None:
                 admission.decided(False)
         if duplicate:
-            self.socket.push(protocol.closed(self.topic, old_join_ref))
+            self.connection.push(protocol.closed(self.topic, old_join_ref))
         if permanent:
-            self.socket.push(protocol.closed(self.topic, message.join_ref))
+            self.connection.push(protocol.closed(self.topic, message.join_ref))
         if status == "ok":
             await self._begin(channel)
         elif status == "error":
@@ -493,7 +498,7 @@ class ChannelServer:
         recovery = None
         if status == "ok":
             # a topic that is new to this process waits until the other processes know
-            await self.socket.pubsub.ready(self.topic)
+            await self.connection.node.ready(self.topic)
             recovery = await self._recover(channel, message)
             while status == "ok" and asked != self._asked_at():
                 # a right was taken away meanwhile: it may have been this one
@@ -507,19 +512,19 @@ class ChannelServer:
                     recovery = await self._recover(channel, message)
         if status == "ok":
             self.channel, self.join_ref = channel, message.join_ref
-            channel._joined_at = time.monotonic()
-            self.socket.admission.decided(True)
-            self.socket.pubsub.subscribe(self.topic, self)
+            channel.__phx__.joined_at = time.monotonic()
+            self.connection.servers.admission.decided(True)
+            self.connection.node.pubsub.subscribe(self.topic, self)
             if recovery is not None:
                 reply = recovery.told(reply, self.id)
         word = "ok" if status == "ok" else "error"
         try:
-            self.socket.push(
+            self.connection.push(
                 Reply(message.join_ref, message.ref, self.topic, word, reply)
             )
         except Exception as error:
             logger.exception("%s: the reply of join cannot be sent", self.topic)
-            self.socket.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
+            self.connection.refuse(message, Refusal.JOIN_CRASHED, message.join_ref)
             await self._end(Reason.CRASH, error)
             return "crashed", False
         if status == "ok" and recovery is not None:
@@ -528,7 +533,7 @@ class ChannelServer:
 
     def _asked_at(self) -> tuple[int, int]:
         """The state of rights and of the topic for which an answer about a join holds."""
-        return self._closings, self.socket.generation
+        return self._closings, self.connection.rights.generation
 
     async def _recover(self, channel: Channel, message: Message) -> Recovery | None:
         """What the client missed. Nothing comes live between this and the subscription."""
@@ -537,10 +542,9 @@ class ChannelServer:
             return None
         claim = Claim.of(message.payload)
         self._senders = claim.senders
-        self.fastlane = self.socket.fastlane(type(channel), claim.is_made)
-        ordered = self.socket.pubsub.ordered
-        found: Recovery = await ordered.catch_up(self.topic, channel.history, claim)
-        return found
+        self.fastlane = self.connection.fastlane(type(channel), claim.is_made)
+        streams = self.connection.node.part(Streams)
+        return await streams.catch_up(self.topic, channel.history, claim)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
         """What was missed, as it would have come; what comes live meanwhile is held if need be.
@@ -550,19 +554,19 @@ class ChannelServer:
         for broadcast in recovery.broadcasts(self.topic):
             if channel is not self.channel:
                 return
-            if broadcast.event in channel._intercepts:
+            if broadcast.event in channel.__phx_tables__.intercepts:
                 await self._replay_out(channel, broadcast)
             else:
                 refs = self.channel_join_ref, self._ref_of(broadcast)
                 event, payload = broadcast.event, broadcast.payload
                 try:
-                    self.socket.push(Message(*refs, self.topic, event, payload))
+                    self.connection.push(Message(*refs, self.topic, event, payload))
                 except Exception as error:  # it would fail at every rejoin
                     self._say_withheld(broadcast, error)
 
     async def _replay_out(self, channel: Channel, broadcast: Broadcast) -> None:
         """A broadcast on which ``handle_out`` crashes is withheld: it would crash every rejoin."""
-        handle_out = channel._callbacks["handle_out"]
+        handle_out = channel.__phx_tables__.callbacks["handle_out"]
         try:
             with self._handling(broadcast):
                 await handle_out(channel, broadcast.event, decode_payload(broadcast))
@@ -582,8 +586,10 @@ class ChannelServer:
                 return self._unauthorized()
             own = Claim.taken_off(message.payload, channel.history)
             with self._charged():
-                payload = channel._join.decode(own)
-            answer = parse_answer(await channel._join.call(channel, payload))
+                payload = channel.__phx_tables__.join.decode(own)
+            answer = parse_answer(
+                await channel.__phx_tables__.join.call(channel, payload)
+            )
             if answer is None or answer[0] not in ("ok", "error"):
                 raise TypeError(
                     f'join must return "ok" or "error", alone or with a reply, not {shown(answer, 100)}'
@@ -632,11 +638,11 @@ class ChannelServer:
 
     async def _may_be_here(self, channel: Channel) -> bool:
         """What the class asks of the user, and then what ``authorize`` says."""
-        await self.socket.user_is_current()
-        requirement = channel._requirement
-        if requirement and not await requirement.is_met_by(self.socket.user):
+        await self.connection.rights.are_current()
+        requirement = channel.__phx_tables__.requirement
+        if requirement and not await requirement.is_met_by(self.connection.socket.user):
             return False
-        answer = await channel._callbacks["authorize"](channel)
+        answer = await channel.__phx_tables__.callbacks["authorize"](channel)
         if not isinstance(answer, bool):
             raise TypeError(
                 f"authorize must return True or False, not {shown(answer, 100)}"
@@ -646,8 +652,8 @@ class ChannelServer:
     async def _leave(self, message: Message) -> None:
         """``phx_leave``: the reply, ``phx_close``, then terminate."""
         join_ref = self.join_ref
-        self.socket.push(protocol.ok(message, self.channel_join_ref))
-        self.socket.push(protocol.closed(self.topic, join_ref))
+        self.connection.push(protocol.ok(message, self.channel_join_ref))
+        self.connection.push(protocol.closed(self.topic, join_ref))
         await self._end(Reason.LEFT)
 
     async def _handle_in(self, message: Message) -> None:
@@ -655,7 +661,9 @@ class ChannelServer:
         channel, event = self.channel, message.event
         assert channel is not None
         self._message = message
-        handler = channel._events.get(event) if isinstance(event, str) else None
+        handler = (
+            channel.__phx_tables__.events.get(event) if isinstance(event, str) else None
+        )
         is_heard = signals.channel_handled_in.is_heard(type(channel))
         started = time.perf_counter() if is_heard else 0.0
         try:
@@ -679,10 +687,10 @@ class ChannelServer:
             if self._size < SMALL:
                 payload = handler.decode(message.payload)
             else:
-                with self.socket.budget.charged():
+                with self.connection.backlog.budget.charged():
                     payload = handler.decode(message.payload)
         except InvalidPayload as invalid:
-            self.socket.refuse(
+            self.connection.refuse(
                 message,
                 Refusal.INVALID_PAYLOAD,
                 self.channel_join_ref,
@@ -696,12 +704,12 @@ class ChannelServer:
 
     async def reauthorize(self, channel: Channel) -> bool:
         """Ask again, for the user as the database has it now; who may not ends its channel."""
-        self.socket.right_has_changed()
+        self.connection.rights.have_changed()
         allowed = await self._may_be_here(channel)
         if not allowed:
             self._say_unauthorized()
             # the callback that runs may take its time
-            self.socket.pubsub.unsubscribe(self.topic, self)
+            self.connection.node.pubsub.unsubscribe(self.topic, self)
             await channel.stop(Reason.SHUTDOWN)
         return allowed
 
@@ -713,7 +721,7 @@ class ChannelServer:
         channel, broadcast = mail
         if channel is not self.channel:
             return
-        if broadcast.event not in channel._intercepts:
+        if broadcast.event not in channel.__phx_tables__.intercepts:
             return self._write(broadcast)
         # decoded for each receiver: what one handle_out changes no other one sees
         async with room(broadcast.payload):
@@ -735,7 +743,7 @@ class ChannelServer:
         """To this client alone, as the fastlane would have sent it to all."""
         try:
             frame = self.fastlane.frame(broadcast)
-            self.write(self.socket.transport.prepare(frame))
+            self.write(self.connection.transport.prepare(frame))
         except Exception as error:
             self._say_withheld(broadcast, error)
 
@@ -757,7 +765,7 @@ class ChannelServer:
         """
         if self.route.channel_class.history is None:
             return
-        self.socket.pubsub.unsubscribe(self.topic, self)
+        self.connection.node.pubsub.unsubscribe(self.topic, self)
         self._drop_broadcasts()
         self._put(self._handle_interrupt, self.channel)
 
@@ -777,7 +785,7 @@ class ChannelServer:
             join_ref = self.join_ref
             await self._end(Reason.SHUTDOWN)
             lost = protocol.crashed(self.topic, join_ref, Refusal.HISTORY_LOST)
-            self.socket.push(lost)
+            self.connection.push(lost)
 
     async def _handle_info(self, mail: tuple[Channel, Any]) -> None:
         channel, message = mail
@@ -792,7 +800,11 @@ class ChannelServer:
 
     async def _callback(self, channel: Channel, callback: Any, *args: Any) -> Outcome:
         """Call into user code, answer with what it returns, and bear what it raises."""
-        call = channel._callbacks[callback] if isinstance(callback, str) else callback
+        call = (
+            channel.__phx_tables__.callbacks[callback]
+            if isinstance(callback, str)
+            else callback
+        )
         message = self._message
         task = self._task
         outcome: Outcome = None
@@ -804,10 +816,10 @@ class ChannelServer:
             elif self._task is task and self.channel is channel:
                 outcome, payload = parse_answer(answer) or ("ok", {})
                 if self._size < SMALL:
-                    self.socket.push(self._reply(message.ref, outcome, payload))
+                    self.connection.push(self._reply(message.ref, outcome, payload))
                 else:
-                    with self.socket.budget.charged():
-                        self.socket.push(self._reply(message.ref, outcome, payload))
+                    with self.connection.backlog.budget.charged():
+                        self.connection.push(self._reply(message.ref, outcome, payload))
         except asyncio.CancelledError as error:
             if self._task is not task or is_cancelled():
                 raise
@@ -816,7 +828,7 @@ class ChannelServer:
         except Exception as error:
             await self._crash(channel, error)
             return error
-        if channel._stop_reason is not None:
+        if channel.__phx__.stop_reason is not None:
             await self._stop_if_wanted(channel)
         return outcome
 
@@ -826,14 +838,14 @@ class ChannelServer:
             self._put(self._stop_if_wanted, channel)
 
     async def _stop_if_wanted(self, channel: Channel) -> None:
-        if channel._stop_reason is not None and self.channel is channel:
-            await self._stop(channel, channel._stop_reason)
+        if channel.__phx__.stop_reason is not None and self.channel is channel:
+            await self._stop(channel, channel.__phx__.stop_reason)
 
     async def _stop(self, channel: Channel, reason: str) -> None:
         if reason not in (Reason.NORMAL, Reason.SHUTDOWN):
             error = RuntimeError(f"stopped with the reason {shown(reason)}")
             return await self._crash(channel, error, quiet=True)
-        self.socket.push(protocol.closed(self.topic, self.join_ref))
+        self.connection.push(protocol.closed(self.topic, self.join_ref))
         await self._end(Reason(reason))
 
     async def _crash(
@@ -846,7 +858,7 @@ class ChannelServer:
         self._say_crashed(channel, error, event, quiet)
         join_ref = self.join_ref
         await self._end(Reason.CRASH, error)
-        self.socket.push(protocol.crashed(self.topic, join_ref))
+        self.connection.push(protocol.crashed(self.topic, join_ref))
         callbacks.close_stale_connections()  # the crash may have come from a dead one
 
     def _say_crashed(
@@ -880,8 +892,8 @@ class ChannelServer:
         """Nothing comes for `channel` from here on, and it is not the channel of the topic."""
         self.channel = None
         if reason is not Reason.DUPLICATE_JOIN:  # which has its place
-            self.socket.admission.left()
-        self.socket.pubsub.unsubscribe(self.topic, self)
+            self.connection.servers.admission.left()
+        self.connection.node.pubsub.unsubscribe(self.topic, self)
         for topic in list(self._further or ()):
             self.unsubscribe(channel, topic)
         at_end, self._at_end = self._at_end, None
@@ -901,7 +913,7 @@ class ChannelServer:
     async def _terminate(self, channel: Channel, reason: Reason) -> None:
         try:
             callbacks.look_for_stale_connections()
-            await channel._callbacks["terminate"](channel, reason)
+            await channel.__phx_tables__.callbacks["terminate"](channel, reason)
         except CRASHES as error:
             if must_end(error):
                 raise
@@ -913,7 +925,7 @@ class ChannelServer:
 
     def push(self, channel: Channel, event: str, payload: Any) -> None:
         self.must_have_joined(channel, "push")
-        if channel._is_cut_off:
+        if channel.__phx__.is_cut_off:
             return
         # what handle_out makes of a kept broadcast has its offset, whatever it is called
         handled = _handled.get()
@@ -921,7 +933,7 @@ class ChannelServer:
         ref = self._ref_of(handled) if handled and is_handled else None
         message = Message(self.channel_join_ref, ref, self.topic, event, payload)
         try:
-            self.socket.push(message)
+            self.connection.push(message)
         except EncodeError as error:
             # a binary broadcast of somebody else ends no channel of a client with V1
             if not (is_handled and isinstance(payload, bytes)):
@@ -942,9 +954,9 @@ class ChannelServer:
             raw = json.encode_payload(payload)
         now = time.time()
         broadcast = Broadcast(self.topic, event, raw, None, now)
-        history = self.socket.history_of(self.topic)
+        history = history_of(self.topic)
         sender = self if from_self else None
-        await self.socket.pubsub.broadcast(broadcast, history, sender)
+        await self.connection.node.pubsub.broadcast(broadcast, history, sender)
 
     def must_have_joined(self, channel: Channel, what: str) -> None:
         if channel is self._asked:
@@ -962,26 +974,28 @@ class ChannelServer:
             raise RuntimeError(
                 f"the event {shown(message.event, 100)} came without a ref: no reply can reach it"
             )
-        node = self.socket.pubsub.expect_reply(self)
+        node = self.connection.node.pubsub.expect_reply(self)
         return ReplyRef(node, self.id, self.topic, self.channel_join_ref, message.ref)
 
     def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
         """Answer an event later; a reply to a channel that has ended is lost, as in Phoenix."""
         if self.channel is not None and self._id == ref.channel_id:
-            self.socket.push(Reply(ref.join_ref, ref.ref, self.topic, status, payload))
+            self.connection.push(
+                Reply(ref.join_ref, ref.ref, self.topic, status, payload)
+            )
 
     async def subscribe(self, channel: Channel, topic: str) -> None:
-        await self.socket.pubsub.ready(topic)
+        await self.connection.node.ready(topic)
         if self.channel is channel:
             self._further = self._further or {}
             if topic not in self._further:
                 self._further[topic] = Further(self, channel)
-                self.socket.pubsub.subscribe(topic, self._further[topic])
+                self.connection.node.pubsub.subscribe(topic, self._further[topic])
 
     def unsubscribe(self, channel: Channel, topic: str) -> None:
         further = (self._further or {}).pop(topic, None)
         if further is not None:
-            self.socket.pubsub.unsubscribe(topic, further)
+            self.connection.node.pubsub.unsubscribe(topic, further)
 
     def at_end(self, channel: Channel, key: Any, end: Callable[[], None]) -> bool:
         """Have `end` called when `channel` has ended, once for a `key`; False when it has."""
@@ -999,7 +1013,7 @@ class ChannelServer:
     def id(self) -> str:
         """The name of the joined channel, unique over all processes."""
         if self._id is None:
-            self._id = self.socket.pubsub.new_id()
+            self._id = self.connection.node.new_id()
         return self._id
 
     def _reply(self, ref: Any, status: str, payload: Any) -> Reply:
@@ -1030,7 +1044,7 @@ class ChannelServer:
             channel=channel,
             reason=reason,
             exception=exception,
-            duration=time.monotonic() - (channel._joined_at or 0.0),
+            duration=time.monotonic() - (channel.__phx__.joined_at or 0.0),
         )
 
     def _tell_crashed(self, channel: Channel, error: BaseException, event: Any) -> None:

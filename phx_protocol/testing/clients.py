@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from ..concurrency import callbacks
 from ..exceptions import JoinDenied
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..socket.server import decode_payload
 from ..socket.socket import Socket
 from ..transports.authentication import BEARER
@@ -109,7 +109,7 @@ class TestSocket:
         if answer[4]["status"] != "ok":
             raise JoinDenied(answer[4]["response"])
         channel.reply = answer[4]["response"]
-        pubsub = get_pubsub()
+        pubsub = get_node().pubsub
         pubsub.subscribe(topic, channel)
         self._at_end.callback(pubsub.unsubscribe, topic, channel)
         return channel
@@ -305,14 +305,14 @@ class TestChannel:
 
     async def leave(self) -> None:
         """Leave the topic and wait for ``phx_close``."""
-        get_pubsub().unsubscribe(self.topic, self)
+        get_node().pubsub.unsubscribe(self.topic, self)
         ref = await self.push(LEAVE)
         await self.assert_reply(ref, "ok")
         await self.assert_push(CLOSE)
 
     async def close(self) -> None:
         """Leave, without waiting for the answer."""
-        get_pubsub().unsubscribe(self.topic, self)
+        get_node().pubsub.unsubscribe(self.topic, self)
         await self.push(LEAVE)
 
 

@@ -1,4 +1,4 @@
-"""What is between a TestSocket and the server's Socket: the wire, or nothing."""
+"""What is between a TestSocket and the server's Connection: the wire, or nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from asgiref.testing import ApplicationCommunicator
 
 from ..exceptions import ConnectionRefused
-from ..node.node import get_pubsub
+from ..socket.connection import Connection
 from ..socket.server import ChannelServer
 from ..socket.socket import Socket
 from ..transports.authentication import bearer_token
@@ -104,7 +104,7 @@ class WireLine:
 
     def busy(self) -> list[ChannelServer]:
         consumer = self._consumer
-        return [] if consumer is None else consumer.socket.busy()
+        return [] if consumer is None else consumer.connection.busy()
 
     @property
     def _consumer(self) -> PhoenixConsumer | None:
@@ -132,8 +132,10 @@ class DirectLine:
 
     name = "channel_test"  # as Phoenix.ChannelTest calls it
 
-    def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
-        self.socket = socket_class(scope)
+    #: made when the handshake has let the client in
+    connection: Connection
+
+    def __init__(self) -> None:
         self._said: asyncio.Queue[Said | int] = asyncio.Queue()
         self._heard_at = time.time()
         self._ending: asyncio.Task[None] | None = None
@@ -143,32 +145,35 @@ class DirectLine:
         cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
     ) -> DirectLine:
         """Raises ConnectionRefused; TimeoutError when there is no answer."""
-        line = cls(socket_class, scope)
+        line = cls()
         async with asyncio.timeout(timeout):
             # a server knows nothing of the test's context either
-            await asyncio.create_task(line._open(), context=contextvars.Context())
+            await asyncio.create_task(
+                line._open(socket_class, scope), context=contextvars.Context()
+            )
         return line
 
-    async def _open(self) -> None:
-        handshake = Handshake(self.socket)
+    async def _open(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
+        handshake = Handshake(socket_class, scope)
         handshake.read_params()
         handshake.check_tls()
         await handshake.check_origin()
         handshake.choose_subprotocol()
-        await handshake.admit(bearer_token(self.socket.scope), self.name)
-        self.socket.open(_serializer, self, get_pubsub())
+        opening = await handshake.admit(bearer_token(scope), self.name)
+        opening.serializer = _serializer
+        self.connection = opening.open(self)
         try:
-            await self.socket.announce()
+            await self.connection.announce()
         except Exception as error:
-            await self.socket.terminate(Reason.CRASH, error, CloseCode.CRASH)
+            await self.connection.terminate(Reason.CRASH, error, CloseCode.CRASH)
             raise ConnectionRefused(403) from error
 
     async def send(self, frame: Parts) -> None:
         self._heard_at = time.time()
-        if self.socket.waiting:
+        if self.connection.backlog.frames:
             await asyncio.sleep(0)  # what came before has its turn first
         if self._ending is None:
-            self.socket.handle_in(frame)  # type: ignore[arg-type]
+            self.connection.handle_in(frame)  # type: ignore[arg-type]
 
     async def receive(self) -> Parts | int:
         said = await self._said.get()
@@ -191,7 +196,7 @@ class DirectLine:
         pass  # it takes it when it is sent
 
     def busy(self) -> list[ChannelServer]:
-        return self.socket.busy()
+        return self.connection.busy()
 
     async def end(self, code: int, timeout: float) -> None:
         if self._ending is None:
@@ -202,8 +207,8 @@ class DirectLine:
             self._ending.cancel()
 
     def _end(self, code: int, reason: Reason) -> None:
-        end = self.socket.terminate(reason, None, code)
-        self._ending = self.socket.create_task(end)
+        end = self.connection.terminate(reason, None, code)
+        self._ending = self.connection.create_task(end)
 
     # ---------------------------------------------- what the Socket asks of it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import Any
@@ -11,17 +12,20 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
+from django.utils.module_loading import import_string
 
 from ..concurrency.tasks import CRASHES, must_end
+from ..conf import Options, options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..logs import get_logger
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from ..pubsub.serving import mount_socket
+from ..socket.opening import Opening
 from ..socket.refusals import refusals
 from ..socket.socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
-from ..wire.serializers import Serializer, for_version
+from ..wire.serializers import DEFAULT_SERIALIZERS, Serializer, for_version
 from .authentication import authenticate, bearers, headers_of
 from .origin import names_a_host, origin_is_allowed, page_of
 from .request import HandshakeRequest
@@ -35,14 +39,14 @@ class Handshake:
     Every method raises ConnectionRefused when it says no.
     """
 
-    def __init__(self, socket: Socket) -> None:
-        mount_socket(type(socket))
-        self.socket = socket
-        self.scope = socket.scope
-        self.options = socket.options
+    def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
+        mount_socket(socket_class)
+        self.requested_at = time.perf_counter()
+        self.socket_class = socket_class
+        self.scope = scope
+        self.options = options(socket_class)
         self.headers = headers_of(self.scope)
         self.params: dict[str, Any] = {}
-        socket.requested_at = time.perf_counter()
 
     def log_request(self) -> None:
         if self.options.transport_log is not None:
@@ -124,46 +128,48 @@ class Handshake:
         )
         raise ConnectionRefused(403)
 
-    async def admit(self, auth_token: str | None, transport: str) -> Serializer:
-        """Negotiate the version and ask the socket's ``connect``; the Origin was checked before."""
-        socket, params = self.socket, self.params
-        serializer = for_version(params.get("vsn", "1.0.0"), socket.versions())
+    async def admit(self, auth_token: str | None, transport: str) -> Opening:
+        """Negotiate the version, make the socket and ask its ``connect``; the Origin was checked before."""
+        vsn = self.params.get("vsn", "1.0.0")
+        serializer = for_version(vsn, _versions(self.options))
         if serializer is None:
-            vsn = params.get("vsn")
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
         self._check_room()
-        pubsub = get_pubsub()
+        socket = self._make_socket(auth_token)
+        opening = Opening(socket, serializer, transport, get_node(), self.requested_at)
         try:
-            await pubsub.expect_socket(socket)
-            await self._authenticate(auth_token, transport, serializer)
+            await opening.node.expect_connection(opening)
+            await self._authenticate(opening)
             self._check_room()  # others may have come meanwhile
         except BaseException:
-            pubsub.discard_socket(socket)
+            opening.discard()
             raise
-        return serializer
+        return opening
 
-    async def _authenticate(
-        self, auth_token: str | None, transport: str, serializer: Serializer
-    ) -> None:
-        socket, params = self.socket, self.params
+    def _make_socket(self, auth_token: str | None) -> Socket:
+        socket = self.socket_class(self.scope)
+        of_url = self.scope.get("url_route", {}).get("kwargs", {})
         socket.auth_token = auth_token
-        socket.params = {**params, **self.scope.get("url_route", {}).get("kwargs", {})}
+        socket.params = {**self.params, **of_url}
+        return socket
+
+    async def _authenticate(self, opening: Opening) -> None:
         try:
             is_known_page = await self._is_known_page()
-            await authenticate(self.scope, self.headers, params, is_known_page)
-            await socket.authorize(socket.params)
-            await socket.authenticated()
+            await authenticate(self.scope, self.headers, self.params, is_known_page)
+            await opening.socket.__phx_connect__()
+            await opening.authenticated()
         except DenyConnection as error:
-            socket.tell_connected(transport, serializer, "refused")
+            opening.emit_connected("refused")
             if isinstance(error, ConnectionRefused):
                 raise
             raise ConnectionRefused(403) from error
         except CRASHES as error:
             if must_end(error):
                 raise
-            logger.exception("%s.connect crashed", type(socket).__name__)
-            socket.tell_connected(transport, serializer, "crashed")
+            logger.exception("%s.connect crashed", self.socket_class.__name__)
+            opening.emit_connected("crashed")
             raise ConnectionRefused(500) from error
 
     async def _is_known_page(self) -> bool:
@@ -177,14 +183,26 @@ class Handshake:
         )
 
     def _check_room(self) -> None:
-        if get_pubsub().drainer.is_on:
+        if get_node().drainer.is_on:
             refusals[Refusal.DRAINING] += 1
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
-        if limit is not None and len(get_pubsub().sockets) >= limit:
+        if limit is not None and len(get_node().connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
+
+
+@functools.cache
+def _versions(options: Options) -> tuple[tuple[str, Serializer], ...]:
+    """The versions of the wire that a socket with these settings speaks."""
+    custom = options.serializers.items()
+    chosen = tuple((vsn, _load(target)()) for vsn, target in custom)
+    return chosen or DEFAULT_SERIALIZERS
+
+
+def _load(target: Any) -> Any:
+    return import_string(target) if isinstance(target, str) else target
 
 
 def _no_view(request: HttpRequest) -> HttpResponse:

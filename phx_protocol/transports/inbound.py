@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..logs import get_logger
-from ..socket.socket import Socket
+from ..socket.connection import Connection
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 
@@ -41,31 +41,32 @@ _LONG_NUMBER = b" " + b"0" * (DIGITS + 1)
 logger = get_logger("phx_protocol.transport")
 
 
-def take(socket: Socket, frame: Frame) -> CloseCode | None:
-    """Have `socket` handle a frame, or return the close code for one that is too much.
+def take(connection: Connection, frame: Frame) -> CloseCode | None:
+    """Have `connection` handle a frame, or return the close code for one that is too much.
 
     For what a large frame takes of the loop its client pays.
     """
     if len(frame) < LARGE:
-        return _take(socket, frame)
-    with socket.budget.charged():
-        return _take(socket, frame)
+        return _take(connection, frame)
+    with connection.backlog.budget.charged():
+        return _take(connection, frame)
 
 
-def _take(socket: Socket, frame: Frame) -> CloseCode | None:
-    limit = socket.options.max_frame_size
+def _take(connection: Connection, frame: Frame) -> CloseCode | None:
+    options, backlog = connection.options, connection.backlog
+    limit = options.max_frame_size
     if BYTES_OF_A_LIST * len(frame) > limit and (excess := _excess(frame, limit)):
         logger.warning("closing a connection with 1009: more than %s", excess)
         return CloseCode.TOO_LARGE
-    waiting, size = socket.waiting, socket.waiting_bytes
-    if waiting >= socket.options.inbound or size >= socket.options.inbound_bytes:
+    waiting, size = backlog.frames, backlog.frame_bytes
+    if waiting >= options.inbound or size >= options.inbound_bytes:
         logger.warning(
             "closing a connection with 1013: %d frames wait, %d bytes wait or are handled",
             waiting,
             size,
         )
         return CloseCode.OVERLOADED
-    socket.handle_in(frame)
+    connection.handle_in(frame)
     return None
 
 

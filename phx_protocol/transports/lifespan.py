@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..logs import get_logger
-from ..node.node import get_pubsub
+from ..node.node import get_node
 from .http import Receive, Send
 
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
@@ -38,8 +38,8 @@ async def lifespan(
 
 
 async def _end_sockets() -> None:
-    node = get_pubsub()
-    await node.drainer.at_once()  # what a signal has not drained before
+    node = get_node()
+    await node.drainer.drain_now()  # what a signal has not drained before
     await node.close()  # nobody waits for the end of its lease
 
 

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from phx_protocol import Channel, History, Presence, Socket
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel as JoinedChannel
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -92,8 +92,8 @@ async def joined(open: Open, topic: str, user: str = "") -> JoinedChannel:
 
 async def beaten() -> None:
     """The state knows what is so now."""
-    await get_pubsub().heartbeat.ready()
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.ready()
+    await get_node().heartbeat.beat()
 
 
 @pytest.fixture

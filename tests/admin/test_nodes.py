@@ -10,7 +10,7 @@ import django
 import pytest
 
 import phx_protocol
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from tests.admin.conftest import Open, Staff, html, rows
 
 pytestmark = [
@@ -26,7 +26,7 @@ async def test_a_node_is_listed_with_its_versions_and_load(
     await open()
     page = await (await staff("view_node")).get("/admin/phx_protocol/node/")
     # not those of other loops, which other tests have left behind
-    (node,) = [row for row in rows(page, "nodes") if row[0] == get_pubsub().name]
+    (node,) = [row for row in rows(page, "nodes") if row[0] == get_node().name]
     assert node[4] == "1"
     assert node[2] == str(os.getpid())
     assert node[5].endswith(" %")

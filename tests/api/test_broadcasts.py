@@ -7,54 +7,21 @@ import threading
 from typing import Any
 
 import pytest
-from channels.layers import get_channel_layer
 from django.db import transaction
 
 from phx_protocol import (
-    Channel,
     EncodeError,
-    Socket,
     abroadcast,
-    abroadcast_from,
     broadcast,
     broadcast_on_commit,
     disconnect,
-    event,
     local_broadcast,
 )
-from phx_protocol.node.node import get_pubsub
-from phx_protocol.pubsub import group_name
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
+from tests.api.rooms import RoomSocket, assert_hears_foreign_code, room
 
-
-class RoomChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-    @event("whisper")
-    async def whisper(self, payload: Any) -> Any:
-        await abroadcast_from(self.reply_ref(), self.topic, "whisper", payload)
-        return "ok"
-
-    @event("plain")
-    def plain(self, payload: Any) -> Any:
-        broadcast(self.topic, "plain", payload)
-        return "ok"
-
-
-class RoomSocket(Socket):
-    channels = {"room:*": RoomChannel}
-
-    def id(self) -> str | None:
-        return "users:1"
-
-
-@pytest.fixture
-async def room() -> Any:
-    socket = await connect(RoomSocket)
-    room = await socket.join("room:1")
-    yield room
-    await socket.close()
+__all__ = ["room"]
 
 
 async def test_abroadcast_reaches_the_clients_of_this_process(room: Any) -> None:
@@ -107,23 +74,6 @@ async def test_disconnect_closes_the_sockets_of_an_id(room: Any) -> None:
     await room.socket.assert_closed(1001)
 
 
-async def test_foreign_code_reaches_clients_through_the_layer(room: Any) -> None:
-    item = {"topic": "room:1", "event": "news", "payload": {"a": 1}}
-    message = {"type": "phx.broadcast", "v": 1, "node": None, "items": [item]}
-    await get_channel_layer().group_send(group_name("room:1"), message)
-    await room.assert_push("news", {"a": 1})
-
-
-async def test_a_bad_message_on_the_layer_is_one_line_in_the_log(
-    room: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    layer = get_channel_layer()
-    await layer.group_send(group_name("room:1"), {"type": "phx.broadcast", "v": 9})
-    await layer.group_send(group_name("room:1"), {"type": "else"})
-    await test_foreign_code_reaches_clients_through_the_layer(room)
-    assert [record.exc_info for record in caplog.records] == [None, None]
-
-
 async def test_the_node_ends_when_nobody_is_there_and_starts_again(
     monkeypatch: Any,
 ) -> None:
@@ -131,17 +81,17 @@ async def test_the_node_ends_when_nobody_is_there_and_starts_again(
     socket = await connect(RoomSocket)
     await (await socket.join("room:1")).leave()
     await socket.close()
-    node = get_pubsub()
+    node = get_node()
     node._tick()
     async with asyncio.timeout(5):
-        while node._listener is not None or len(node.groups):
+        while node.layer._listener is not None or len(node.layer.groups):
             await asyncio.sleep(0)
-            node.groups.sweep(node.loop.time())
-            if not len(node.groups) and node._listener is not None:
+            node.layer.groups.sweep(node.loop.time())
+            if not len(node.layer.groups) and node.layer._listener is not None:
                 node._tick()
     socket = await connect(RoomSocket)
     room = await socket.join("room:1")
-    await test_foreign_code_reaches_clients_through_the_layer(room)
+    await assert_hears_foreign_code(room)
     await socket.close()
 
 

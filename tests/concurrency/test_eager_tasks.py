@@ -21,7 +21,7 @@ from phx_protocol import (
     event,
 )
 from phx_protocol import introspection as look
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.support.nodes import LAYERS
@@ -73,11 +73,11 @@ async def other(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     config = {"hosts": [redis_url], "prefix": f"eager-{request.param}"}
     backend = {"BACKEND": LAYERS[request.param], "CONFIG": config}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
-        node = PubSub()
+        node = Node()
         assert await node.address()
         yield node
         await node.close()
-        await get_pubsub().close()
+        await get_node().close()
 
 
 @pytest.mark.parametrize("wire", [True, False])
@@ -105,7 +105,7 @@ async def test_broadcasts_histories_and_presences_go_their_way(other: Any) -> No
         await abroadcast("room:1", "news", {"n": n})
         if other is not None:
             told = Broadcast("room:1", "far", Raw(b'{"n":%d}' % n))
-            await other.publish(told, None, None)
+            await other.pubsub.publish(told, None, None)
         for room in (first, second):
             await room.assert_push("kept", {"n": n})
             await room.assert_push("news", {"n": n})
@@ -119,12 +119,12 @@ async def test_broadcasts_histories_and_presences_go_their_way(other: Any) -> No
 
 
 async def test_a_node_is_asked_and_drained(other: Any) -> None:
-    node = get_pubsub()
+    node = get_node()
     socket = await connect(RoomSocket)
     await node.heartbeat.ready()
     if other is not None:
         asked = {"topic": None, "user": None, "limit": 5}
-        told = await other.relay.ask(
+        told = await other.rpc.call(
             await node.address(), "list_sockets", asked, patience=5, timeout=5
         )
         assert len(told["sockets"]) == 1

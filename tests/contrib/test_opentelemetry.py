@@ -26,7 +26,7 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.contrib import opentelemetry
-from phx_protocol.node.node import PubSub
+from phx_protocol.pubsub.pubsub import PubSub
 from phx_protocol.socket.server import ChannelServer
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.lines import WireLine
@@ -344,7 +344,7 @@ PARAMETERS = {
     (ChannelServer, "_handle_out"): ["self", "mail"],
     (ChannelServer, "_handle_info"): ["self", "mail"],
     (PubSub, "publish"): ["self", "broadcast", "history", "exclude"],
-    (PubSub, "deliver_now"): ["self", "broadcast", "exclude", "strict"],
+    (PubSub, "deliver_local"): ["self", "broadcast", "exclude", "strict"],
 }
 
 

@@ -332,7 +332,7 @@ def test_without_the_fixture_it_is_gone_with_the_next_client(wire: bool) -> None
         room = socket.join("room:1")
         broadcast("room:1", "told", {})
         room.assert_push("told")
-        assert sum(len(node.sockets) for node in all_nodes()) == 1
+        assert sum(len(node.connections) for node in all_nodes()) == 1
 
 
 @pytest.mark.usefixtures("brief")

@@ -10,7 +10,7 @@ import pytest
 
 from phx_protocol import Channel, EncodeError, History, Socket, event
 from phx_protocol.exceptions import StateTimeout
-from phx_protocol.node.node import PubSub
+from phx_protocol.node.node import Node
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -121,9 +121,9 @@ class Counting(MemoryState):
         return await super().since(*args, **kwargs)
 
 
-async def counting() -> tuple[PubSub, Counting]:
-    node, state = PubSub(), Counting()
-    node.heartbeat.state = node.ordered._state = state
+async def counting() -> tuple[Node, Counting]:
+    node, state = Node(), Counting()
+    node.heartbeat.state = node.pubsub.sequencer._state = state
     await node.heartbeat.beat()
     return node, state
 

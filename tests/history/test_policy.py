@@ -6,7 +6,7 @@ import pytest
 
 from phx_protocol import History, abroadcast
 from phx_protocol.history.policy import EVERYTHING, held_events
-from tests.history.rooms import CLAIM, Connect, Room, bounded, client, come_back, frames
+from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, frames
 
 __all__ = ["client"]
 
@@ -19,13 +19,6 @@ async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> N
         client, "room:j", {"offset": room.reply["history"]["offset"]}
     )
     assert history["offset"] == room.reply["history"]["offset"]
-
-
-def test_what_is_no_history_and_no_presence_is_refused_at_import() -> None:
-    with pytest.raises(TypeError, match="history is a History or None"):
-        type("Wrong", (Room,), {"history": 100})
-    with pytest.raises(TypeError, match="presence is a Presence class or None"):
-        type("Wrong", (Room,), {"presence": "chat.RoomPresence"})
 
 
 def test_a_history_says_what_is_wrong_with_it() -> None:

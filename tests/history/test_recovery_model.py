@@ -10,7 +10,7 @@ import pytest
 
 from phx_protocol import Channel, History, Socket, abroadcast, event
 from phx_protocol.history import stream
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
@@ -65,16 +65,16 @@ async def test_who_joins_where_nobody_has_been_for_long_gets_nothing_of_before(
     sockets: list[Connected],
 ) -> None:
     """The node was idle, and heard nothing, while another one broadcast."""
-    node, topic = get_pubsub(), "model:idle"
+    node, topic = get_node(), "model:idle"
     _, room = await enter(sockets, topic)
     await sockets.pop().close()
-    node.unsubscribe(topic, room)  # the helper listens as well
+    node.pubsub.unsubscribe(topic, room)  # the helper listens as well
     await node.close()  # as it does by itself when nobody has been there for a while
     # what other processes broadcast does not arrive while nobody listens
-    offer, node.ordered.offer = node.ordered.offer, lambda held: None  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
     for i in range(5):
         await abroadcast(topic, "msg", {"i": i})
-    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["recovered"] is False
     await abroadcast(topic, "msg", {"i": 5})
@@ -85,15 +85,15 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     sockets: list[Connected],
 ) -> None:
     """Its last client leaves while it is about to read what did not come."""
-    node, topic = get_pubsub(), "model:orphan"
+    node, topic = get_node(), "model:orphan"
     _, room = await enter(sockets, topic)
-    offer, node.ordered.offer = node.ordered.offer, lambda held: None  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
     for i in range(3):
         await abroadcast(topic, "msg", {"i": i})
-    node.ordered.offer = offer  # type: ignore[method-assign]
-    node.ordered.look_again()
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.resync()
     await sockets.pop().close()
-    node.unsubscribe(topic, room)  # the helper listens as well
+    node.pubsub.unsubscribe(topic, room)  # the helper listens as well
     await node.heartbeat.beat()  # lets go of streams without clients
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["offset"].endswith("-3")
@@ -106,20 +106,20 @@ async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
     sockets: list[Connected],
 ) -> None:
     """Its own whisper is still on the way to the node where it joins again."""
-    node, topic = get_pubsub(), "model:whisper"
+    node, topic = get_node(), "model:whisper"
     socket, room = await enter(sockets, topic)
     await enter(sockets, topic)  # somebody else is there
     first = room.reply["history"]
     late: list[Any] = []
-    offer, node.ordered.offer = node.ordered.offer, late.append  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
     await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
     await socket.close()
     sockets.remove(socket)
     socket, again = await enter(sockets, topic, first["offset"], first["sender"])
     assert again.reply["history"]["recovered"] is True
     for broadcast in late:  # as from the layer, or from the history
-        node.deliver(broadcast)
+        node.pubsub.deliver(broadcast)
     await abroadcast(topic, "msg", {"i": 1})
     assert await seen(socket, topic, 1) == [1]
 
@@ -128,16 +128,16 @@ async def test_nor_while_the_connection_that_it_lost_is_still_there(
     sockets: list[Connected],
 ) -> None:
     """The server may learn much later that the old one is dead: two channels of one client."""
-    node, topic = get_pubsub(), "model:twice"
+    node, topic = get_node(), "model:twice"
     old, room = await enter(sockets, topic)
     first = room.reply["history"]
     late: list[Any] = []
-    offer, node.ordered.offer = node.ordered.offer, late.append  # type: ignore[method-assign]
+    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
     await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.ordered.offer = offer  # type: ignore[method-assign]
+    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
     socket, _ = await enter(sockets, topic, first["offset"], first["sender"])
     for broadcast in late:
-        node.deliver(broadcast)
+        node.pubsub.deliver(broadcast)
     await abroadcast(topic, "msg", {"i": 1})
     assert await seen(socket, topic, 1) == [1]
     assert await seen(old, topic, 1) == [1]

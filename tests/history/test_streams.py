@@ -12,7 +12,7 @@ from phx_protocol import abroadcast
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.recovery import Claim
 from phx_protocol.history.streams import BROKEN, READS
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.pubsub import message
 from phx_protocol.wire.messages import Broadcast
 from tests.history.rooms import CLAIM, LARGE, Connect, client, counting, frames
@@ -24,7 +24,7 @@ __all__ = ["client"]
 async def test_what_the_state_refuses_once_is_no_outage(client: Connect) -> None:
     socket = await client()
     await socket.join("room:refused", CLAIM)
-    beat = get_pubsub().heartbeat
+    beat = get_node().heartbeat
     beat.failed(StateRefused("WRONGTYPE"))
     assert not beat.is_down
     await abroadcast("room:refused", "msg", {"i": 1})
@@ -36,7 +36,7 @@ async def test_a_state_that_failed_once_is_asked_again_at_once(
 ) -> None:
     socket = await client()
     await socket.join("room:hiccup", CLAIM)
-    beat = get_pubsub().heartbeat
+    beat = get_node().heartbeat
     await beat.ready()
     beat.failed(StateError("gone"))
     assert beat.is_down
@@ -53,7 +53,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
     await socket.join("room:worker", CLAIM)
     for name in ("msg", "other"):
         item = message.pack_item(Broadcast("room:worker", name, Raw(b"{}")))
-        await get_pubsub()._take(message.pack([item], "another node"))
+        await get_node().take(message.pack([item], "another node"))
     assert [f[3] for f in await frames(socket, "room:worker", 2)] == ["msg", "other"]
     (record,) = caplog.records
     assert "'msg' came from a process that did not keep it" in record.getMessage()
@@ -65,14 +65,14 @@ async def test_many_who_come_back_at_once_share_what_is_read() -> None:
     positions = await state.append(many)
     claims = [Claim(p, frozenset()) for p in positions[:100]]
     found = await asyncio.gather(
-        *(node.ordered.catch_up("t", LARGE, claim) for claim in claims)
+        *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for claim in claims)
     )
     assert [len(f.missed) for f in found] == list(range(199, 99, -1))
     held = {id(kept) for recovery in found for kept in recovery.missed}
     assert len(held) == 199  # and none of them a hundred times
     # each page has 16 of them; who comes first reads nearly all
     assert state.reads < 30
-    assert not node.ordered._streams["t"]._shared
+    assert not node.pubsub.sequencer._streams["t"]._shared
 
 
 async def test_of_many_topics_only_some_are_read_at_once() -> None:
@@ -82,7 +82,7 @@ async def test_of_many_topics_only_some_are_read_at_once() -> None:
     heads = await state.heads(dict.fromkeys(topics, 60.0))
     claims = [Claim(head._replace(n=0), frozenset()) for head in heads]
     found = await asyncio.gather(
-        *map(node.ordered.catch_up, topics, [LARGE] * 50, claims)
+        *map(node.pubsub.sequencer.catch_up, topics, [LARGE] * 50, claims)
     )
     assert all(recovery.recovered for recovery in found)
     assert state.most_at_once == READS
@@ -96,13 +96,13 @@ async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else(
     claim = Claim(position, frozenset())
     state.fails = True
     found = await asyncio.gather(
-        *(node.ordered.catch_up("t", LARGE, claim) for _ in range(50))
+        *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for _ in range(50))
     )
     assert not any(recovery.recovered for recovery in found)
     assert not node.heartbeat.outage.is_on
     assert state.reads == 1  # the others that waited for it do not wait for another one
     state.fails = False
-    assert (await node.ordered.catch_up("t", LARGE, claim)).recovered
+    assert (await node.pubsub.sequencer.catch_up("t", LARGE, claim)).recovered
 
 
 async def test_what_is_counted_is_not_read() -> None:
@@ -118,11 +118,11 @@ async def test_a_long_outage_does_not_remember_every_topic() -> None:
     (before,) = [await state.open("t", 60)]
     for some in range(0, 3 * BROKEN, BROKEN // 2):
         names = [f"t{i}" for i in range(some, some + BROKEN // 2)]
-        await node.ordered._keep([item(name, name) for name in names])
-        assert len(node.ordered._broken) <= BROKEN
+        await node.pubsub.sequencer._keep([item(name, name) for name in names])
+        assert len(node.pubsub.sequencer._broken) <= BROKEN
     del state.append, state.heads
     node.heartbeat.outage.report(None)
-    await node.ordered._keep([item("another", "another")])
+    await node.pubsub.sequencer._keep([item("another", "another")])
     assert await state.heads({"t": 60.0}) != [before]
 
 

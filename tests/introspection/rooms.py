@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from phx_protocol import Channel, History, Presence, Socket
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from tests.support.rooms import OpenRoom
@@ -52,5 +52,5 @@ async def client() -> AsyncIterator[Any]:
 
 async def beaten() -> None:
     """The state knows what is so now."""
-    await get_pubsub().heartbeat.ready()
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.ready()
+    await get_node().heartbeat.beat()

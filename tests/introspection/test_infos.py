@@ -8,7 +8,7 @@ from typing import Any
 import phx_protocol
 from phx_protocol import abroadcast
 from phx_protocol import introspection as look
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from tests.introspection.rooms import beaten, client
 
 __all__ = ["client"]
@@ -30,7 +30,7 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
     await client()
     await beaten()
     nodes = {node.name: node for node in await look.alist_nodes()}
-    node = nodes[get_pubsub().heartbeat.name]
+    node = nodes[get_node().heartbeat.name]
     assert node.versions["phx_protocol"] == phx_protocol.__version__
     assert set(node.versions) == {"python", "django", "channels", "phx_protocol"}
     assert 0 <= node.load < 64

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from phx_protocol import Presence, abroadcast, aclose_topic, adisconnect_socket
 from phx_protocol import introspection as look
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.pubsub.traffic import WINDOW
 from tests.introspection.rooms import beaten, client
 
@@ -22,7 +22,7 @@ async def test_the_node_of_this_process_is_listed(client: Any) -> None:
     await client()
     await beaten()
     nodes = {node.name: node for node in await look.alist_nodes()}
-    node = nodes[get_pubsub().heartbeat.name]
+    node = nodes[get_node().heartbeat.name]
     assert (node.pid, node.sockets) == (os.getpid(), 1)
 
 
@@ -32,10 +32,10 @@ async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
     one, two, three = await client(), await client(), await client()
     await beaten()
     before = await look.alist_sockets()
-    await get_pubsub().heartbeat.state.leave(get_pubsub().heartbeat.name)
+    await get_node().heartbeat.state.leave(get_node().heartbeat.name)
     await beaten()
     after = await look.alist_sockets()
-    assert {s.node for s in after} == {get_pubsub().heartbeat.name}
+    assert {s.node for s in after} == {get_node().heartbeat.name}
     assert {s.node for s in after}.isdisjoint({s.node for s in before})
     for socket in (*before, *after):
         assert socket.id.startswith(f"{socket.node}.")
@@ -55,7 +55,7 @@ async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None
     await two.join("room:b")
     await two.join("room:a")
     await beaten()
-    name = get_pubsub().heartbeat.name
+    name = get_node().heartbeat.name
     topics = await look.alist_topics()
     # neither a socket's id nor a further topic is one that is joined
     assert [(t.topic, t.subscribers, t.nodes) for t in topics] == [
@@ -71,7 +71,7 @@ async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None
 
 async def test_counts_reach_the_state_without_a_beat(client: Any) -> None:
     socket = await client()
-    await get_pubsub().heartbeat.ready()
+    await get_node().heartbeat.ready()
     await socket.join("room:soon")
     async with asyncio.timeout(5):
         while not await look.alist_topics():
@@ -124,7 +124,7 @@ async def test_synchronous_code_asks_from_its_thread(client: Any) -> None:
         nodes = [node.name for node in look.list_nodes()]
         return topics, len(look.list_sockets(topic="room:sync")), name in nodes
 
-    name = get_pubsub().heartbeat.name
+    name = get_node().heartbeat.name
     assert await asyncio.to_thread(ask) == (["room:sync"], 1, True)
     assert await asyncio.to_thread(look.list_presences, "room:nobody") == {}
 
@@ -162,7 +162,7 @@ async def test_topics_are_described_by_what_goes_on_there(client: Any) -> None:
 
 
 async def test_a_node_is_known_to_have_sockets_as_soon_as_it_has(client: Any) -> None:
-    node = get_pubsub()
+    node = get_node()
     await node.heartbeat.beat()
     await client()
     async with asyncio.timeout(2):

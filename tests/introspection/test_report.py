@@ -12,7 +12,7 @@ from django.test import override_settings
 from phx_protocol import Socket
 from phx_protocol import introspection as look
 from phx_protocol.introspection.report import ANSWER
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from tests.support.nodes import LAYERS
@@ -28,12 +28,12 @@ class LongSocket(Socket):
 
 
 @pytest.fixture
-async def asker(redis_url: str) -> AsyncIterator[PubSub]:
+async def asker(redis_url: str) -> AsyncIterator[Node]:
     """Another process; in this one are clients that have joined topics of 32 kB."""
     config = {"hosts": [redis_url], "prefix": "answers"}
     backend = {"BACKEND": LAYERS["pubsub"], "CONFIG": config}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
-        node = PubSub()
+        node = Node()
         sockets = [await connect(LongSocket, wire=False) for _ in range(CLIENTS)]
         for n in range(TOPICS):
             await asyncio.gather(*(socket.join(f"{n}:{LONG}") for socket in sockets))
@@ -41,15 +41,15 @@ async def asker(redis_url: str) -> AsyncIterator[PubSub]:
         for socket in sockets:
             await socket.close()
         await node.close()
-        await get_pubsub().close()
+        await get_node().close()
 
 
-async def test_what_a_node_tells_of_long_topics_is_cut(asker: PubSub) -> None:
-    address = await get_pubsub().address()
+async def test_what_a_node_tells_of_long_topics_is_cut(asker: Node) -> None:
+    address = await get_node().address()
     assert address is not None
 
     async def ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await asker.relay.ask(address, name, body, patience=5, timeout=5)
+        answer = await asker.rpc.call(address, name, body, patience=5, timeout=5)
         assert len(json.encode(answer)) <= ANSWER
         return answer
 
@@ -64,7 +64,7 @@ async def test_what_a_node_tells_of_long_topics_is_cut(asker: PubSub) -> None:
 
 
 async def test_many_long_topics_are_asked_about_in_portions(
-    asker: PubSub, monkeypatch: pytest.MonkeyPatch
+    asker: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     ask_all = look.queries._ask_all
@@ -74,7 +74,7 @@ async def test_many_long_topics_are_asked_about_in_portions(
         return await ask_all(name, body)
 
     monkeypatch.setattr(look.queries, "_ask_all", noted)
-    await get_pubsub().heartbeat.ready()
+    await get_node().heartbeat.ready()
     topics = [f"{n}:{LONG}" for n in range(TOPICS)]
     described = await look.adescribe_topics([*topics, "nobody is there"])
     assert list(described) == topics

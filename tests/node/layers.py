@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node import node
+from phx_protocol.node.node import Node
 
 
 class Layer(InMemoryChannelLayer):
@@ -29,10 +31,10 @@ class Layer(InMemoryChannelLayer):
 
 
 @pytest.fixture
-async def pubsub() -> AsyncIterator[PubSub]:
-    node = get_pubsub()
-    node.layer = node.groups.layer = node.publisher.layer = Layer()
-    node.is_alone = False
-    node.hold("the test")  # else it ends and starts again when nobody is there
-    yield node
-    await node.close()
+async def pubsub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
+    monkeypatch.setattr(node, "get_channel_layer", lambda alias: Layer())
+    monkeypatch.setattr(node, "is_in_memory", lambda layer: False)
+    pubsub = node._nodes[asyncio.get_running_loop()] = Node()
+    pubsub.keep_alive("the test")  # else it ends and starts again when nobody is there
+    yield pubsub
+    await pubsub.close()

@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from phx_protocol import History
 from phx_protocol.exceptions import StateError
-from phx_protocol.node.node import PubSub
+from phx_protocol.node.node import Node
+from phx_protocol.node.part import Part
 from phx_protocol.wire.messages import Broadcast
 from tests.node.layers import pubsub
 
@@ -21,31 +22,35 @@ async def cancelled(*args: Any) -> Any:
     raise asyncio.CancelledError
 
 
-async def test_a_duty_that_is_cancelled_itself_ends_no_heartbeat(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pubsub.heartbeat, "duties", [cancelled])
+async def test_a_part_that_is_cancelled_itself_ends_no_heartbeat(pubsub: Node) -> None:
+    class Cancelled(Part):
+        beat = cancelled
+
+    pubsub.part(Cancelled)
     pubsub.heartbeat.start()
     await asyncio.wait_for(pubsub.heartbeat.ready(), 5)
     task = pubsub.heartbeat._task
     assert task is not None and not task.done()
     beaten = asyncio.Event()
 
-    async def beat() -> None:
-        beaten.set()
+    class Beaten(Part):
+        async def beat(self) -> None:
+            beaten.set()
 
-    pubsub.heartbeat.duties.append(beat)
+    pubsub.part(Beaten)
     pubsub.heartbeat.beat_soon()
     await asyncio.wait_for(beaten.wait(), 5)
 
 
 async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
-    pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+    pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Broadcast("room:1", "event", Raw(b"{}"))
     with monkeypatch.context() as patched:
-        patched.setattr(pubsub.ordered._state, "append", cancelled)
+        patched.setattr(pubsub.pubsub.sequencer._state, "append", cancelled)
         with pytest.raises(StateError):
-            await asyncio.wait_for(pubsub.ordered.broadcast(History(), told), 5)
-    done = pubsub.ordered.broadcast(History(), told)
+            await asyncio.wait_for(
+                pubsub.pubsub.sequencer.broadcast(History(), told), 5
+            )
+    done = pubsub.pubsub.sequencer.broadcast(History(), told)
     await asyncio.wait_for(done, 5)

@@ -17,7 +17,7 @@ async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
     async def double(body: dict[str, Any]) -> dict[str, Any]:
         return {"n": 2 * body["n"]}
 
-    nodes[1].relay.serve("double", double)
+    nodes[1].rpc.on_call("double", double)
     answers = await asyncio.gather(*(ask(nodes, "double", {"n": n}) for n in range(50)))
     assert [answer["n"] for answer in answers] == [2 * n for n in range(50)]
 
@@ -27,14 +27,14 @@ async def test_an_answer_may_take_longer_than_the_patience(nodes: Nodes) -> None
         await asyncio.sleep(0.4)
         return {}
 
-    nodes[1].relay.serve("slow", slow)
+    nodes[1].rpc.on_call("slow", slow)
     assert await ask(nodes, "slow", {}, patience=0.3) == {}
 
 
 async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
     one, _ = nodes
     with pytest.raises(NoAnswer):
-        await one.relay.ask("specific.gone!x", "x", {}, patience=0.1, timeout=5)
+        await one.rpc.call("specific.gone!x", "x", {}, patience=0.1, timeout=5)
 
 
 async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
@@ -49,7 +49,7 @@ async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
             ended.set()
         return {}
 
-    nodes[1].relay.serve("endless", endless)
+    nodes[1].rpc.on_call("endless", endless)
     with pytest.raises(NoAnswer):
         await ask(nodes, "endless", {}, timeout=0.1)
     await asyncio.wait_for(ended.wait(), 2)
@@ -66,7 +66,7 @@ async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
             ended.set()
         return {}
 
-    nodes[1].relay.serve("endless", endless)
+    nodes[1].rpc.on_call("endless", endless)
     asking = asyncio.create_task(ask(nodes, "endless", {}))
     await asyncio.wait_for(began.wait(), 2)
     asking.cancel()
@@ -89,8 +89,10 @@ async def test_an_answer_that_crosses_the_end_of_the_call_is_handed_over(
             return {"answer": "after all"}
         return {}
 
-    nodes[1].relay.serve("stubborn", stubborn)
-    asking = asyncio.create_task(ask(nodes, "stubborn", {}, late=late.put_nowait))
+    nodes[1].rpc.on_call("stubborn", stubborn)
+    asking = asyncio.create_task(
+        ask(nodes, "stubborn", {}, on_late_answer=late.put_nowait)
+    )
     await began.get()
     asking.cancel()
     assert await asyncio.wait_for(late.get(), 2) == {"answer": "after all"}
@@ -102,7 +104,7 @@ async def test_a_request_that_crashes_is_no_answer_at_once_and_is_logged(
     async def crash(body: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError("crash")
 
-    nodes[1].relay.serve("crash", crash)
+    nodes[1].rpc.on_call("crash", crash)
     for name in ("crash", "nobody serves this"):
         with pytest.raises(NoAnswer, match="failed over there"):
             await ask(nodes, name, {})
@@ -117,14 +119,14 @@ async def test_a_request_that_comes_twice_is_done_once(nodes: Nodes) -> None:
         return {}
 
     one, two = nodes
-    two.relay.serve("note", note)
-    send = one.layer.send
+    two.rpc.on_call("note", note)
+    send = one.layer.layer.send
 
     async def send_twice(channel: str, message: Any) -> None:
         await send(channel, message)
         await send(channel, message)
 
-    one.layer.send = send_twice
+    one.layer.layer.send = send_twice
     await ask(nodes, "note", {"n": 1})
     await ask(nodes, "note", {"n": 2})
     assert done == [{"n": 1}, {"n": 2}]
@@ -138,7 +140,7 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
     async def alive(body: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    two.relay.serve("alive", alive)
+    two.rpc.on_call("alive", alive)
     message = {"type": "phx.relay", "v": 2, "do": "ask"}
     await one.layer.send(await two.address(), message)
     assert await ask(nodes, "alive", {}) == {}
@@ -161,17 +163,17 @@ async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
     monkeypatch.setattr(two.heartbeat.state, "leave", slow)
     two.heartbeat.start()
     await two.heartbeat.ready()
-    address, after = await two.address(), await one.layer.new_channel()
+    address, after = await two.address(), await one.layer.layer.new_channel()
     assert address is not None
     closing = asyncio.create_task(two.close())
     await leaving.wait()
     await one.layer.send(address, {"type": "unknown"})
     await one.layer.send(after, {"type": "after"})
-    await one.layer.receive(after)
+    await one.layer.layer.receive(after)
     await one.layer.send(
         after, {"type": "after"}
     )  # and once more, as `two` had its turn
-    await one.layer.receive(after)
-    assert two.outage.failures == 0
+    await one.layer.layer.receive(after)
+    assert two.layer.outage.failures == 0
     may_leave.set()
     await closing

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from phx_protocol import Presence
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
+from phx_protocol.presence.tracker import Trackers
 from phx_protocol.testing.clients import TIMEOUT
 from tests.presence.rooms import (
     TOPIC,
@@ -81,7 +82,7 @@ async def test_after_a_quiet_interval_a_diff_goes_out_at_once_again(
 ) -> None:
     watcher = await enter("watcher", "merging:1")
     await watcher.shows("watcher")
-    topic = get_pubsub().extension("presence").of(Merging).topic("merging:1")
+    topic = get_node().part(Trackers).of(Merging).topic("merging:1")
     async with asyncio.timeout(TIMEOUT):
         while not topic._delivery.is_idle:
             await asyncio.sleep(0.01)

@@ -11,8 +11,9 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from phx_protocol.exceptions import StateError
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.presence.entries import Entry
+from phx_protocol.presence.tracker import Trackers
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing.clients import TIMEOUT
 from tests.presence.rooms import TOPIC, Enter, Plain, enter
@@ -21,13 +22,13 @@ __all__ = ["enter"]
 
 
 async def test_who_comes_and_goes_leaves_nothing_behind(enter: Enter) -> None:
-    tracker: Any = get_pubsub().extension("presence").of(Plain)
+    tracker: Any = get_node().part(Trackers).of(Plain)
     tab = await enter("ada", "room:brief")
     await tab.leave()
     watcher = await enter("watcher")
     await watcher.shows("watcher")
     assert [topic for _, topic in tracker._owned] == [TOPIC]
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.beat()
     assert list(tracker._topics) == [TOPIC]
 
 
@@ -45,7 +46,7 @@ class Elsewhere:
 
     def close(self) -> None:
         async def end() -> None:
-            await get_pubsub().close()
+            await get_node().close()
 
         asyncio.run_coroutine_threadsafe(end(), self.loop).result(TIMEOUT)
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -99,7 +100,7 @@ async def test_the_presences_of_a_loop_that_has_died_are_gone_at_the_next_beat(
 
     await sync_to_async(die, thread_sensitive=False)()
     await tab.shows("ada", "dead")
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.beat()
     await tab.shows("ada")
 
 
@@ -142,7 +143,7 @@ class SlowState(MemoryState):
 
 @pytest.fixture
 async def state() -> SlowState:
-    state = get_pubsub().heartbeat.state = SlowState()
+    state = get_node().heartbeat.state = SlowState()
     return state
 
 
@@ -166,7 +167,7 @@ async def test_in_an_outage_changes_show_here_and_are_made_up_for_afterwards(
     await far.shows("eve")
     state.is_down = False
     assert await in_state(state) == ["ada"]
-    await get_pubsub().heartbeat.beat()
+    await get_node().heartbeat.beat()
     assert await in_state(state) == ["ada", "bob", "two"]
     await tab.shows("ada", "bob", "two")
     lines = [r.getMessage() for r in caplog.records if r.name == "phx_protocol.state"]
@@ -178,7 +179,7 @@ async def test_in_an_outage_changes_show_here_and_are_made_up_for_afterwards(
 async def test_what_changes_while_the_state_is_mended_stays_changed(
     state: SlowState, enter: Enter, trouble: str
 ) -> None:
-    tab, node = await enter("ada"), get_pubsub()
+    tab, node = await enter("ada"), get_node()
     await Plain.track(TOPIC, "leaver", {})
     if trouble == "an outage":
         state.is_down = True
@@ -227,8 +228,8 @@ async def test_who_is_away_while_the_state_is_read_is_in_nobodys_way(
     listing = asyncio.create_task(Plain.list(tab.channel))
     await tab.until(lambda: "entries" in state.asked, "a reading")
     await tab.leave()
-    await tab.until(lambda: not get_pubsub().registry, "nobody")
-    await get_pubsub().heartbeat.beat()
+    await tab.until(lambda: not get_node().pubsub.registry, "nobody")
+    await get_node().heartbeat.beat()
     state.gates["entries"].set()
     assert await listing == {}
 
@@ -236,7 +237,7 @@ async def test_who_is_away_while_the_state_is_read_is_in_nobodys_way(
 async def test_a_node_that_stops_and_is_needed_at_once_beats_again() -> None:
     await Plain.track(TOPIC, "worker", {})
     await Plain.untrack(TOPIC)
-    node = get_pubsub()
+    node = get_node()
     node._stop()
     node.start()  # somebody connects before the end has begun
     assert node._ending is not None

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from phx_protocol import Channel, Presence, Socket, introspection
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from tests.docs.blocks import BLOCKS
@@ -252,13 +252,13 @@ async def test_a_user_of_any_kind_is_listed_and_present_and_in_nobodys_way(
     diff = await strange._take(lambda f: f[3] == "presence_diff")
     (tracked,) = diff[4]["joins"]
     assert tracked == key if key else tracked
-    (told,) = [s for s in get_pubsub().sockets if s.has_joined("room:1")]
+    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
     assert (told.describe()["user"], told.describe()["username"]) == (key, name)
     listed = await introspection.alist_sockets(topic="room:1")
     assert [(s.user, s.username) for s in listed] == [(key, name)]
-    of_known = list(get_pubsub().sockets.of_user("99"))
+    of_known = list(get_node().connections.of_user("99"))
     assert [s.user for s in of_known] == [known]
-    assert list(get_pubsub().sockets.of_user("None")) == []
+    assert list(get_node().connections.of_user("None")) == []
     await strange.close()
     await other.close()
 
@@ -267,9 +267,9 @@ async def test_a_socket_whose_user_raises_is_listed_without_one() -> None:
     strange = await connect(OwnUser)
     await strange.join("room:1")
     await strange._take(lambda f: f[3] == "presence_diff")
-    (told,) = [s for s in get_pubsub().sockets if s.has_joined("room:1")]
+    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
     assert (told.describe()["user"], told.describe()["username"]) == (None, None)
-    assert list(get_pubsub().sockets.of_user("1")) == []
+    assert list(get_node().connections.of_user("1")) == []
     await strange.close()
 
 

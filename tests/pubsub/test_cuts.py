@@ -12,9 +12,9 @@ from msgspec import Raw
 from redis.asyncio import Redis
 
 from phx_protocol import History, Socket, signals
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub.message import group_name
-from phx_protocol.socket.socket import history_of
+from phx_protocol.socket.routes import history_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
 from tests.support.nodes import LAYERS
@@ -30,15 +30,15 @@ class NewsSocket(Socket):
 
 
 @pytest.fixture
-async def other(redis_url: str) -> AsyncIterator[PubSub]:
+async def other(redis_url: str) -> AsyncIterator[Node]:
     """Another process on the same layer."""
     config = {"hosts": [redis_url], "prefix": "cuts"}
     backend = {"BACKEND": LAYERS["pubsub"], "CONFIG": config}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
-        node = PubSub()
+        node = Node()
         yield node
         await node.close()
-        await get_pubsub().close()
+        await get_node().close()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 async def test_a_subscription_that_redis_ends_is_told(
-    other: PubSub, redis: Redis, caplog: pytest.LogCaptureFixture
+    other: Node, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[str] = []
     recovered = asyncio.Event()
@@ -72,15 +72,15 @@ async def test_a_subscription_that_redis_ends_is_told(
     assert (
         "ended the subscription" in told[0] and "ended the subscription" in caplog.text
     )
-    assert other.outage.failures == 1 and not other.is_failing
+    assert other.layer.outage.failures == 1 and not other.layer.is_failing
 
 
 async def test_a_kept_broadcast_that_was_lost_so_is_read_at_once(
-    other: PubSub, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    other: Node, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket = await connect(NewsSocket)
     news = await socket.join("news:1")
-    shard = other.layer._get_layer()._shards[0]
+    shard = other.layer.layer._get_layer()._shards[0]
     publish = shard.publish
 
     async def cut_and_publish(channel: str, message: Any) -> None:
@@ -92,6 +92,8 @@ async def test_a_kept_broadcast_that_was_lost_so_is_read_at_once(
         if n == 1:
             monkeypatch.setattr(shard, "publish", cut_and_publish)
         payload = Raw(b'{"n":%d}' % n)
-        await other.publish(Broadcast("news:1", "event", payload), history_of("news:1"))
+        await other.pubsub.publish(
+            Broadcast("news:1", "event", payload), history_of("news:1")
+        )
         await news.assert_push("event", {"n": n})
     await socket.close()

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from phx_protocol import Socket
 from phx_protocol.exceptions import BroadcastError
-from phx_protocol.node.node import PubSub, get_pubsub
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.node.rpc import NODES
 from phx_protocol.pubsub import groups
 from phx_protocol.pubsub.message import group_name
@@ -36,10 +36,10 @@ async def other(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     """Another process, on a layer that this one is on as well."""
     backend = {"BACKEND": LAYERS[request.param], "CONFIG": {"hosts": [redis_url]}}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
-        node = PubSub()
+        node = Node()
         yield node
         await node.close()
-        await get_pubsub().close()
+        await get_node().close()
 
 
 TOPICS = [
@@ -50,19 +50,19 @@ TOPICS = [
 
 @pytest.mark.parametrize("order", ["disconnect_socket", "id"])
 async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
-    other: PubSub, order: str, monkeypatch: pytest.MonkeyPatch
+    other: Node, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "LINGER", 0)
-    socket, node = await connect(OpenSocket), get_pubsub()
+    socket, node = await connect(OpenSocket), get_node()
     for topic in TOPICS:
         await (await socket.join(topic)).leave()
-    node.groups.sweep(node.loop.time())
-    await node.settled()
+    node.layer.groups.sweep(node.loop.time())
+    await node.layer.settled()
     if order == "id":
-        await other.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
+        await other.pubsub.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
     else:
-        [key] = [known.key for known in node.sockets]
-        await other.orders.give(order, {"id": key})
+        [key] = [known.key for known in node.connections]
+        await other.commands.give(order, {"id": key})
     await socket.assert_closed(1001)
 
 
@@ -73,7 +73,7 @@ def test_no_topic_has_an_internal_group(topic: str) -> None:
 
 @pytest.mark.parametrize("serves", [True, False])
 async def test_an_order_waits_for_no_process_that_serves_no_sockets(
-    other: PubSub, serves: bool
+    other: Node, serves: bool
 ) -> None:
     """A worker that tracked presences, say, and is gone: its lease lasts for a while."""
     if serves:
@@ -81,7 +81,7 @@ async def test_an_order_waits_for_no_process_that_serves_no_sockets(
     about = other.heartbeat._about("specific.gone!channel")
     await other.heartbeat.state.beat("gone", about, first=True)
     try:
-        order = other.orders.give("disconnect_socket", {"id": "nobody.1"})
+        order = other.commands.give("disconnect_socket", {"id": "nobody.1"})
         if serves:
             with pytest.raises(BroadcastError, match=r"not done \(yet\) by gone"):
                 await order

@@ -12,9 +12,8 @@ from channels.testing import WebsocketCommunicator
 from msgspec import Raw
 
 from phx_protocol import Channel, EncodeError, PhoenixConsumer, Socket, abroadcast
-from phx_protocol.node.node import get_pubsub
-from phx_protocol.pubsub.registry import Registry
-from phx_protocol.socket.socket import Fastlane
+from phx_protocol.node.node import get_node
+from phx_protocol.pubsub.registry import Fastlane, Registry
 from phx_protocol.testing import TestChannel, connect
 from phx_protocol.wire.messages import Broadcast
 from phx_protocol.wire.serializers import V1JSONSerializer, V2JSONSerializer
@@ -94,7 +93,7 @@ def test_who_cannot_be_sent_it_is_left_out(
     others = [Subscriber(on(V2)), Subscriber(None), Subscriber(on(V2))]
     left_out = [Subscriber(lane) for _ in range(3)]
     room = registry(left_out[0], *others, *left_out[1:])
-    assert room.deliver(broadcast, strict=strict) == len(others)
+    assert room.fan_out(broadcast, strict=strict) == len(others)
     assert all(len(other.got) == 1 for other in others)
     assert not any(one.got for one in left_out)
     [record] = caplog.records  # and not one for each of them
@@ -107,14 +106,14 @@ def test_what_the_sender_did_wrong_is_an_error_for_the_sender(
 ) -> None:
     client, listener = Subscriber(on(V2)), Subscriber(None)
     with pytest.raises(EncodeError):
-        registry(client, listener).deliver(broadcast)
+        registry(client, listener).fan_out(broadcast)
     assert not client.got and not listener.got
-    assert registry(client, listener).deliver(broadcast, strict=False) == 1
+    assert registry(client, listener).fan_out(broadcast, strict=False) == 1
 
 
 def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> None:
     old, new = Subscriber(on(V1)), Subscriber(on(V2))
-    assert registry(old, new).deliver(LIST) == 1
+    assert registry(old, new).fan_out(LIST) == 1
     assert old.got and not new.got
 
 
@@ -123,22 +122,22 @@ def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> Non
     sender, other, listener = Subscriber(on(V2)), Subscriber(lane), Subscriber(None)
     room = registry(sender, other, listener)
     with pytest.raises(EncodeError):
-        room.deliver(BINARY, exclude=sender)
+        room.fan_out(BINARY, exclude=sender)
     assert not (sender.got or other.got or listener.got)
-    assert room.deliver(BINARY) == 2  # the sender and who listens
+    assert room.fan_out(BINARY) == 2  # the sender and who listens
 
 
 @pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
 def test_who_is_no_client_may_send_what_nobody_here_can_be_sent(lane: Fastlane) -> None:
     other, listener = Subscriber(lane), Subscriber(None)
     # those who can be sent it may be in other processes
-    assert registry(other, listener).deliver(BINARY) == 1
+    assert registry(other, listener).fan_out(BINARY) == 1
     assert listener.got and not other.got
 
 
 @pytest.mark.parametrize("lane", [on(BROKEN), on(V2, odd)])
 def test_a_serializer_with_a_bug_is_no_fault_of_the_sender(lane: Fastlane) -> None:
-    assert registry(Subscriber(lane)).deliver(BINARY) == 0
+    assert registry(Subscriber(lane)).fan_out(BINARY) == 0
 
 
 @pytest.mark.parametrize("lane", [on(V2), on(V1), None])
@@ -150,7 +149,7 @@ def test_who_raises_keeps_it_from_nobody_else(
     good = [Subscriber(lane) for _ in range(3)]
     room = registry(bad[0], good[0], bad[1], good[1], good[2], bad[2])
     broadcast = msgspec.structs.replace(PLAIN, sender=sender)
-    room.deliver(broadcast, exclude=good[0])
+    room.fan_out(broadcast, exclude=good[0])
     assert [len(one.got) for one in good] == [int(sender is not None), 1, 1]
     assert "ZeroDivisionError: bad" in caplog.text
 
@@ -246,8 +245,8 @@ async def test_a_sender_that_crashes_on_old_clients_is_heard_in_other_processes(
     new: TestChannel, old: WebsocketCommunicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Broadcast] = []
-    node = get_pubsub()
-    monkeypatch.setattr(node, "send_on", sent.append)
+    node = get_node()
+    monkeypatch.setattr(node.pubsub, "publish_remote", sent.append)
     await new.push("whisper", {})
     await new.assert_ended(crashed=True)
     assert [broadcast.payload for broadcast in sent] == [b"\x00"]

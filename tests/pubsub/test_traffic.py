@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 from typing import Any
 
 import pytest
 
-from phx_protocol import History, Presence, Socket, abroadcast
+from phx_protocol import History, Presence, abroadcast
 from phx_protocol.exceptions import StateError
 from phx_protocol.history.recovery import Claim
-from phx_protocol.node.node import PubSub, get_pubsub
-from phx_protocol.presence.tracker import TRACKERS
+from phx_protocol.node.node import Node, get_node
+from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub import traffic as traffic_module
-from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.pubsub.traffic import Traffic
-from phx_protocol.socket.socket import _known_routes, channels_of, history_of
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
-from tests.support.rooms import OpenRoom
+from tests.pubsub.rooms import RoomSocket
 from tests.support.state import item
 
 
-class Room(OpenRoom):
-    history = History()
-    presence = Presence
-
-
-class RoomSocket(Socket):
-    channels = {"kept:*": Room, "kept.loud": OpenRoom, "*": OpenRoom}
-
-
 async def test_a_process_that_only_broadcasts_counts_nothing() -> None:
-    node = get_pubsub()
+    node = get_node()
     for i in range(100):
         await abroadcast(f"nobody:{i}", "e", {})
-    assert not [t for t in node.traffic._counts if t.startswith("nobody:")]
+    assert not [t for t in node.pubsub.traffic._counts if t.startswith("nobody:")]
 
 
 def test_counts_that_nobody_looks_at_are_forgotten_all_the_same(
@@ -55,26 +43,11 @@ def test_counts_that_nobody_looks_at_are_forgotten_all_the_same(
     assert traffic.rates()["t999"] > 0
 
 
-def test_what_a_topic_is_is_known_by_its_pattern_and_not_kept() -> None:
-    mount_socket(RoomSocket)
-    assert channels_of("kept:1") == (Room,)
-    assert history_of("kept:1") is Room.history
-    assert history_of("other") is None
-    for i in range(1000):
-        topic = f"kept:{i}{'x' * 1000}"
-        assert history_of(topic) is Room.history
-        assert channels_of(f"{topic}!") == (Room,)
-    gc.collect()
-    texts = [o for o in gc.get_objects() if isinstance(o, tuple)]
-    assert not [t for t in texts if any(type(o) is str and "xxxxxx!" in o for o in t)]
-    assert _known_routes.cache_info().currsize <= 8
-
-
 async def test_who_comes_and_goes_on_ever_new_topics_leaves_no_node_anything() -> None:
-    node = get_pubsub()
+    node = get_node()
     state = node.heartbeat.state
     assert isinstance(state, MemoryState)
-    tracker = node.extension(TRACKERS).of(Presence)
+    tracker = node.part(Trackers).of(Presence)
     socket = await connect(RoomSocket)
     for i in range(30):
         channel = await socket.join(f"kept:{i}")
@@ -84,7 +57,7 @@ async def test_who_comes_and_goes_on_ever_new_topics_leaves_no_node_anything() -
         while any(t.startswith("kept:") for t in tracker._topics):
             await asyncio.sleep(0)  # the last diff may be on its way
             await node.heartbeat.beat()
-    assert not [t for t in node.ordered._streams if t.startswith("kept:")]
+    assert not [t for t in node.pubsub.sequencer._streams if t.startswith("kept:")]
     mine = state._nodes[node.heartbeat.name]
     assert not [g for g in mine.groups if "kept:" in g]
     clock = state._clock
@@ -105,12 +78,12 @@ class Away(MemoryState):
 
 
 async def test_in_an_outage_a_topic_that_everybody_left_is_forgotten() -> None:
-    node = PubSub()
+    node = Node()
     node.heartbeat.state = Away()
     node.heartbeat.start()
     await node.heartbeat.ready()
     assert node.heartbeat.is_down
-    tracker = node.extension(TRACKERS).of(Presence)
+    tracker = node.part(Trackers).of(Presence)
     for i in range(30):
         await tracker.track(None, f"t{i}", "ada", {})
         await tracker.untrack(None, f"t{i}", "ada")
@@ -136,13 +109,13 @@ async def test_what_is_done_for_a_topic_knows_nothing_of_who_caused_it() -> None
             seen.append(("since", language.get(None)))
             return await super().since(*args, **kwargs)
 
-    node = PubSub()
-    node.heartbeat.state = node.ordered._state = Listening()
+    node = Node()
+    node.heartbeat.state = node.pubsub.sequencer._state = Listening()
     language.set("de")
-    await node.ordered.catch_up("t", History(), Claim(None, frozenset()))
+    await node.pubsub.sequencer.catch_up("t", History(), Claim(None, frozenset()))
     message = Broadcast("t", "e", json.encode_payload({}))
-    await node.ordered.broadcast(History(), message)
-    await node.ordered._state.append([item("1", "t")])
-    await node.ordered._streams["t"].fill()
+    await node.pubsub.sequencer.broadcast(History(), message)
+    await node.pubsub.sequencer._state.append([item("1", "t")])
+    await node.pubsub.sequencer._streams["t"].fill()
     own = [what for what, heard in seen if heard is None]
     assert own == ["open", "append", "since"]

@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.soak.settings")
 
 from phx_protocol import Channel, History, Presence, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
-from phx_protocol.node.node import get_pubsub  # noqa: E402
+from phx_protocol.node.node import get_node  # noqa: E402
 from phx_protocol.socket.server import ChannelServer  # noqa: E402
 from phx_protocol.transports.http import Receive, Send, respond  # noqa: E402
 from phx_protocol.wire import json  # noqa: E402
@@ -78,16 +78,16 @@ def kept() -> dict[str, int]:
     """What this process holds on to, by kind; memory in KiB, of what it has given back."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    node = get_pubsub()
+    node = get_node()
     with open("/proc/self/smaps_rollup") as smaps:
         rss = sum(int(line.split()[1]) for line in smaps if line.startswith("Rss:"))
     alive = Counter(type(thing) for thing in gc.get_objects())
     return {
         "rss": rss,
         "tasks": len(asyncio.all_tasks()),
-        "sockets": len(node.sockets),
-        "topics": len(node.registry),
-        "groups": len(node.groups),
+        "sockets": len(node.connections),
+        "topics": len(node.pubsub.registry),
+        "groups": len(node.layer.groups),
         "Socket objects": alive[SoakSocket],
         "ChannelServer objects": alive[ChannelServer],
         "Channel objects": alive[RoomChannel] + alive[LoudChannel],

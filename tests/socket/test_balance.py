@@ -17,7 +17,7 @@ from phx_protocol import (
     areauthorize,
     local_broadcast,
 )
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket, connect
 
 #: the join_ref of a topic's last join
@@ -100,18 +100,19 @@ async def step(socket: TestSocket, random: Random, ref: str, joins: Joins) -> No
         await asyncio.sleep(0)
 
 
-def held(socket: Socket) -> list[int]:
+def held(connection: Any) -> list[int]:
     """What may be left of nothing that was handled."""
-    admission, budget = socket.admission, socket.budget
+    admission, backlog = connection.servers.admission, connection.backlog
+    budget = backlog.budget
     return [
-        socket.waiting,
-        socket.waiting_bytes,
-        socket.held_bytes,
+        backlog.frames,
+        backlog.frame_bytes,
+        backlog.held_bytes,
         budget._taken,
         len(budget._waiting),
         admission._asked,
         len(admission._waiting or ()),
-        admission._joined - len(socket.joined()),
+        admission._joined - len(connection.joined()),
     ]
 
 
@@ -119,18 +120,18 @@ def held(socket: Socket) -> list[int]:
 async def test_what_a_client_takes_is_given_back(seed: int) -> None:
     random = Moody.random = Random(seed)
     client = await connect(MoodySocket)
-    (socket,) = get_pubsub().sockets
+    (connection,) = get_node().connections
     joins: Joins = {}
     for ref in range(300):
         await step(client, random, str(ref), joins)
     if seed % 2:
-        socket.cut_off()
+        connection.cut_off()
     else:
         await client.settled()
-        assert not any(held(socket))
+        assert not any(held(connection))
     await client.close()
-    assert not any(held(socket))
-    node = get_pubsub()
-    assert not len(node.sockets)
-    assert not [t for t in (*TOPICS, "further") if t in node.registry]
+    assert not any(held(connection))
+    node = get_node()
+    assert not len(node.connections)
+    assert not [t for t in (*TOPICS, "further") if t in node.pubsub.registry]
     assert not [t for t in TOPICS if await Presence.list(t)]

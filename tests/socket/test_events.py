@@ -135,7 +135,7 @@ async def test_what_python_resolves_is_what_runs_with_its_permission(
     bases: tuple[type, ...], event: str, permission: str | None, runs: str
 ) -> None:
     room = type("Room", bases, {})
-    assert room._events[event].function is getattr(room, runs.split(".")[1])  # type: ignore[attr-defined]
+    assert room.__phx_tables__.events[event].function is getattr(room, runs.split(".")[1])  # type: ignore[attr-defined]
     assert await ask(room, event, *filter(None, [permission])) == runs
     if permission is not None:
         assert await ask(room, event) == UNAUTHORIZED["reason"]
@@ -426,7 +426,7 @@ class Kinds(Channel):
     object = event("object")(Object())
 
 
-@pytest.mark.parametrize("name", [n for n in Kinds._events])
+@pytest.mark.parametrize("name", [n for n in Kinds.__phx_tables__.events])
 async def test_whatever_a_method_is_made_of_it_is_bound_and_awaited(name: str) -> None:
     assert await ask(Kinds, name, payload={"body": "x"}) == "room:1 x"
     assert await ask(Kinds, name, payload={"body": 5}) == "invalid payload"

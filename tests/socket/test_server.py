@@ -19,7 +19,7 @@ from phx_protocol import (
     areauthorize,
     event,
 )
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.socket.server import parse_answer
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
@@ -342,7 +342,7 @@ async def test_stop_sends_the_reply_first(room: Joined) -> None:
 async def test_a_channel_that_does_nothing_can_be_stopped_by_a_task_of_its_own(
     room: Joined, reason: str
 ) -> None:
-    (socket,) = get_pubsub().sockets
+    (socket,) = get_node().connections
     (channel,) = socket.joined()
     await channel.stop(reason)
     await room.assert_ended(crashed=reason == "because")

@@ -19,9 +19,9 @@ from phx_protocol import History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.policy import EVERYTHING
 from phx_protocol.history.recovery import Claim
-from phx_protocol.node.node import PubSub
-from phx_protocol.presence.tracker import TRACKERS
-from phx_protocol.socket.socket import Fastlane
+from phx_protocol.node.node import Node
+from phx_protocol.presence.tracker import Trackers
+from phx_protocol.pubsub.registry import Fastlane
 from phx_protocol.state import redis as state_of_redis
 from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState
@@ -220,7 +220,7 @@ async def test_a_node_whose_server_is_a_replica_now_keeps_its_name(
 ) -> None:
     hosts = {"BACKEND": "redis", "HOSTS": [switch.url], "PREFIX": "p:"}
     with override_settings(PHX_PROTOCOL={"STATE": hosts}):
-        node = PubSub()
+        node = Node()
     await node.heartbeat.beat()
     name = node.heartbeat.name
     pair.promote()
@@ -412,12 +412,12 @@ class LobbySocket(Socket):
 
 
 @contextlib.asynccontextmanager
-async def nodes(url: str, count: int = 2) -> AsyncIterator[list[PubSub]]:
+async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
     """Nodes as of so many processes, that beat when they are told to."""
     prefix = f"{secrets.token_hex(8)}:"
     state = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": prefix, "LEASE": 2}
     with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
-        found = [PubSub() for _ in range(count)]
+        found = [Node() for _ in range(count)]
         for node in found:
             await node.heartbeat.beat()
         yield found
@@ -449,9 +449,11 @@ async def test_what_this_node_saw_and_the_store_lost_is_noticed_though_its_autho
         author = connected(url, state._prefix)
         there = Listener()
         await author.append([item("1", "room:1")])
-        await node.ordered.catch_up("room:1", History(), Claim(None, frozenset()))
-        node.registry.add("room:1", there)
-        stream = node.ordered._streams["room:1"]
+        await node.pubsub.sequencer.catch_up(
+            "room:1", History(), Claim(None, frozenset())
+        )
+        node.pubsub.registry.add("room:1", there)
+        stream = node.pubsub.sequencer._streams["room:1"]
         await save()
         await author.append([item("2", "room:1")])
         await stream.fill()
@@ -464,7 +466,7 @@ async def test_what_this_node_saw_and_the_store_lost_is_noticed_though_its_autho
         assert node.heartbeat.name != name
         assert stream.position.epoch != before.epoch
         assert there.interrupted == 1
-        node.registry.discard("room:1", there)
+        node.pubsub.registry.discard("room:1", there)
 
 
 # ------------------------------------------------------------------- keys that are evicted
@@ -490,7 +492,7 @@ async def test_a_beat_puts_back_what_redis_evicted(
     async with nodes(redis_url) as both:
         listeners = [Listener() for _ in both]
         for node, listener in zip(both, listeners):
-            node.registry.add("room:1", listener)
+            node.pubsub.registry.add("room:1", listener)
             await tracker(node).track(None, "room:1", f"of {node.name}", {})
             await tracker(node).roster("room:1")
             await node.heartbeat.beat()
@@ -519,30 +521,30 @@ async def test_a_beat_puts_back_what_redis_evicted(
         assert owned == [{group.encode()}] * 2
         async with nodes_of(state, redis_url) as (newcomer,):
             there = Listener()
-            newcomer.registry.add("room:1", there)
+            newcomer.pubsub.registry.add("room:1", there)
             roster = await tracker(newcomer).roster("room:1")
             assert set(roster.presences()) == names
-            newcomer.unsubscribe("room:1", there)
+            newcomer.pubsub.unsubscribe("room:1", there)
         for node, listener in zip(both, listeners):
             async with asyncio.timeout(10):
                 while set((await tracker(node).roster("room:1")).presences()) != names:
                     await asyncio.sleep(0.05)
             await tracker(node).untrack(None, "room:1", None)
-            node.unsubscribe("room:1", listener)
+            node.pubsub.unsubscribe("room:1", listener)
 
 
 @contextlib.asynccontextmanager
-async def nodes_of(state: RedisState, url: str) -> AsyncIterator[list[PubSub]]:
+async def nodes_of(state: RedisState, url: str) -> AsyncIterator[list[Node]]:
     settings = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": state._prefix}
     with override_settings(PHX_PROTOCOL={"STATE": settings}, CHANNEL_LAYERS={}):
-        node = PubSub()
+        node = Node()
     await node.heartbeat.beat()
     yield [node]
     await node.close()
 
 
-def tracker(node: PubSub) -> Any:
-    return node.extension(TRACKERS).of(Presence)
+def tracker(node: Node) -> Any:
+    return node.part(Trackers).of(Presence)
 
 
 @pytest.mark.parametrize("evicted", ["head:t", "history:t"])

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from phx_protocol.node.node import PubSub
+from phx_protocol.node.node import Node
 
 LAYERS = {
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
     "core": "channels_redis.core.RedisChannelLayer",
 }
-Nodes = tuple[PubSub, PubSub]
+Nodes = tuple[Node, Node]
 
 
 @pytest.fixture(params=LAYERS)
@@ -22,9 +22,9 @@ async def nodes(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     """Two nodes as two processes have them; the second one can be asked."""
     backend = {"BACKEND": LAYERS[request.param], "CONFIG": {"hosts": [redis_url]}}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
-        one, two = PubSub(), PubSub()
+        one, two = Node(), Node()
         for node in (one, two):
-            node.hold("the test")
+            node.keep_alive("the test")
             assert await node.address()
         yield one, two
         for node in (one, two):
@@ -36,4 +36,4 @@ async def ask(nodes: Nodes, name: str, body: dict[str, Any], **kwargs: Any) -> A
     address = await two.address()
     assert address is not None
     limits = {"patience": 3.0, "timeout": 5.0, **kwargs}
-    return await one.relay.ask(address, name, body, **limits)
+    return await one.rpc.call(address, name, body, **limits)

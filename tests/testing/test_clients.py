@@ -15,7 +15,7 @@ from phx_protocol import (
     abroadcast,
     adisconnect,
 )
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel, clients, connect
 from tests.testing.rooms import RoomSocket, ended, room, wire
 
@@ -104,9 +104,9 @@ async def test_a_client_that_leaves_closes_or_is_cut_off(room: TestChannel) -> N
 
 
 async def test_a_client_that_is_closed_listens_no_more(room: TestChannel) -> None:
-    assert "room:1" in get_pubsub().registry
+    assert "room:1" in get_node().pubsub.registry
     await room.socket.close()
-    assert "room:1" not in get_pubsub().registry
+    assert "room:1" not in get_node().pubsub.registry
 
 
 async def test_a_connection_is_refused_and_a_join_is_denied(wire: bool) -> None:
@@ -132,15 +132,15 @@ async def test_an_id_that_is_no_string_refuses_the_connection(wire: bool) -> Non
 
     with pytest.raises(ConnectionRefused):
         await connect(Wrong, wire=wire)
-    assert not len(get_pubsub().sockets)
+    assert not len(get_node().connections)
 
 
 async def test_a_connect_that_does_not_end_is_told(
     wire: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "TIMEOUT", 0.1)
-    get_pubsub().start()
-    await get_pubsub().reachable()
+    get_node().start()
+    await get_node().reachable()
     before = asyncio.all_tasks()
     with pytest.raises(AssertionError, match=r"RoomSocket.connect did not end in 0.1"):
         await connect(RoomSocket, {"n": 3}, wire=wire)

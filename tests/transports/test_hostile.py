@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.socket.server import ChannelServer
 from phx_protocol.transports.longpoll.session import LongPollSession
 from tests.support.asgi_poll_client import Client, Request
@@ -201,8 +201,8 @@ class HostileClient:
             await asyncio.sleep(0.01)
         assert len(asyncio.all_tasks()) <= self.tasks
         await self.neighbour.disconnect()
-        assert not len(get_pubsub().sockets) and not get_pubsub().registry
-        await get_pubsub().close()
+        assert not len(get_node().connections) and not get_node().pubsub.registry
+        await get_node().close()
 
 
 many = pytest.param(50_000, marks=pytest.mark.big)
@@ -264,9 +264,9 @@ class HostilePoller:
         assert (await self.neighbour.receive())[1] == "9"
 
     async def finish(self) -> None:
-        await get_pubsub().drainer.at_once()
-        assert not len(get_pubsub().sockets) and not get_pubsub().registry
-        await get_pubsub().close()
+        await get_node().drainer.drain_now()
+        assert not len(get_node().connections) and not get_node().pubsub.registry
+        await get_node().close()
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.big)])

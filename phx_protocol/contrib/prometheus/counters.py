@@ -102,7 +102,7 @@ def _handled_in(
     sender: Any, event: Any, duration: float, status: str | None, **kwargs: Any
 ) -> None:
     channel = dotted(sender)
-    is_declared = isinstance(event, str) and event in sender._events
+    is_declared = isinstance(event, str) and event in sender.__phx_tables__.events
     EVENTS.labels(channel, event if is_declared else OTHER).inc()
     EVENT_SECONDS.labels(channel).observe(duration)
     if status is not None:

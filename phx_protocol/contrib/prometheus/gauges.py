@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Gauge
 
 from ... import signals
-from ...node.node import PubSub, extensions, serving_nodes
+from ...node.node import Node, serving_nodes
+from ...node.part import Part
 from .counters import dotted
 
 if TYPE_CHECKING:
@@ -59,59 +60,55 @@ BUFFERED_MAX = Gauge(
 def sample() -> None:
     """Set the gauges to what this process has now, on all of its event loops."""
     nodes = serving_nodes()
-    sockets = [socket for node in nodes for socket in node.sockets]
-    buffered = [socket.transport.pending_bytes() for socket in sockets]
-    joined = Counter(type(channel) for socket in sockets for channel in socket.joined())
-    SOCKETS.set(Counter((dotted(type(s)), s.transport.name) for s in sockets))
+    found = [connection for node in nodes for connection in node.connections]
+    buffered = [connection.transport.pending_bytes() for connection in found]
+    joined = Counter(type(channel) for each in found for channel in each.joined())
+    SOCKETS.set(Counter((dotted(type(c.socket)), c.transport.name) for c in found))
     CHANNELS.set({(dotted(cls),): count for cls, count in joined.items()})
     BUFFERED.set(sum(buffered))
     BUFFERED_MAX.set(max(buffered, default=0))
     FAILING.set(
         {
-            ("layer",): sum(node.is_failing for node in nodes),
+            ("layer",): sum(node.layer.is_failing for node in nodes),
             ("state",): sum(node.heartbeat.is_down for node in nodes),
         }
     )
 
 
-class Sampler:
+class Sampler(Part):
     """Samples while its node has sockets, and at once when the last of them has gone.
 
     A process that goes down has closed its sockets by then, and leaves nothing to the others.
     """
 
-    def __init__(self, node: PubSub) -> None:
-        self._node = node
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
         self._timer: asyncio.Handle | None = None
 
     def connected(self) -> None:
         if self._timer is None:
-            self._timer = self._node.loop.call_soon(self._sample)
+            self._timer = self.node.loop.call_soon(self._sample)
 
     def _sample(self) -> None:
         self._timer = None
         sample()
-        if self._node.sockets:
-            self._timer = self._node.loop.call_later(SECONDS, self._sample)
+        if self.node.connections:
+            self._timer = self.node.loop.call_later(SECONDS, self._sample)
 
     def disconnected(self) -> None:
-        if not self._node.sockets:
+        if not self.node.connections:
             if self._timer is not None:
                 self._timer.cancel()
             self._sample()
 
 
-#: where a node has its Sampler
-SAMPLER = "phx_protocol.contrib.prometheus"
-
-
 def _connected(sender: Any, socket: Socket, result: str, **kwargs: Any) -> None:
     if result == "ok":
-        socket.pubsub.extension(SAMPLER).connected()
+        socket.__phx__.node.part(Sampler).connected()
 
 
 def _disconnected(sender: Any, socket: Socket, **kwargs: Any) -> None:
-    socket.pubsub.extension(SAMPLER).disconnected()
+    socket.__phx__.node.part(Sampler).disconnected()
 
 
 RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
@@ -122,6 +119,5 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
 
 def install() -> None:
     """Sample from the next connection on; once more does no harm."""
-    extensions[SAMPLER] = Sampler
     for signal, receiver in RECEIVERS.items():
         signal.connect(receiver)

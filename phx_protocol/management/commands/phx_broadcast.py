@@ -12,7 +12,7 @@ from phx_protocol.api import broadcast
 from phx_protocol.conf import options
 from phx_protocol.exceptions import DecodeError, PhxError
 from phx_protocol.logs.printable import printable
-from phx_protocol.node.node import is_in_memory
+from phx_protocol.pubsub.link import is_in_memory
 from phx_protocol.wire import json
 
 

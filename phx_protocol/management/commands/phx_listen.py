@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from phx_protocol.logs.printable import printable
 from phx_protocol.management.operators import OperatorCommand
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.socket.server import decode_payload
 from phx_protocol.wire.messages import Broadcast
 
@@ -46,12 +46,12 @@ class Command(OperatorCommand):
         asyncio.run(self._listen(**options))
 
     async def _listen(self, topics: list[str], **options: Any) -> None:
-        node, listener = get_pubsub(), Listener()
+        node, listener = get_node(), Listener()
         try:
             for topic in topics:
                 await node.ready(topic)
-                node.subscribe(topic, listener)
-            if node.is_failing:
+                node.pubsub.subscribe(topic, listener)
+            if node.layer.is_failing:
                 raise CommandError("the channel layer cannot be reached")
             if options["verbosity"] > 0 and not options["json"]:
                 self.stderr.write(

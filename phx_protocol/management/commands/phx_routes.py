@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from phx_protocol.conf import options
-from phx_protocol.socket.socket import load_socket
+from phx_protocol.socket.routes import load_socket, routes_of
 
 
 class Command(BaseCommand):
@@ -17,7 +17,7 @@ class Command(BaseCommand):
         for mount, target in options().sockets.items():
             try:
                 socket_class = load_socket(target)
-                routes = list(socket_class.routes())
+                routes = list(routes_of(socket_class))
             except Exception as error:
                 raise CommandError(f"{mount}: {error}") from error
             name = f"{socket_class.__module__}.{socket_class.__qualname__}"

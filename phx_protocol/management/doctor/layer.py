@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
-from phx_protocol.node.node import get_pubsub
-from phx_protocol.node.rpc import PATIENCE, NoAnswer, ask_node
+from phx_protocol.node.node import get_node
+from phx_protocol.node.rpc import PATIENCE, NoAnswer, call_node
 from phx_protocol.state import State, get_state
 from phx_protocol.transports.websocket.consumer import HIDDEN
 
@@ -47,7 +47,7 @@ async def round_trip(site: Site) -> Verdict:
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
     finally:
-        await get_pubsub().close()
+        await get_node().close()
     verdict = _judged(during, bool(new - after.sockets))
     for hides in filter(None, hidden):
         if verdict.status is Status.OK:
@@ -57,9 +57,9 @@ async def round_trip(site: Site) -> Verdict:
 
 async def _hidden(node: NodeInfo) -> str:
     """The middleware that keeps `node` from seeing the ASGI server it runs in."""
-    where = get_pubsub(), node.name, node.address
+    where = get_node(), node.name, node.address
     try:
-        answer = await ask_node(*where, HIDDEN, {})
+        answer = await call_node(*where, HIDDEN, {})
     except NoAnswer:  # which another check tells
         return ""
     return ", ".join(answer["hidden_by"])
@@ -129,10 +129,10 @@ async def _ask_all() -> Told:
 async def _ask(node: NodeInfo) -> tuple[float | None, set[str]]:
     """How long `node` takes to tell of its sockets, and their ids."""
     body = {"topic": None, "user": None, "limit": LIMIT}
-    where = get_pubsub(), node.name, node.address
+    where = get_node(), node.name, node.address
     started = time.monotonic()
     try:
-        answer = await ask_node(*where, "list_sockets", body)
+        answer = await call_node(*where, "list_sockets", body)
     except NoAnswer:
         return None, set()
     took = time.monotonic() - started

@@ -19,7 +19,7 @@ from django.core.signing import BadSignature
 from ...conf import options
 from ...exceptions import ConnectionRefused
 from ...logs import get_logger
-from ...node.node import get_pubsub
+from ...node.node import get_node
 from ...pubsub.serving import mount_socket
 from ...socket.refusals import refusals
 from ...socket.socket import Socket
@@ -39,7 +39,7 @@ from ..http import (
 )
 from ..sealed import is_sealed, seal, unseal
 from ..websocket.servers import http_edge_for
-from .session import Batch, LongPollSession, RemoteSession, sessions_of
+from .session import Batch, LongPollSession, RemoteSession, Sessions
 
 logger = get_logger("phx_protocol.transport")
 
@@ -99,8 +99,8 @@ class LongPollConsumer:
         self._purpose = f"longpoll of {kind} at {mount}"
         self._edge = http_edge_for(scope, send)
         self.options = options(socket_class)
-        self.pubsub = get_pubsub()
-        self.handshake = Handshake(socket_class(scope))
+        self.node = get_node()
+        self.handshake = Handshake(socket_class, scope)
         self._receive = receive
         self._send = send
         self._gone: asyncio.Future[None] | None = None
@@ -147,16 +147,15 @@ class LongPollConsumer:
 
     async def _open(self) -> None:
         """A new session; 410 says that there was none, and phoenix.js then polls the new one."""
-        socket = self.handshake.socket
-        serializer = await self.handshake.admit(
+        opening = await self.handshake.admit(
             self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
         )
         try:
-            session = await sessions_of(self.pubsub).open(socket, serializer)
+            session = await self.node.part(Sessions).open(opening)
         except Exception as error:
             logger.exception("a session could not be opened")
             raise ConnectionRefused(500) from error
-        address = await self.pubsub.address()
+        address = await self.node.address()
         token = seal([session.id, address], self._purpose)
         await self._answer({"status": 410, "token": token, "messages": []})
 
@@ -292,12 +291,12 @@ class LongPollConsumer:
             id, address = unseal(token, self._purpose, longpoll["TOKEN_MAX_AGE"])
         except BadSignature:
             return None
-        session = sessions_of(self.pubsub).get(id)
-        if session is not None or address is None or self.pubsub.is_alone:
+        session = self.node.part(Sessions).get(id)
+        if session is not None or address is None or self.node.sees_one_process:
             return session
-        if address == self.pubsub.groups.channel_name:
+        if address == self.node.layer.groups.channel_name:
             return None  # it was ours and has ended
-        return RemoteSession(id, address, self.pubsub, longpoll)
+        return RemoteSession(id, address, self.node, longpoll)
 
     async def _preflight(self) -> None:
         asked = self.handshake.headers.get("access-control-request-headers", "")

@@ -21,16 +21,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ...conf import options
 from ...exceptions import DecodeError
 from ...logs import get_logger
-from ...node.node import PubSub
+from ...node.node import Node
+from ...node.part import Call, Cast, Part
 from ...node.rpc import NoAnswer
 from ...signals import messages_dropped
+from ...socket.opening import Opening
 from ...socket.refusals import refusals
-from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
-from ...wire.serializers import Serializer
 from ..bound import Bound
 from ..inbound import FRAMES_IN_A_TURN, take
 from ..lifetime import Lifetime
@@ -82,11 +83,10 @@ class LongPollSession:
 
     name = "longpoll"
 
-    def __init__(self, socket: Socket, pubsub: PubSub, sessions: Sessions) -> None:
+    def __init__(self, opening: Opening, node: Node, sessions: Sessions) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.socket = socket
-        self.options = socket.options
-        self._pubsub = pubsub
+        self.options = options(type(opening.socket))
+        self._node = node
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._window: float = self.options.longpoll["WINDOW"]
@@ -106,10 +106,11 @@ class LongPollSession:
             self.close,
         )
 
-    async def open(self, serializer: Serializer) -> None:
-        self.socket.open(serializer, self, self._pubsub)
-        self._pubsub.hold(self)
-        await self.socket.announce()
+        self.connection = opening.open(self)
+
+    async def open(self) -> None:
+        self._node.keep_alive(self)
+        await self.connection.announce()
 
     # ------------------------------------------------------------- the way in
 
@@ -125,10 +126,10 @@ class LongPollSession:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
-                if self.socket.waiting or turn % FRAMES_IN_A_TURN == 0:
+                if self.connection.backlog.frames or turn % FRAMES_IN_A_TURN == 0:
                     # what came before has its turn first, and so have the other sockets
                     await asyncio.sleep(0)
-                if owed := self.socket.owed():
+                if owed := self.connection.backlog.owed():
                     await asyncio.sleep(min(owed, LONGEST_WAIT))
                 if answer := self._take(frame):
                     return answer
@@ -139,7 +140,7 @@ class LongPollSession:
         try:
             if frame is None:
                 raise DecodeError("text that is not UTF-8")
-            code = take(self.socket, frame)
+            code = take(self.connection, frame)
             if code is None:
                 return None
             self.close(code, Reason.CLOSED)
@@ -165,7 +166,7 @@ class LongPollSession:
             return
         if not prepared:
             return self._drop("binary messages")
-        if len(prepared) > RELAY_BYTES and not self._pubsub.is_alone:
+        if len(prepared) > RELAY_BYTES and not self._node.sees_one_process:
             return self._drop("messages so large")
         self._frames.append(prepared)
         self._frames_bytes += len(prepared)
@@ -174,7 +175,7 @@ class LongPollSession:
             self._bound.check()
 
     def _drop(self, what: str) -> None:
-        _cannot_be_sent(type(self.socket).__name__, what)
+        _cannot_be_sent(type(self.connection.socket).__name__, what)
         messages_dropped.emit(None, count=1, where="longpoll")
 
     def _wake(self) -> None:
@@ -301,26 +302,31 @@ class LongPollSession:
             self._in_flight = None
         for poll in self._polls:
             poll.set()
-        self._pubsub.release(self)
+        self._node.let_go(self)
         if self._frames:
             dropped = len(self._frames)
             messages_dropped.emit(None, count=dropped, where="outbound")
         self._frames.clear()
-        terminate = self.socket.terminate(reason, exception, code)
+        terminate = self.connection.terminate(reason, exception, code)
         self._sessions.ended(self, terminate)
 
 
-class Sessions:
+class Sessions(Part):
     """The long-poll sessions of one node, by id."""
 
-    def __init__(self, pubsub: PubSub) -> None:
-        self._pubsub = pubsub
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
         self._sessions: dict[str, LongPollSession] = {}
         self._unpolled: dict[str, LongPollSession] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        pubsub.relay.serve("longpoll.poll", self._poll)
-        pubsub.relay.serve("longpoll.post", self._post)
-        pubsub.relay.listen("longpoll.confirm", self._confirm)
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        return {"longpoll.poll": self._poll, "longpoll.post": self._post}
+
+    @property
+    def casts(self) -> Mapping[str, Cast]:
+        return {"longpoll.confirm": self._confirm}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -328,14 +334,14 @@ class Sessions:
     def get(self, id: str) -> LongPollSession | None:
         return self._sessions.get(id)
 
-    async def open(self, socket: Socket, serializer: Serializer) -> LongPollSession:
-        session = LongPollSession(socket, self._pubsub, self)
+    async def open(self, opening: Opening) -> LongPollSession:
+        session = LongPollSession(opening, self.node, self)
         self._sessions[session.id] = self._unpolled[session.id] = session
         if len(self._unpolled) > UNPOLLED:
             oldest = next(iter(self._unpolled.values()))
             oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
         try:
-            await session.open(serializer)
+            await session.open()
         except BaseException:
             session.close(CloseCode.CRASH, Reason.CLOSED)
             raise
@@ -347,7 +353,7 @@ class Sessions:
     def ended(self, session: LongPollSession, terminate: Any) -> None:
         self._sessions.pop(session.id, None)
         self._unpolled.pop(session.id, None)
-        task = self._pubsub.loop.create_task(terminate)
+        task = self.node.loop.create_task(terminate)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -374,11 +380,11 @@ class RemoteSession:
     """A session that lives in the process behind `channel`; the calls of LongPollSession."""
 
     def __init__(
-        self, id: str, channel: str, pubsub: PubSub, longpoll: Mapping[str, Any]
+        self, id: str, channel: str, node: Node, longpoll: Mapping[str, Any]
     ) -> None:
         self.id = id
         self._channel = channel
-        self._relay = pubsub.relay
+        self._rpc = node.rpc
         self._patience: float = longpoll["SESSION_TIMEOUT"]
         self._window: float = longpoll["WINDOW"]
 
@@ -412,14 +418,12 @@ class RemoteSession:
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}
-        await self._relay.tell(
-            self._channel, "note", name="longpoll.confirm", body=body
-        )
+        await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
 
     def _give_back(self, answer: dict[str, Any]) -> None:
         """An answer for which no client waits any more; the next poll shall not wait for it."""
         if answer["number"]:
-            self._relay.note_soon(
+            self._rpc.cast_soon(
                 self._channel,
                 "longpoll.confirm",
                 {"session": self.id, "number": answer["number"], "written": False},
@@ -432,22 +436,14 @@ class RemoteSession:
         late: Callable[[dict[str, Any]], None] | None = None,
         **body: Any,
     ) -> dict[str, Any]:
-        return await self._relay.ask(
+        return await self._rpc.call(
             self._channel,
             f"longpoll.{what}",
             {"session": self.id, **body},
             patience=self._patience,
             timeout=timeout,
-            late=late,
+            on_late_answer=late,
         )
-
-
-def sessions_of(pubsub: PubSub) -> Sessions:
-    """The sessions of a node."""
-    found: Sessions | None = pubsub.transports.get(LongPollSession.name)
-    if found is None:
-        found = pubsub.transports[LongPollSession.name] = Sessions(pubsub)
-    return found
 
 
 @functools.cache

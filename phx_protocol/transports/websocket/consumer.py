@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...conf import options
 from ...exceptions import ConnectionRefused, DecodeError
 from ...logs import get_logger
-from ...node.node import PubSub, extensions, get_pubsub
+from ...node.part import PARTS, Call, Part
 from ...pubsub.serving import mount_socket
+from ...socket.connection import Connection
+from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason
-from ...wire.serializers import Serializer
 from ..authentication import bearer_token
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
@@ -64,12 +65,15 @@ class PhoenixConsumer:
 
     name = "websocket"
 
+    #: made when the handshake has let the client in
+    connection: Connection
+
     def __init__(
         self, socket_class: type[Socket], scope: dict[str, Any], send: Send
     ) -> None:
         self.scope = scope
+        self.socket_class = socket_class
         self.options = options(socket_class)
-        self.socket = socket_class(scope)
         self._send = send
         edge = edge_for(scope, scope.get(SERVER_SEND, send))
         way_out = Outgoing if edge.frames is None else FrameOutgoing
@@ -89,16 +93,17 @@ class PhoenixConsumer:
         if self.scope["type"] == "http":
             return await self._answer_http()
         await receive()  # websocket.connect
-        serializer = await self._handshake()
-        if serializer is None:
+        opening = await self._handshake()
+        if opening is None:
             return
         self._task = asyncio.current_task()
+        self.connection = opening.open(self)
         try:
-            await self._open(serializer)
+            await self._accept()
             reason = await self._read(receive)
         except asyncio.CancelledError:
             if self._closing is None:  # the server goes down
-                await self.socket.terminate(Reason.DRAINING)
+                await self.connection.terminate(Reason.DRAINING)
                 raise
             reason = self._closing[1]
         except Exception as error:
@@ -112,7 +117,7 @@ class PhoenixConsumer:
         self._outgoing.stop()
         if self._closing is not None:
             self._code = self._closing[0]
-        terminated = self.socket.terminate(reason, self._exception, self._code)
+        terminated = self.connection.terminate(reason, self._exception, self._code)
         if self._closing is None:  # it was the client who ended the connection
             await terminated
         else:
@@ -140,10 +145,10 @@ class PhoenixConsumer:
             self.is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
-            if self.socket.waiting or self._turns.is_over(self._now()):
+            if self.connection.backlog.frames or self._turns.is_over(self._now()):
                 # what came before has its turn first, and so have the other sockets
                 await asyncio.sleep(0)
-            if owed := self.socket.owed():
+            if owed := self.connection.backlog.owed():
                 await self._wait(owed)
             frame = event.get("text")
             self._take(event.get("bytes") or b"" if frame is None else frame)
@@ -160,7 +165,7 @@ class PhoenixConsumer:
             while seconds and self._closing is None:
                 self._lifetime.seen_at = self._now() + seconds
                 await asyncio.sleep(seconds)
-                seconds = self.socket.owed()
+                seconds = self.connection.backlog.owed()
         finally:
             edge.hold(False)
 
@@ -168,8 +173,8 @@ class PhoenixConsumer:
         """Take a frame as it comes, unless something has to be done before."""
         if (
             not self.is_receiving
-            or self.socket.waiting
-            or self.socket.owed()
+            or self.connection.backlog.frames
+            or self.connection.backlog.owed()
             or self._turns.is_over(self._now())
         ):
             return False
@@ -183,7 +188,7 @@ class PhoenixConsumer:
         if self._closing is not None:
             return
         try:
-            code = take(self.socket, frame)
+            code = take(self.connection, frame)
             if code is not None:
                 self.close(code, Reason.CRASH if code in ABNORMAL else Reason.CLOSED)
         except Exception as error:
@@ -221,7 +226,7 @@ class PhoenixConsumer:
 
     def last_seen(self) -> float:
         lifetime = self._lifetime
-        return self.socket.opened_at if lifetime is None else lifetime.last_seen()
+        return self.connection.opened_at if lifetime is None else lifetime.last_seen()
 
     def _overflowed(self) -> None:
         logger.warning(
@@ -232,9 +237,9 @@ class PhoenixConsumer:
 
     # ----------------------------------------------------------- the handshake
 
-    async def _handshake(self) -> Serializer | None:
+    async def _handshake(self) -> Opening | None:
         """Let the connection in, or answer why not and return None."""
-        handshake = Handshake(self.socket)
+        handshake = Handshake(self.socket_class, self.scope)
         try:
             handshake.log_request()
             handshake.read_params()
@@ -246,9 +251,8 @@ class PhoenixConsumer:
             await self._refuse(refused)
             return None
 
-    async def _open(self, serializer: Serializer) -> None:
-        self.socket.open(serializer, self, get_pubsub())
-        await self.socket.announce()
+    async def _accept(self) -> None:
+        await self.connection.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if self._subprotocol is not None:
             # browsers fail the handshake when none of what they offered comes back
@@ -286,19 +290,20 @@ class PhoenixConsumer:
         """A request without an upgrade: connect has its say first, then it is 400."""
         if self.scope["method"] != "GET":
             await self._refuse(ConnectionRefused(400))
-        elif await self._handshake() is not None:
-            get_pubsub().discard_socket(self.socket)
+        elif opening := await self._handshake():
+            opening.discard()
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
 
 
-class HiddenServer:
+class HiddenServer(Part):
     """Tells other nodes, and the doctor, which middleware hides the ASGI server of this one."""
 
-    def __init__(self, node: PubSub) -> None:
-        node.relay.serve(HIDDEN, self._answer)
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        return {HIDDEN: self._answer}
 
     async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"hidden_by": hidden_by}
 
 
-extensions[HIDDEN] = HiddenServer
+PARTS.append(HiddenServer)

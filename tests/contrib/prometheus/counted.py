@@ -11,7 +11,6 @@ import pytest
 from prometheus_client import REGISTRY
 
 from phx_protocol.contrib.prometheus import counters, gauges
-from phx_protocol.node.node import extensions
 
 ROOM, DOORS = "tests.contrib.rooms.Room", "tests.contrib.rooms.Doors"
 
@@ -60,4 +59,3 @@ def counted() -> Iterator[Callable[[], Values]]:
     for receivers in (counters.RECEIVERS, gauges.RECEIVERS):
         for told_of, receiver in receivers.items():
             told_of.disconnect(receiver)
-    del extensions[gauges.SAMPLER]

@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from phx_protocol import ConnectionRefused, JoinDenied, Presence, abroadcast, signals
 from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
 from tests.contrib.prometheus.counted import DOORS, ROOM, Values, counted, told, values
 from tests.contrib.rooms import Doors
@@ -143,7 +143,7 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     named = {"topic": "t", "joins": {"a": {}, "b": {}}, "leaves": {"c": {}}}
     signals.presence_changed.emit(Guests, **named)
     signals.messages_dropped.emit(None, count=3, where="outbound")
-    outage = get_pubsub().outage
+    outage = get_node().layer.outage
     for error in (OSError("away"), OSError("away"), None, OSError("away"), None):
         outage.report(error)
     signals.state_failed.emit(None, error=OSError("away"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from phx_protocol import Reason, abroadcast
-from phx_protocol.node.node import get_pubsub
+from phx_protocol.node.node import get_node
 from phx_protocol.transports.longpoll import session as session_module
-from phx_protocol.transports.longpoll.session import sessions_of
+from phx_protocol.transports.longpoll.session import Sessions
 from tests.support.asgi_poll_client import JSON, Client
 from tests.transports.longpoll.rooms import (
     HEARTBEAT,
@@ -105,7 +105,7 @@ def payloads(batch: Any) -> list[Any]:
 
 
 async def only_session() -> Any:
-    (found,) = sessions_of(get_pubsub())._sessions.values()
+    (found,) = get_node().part(Sessions)._sessions.values()
     return found
 
 
@@ -258,7 +258,7 @@ async def test_a_session_that_is_not_polled_ends_and_posts_do_not_count() -> Non
         assert (await client.post(HEARTBEAT))["status"] in (200, 410)
         await asyncio.sleep(0.05)
     assert await RoomChannel.ended.get() == ("room:a", Reason.CLOSED)
-    assert len(sessions_of(get_pubsub())) == 0
+    assert len(get_node().part(Sessions)) == 0
 
 
 async def test_a_poll_keeps_its_session_alive() -> None:
@@ -282,7 +282,7 @@ async def test_a_draining_process_sends_its_clients_elsewhere() -> None:
     client = await opened(PatientSocket)
     await client.join("room:a")
     poll = await client.start_poll()
-    await get_pubsub().drainer.at_once()
+    await get_node().drainer.drain_now()
     assert (await poll.answer())["status"] == 410
     assert await RoomChannel.ended.get() == ("room:a", Reason.DRAINING)
 
@@ -290,7 +290,7 @@ async def test_a_draining_process_sends_its_clients_elsewhere() -> None:
 async def test_a_session_that_ends_while_it_opens_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pubsub = get_pubsub()
+    pubsub = get_node()
     began, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def reachable() -> None:  # as long as a layer that is slow
@@ -300,11 +300,11 @@ async def test_a_session_that_ends_while_it_opens_leaves_nothing_behind(
     monkeypatch.setattr(pubsub, "reachable", reachable)
     opening = asyncio.create_task(Client(PatientSocket, {"id": "users:1"}).open())
     await began.wait()
-    await pubsub.drainer.at_once()
+    await pubsub.drainer.drain_now()
     may_go_on.set()
     await opening
-    assert not len(sessions_of(pubsub)) and not pubsub.registry
-    assert pubsub._holders == {pubsub.drainer} and not pubsub.sockets
+    assert not len(pubsub.part(Sessions)) and not pubsub.pubsub.registry
+    assert pubsub._kept_alive_by == {pubsub.drainer} and not pubsub.connections
 
 
 async def test_a_session_is_as_limited_in_channels_as_any_socket() -> None:
@@ -327,4 +327,4 @@ async def test_an_id_that_is_no_text_is_500_and_leaves_no_session(
 
     assert await Client(BadSocket).open() == {"status": 500}
     assert "must return a string" in caplog.text
-    assert not len(sessions_of(get_pubsub())) and not get_pubsub().sockets
+    assert not len(get_node().part(Sessions)) and not get_node().connections

@@ -1,0 +1,289 @@
+"""Links: the ways from one node to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+from channels.layers import InMemoryChannelLayer
+
+from ..concurrency.tasks import begin, end, is_cancelled
+from ..logs import get_logger
+from ..logs.outage import Outage
+from ..signals import layer_failed, layer_recovered
+from ..wire.messages import Broadcast
+from . import message as layer_message
+from .cuts import Cuts
+from .groups import Groups, Key
+from .message import group_name
+from .publisher import Publisher
+
+logger = get_logger("phx_protocol.pubsub")
+
+#: seconds without any progress that a join waits for the layer when its topic is new here
+READY_TIMEOUT = 2.0
+#: failures in a row after which the layer may have forgotten the channel of a node
+FORGOTTEN = 3
+#: seconds after which every group is added again at the latest (layers forget them)
+REFRESH = 600.0
+
+Message = dict[str, Any]
+
+
+class Link(Protocol):
+    """A way to the other nodes, for broadcasts and for messages between nodes."""
+
+    def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
+        """Send `broadcast` on; the future is done when it has been taken. None: there is no need to wait."""
+
+    async def cast(self, key: Key, message: Message) -> None:
+        """Send `message` to the nodes that listen to `key`. Raises what the layer raises."""
+
+    async def send(self, address: str, message: Message) -> None:
+        """Send `message` to the node at `address`. Raises what the layer raises."""
+
+
+class Peer(Protocol):
+    """Another node of this process."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def take_now(self, message: Message) -> None: ...
+
+
+class LoopLink:
+    """Hands messages to the nodes of the other event loops of this process.
+
+    It is the way between nodes where the channel layer is in memory, and so of one loop.
+    """
+
+    def __init__(self, name: str, others: Callable[[], Iterable[Peer]]) -> None:
+        self._name = name
+        self._others = others
+
+    def publish(self, broadcast: Broadcast) -> None:
+        others = list(self._others())
+        if others:
+            items = [layer_message.pack_item(broadcast)]
+            self._hand(others, layer_message.pack(items, self._name))
+
+    async def cast(self, key: Key, message: Message) -> None:
+        self._hand(self._others(), message)
+
+    async def send(self, address: str, message: Message) -> None:
+        self._hand(
+            self._others(), message
+        )  # nodes have no address here: the right one takes it
+
+    def _hand(self, others: Iterable[Peer], message: Message) -> None:
+        for other in others:
+            other.loop.call_soon_threadsafe(
+                other.take_now, message, context=contextvars.Context()
+            )
+
+
+class LayerLink:
+    """The channel of one node on the channel layer, and the groups that it is in.
+
+    The listener backs off while the layer fails, and adds every group again when it is back.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        name: str,
+        take: Callable[[Message], Awaitable[None]],
+        lost: Callable[[bool], None],
+        room_for: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self.layer = layer
+        self.outage = Outage(
+            logger,
+            "the channel layer fails, broadcasts stay in this process",
+            "the channel layer works again",
+            layer_failed.emit,
+            layer_recovered.emit,
+        )
+        self.groups = Groups(layer, self.report)
+        self.publisher = Publisher(layer, name, self.report, room_for)
+        self._take = take
+        # called when messages may have been lost, with True when the layer itself was there
+        self._lost = lost
+        self._cuts = Cuts(layer, self._subscription_was_cut)
+        self._listener: asyncio.Task[None] | None = None
+        # a channel that works while the one there is fails
+        self._spare: str | None = None
+        self._refreshed_at = 0.0
+        self._named = asyncio.Event()
+
+    # ------------------------------------------------------------------ the way out
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the layer that who sends has to wait as well."""
+        return self.publisher.is_full
+
+    def publish(self, broadcast: Broadcast) -> asyncio.Future[None]:
+        return self.publisher.publish(broadcast)
+
+    async def cast(self, key: Key, message: Message) -> None:
+        await self.layer.group_send(group_name(key), message)
+
+    async def send(self, address: str, message: Message) -> None:
+        await self.layer.send(address, message)
+
+    # ------------------------------------------------------------------- the groups
+
+    def is_ready(self, key: Key) -> bool:
+        """Return whether messages of other processes for `key` arrive here, if there can be any."""
+        return self.layer is None or key in self.groups
+
+    async def ready(self, key: Key) -> None:
+        """Wait until messages for `key` arrive here, READY_TIMEOUT at most if nothing moves.
+
+        With a layer that is down it returns at once.
+        """
+        if not self.is_ready(key):
+            await self._done(self.groups.add(key))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no topic waits for the layer."""
+        return self.groups.last() is None or self.is_failing
+
+    async def settled(self) -> None:
+        """Wait for the topics that wait for the layer now, two seconds at most."""
+        last = self.groups.last()
+        if last is not None:
+            await self._done(last)
+
+    async def _done(self, step: asyncio.Future[None]) -> None:
+        while not self.is_failing:
+            done = self.groups.done
+            try:
+                async with asyncio.timeout(READY_TIMEOUT):
+                    return await asyncio.shield(step)
+            except TimeoutError as error:
+                # no step finished meanwhile: the layer is stuck, not just slow
+                if self.groups.done == done:
+                    return self.report(error)
+
+    def used(self, key: Key) -> None:
+        """Somebody here listens to `key`."""
+        if self.layer is not None:
+            self.groups.used(key)
+
+    def unused(self, key: Key) -> None:
+        """Nobody here listens to `key` now; somebody may soon."""
+        if self.layer is not None:
+            self.groups.unused(key, asyncio.get_running_loop().time())
+
+    # ----------------------------------------------------------------- the listener
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the layer did not do what it was last asked."""
+        return self.outage.is_on
+
+    def report(self, error: BaseException | None) -> None:
+        """Note how the last call of the layer went: what it raised, or None."""
+        self.outage.report(error)
+
+    async def address(self) -> str | None:
+        """The layer channel on which other nodes reach this one; None if the layer fails."""
+        if self.groups.channel_name is None and not self.is_failing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READY_TIMEOUT):
+                    await self._named.wait()
+        return self.groups.channel_name
+
+    def start(self) -> None:
+        """Listen to the layer, until ``stop``."""
+        if self.layer is not None:
+            # In an empty context: it lives longer than the request that started it.
+            self._listener = begin(self._listen(), contextvars.Context())
+
+    def stop(self) -> Awaitable[None]:
+        """Listen no more; the end of the listener can be awaited."""
+        listener, self._listener = self._listener, None
+        self._named.clear()
+        self.groups.close()
+        return end(listener)
+
+    def tick(self, now: float) -> None:
+        """Do what is due now and then: groups that nobody uses, or that the layer may have forgotten."""
+        self.groups.sweep(now)
+        self._cuts.watch()
+        expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
+        if now - self._refreshed_at > min(expiry / 2, REFRESH):
+            self._refreshed_at = now
+            self.add_groups_again()
+
+    def add_groups_again(self) -> None:
+        """Add every group once more: the layer may have forgotten them."""
+        if self.groups.channel_name is not None:
+            self.groups.connected(self.groups.channel_name)
+
+    async def _listen(self) -> None:
+        """Take messages for ever; when the layer fails, back off, come back, add every group again.
+
+        ``receive()`` is never cancelled before the end: a layer drops its buffer then.
+        """
+        delay, failures = 0.1, 0
+        while True:
+            try:
+                channel = await self._channel(failures)
+                self._refreshed_at = asyncio.get_running_loop().time()
+                self.groups.connected(channel)
+                self._named.set()
+                self._cuts.watch()
+                self._lost(False)
+                while True:
+                    message = await self.layer.receive(channel)
+                    self.report(None)
+                    delay, failures, self._spare = 0.1, 0, None
+                    await self._take(message)
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
+                self.report(error)
+                failures += 1
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5)
+
+    async def _channel(self, failures: int) -> str:
+        """Return the layer's channel of this node: the one it has, but for one that the layer forgot.
+
+        It is forgotten when it fails though another one works: clients have it in their tokens.
+        """
+        channel, spare = self.groups.channel_name, self._spare
+        if channel is None or (failures and spare is not None):
+            self._spare = None
+            new: str = spare or await self.layer.new_channel()
+            if channel is not None:
+                logger.warning(
+                    "the channel layer forgot this node, which is %s now", new
+                )
+            return new
+        if failures >= FORGOTTEN:
+            async with asyncio.timeout(READY_TIMEOUT):
+                spare = await self.layer.new_channel()
+                await self.layer.send(spare, {"type": "phx.probe"})
+                await self.layer.receive(spare)
+            self._spare = spare
+        return channel
+
+    def _subscription_was_cut(self) -> None:
+        """Tell of a loss: broadcasts that came meanwhile are gone, unless the state has kept them."""
+        lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
+        self.report(ConnectionError(lost))
+        self.report(None)
+        self._lost(True)
+
+
+def is_in_memory(layer: Any) -> bool:
+    """Whether what goes onto `layer` stays in the process."""
+    return layer is None or isinstance(layer, InMemoryChannelLayer)

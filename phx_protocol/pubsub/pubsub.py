@@ -1,0 +1,180 @@
+"""PubSub: who gets a broadcast, in this process at once, in the others over a link."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..conf import options
+from ..exceptions import EncodeError
+from ..signals import broadcast_delivered, broadcast_sent
+from ..wire.messages import Broadcast
+from . import message as layer_message
+from .link import LayerLink, Link
+from .registry import Registry, Subscriber, is_carried
+from .replies import Replier, Replies
+from .sequence import Sequencer
+from .traffic import Traffic
+
+#: after this many deliveries, yield to the loop if it was held longer than YIELD_SECONDS
+YIELD_AFTER = 1000
+YIELD_SECONDS = 0.015
+
+
+class Sender(Subscriber, Protocol):
+    """A channel that broadcasts."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class PubSub:
+    """The subscribers of one node. Local delivery is synchronous and works whatever the layer does."""
+
+    def __init__(self, name: str, layer: LayerLink, remote: Link) -> None:
+        self.name = name  # by which the node knows what it has sent itself
+        self.registry = Registry()
+        self.traffic = Traffic()
+        self.replies = Replies()
+        #: the order of broadcasts that are kept, which ``history`` puts in its place
+        self.sequencer = Sequencer(self.deliver_local)
+        #: called with a topic whose last subscriber here has left
+        self.on_unused: Callable[[str], None] = _ignore
+        self._layer = layer
+        self._remote = remote
+        self._delivered = 0
+        self._yielded_at = 0.0
+
+    # -------------------------------------------------------------- subscribers
+
+    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
+        self.registry.add(topic, subscriber)
+        self._layer.used(topic)
+
+    def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
+        self.registry.discard(topic, subscriber)
+        if topic not in self.registry:
+            self._layer.unused(topic)
+            self.on_unused(topic)
+
+    # --------------------------------------------------------------- broadcasts
+
+    async def broadcast(
+        self, broadcast: Broadcast, history: Any, exclude: Sender | None = None
+    ) -> None:
+        """Deliver here at once and queue for the layer; a layer that fails is no error here.
+
+        What `history` keeps is kept first. Raises EncodeError when no client here can be sent it.
+        """
+        # no other process has the sender's channel: nobody there is left out
+        published = await self.publish(broadcast, history, exclude)
+        if published is not None and self._layer.is_full:
+            await asyncio.wait({published})
+        await self.yield_to_loop()
+
+    async def publish(
+        self,
+        broadcast: Broadcast,
+        history: Any,
+        exclude: Sender | None = None,
+    ) -> asyncio.Future[None] | None:
+        """Deliver here and queue for the layer; returns what is done when the layer took it.
+
+        Raises EncodeError for what is larger than MAX_BROADCAST_SIZE, and as ``broadcast``.
+        """
+        topic, event = broadcast.topic, broadcast.event
+        limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
+        if whole > limit:
+            raise EncodeError(
+                f"the broadcast {event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
+            )
+        if broadcast_sent.receivers:
+            size = len(memoryview(broadcast.payload))
+            broadcast_sent.emit(None, topic=topic, event=event, size=size)
+        if history is not None and history.keeps(broadcast):
+            if (
+                exclude is not None
+            ):  # it may have another channel when this is delivered
+                broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
+            return await self.sequencer.broadcast(history, broadcast)
+        try:
+            self.deliver_local(broadcast, exclude, strict=True)
+        except EncodeError:
+            if is_carried(broadcast):  # by clients of other processes, which get it
+                self.publish_remote(broadcast)
+            raise
+        return self.publish_remote(broadcast)
+
+    def publish_remote(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
+        """Send `broadcast` to the other nodes."""
+        return self._remote.publish(broadcast)
+
+    async def take(self, message: dict[str, Any]) -> None:
+        """Deliver the broadcasts in a message of another node. Raises Unreadable."""
+        if message.get("node") != self.name:
+            for broadcast in layer_message.unpack(message):
+                self._take(broadcast)
+                await self.yield_to_loop()
+
+    def take_now(self, message: dict[str, Any]) -> None:
+        """Deliver a message with few broadcasts at once. Raises Unreadable."""
+        for broadcast in layer_message.unpack(message):
+            self._take(broadcast)
+
+    def _take(self, broadcast: Broadcast) -> None:
+        if broadcast.offset is None:
+            self.sequencer.warn_if_not_kept(broadcast)
+        self.deliver(broadcast, strict=False)
+
+    def deliver(
+        self,
+        broadcast: Broadcast,
+        exclude: Subscriber | None = None,
+        strict: bool = True,
+    ) -> None:
+        """Deliver to the subscribers of this process: now, or in its order if it has an offset."""
+        if broadcast.offset is None:
+            self.deliver_local(broadcast, exclude, strict)
+        else:
+            self.sequencer.offer(broadcast)
+
+    def deliver_local(
+        self,
+        broadcast: Broadcast,
+        exclude: Subscriber | None = None,
+        strict: bool = False,
+    ) -> None:
+        """Deliver to the subscribers of this process now."""
+        delivered = self.registry.fan_out(broadcast, exclude, strict)
+        self._delivered += delivered
+        self.traffic.add(broadcast.topic, delivered)
+        if broadcast_delivered.receivers:
+            broadcast_delivered.emit(
+                None,
+                topic=broadcast.topic,
+                event=broadcast.event,
+                subscribers=delivered,
+                latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
+            )
+
+    async def yield_to_loop(self) -> None:
+        """Give the loop a turn when deliveries have held it up for a while."""
+        if self._delivered >= YIELD_AFTER:
+            self._delivered = 0
+            if time.monotonic() - self._yielded_at > YIELD_SECONDS:
+                await asyncio.sleep(0)
+                self._yielded_at = time.monotonic()
+
+    # ------------------------------------------------------------ later replies
+
+    def expect_reply(self, replier: Replier) -> str:
+        """Remember `replier`; returns the layer channel on which replies to it are taken."""
+        self.replies.expect(replier)
+        return self._layer.groups.channel_name or self.name
+
+
+def _ignore(topic: str) -> None: ...

@@ -1,0 +1,433 @@
+"""Connection: what stands behind a Socket, whatever carries its frames."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .. import signals
+from ..auth.permissions import Source
+from ..auth.users import key_of, username_of
+from ..concurrency.callbacks import settled
+from ..concurrency.tasks import CRASHES, begin, must_end
+from ..conf import Options, options
+from ..exceptions import DecodeError
+from ..logs import get_logger
+from ..pubsub.registry import Fastlane
+from ..wire import protocol
+from ..wire.json import encode
+from ..wire.messages import (
+    HEARTBEAT,
+    HEARTBEAT_TOPIC,
+    JOIN,
+    LEAVE,
+    Broadcast,
+    Frame,
+    Message,
+    Reply,
+)
+from ..wire.protocol import Action
+from ..wire.reasons import CloseCode, Reason, Refusal
+from ..wire.serializers import SMALL, head_decoder
+from .backlog import Backlog
+from .channel import Channel
+from .refusals import refusals
+from .routes import routes_of
+from .server import ChannelServer
+from .servers import ChannelServers
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .opening import Opening
+
+logger = get_logger("phx_protocol.socket")
+
+
+class Connection:
+    """Takes the frames of one client, hands them to its channels, and ends with its transport.
+
+    It keeps nothing in the Socket that it stands behind: users name what they keep there.
+    """
+
+    __slots__ = (
+        "socket",
+        "serializer",
+        "transport",
+        "node",
+        "options",
+        "opened_at",
+        "rights",
+        "servers",
+        "backlog",
+        "is_cut_off",
+        "_limits",
+        "_decode",
+        "_context",
+        "_id",
+        "_key",
+    )
+
+    def __init__(self, opening: Opening, transport: Transport) -> None:
+        self.socket = socket = opening.socket
+        self.serializer = opening.serializer
+        self.transport = transport
+        self.node = opening.node
+        self.options = chosen = options(type(socket))
+        self.opened_at = time.time()
+        self.rights = opening.rights
+        self.servers = ChannelServers(chosen)
+        self.backlog = Backlog()
+        self.is_cut_off = False  # by a command: nothing more of its client is handled
+        self._limits = _limits(chosen)
+        self._decode = head_decoder(self.serializer)
+        self._context = contextvars.copy_context()
+        # None once it is known that it has no id
+        self._id: IdSubscription | None = IdSubscription(self, opening.missed)
+        self._key: str | None = None
+        socket.__phx__ = self
+
+    def __repr__(self) -> str:
+        return f"<Connection of a {type(self.socket).__name__}>"
+
+    # ------------------------------------------------------------------ frames
+
+    def handle_in(self, frame: Frame) -> None:
+        """Answer one frame of the client, or hand it to its topic. Never waits.
+
+        Raises DecodeError for what is no frame of this version.
+        """
+        message = self._decode(frame)
+        topic = message.topic
+        # what is short as a whole has no long parts
+        if len(frame) > self._limits.shortest:
+            if excess := self._limits.excess(message):
+                return self.refuse(message, excess)
+        if message.event == HEARTBEAT and topic == HEARTBEAT_TOPIC:
+            # past everything that waits: phoenix.js reconnects when it is not answered
+            return self.answer(Action.HEARTBEAT, message)
+        servers = self.servers
+        server = servers.get(topic) if isinstance(topic, str) else None
+        if servers.rates is not None and message.event != LEAVE:
+            if wait := servers.wait(message.event):
+                join_ref = server and server.channel_join_ref
+                return self.refuse_for(wait, message, join_ref)
+        if server is None:
+            action = protocol.classify(message, False, None)
+            if action is not Action.JOIN:
+                return self.answer(action, message)
+            server = self._serve(message)
+        if server is not None:
+            size = len(frame)
+            server.deliver(message, size if size < SMALL else _bytes(frame))
+
+    def answer(self, action: Action, message: Message) -> None:
+        """Answer what needs no channel; say nothing to what is stale."""
+        if action is Action.HEARTBEAT:
+            self.push(protocol.ok(message))
+        elif action is Action.LEFT:
+            self.push(protocol.ok(message, message.join_ref))
+        elif action is Action.UNMATCHED:
+            self.refuse(message, Refusal.UNMATCHED_TOPIC)
+
+    def refuse(
+        self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
+    ) -> None:
+        """Answer with an error that says why, log it and count it."""
+        # the reason is part of the text: what repeats is held back by its text
+        logger.warning(
+            f"{reason}: %.100r on %.100r (%s)",
+            message.event,
+            message.topic,
+            type(self.socket).__name__,
+        )
+        refusals[reason] += 1
+        self.push(protocol.refusal(message, reason, join_ref, **details))
+
+    def refuse_for(self, seconds: float, message: Message, join_ref: Any) -> None:
+        """Refuse what comes more often than a rate allows; `join_ref` is that of its channel."""
+        if message.event == JOIN:
+            join_ref = message.join_ref
+        wait = round(seconds, 3)
+        self.refuse(message, Refusal.RATE_LIMITED, join_ref, retry_after=wait)
+
+    def undecodable(self, error: DecodeError) -> None:
+        """Close the connection: a payload that was decoded late is not of this version."""
+        logger.warning("closing a connection with 1011: %.300s", error)
+        self.transport.close(CloseCode.CRASH, Reason.CRASH)
+
+    def push(self, message: Message | Reply) -> None:
+        """Encode and send. Raises EncodeError."""
+        self.transport.write(self.transport.prepare(self.serializer.encode(message)))
+
+    def fastlane(self, channel_class: type[Channel], offsets: bool) -> Fastlane:
+        """Say how broadcasts become frames for the channels of `channel_class`."""
+        held = channel_class.__phx_tables__.held_events
+        return _fastlane(self.serializer, self.transport.prepare, held, offsets)
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether more broadcasts wait for the channels than may wait for one client at once."""
+        return self.backlog.held_bytes > self.options.outbound["hard_bytes"]
+
+    def overflowed(self, topic: str) -> None:
+        """Close the connection: the channel of `topic` does not take its broadcasts."""
+        logger.warning(
+            "closing a connection with 1013: the channel of %.100r does not take its broadcasts, "
+            "%d bytes wait",
+            topic,
+            self.backlog.held_bytes,
+        )
+        self.transport.close(CloseCode.OVERLOADED, Reason.CLOSED)
+
+    # ---------------------------------------------------------------- channels
+
+    def _serve(self, join: Message) -> ChannelServer | None:
+        """Make the server of a topic that is joined for the first time; None if it is refused."""
+        topic = join.topic
+        is_text = isinstance(topic, str)
+        match = routes_of(type(self.socket)).match(topic) if is_text else None
+        if match is None:
+            self._refuse_join(join)
+            return None
+        route, subtopic = match
+        server = self.servers[topic] = ChannelServer(self, topic, route, subtopic)
+        return server
+
+    def _refuse_join(self, join: Message) -> None:
+        """Reject a join of an unknown topic after joins that wait for the layer only."""
+        if self.node.layer.is_settled:
+            self.refuse(join, Refusal.UNMATCHED_TOPIC)
+        else:
+            task = self.create_task(self._refuse_when_settled(join))
+            _refusing.add(task)
+            task.add_done_callback(_refusing.discard)
+
+    async def _refuse_when_settled(self, join: Message) -> None:
+        await self.node.layer.settled()
+        self.refuse(join, Refusal.UNMATCHED_TOPIC)
+
+    def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # in the socket's own context: a broadcaster's must not leak into its receivers
+        return begin(run, self._context.copy())
+
+    def busy(self) -> list[ChannelServer]:
+        """Return the channel servers that have mail."""
+        return [s for s in list(self.servers.values()) if s.task is not None]
+
+    def has_joined(self, topic: str) -> bool:
+        return topic in self.servers and self.servers[topic].channel is not None
+
+    def joined(self) -> list[Channel]:
+        """Return the channels that have joined."""
+        return [s.channel for s in list(self.servers.values()) if s.channel]
+
+    # ----------------------------------------------------- beginning and end
+
+    async def announce(self) -> None:
+        """Subscribe to ``Socket.id()`` and to the commands that concern the sockets of all nodes.
+
+        Raises TypeError for an id that is no string.
+        """
+        await self.node.reachable()
+        if self._id is not None and not await self._id.subscribe():
+            self._id = None
+
+    async def terminate(
+        self,
+        reason: Reason,
+        exception: BaseException | None = None,
+        code: int | None = None,
+    ) -> None:
+        """End every channel behind the mail that it has: the connection is gone."""
+        self.node.discard_connection(self)
+        if self._id is not None:
+            self._id.end()
+        servers = list(self.servers.values())
+        for server in servers:
+            server.close(reason, exception)
+        try:
+            if servers:
+                await asyncio.gather(*(server.finish() for server in servers))
+        finally:
+            self.node.connections.ended(self)
+            signals.socket_disconnected.emit(
+                type(self.socket),
+                socket=self.socket,
+                code=code,
+                reason=reason,
+                exception=exception,
+                duration=time.time() - self.opened_at,
+            )
+
+    # ------------------------------------------------------ commands of a node
+
+    @property
+    def user(self) -> Any:
+        return self.socket.user
+
+    @property
+    def source(self) -> Source | None:
+        """The session or token that named the user."""
+        return self.rights.source
+
+    @property
+    def key(self) -> str:
+        """The name of this one connection, unique over all processes."""
+        if self._key is None:
+            self._key = self.node.new_id()
+        return self._key
+
+    def close(self, code: int, reason: Reason) -> None:
+        """Close the connection with `code`; its channels end with `reason`."""
+        self.transport.close(code, reason)
+
+    def cut_off(self) -> None:
+        """Close the connection because a command said so; drop what waits of its client."""
+        self.is_cut_off = True
+        for server in list(self.servers.values()):
+            server.close(Reason.DISCONNECTED)
+        self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+
+    def disconnect_named(self, name: str) -> None:
+        """Close the connection if ``Socket.id()`` is `name`, now or when that is known."""
+        if self._id is not None:
+            self._id.disconnect_named(name)
+
+    def close_topic(self, topic: str) -> None:
+        """End the channel of `topic`, if it is joined or is being joined."""
+        if topic in self.servers:
+            self.servers[topic].close_topic()
+
+    async def reauthorize(self, topic: str | None = None) -> None:
+        """Have the channels (of `topic`) ask again whether the client may be there."""
+        servers = [
+            server
+            for server in self.servers.values()
+            if topic is None or server.topic == topic
+        ]
+        self.rights.have_changed()
+        try:
+            await self.rights.are_current()
+        except CRASHES as error:
+            if must_end(error):
+                raise
+            for server in servers:
+                server.fail(error)
+        else:
+            await asyncio.gather(*(server.ask_again() for server in servers))
+
+    def describe(self) -> dict[str, Any]:
+        """Say what an operator sees of this connection; plain JSON."""
+        return {
+            "id": self.node.shown(self.key),
+            "name": self._id and self._id.name,
+            "user": key_of(self.socket),
+            "username": username_of(self.socket),
+            "transport": self.transport.name,
+            "opened_at": self.opened_at,
+            "last_seen": self.transport.last_seen(),
+            "buffered_bytes": self.transport.pending_bytes(),
+            "topics": [t for t, server in self.servers.items() if server.channel],
+        }
+
+
+class IdSubscription:
+    """The subscription of a connection to ``Socket.id()``: a broadcast "disconnect" closes it.
+
+    It begins with the commands that an Opening has missed, and notes more until the id is known.
+    """
+
+    __slots__ = ("_connection", "name", "_missed", "_is_over")
+
+    fastlane = None
+
+    def __init__(
+        self, connection: Connection, missed: set[tuple[str, str | None]]
+    ) -> None:
+        self._connection = connection
+        self.name: str | None = None
+        self._missed: set[tuple[str, str | None]] | None = missed
+        self._is_over = False
+
+    async def subscribe(self) -> bool:
+        """Ask the socket for its id, and subscribe to that; False if it has none.
+
+        Raises TypeError if it is no string.
+        """
+        connection = self._connection
+        socket, node = connection.socket, connection.node
+        name = await settled(socket.id())
+        if name is None:
+            return False
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{type(socket).__name__}.id() must return a string or None, not {name!r}"
+            )
+        await node.ready(name)
+        if not self._is_over:  # the connection may have been closed meanwhile
+            self.name = name
+            node.pubsub.subscribe(name, self)
+            missed, self._missed = self._missed, None
+            if missed and ("id", name) in missed:
+                connection.cut_off()
+        return True
+
+    def deliver_broadcast(self, broadcast: Broadcast) -> None:
+        if broadcast.event == "disconnect":
+            self._connection.cut_off()
+
+    def disconnect_named(self, name: str) -> None:
+        """Close the connection if the id is `name`, now or when that is known."""
+        if self.name == name:
+            self._connection.cut_off()
+        elif self._missed is not None:
+            self._missed.add(("id", name))
+
+    def end(self) -> None:
+        self._is_over = True
+        if self.name is not None:
+            self._connection.node.pubsub.unsubscribe(self.name, self)
+
+
+class _Limits:
+    """How long the parts of a frame may be; one for all connections with the same settings."""
+
+    __slots__ = ("shortest", "_topic", "_event", "_ref")
+
+    def __init__(self, options: Options) -> None:
+        self._topic = options.max_topic_length
+        self._event = options.max_event_length
+        self._ref = options.max_ref_length
+        self.shortest = min(self._topic, self._event, self._ref)
+
+    def excess(self, message: Message) -> Refusal | None:
+        """Return what of `message` is longer than it may be."""
+        if _length(message.topic) > self._topic:
+            return Refusal.TOPIC_TOO_LONG
+        if _length(message.event) > self._event:
+            return Refusal.EVENT_TOO_LONG
+        longest = max(_length(message.ref), _length(message.join_ref))
+        return Refusal.REF_TOO_LONG if longest > self._ref else None
+
+
+_limits = functools.cache(_Limits)
+# one for all channels of a class that speak the same version of the wire
+_fastlane: Callable[..., Fastlane] = functools.lru_cache(maxsize=128)(Fastlane)
+
+# the tasks that refuse joins later, which nobody else holds
+_refusing: set[asyncio.Task[None]] = set()
+
+
+def _bytes(frame: Frame) -> int:
+    """Measure `frame`: in bytes where that matters, else at least in characters."""
+    if isinstance(frame, bytes) or len(frame) < SMALL or frame.isascii():
+        return len(frame)
+    return len(frame.encode())
+
+
+def _length(value: Any) -> int:
+    return len(value if isinstance(value, str) else encode(value))

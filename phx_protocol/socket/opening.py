@@ -1,0 +1,132 @@
+"""Opening: a request for a connection, while ``connect`` decides about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .. import signals
+from ..auth.users import key_of
+from ..concurrency.tasks import begin
+from ..exceptions import ConnectionRefused
+from ..logs import get_logger
+from ..wire.messages import Message, Reply
+from ..wire.serializers import Serializer
+from .connection import Connection
+from .rights import Rights
+from .socket import Socket
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from ..node.node import Node
+
+logger = get_logger("phx_protocol.socket")
+
+
+class Opening:
+    """Stands for a connection until there is one.
+
+    It notes the commands of other processes that come while ``connect`` runs: nobody knows yet
+    whether they concern this user.
+    """
+
+    __slots__ = (
+        "socket",
+        "serializer",
+        "transport",
+        "node",
+        "requested_at",
+        "rights",
+        "missed",
+        "_context",
+    )
+
+    def __init__(
+        self,
+        socket: Socket,
+        serializer: Serializer,
+        transport: str,
+        node: Node,
+        requested_at: float,
+    ) -> None:
+        self.socket = socket
+        self.serializer = serializer
+        self.transport = transport  # its name
+        self.node = node
+        self.requested_at = requested_at
+        self.rights = Rights(socket)
+        # who was ordered to go, or to be looked at, while it was not known yet who this is
+        self.missed: set[tuple[str, str | None]] = set()
+        self._context = contextvars.copy_context()
+        socket.__phx__ = self
+
+    def open(self, transport: Transport) -> Connection:
+        """Make the connection, whose frames may come from here on."""
+        connection = Connection(self, transport)
+        self.emit_connected("ok")
+        self.node.add_connection(connection)
+        self.node.connections.decided(self)
+        return connection
+
+    def discard(self) -> None:
+        """End it: there will be no connection."""
+        self.node.discard_opening(self)
+
+    def emit_connected(self, result: str) -> None:
+        """Tell the signal what became of the request: "ok", "refused" or "crashed"."""
+        signals.socket_connected.emit(
+            type(self.socket),
+            socket=self.socket,
+            transport=self.transport,
+            serializer=type(self.serializer).__name__,
+            duration=time.perf_counter() - self.requested_at,
+            result=result,
+        )
+
+    def push(self, message: Message | Reply) -> None:
+        """Nothing can be sent before ``connect`` has let the client in."""
+        raise RuntimeError("nothing can be pushed before the connection is open")
+
+    def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return begin(run, self._context.copy())
+
+    async def authenticated(self) -> None:
+        """Obey the commands that came while ``connect`` ran. Raises ConnectionRefused."""
+        then = key_of(self.socket)
+        while self._take_missed():
+            self.rights.have_changed()
+            await self.rights.are_current()
+        now = key_of(self.socket)
+        if now != then or ("user", now) in self.missed:
+            logger.warning("refused: its user had to go while it connected")
+            raise ConnectionRefused(403)
+
+    def _take_missed(self) -> bool:
+        """Return whether a command came, since the last call, to look at this user again."""
+        source = self.rights.source
+        session = source and source.session
+        names = {("look", None), ("look", key_of(self.socket)), ("session", session)}
+        found = names & self.missed
+        self.missed -= found
+        return bool(found)
+
+    # ------------------------------------------------------ commands of a node
+
+    def user_disconnected(self, key: str) -> None:
+        """Refuse the client if it turns out to be the user with that primary key."""
+        self.missed.add(("user", key))
+
+    def look_again(self, key: str | None) -> None:
+        """Load the user again if its primary key is `key` (None: whoever it is)."""
+        self.missed.add(("look", key))
+
+    def session_ended(self, digest: str) -> None:
+        """Load the user again if the session whose key has that digest named it."""
+        self.missed.add(("session", digest))
+
+    def disconnect_named(self, name: str) -> None:
+        """Close the connection when its ``id()`` turns out to be `name`."""
+        self.missed.add(("id", name))

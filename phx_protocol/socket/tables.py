@@ -1,0 +1,109 @@
+"""ChannelTables and ChannelState: what the library keeps about a Channel class, and about a channel.
+
+Both lie outside of the namespace of the class: there all names are the users' own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..auth.permissions import Requirement
+from ..concurrency.callbacks import as_method
+from ..history import History
+from ..history.policy import held_events
+from ..logs.printable import shown
+from .events import Handler, events_of
+from .payloads import PayloadType
+from .throttle import parse_rates
+
+if TYPE_CHECKING:
+    from .channel import Channel
+    from .server import ChannelServer
+
+#: name -> how many arguments it takes beside the channel
+CALLBACKS = {
+    "authorize": 0,
+    "join": 1,
+    "after_join": 0,
+    "handle_in": 2,
+    "handle_out": 2,
+    "handle_info": 1,
+    "terminate": 1,
+}
+
+
+class ChannelTables:
+    """What is looked up of a Channel class once. Raises TypeError for what cannot be used."""
+
+    # No method is ever reached by a name that came from the wire: only through these tables.
+
+    __slots__ = (
+        "name",
+        "events",
+        "callbacks",
+        "join",
+        "requirement",
+        "rates",
+        "pushes",
+        "intercepts",
+        "held_events",
+        "is_finished",
+    )
+
+    def __init__(self, owner: type[Channel], is_finished: bool = False) -> None:
+        self.name = owner.__name__
+        self.events = events_of(owner)
+        self.callbacks = {
+            name: as_method(owner, name, count) for name, count in CALLBACKS.items()
+        }
+        self.join = Handler(owner, "join")
+        self.requirement = Requirement.of(
+            owner.login_required, owner.permission_required
+        )
+        of_events = {n: h.rate for n, h in self.events.items() if h.rate is not None}
+        self.rates = {**parse_rates(owner.throttle), **of_events}
+        self.pushes = {
+            name: declared
+            for name, annotation in owner.pushes.items()
+            if (declared := PayloadType.of(annotation)) is not None
+        }
+        _check_attributes(owner)
+        self.intercepts = frozenset(owner.intercepts)
+        self.held_events = held_events(self.intercepts, owner.history)
+        # whether the class was finished when they were made: its decorators run after that
+        self.is_finished = is_finished
+
+    def sent(self, event: str, payload: Any) -> Any:
+        """Return `payload` as it goes out. Raises EncodeError when it is not as `pushes` declares it."""
+        declared = self.pushes.get(event)
+        if declared is None:
+            return payload
+        return declared.sent(payload, f"{self.name}.pushes[{event!r}]")
+
+
+def _check_attributes(owner: type[Channel]) -> None:
+    """Raise TypeError for an attribute of the wrong kind."""
+    if isinstance(owner.intercepts, str):
+        raise TypeError(
+            f"{owner.__name__}.intercepts is a set of event names, not a string"
+        )
+    if owner.history is not None and not isinstance(owner.history, History):
+        raise TypeError(
+            f"{owner.__name__}.history is a History or None, not {shown(owner.history, 100)}"
+        )
+    if owner.presence is not None and not hasattr(owner.presence, "enter"):
+        raise TypeError(
+            f"{owner.__name__}.presence is a Presence class or None, not {shown(owner.presence, 100)}"
+        )
+
+
+class ChannelState:
+    """What the library keeps of one channel, from its join on."""
+
+    __slots__ = ("server", "stop_reason", "joined_at", "is_cut_off")
+
+    def __init__(self, server: ChannelServer) -> None:
+        self.server = server
+        self.stop_reason: str | None = None  # with which its own code wants it to end
+        self.joined_at: float | None = None
+        self.is_cut_off = False  # nothing of it goes out any more

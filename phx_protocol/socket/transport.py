@@ -1,0 +1,31 @@
+"""Transport: what a connection asks of whatever carries its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..wire.messages import Frame
+from ..wire.reasons import Reason
+
+
+class Transport(Protocol):
+    """Carries the frames of one connection. Nothing here ever waits."""
+
+    name: str
+
+    @property
+    def prepare(self) -> Callable[[Frame], Any]:
+        """Makes of a frame what ``write`` takes; the same function for all who share it."""
+
+    def write(self, prepared: Any) -> None:
+        """Send a prepared frame, or keep it until the client takes it."""
+
+    def close(self, code: int, reason: Reason) -> None:
+        """Close the connection with `code`; its channels end with `reason`."""
+
+    def pending_bytes(self) -> int:
+        """Count the bytes that wait for the client."""
+
+    def last_seen(self) -> float:
+        """Return when the client last sent something, in seconds of the epoch."""
