@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.client import Client
-from tests.longpoll import RawSession, messages
+from tests.support import servers
+from tests.support.poll_client import RawSession, messages
+from tests.support.ws_client import Client
 
 PAYLOAD = "x" * 65_000
 #: how a close frame begins that has a code and no reason
