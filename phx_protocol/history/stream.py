@@ -70,7 +70,7 @@ class Stream:
         """See where the topic is; what comes meanwhile waits."""
         try:
             if self._node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             self.position = await self._state.open(self.topic, self.ttl)
         except StateError as error:
             self._node.heartbeat.failed(error)
@@ -154,7 +154,7 @@ class Stream:
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
         async with self._reads:
             if self._node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             return await self._state.since(self.topic, n, self.ttl, **how)
 
     def _take(self, epoch: str, kept: list[Kept]) -> None:

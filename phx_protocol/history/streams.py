@@ -129,7 +129,7 @@ class Streams(Part, Sequencer):
         topics = {item.topic for item in items}
         try:
             if self.node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             await self._mend(topics)
             return list(await self._state.append(items))
         except StateError as error:
