@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = get_logger("phx_protocol.presence")
 
 
-class Delivery:
+class DiffSender:
     """The diffs of one topic. The first is sent at once; those of an interval after it are merged."""
 
     def __init__(self, node: Node, presence: Presence, topic: PresenceTopic) -> None:

@@ -8,7 +8,7 @@ from ..state import Position
 from .entries import Diff, Entries, Roster
 
 #: most hints that may wait for a missing one
-PATIENCE = 100
+MAX_EARLY_HINTS = 100
 
 
 class Hint(NamedTuple):
@@ -40,7 +40,7 @@ class Replica:
     @property
     def is_lost(self) -> bool:
         """True if so many hints are early that the missing one will not arrive any more."""
-        return len(self._early) > PATIENCE
+        return len(self._early) > MAX_EARLY_HINTS
 
     def apply(self, hint: Hint) -> Diff:
         """Apply `hint`. Return the part of its diff that is new."""

@@ -11,7 +11,7 @@ from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..state import NOWHERE, Position
 from ..wire import json
-from .delivery import Delivery
+from .delivery import DiffSender
 from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: the name of the cast that carries a hint
 HINT = "presence"
 #: seconds that a hint may take
-PATIENCE = 0.1
+HINT_TIMEOUT = 0.1
 
 
 class Change(NamedTuple):
@@ -51,7 +51,7 @@ class PresenceTopic:
         self._node = node
         self._presence = presence
         self._state = node.heartbeat.state
-        self._delivery = Delivery(node, presence, self)
+        self._diff_sender = DiffSender(node, presence, self)
         self._outbox: list[Change] = []
         self._task: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
@@ -65,7 +65,7 @@ class PresenceTopic:
     def is_idle(self) -> bool:
         """True if this object can be dropped."""
         busy = self.own or self.is_dirty or self._outbox or self._task or self._reading
-        return not (busy or self.is_subscribed) and self._delivery.is_idle
+        return not (busy or self.is_subscribed) and self._diff_sender.is_idle
 
     # ------------------------------------------------------------ changes made here
 
@@ -159,7 +159,7 @@ class PresenceTopic:
 
     def _deliver(self, diff: Diff) -> None:
         if self.is_subscribed:
-            self._delivery.put(diff)
+            self._diff_sender.put(diff)
 
     async def roster(self) -> Roster:
         """Return the presences: from the replica if clients here have joined, else from the state."""
@@ -244,11 +244,11 @@ class PresenceTopic:
             return
         # missing hints may still arrive; after a new epoch, wait for the other nodes, which write
         # their entries again at their next beat
-        patience = PATIENCE
+        timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            patience += self._state.beat_every
+            timeout += self._state.beat_every
         self._node.loop.call_later(
-            patience, self._compare_again, position, context=contextvars.Context()
+            timeout, self._compare_again, position, context=contextvars.Context()
         )
 
     def _compare_again(self, position: Position) -> None:
