@@ -22,7 +22,7 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import StateError, StateRefused, StateTimeout
 from phx_protocol.history.policy import EVERYTHING, held_events
-from phx_protocol.history.recovery import Claim, Recovery
+from phx_protocol.history.recovery import Recovery, RecoveryRequest
 from phx_protocol.history.streams import BROKEN, READS
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub import message
@@ -487,11 +487,15 @@ async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) ->
 
 def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
     for payload in (None, [], {}, {"history": 1}, {"history": None}):
-        assert Claim.of(payload) == Claim(None, frozenset(), is_made=False)
+        assert RecoveryRequest.of(payload) == RecoveryRequest(
+            None, frozenset(), is_made=False
+        )
     for history in ({}, {"senders": {"a": 1}}, {"senders": ["x" * 65]}):
-        assert Claim.of({"history": history}) == Claim(None, frozenset(), is_made=True)
+        assert RecoveryRequest.of({"history": history}) == RecoveryRequest(
+            None, frozenset(), is_made=True
+        )
     senders = [str(i) for i in range(30)] + [None, {}]
-    claim = Claim.of({"history": {"offset": "e-3", "senders": senders}})
+    claim = RecoveryRequest.of({"history": {"offset": "e-3", "senders": senders}})
     assert claim.position == Position("e", 3)
     assert claim.senders == frozenset(str(i) for i in range(12, 30))
 
@@ -537,7 +541,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
 async def test_a_reply_of_join_cannot_have_a_history_of_its_own(
     client: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert Recovery(None).told({"history": 1}, "s")["history"]["sender"] == "s"
+    assert Recovery(None).add_to({"history": 1}, "s")["history"]["sender"] == "s"
     assert "its own 'history'" in caplog.text
 
 
@@ -645,7 +649,7 @@ async def test_many_who_come_back_at_once_share_what_is_read() -> None:
     node, state = await counting()
     many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
     positions = await state.append(many)
-    claims = [Claim(p, frozenset()) for p in positions[:100]]
+    claims = [RecoveryRequest(p, frozenset()) for p in positions[:100]]
     found = await asyncio.gather(
         *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for claim in claims)
     )
@@ -662,7 +666,7 @@ async def test_of_many_topics_only_some_are_read_at_once() -> None:
     topics = [f"t{i}" for i in range(50)]
     await state.append([item(topic, topic) for topic in topics])
     heads = await state.heads(dict.fromkeys(topics, 60.0))
-    claims = [Claim(head._replace(n=0), frozenset()) for head in heads]
+    claims = [RecoveryRequest(head._replace(n=0), frozenset()) for head in heads]
     found = await asyncio.gather(
         *map(node.pubsub.sequencer.catch_up, topics, [LARGE] * 50, claims)
     )
@@ -675,7 +679,7 @@ async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else(
 ):
     node, state = await counting()
     position, *_ = await state.append([item("1", "t"), item("2", "t")])
-    claim = Claim(position, frozenset())
+    claim = RecoveryRequest(position, frozenset())
     state.fails = True
     found = await asyncio.gather(
         *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for _ in range(50))
@@ -696,7 +700,7 @@ async def test_what_is_counted_is_not_read() -> None:
 
 async def test_what_a_node_lacks_is_read_page_after_page() -> None:
     node, state = await counting()
-    await node.pubsub.sequencer.catch_up("t", LARGE, Claim(None, frozenset()))
+    await node.pubsub.sequencer.catch_up("t", LARGE, RecoveryRequest(None, frozenset()))
     stream = node.pubsub.sequencer._streams["t"]
     got: list[Any] = []
     node.pubsub.deliver_local = lambda broadcast, **kwargs: got.append(broadcast)  # type: ignore

@@ -19,10 +19,10 @@ logger = get_logger("phx_protocol.channel")
 SENDERS = 20
 
 
-class Claim(NamedTuple):
-    """A client's claim that it has everything up to `position`, and what the channels `senders` sent.
+class RecoveryRequest(NamedTuple):
+    """What a joining client has: all broadcasts up to `position`, and those of the channels `senders`.
 
-    `is_made` is True if the client sent a claim: then it understands offsets and gets them in
+    `is_made` is True if the client sent a request: then it understands offsets and gets them in
     broadcasts. Other clients get a null ref there, as from Phoenix.
     """
 
@@ -31,7 +31,7 @@ class Claim(NamedTuple):
     is_made: bool = False
 
     @classmethod
-    def of(cls, payload: Any) -> Claim:
+    def of(cls, payload: Any) -> RecoveryRequest:
         """Read the payload of a join: ``{"history": {"offset": str, "senders": [str]}}``.
 
         ``{"history": {}}`` comes from a client that has nothing yet. For any other payload
@@ -46,24 +46,24 @@ class Claim(NamedTuple):
         return cls(Position.parse(history.get("offset")), known, True)
 
     @staticmethod
-    def taken_off(payload: Any, history: History | None) -> Any:
+    def remove_from(payload: Any, history: History | None) -> Any:
         """Remove the key "history" from the payload of a join, so that ``join`` does not see it.
 
         history.js adds it to every join, even if the channel class has no history.
         """
         if not isinstance(payload, dict) or "history" not in payload:
             return payload
-        if history is None and not _is_claim(payload["history"]):
+        if history is None and not _is_request(payload["history"]):
             return payload
         return {name: value for name, value in payload.items() if name != "history"}
 
 
-def _is_claim(value: Any) -> bool:
+def _is_request(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"offset", "senders"}
 
 
 class Recovery(NamedTuple):
-    """The answer to a claim: the topic's position, and the broadcasts that the client missed.
+    """The answer to a request: the topic's position, and the broadcasts that the client missed.
 
     `recovered` is False if it is not known what it missed.
     """
@@ -78,7 +78,7 @@ class Recovery(NamedTuple):
             assert self.position is not None
             yield kept_broadcast(topic, self.position.epoch, kept)
 
-    def told(self, reply: Any, sender: str) -> Any:
+    def add_to(self, reply: Any, sender: str) -> Any:
         """Return the `reply` of a join with the key "history" added: offset, recovered, sender."""
         if not isinstance(reply, dict):
             return reply  # Phoenix allows any JSON; only a dict has room for the key

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = get_logger("phx_protocol.pubsub")
 
 #: seconds to wait for a missing broadcast before it is read from the history
-PATIENCE = 0.1
+GAP_TIMEOUT = 0.1
 #: seconds after which a missing broadcast that cannot be read is given up
 GIVE_UP = 2.0
 
@@ -113,7 +113,7 @@ class Stream:
         """Read the missing broadcasts after a moment, if they have not arrived by then."""
         if self._timer is None and self._filling is None and not self._is_closed:
             self._timer = self._node.loop.call_later(
-                PATIENCE, self._look, context=contextvars.Context()
+                GAP_TIMEOUT, self._look, context=contextvars.Context()
             )
 
     def _look(self) -> None:

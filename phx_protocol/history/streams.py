@@ -22,7 +22,7 @@ from ..state import Item, Kept, Position, is_behind
 from ..wire import json
 from ..wire.messages import Broadcast
 from .policy import History
-from .recovery import Claim, Recovery
+from .recovery import Recovery, RecoveryRequest
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -194,8 +194,10 @@ class Streams(Part, Sequencer):
                 broadcast.event,
             )
 
-    async def catch_up(self, topic: str, history: History, claim: Claim) -> Recovery:
-        """Return what a client with `claim` missed. Nothing is delivered between that and the return."""
+    async def catch_up(
+        self, topic: str, history: History, request: RecoveryRequest
+    ) -> Recovery:
+        """Return what a client with `request` missed. Nothing is delivered between that and the return."""
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = Stream(
@@ -203,18 +205,20 @@ class Streams(Part, Sequencer):
             )
         stream.users += 1
         try:
-            missed = await self._missed(stream, claim)
+            missed = await self._missed(stream, request)
         finally:
             stream.leave()
         if missed is None:
             return Recovery(stream.position)
-        others = (kept for kept in missed if kept.sender not in claim.senders)
+        others = (kept for kept in missed if kept.sender not in request.senders)
         return Recovery(stream.position, True, tuple(others))
 
-    async def _missed(self, stream: Stream, claim: Claim) -> list[Kept] | None:
+    async def _missed(
+        self, stream: Stream, request: RecoveryRequest
+    ) -> list[Kept] | None:
         beat = self.node.heartbeat
         await stream.opened()
-        if claim.position is None or beat.is_down:
+        if request.position is None or beat.is_down:
             return None  # during an outage no node keeps broadcasts
         try:
             await self._mend({stream.topic})
@@ -222,7 +226,7 @@ class Streams(Part, Sequencer):
             beat.failed(error)
             return None
         try:
-            return await stream.since(claim.position)
+            return await stream.since(request.position)
         except StateError as error:
             beat.doubted(error)
             return None

@@ -22,7 +22,7 @@ from .. import signals
 from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
 from ..exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
-from ..history.recovery import Claim, Recovery
+from ..history.recovery import Recovery, RecoveryRequest
 from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import in_words, shown
@@ -516,7 +516,7 @@ class ChannelServer:
             self.connection.servers.admission.decided(True)
             self.connection.node.pubsub.subscribe(self.topic, self)
             if recovery is not None:
-                reply = recovery.told(reply, self.id)
+                reply = recovery.add_to(reply, self.id)
         word = "ok" if status == "ok" else "error"
         try:
             self.connection.push(
@@ -540,11 +540,11 @@ class ChannelServer:
         self._senders = frozenset()
         if channel.history is None:
             return None
-        claim = Claim.of(message.payload)
-        self._senders = claim.senders
-        self.fastlane = self.connection.fastlane(type(channel), claim.is_made)
+        request = RecoveryRequest.of(message.payload)
+        self._senders = request.senders
+        self.fastlane = self.connection.fastlane(type(channel), request.is_made)
         streams = self.connection.node.part(Streams)
-        return await streams.catch_up(self.topic, channel.history, claim)
+        return await streams.catch_up(self.topic, channel.history, request)
 
     async def _replay(self, channel: Channel, recovery: Recovery) -> None:
         """What was missed, as it would have come; what comes live meanwhile is held if need be.
@@ -584,7 +584,7 @@ class ChannelServer:
             callbacks.look_for_stale_connections()
             if not await self._may_be_here(channel):
                 return self._unauthorized()
-            own = Claim.taken_off(message.payload, channel.history)
+            own = RecoveryRequest.remove_from(message.payload, channel.history)
             with self._charged():
                 payload = channel.__phx_tables__.join.decode(own)
             answer = parse_answer(
