@@ -15,7 +15,7 @@ from phx_protocol import (
     abroadcast_from,
     local_broadcast,
 )
-from phx_protocol.history.recovery import Claim, Recovery
+from phx_protocol.history.recovery import Recovery, RecoveryRequest
 from phx_protocol.state import Position
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import connect
@@ -344,11 +344,15 @@ async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> Non
 
 def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
     for payload in (None, [], {}, {"history": 1}, {"history": None}):
-        assert Claim.of(payload) == Claim(None, frozenset(), is_made=False)
+        assert RecoveryRequest.of(payload) == RecoveryRequest(
+            None, frozenset(), is_made=False
+        )
     for history in ({}, {"senders": {"a": 1}}, {"senders": ["x" * 65]}):
-        assert Claim.of({"history": history}) == Claim(None, frozenset(), is_made=True)
+        assert RecoveryRequest.of({"history": history}) == RecoveryRequest(
+            None, frozenset(), is_made=True
+        )
     senders = [str(i) for i in range(30)] + [None, {}]
-    claim = Claim.of({"history": {"offset": "e-3", "senders": senders}})
+    claim = RecoveryRequest.of({"history": {"offset": "e-3", "senders": senders}})
     assert claim.position == Position("e", 3)
     assert claim.senders == frozenset(str(i) for i in range(12, 30))
 

@@ -97,7 +97,7 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     await node.heartbeat.beat()  # lets go of streams without clients
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["offset"].endswith("-3")
-    await asyncio.sleep(3 * stream.PATIENCE)  # what would come has come
+    await asyncio.sleep(3 * stream.GAP_TIMEOUT)  # what would come has come
     await abroadcast(topic, "msg", {"i": 3})
     assert await seen(socket, topic, 3) == [3]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from phx_protocol import abroadcast
-from phx_protocol.history.recovery import Claim
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import get_node
 from tests.history.rooms import (
     CLAIM,
@@ -82,7 +82,7 @@ async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) ->
 
 async def test_what_a_node_lacks_is_read_page_after_page() -> None:
     node, state = await counting()
-    await node.pubsub.sequencer.catch_up("t", LARGE, Claim(None, frozenset()))
+    await node.pubsub.sequencer.catch_up("t", LARGE, RecoveryRequest(None, frozenset()))
     stream = node.pubsub.sequencer._streams["t"]
     got: list[Any] = []
     node.pubsub.deliver_local = lambda broadcast, **kwargs: got.append(broadcast)  # type: ignore

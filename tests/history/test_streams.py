@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from phx_protocol import abroadcast
 from phx_protocol.exceptions import StateError, StateRefused
-from phx_protocol.history.recovery import Claim
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.history.streams import BROKEN, READS
 from phx_protocol.node.node import get_node
 from phx_protocol.pubsub import message
@@ -63,7 +63,7 @@ async def test_many_who_come_back_at_once_share_what_is_read() -> None:
     node, state = await counting()
     many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
     positions = await state.append(many)
-    claims = [Claim(p, frozenset()) for p in positions[:100]]
+    claims = [RecoveryRequest(p, frozenset()) for p in positions[:100]]
     found = await asyncio.gather(
         *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for claim in claims)
     )
@@ -80,7 +80,7 @@ async def test_of_many_topics_only_some_are_read_at_once() -> None:
     topics = [f"t{i}" for i in range(50)]
     await state.append([item(topic, topic) for topic in topics])
     heads = await state.heads(dict.fromkeys(topics, 60.0))
-    claims = [Claim(head._replace(n=0), frozenset()) for head in heads]
+    claims = [RecoveryRequest(head._replace(n=0), frozenset()) for head in heads]
     found = await asyncio.gather(
         *map(node.pubsub.sequencer.catch_up, topics, [LARGE] * 50, claims)
     )
@@ -93,7 +93,7 @@ async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else(
 ):
     node, state = await counting()
     position, *_ = await state.append([item("1", "t"), item("2", "t")])
-    claim = Claim(position, frozenset())
+    claim = RecoveryRequest(position, frozenset())
     state.fails = True
     found = await asyncio.gather(
         *(node.pubsub.sequencer.catch_up("t", LARGE, claim) for _ in range(50))

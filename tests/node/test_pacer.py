@@ -24,7 +24,7 @@ SIZE = 10_000
 @pytest.fixture(autouse=True)
 def _little_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacer, "AHEAD", 4 * SIZE)
-    monkeypatch.setattr(pacer, "PATIENCE", 30.0)
+    monkeypatch.setattr(pacer, "MARK_TIMEOUT", 30.0)
 
 
 def send(nodes: Nodes, count: int) -> asyncio.Future[Any]:
@@ -72,7 +72,7 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
     one, two = nodes
     await two.layer.groups.add(NODES)
     await send(nodes, 20)
-    monkeypatch.setattr(pacer, "PATIENCE", 0.1)
+    monkeypatch.setattr(pacer, "MARK_TIMEOUT", 0.1)
     group_send = one.layer.layer.group_send
 
     async def lossy(group: str, message: Any) -> None:

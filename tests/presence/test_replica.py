@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phx_protocol.presence.entries import Diff, Entries, Entry, Roster, by_ref
-from phx_protocol.presence.replica import PATIENCE, Hint, Replica
+from phx_protocol.presence.replica import MAX_EARLY_HINTS, Hint, Replica
 from phx_protocol.state import NOWHERE, Position
 from tests.presence.hints import KEYS, client_of, entry, shown
 from tests.support.presence_js import Shown
@@ -274,7 +274,7 @@ def test_what_the_state_has_not_taken_is_set_right_by_a_reading() -> None:
 def test_a_replica_is_lost_when_too_much_came_early() -> None:
     replica = Replica()
     replica.read(Position("e", 0), {})
-    for n in range(1, PATIENCE + 1):
+    for n in range(1, MAX_EARLY_HINTS + 1):
         hint = Hint(Position("e", n), Position("e", n + 1), Diff([entry(n, "ada")]))
         replica.apply(hint)
         assert not replica.is_lost

@@ -10,7 +10,7 @@ import pytest
 
 from phx_protocol import History, Presence, abroadcast
 from phx_protocol.exceptions import StateError
-from phx_protocol.history.recovery import Claim
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub import traffic as traffic_module
@@ -112,7 +112,9 @@ async def test_what_is_done_for_a_topic_knows_nothing_of_who_caused_it() -> None
     node = Node()
     node.heartbeat.state = node.pubsub.sequencer._state = Listening()
     language.set("de")
-    await node.pubsub.sequencer.catch_up("t", History(), Claim(None, frozenset()))
+    await node.pubsub.sequencer.catch_up(
+        "t", History(), RecoveryRequest(None, frozenset())
+    )
     message = Broadcast("t", "e", json.encode_payload({}))
     await node.pubsub.sequencer.broadcast(History(), message)
     await node.pubsub.sequencer._state.append([item("1", "t")])

@@ -18,7 +18,7 @@ from redis.asyncio import ConnectionPool
 from phx_protocol import History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.policy import EVERYTHING
-from phx_protocol.history.recovery import Claim
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub.registry import Fastlane
@@ -450,7 +450,7 @@ async def test_what_this_node_saw_and_the_store_lost_is_noticed_though_its_autho
         there = Listener()
         await author.append([item("1", "room:1")])
         await node.pubsub.sequencer.catch_up(
-            "room:1", History(), Claim(None, frozenset())
+            "room:1", History(), RecoveryRequest(None, frozenset())
         )
         node.pubsub.registry.add("room:1", there)
         stream = node.pubsub.sequencer._streams["room:1"]
