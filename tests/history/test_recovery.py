@@ -360,7 +360,7 @@ def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
 async def test_a_reply_of_join_cannot_have_a_history_of_its_own(
     client: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert Recovery(None).told({"history": 1}, "s")["history"]["sender"] == "s"
+    assert Recovery(None).add_to({"history": 1}, "s")["history"]["sender"] == "s"
     assert "its own 'history'" in caplog.text
 
 
