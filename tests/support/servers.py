@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,10 +21,19 @@ CONFORMANCE = "tests.conformance.asgi:application"
 PROTOCOL = "phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol"
 
 
+#: ports that the system gives to no outgoing connection; each worker of a run has its own
+FIRST_PORT, PORTS_OF_A_WORKER = 12_000, 2_000
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """Return a port that stays free until a server of this worker listens on it."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + worker * PORTS_OF_A_WORKER
+    while True:
+        port = first + random.randrange(PORTS_OF_A_WORKER)
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_port(
