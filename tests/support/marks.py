@@ -28,6 +28,8 @@ STARTERS = [
 ]
 #: what Python tells an audit hook when one is started
 EVENTS = {"os.fork", "subprocess.Popen"}
+#: what Python itself runs, once, for whoever asks ``platform`` first
+PYTHONS_OWN = "uname"
 
 
 def needs_process(item: pytest.Function) -> bool:
@@ -86,7 +88,7 @@ class Watch:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if event in EVENTS and self.item is not None:
+        if event in EVENTS and self.item is not None and PYTHONS_OWN not in args:
             if self.item.get_closest_marker(PROCESS) is None:
                 raise RuntimeError(
                     f"{self.item.nodeid} starts a process, and is not marked as one that does"
