@@ -32,7 +32,7 @@ logger = get_logger("phx_protocol.pubsub")
 #: bytes that may be on their way: an eighth of what Redis keeps for a subscriber, which several send to
 AHEAD = 4 * 1024 * 1024
 #: seconds that they may take; who has not taken them then is not waited for
-PATIENCE = 5.0
+MARK_TIMEOUT = 5.0
 #: seconds in which another node answers, when it is not known whether there are any, and for which
 #: it counts that there were none
 GRACE = 0.25
@@ -63,7 +63,7 @@ class Pacer:
             self._asked()
 
     def _asked(self) -> asyncio.Task[None]:
-        """A task that ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
+        """A task that ends when all that was sent so far has arrived, after MARK_TIMEOUT seconds at most."""
         if self._asking is None:
             self._asking = begin(self._ask(), contextvars.Context())
         return self._asking
@@ -83,7 +83,7 @@ class Pacer:
 
     async def _arrived(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(MARK_TIMEOUT):
                 address = await self._node.address()
                 if address is None or not await self._mark(address):
                     return
@@ -96,7 +96,7 @@ class Pacer:
             logger.warning(
                 "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
                 name,
-                PATIENCE,
+                MARK_TIMEOUT,
             )
 
     async def _mark(self, address: str) -> bool:

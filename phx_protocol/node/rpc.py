@@ -40,9 +40,9 @@ RETRY = 0.05
 #: seconds for which that is tried when nobody waits for an answer
 TELL_TIMEOUT = 2.0
 #: seconds in which an answer saves the acknowledgement
-SOON = 0.005
+ACK_AFTER = 0.005
 #: seconds in which a node takes a request, and answers one that costs it little
-PATIENCE = 2.0
+CALL_TIMEOUT = 2.0
 #: requests that are known when they come a second time
 REMEMBERED = 1000
 
@@ -271,7 +271,7 @@ class NodeRpc:
 
     async def _answer(self, request: Body, run: asyncio.Future[Body | None]) -> None:
         channel, id = request["from"], request["id"]
-        await asyncio.wait({run}, timeout=SOON)
+        await asyncio.wait({run}, timeout=ACK_AFTER)
         if not run.done():  # an answer tells as much as "taken" does
             await self.tell(channel, "taken", id=id)
         await asyncio.wait({run})
@@ -299,7 +299,7 @@ async def call_node(
     address: str | None,
     what: str,
     body: Body,
-    timeout: float = PATIENCE,
+    timeout: float = CALL_TIMEOUT,
 ) -> Body:
     """What the node `name`, whose listener is at `address`, answers: another one, one of this
     process, or `node` itself. Raises NoAnswer."""
@@ -312,7 +312,9 @@ async def call_node(
         return await asyncio.wrap_future(future)
     if address is None:
         raise NoAnswer("it is not on the channel layer")
-    return await node.rpc.call(address, what, body, patience=PATIENCE, timeout=timeout)
+    return await node.rpc.call(
+        address, what, body, patience=CALL_TIMEOUT, timeout=timeout
+    )
 
 
 def _size(message: Body) -> int:

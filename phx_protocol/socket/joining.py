@@ -10,7 +10,7 @@ from .. import signals
 from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import InvalidPayload, JoinDenied
-from ..history.recovery import Claim, Recovery
+from ..history.recovery import Recovery, RecoveryRequest
 from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import shown
@@ -68,7 +68,7 @@ class Joining:
         if decision.status == "ok":
             self.server.begin(self.channel, self.message)
             if self._recovery is not None:
-                reply = self._recovery.told(reply, self.channel.__phx__.id)
+                reply = self._recovery.add_to(reply, self.channel.__phx__.id)
         if not await self._send(decision.status, reply):
             return Decision("crashed", None)
         if decision.status == "ok" and self._recovery is not None:
@@ -116,7 +116,7 @@ class Joining:
             callbacks.look_for_stale_connections()
             if not await is_authorized(channel):
                 return _unauthorized()
-            own = Claim.taken_off(payload, channel.history)
+            own = RecoveryRequest.remove_from(payload, channel.history)
             with self.server.charged():
                 payload = join.decode(own)
             answer = parse_answer(await join.call(channel, payload))
@@ -176,7 +176,7 @@ class Joining:
         server, channel = self.server, self.channel
         server.previous_ids = frozenset()
         if channel.history is not None:
-            claim = Claim.of(self.message.payload)
+            claim = RecoveryRequest.of(self.message.payload)
             server.previous_ids = claim.senders
             server.fastlane = server.connection.fastlane(type(channel), claim.is_made)
             streams = server.connection.node.part(Streams)

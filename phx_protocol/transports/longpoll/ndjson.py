@@ -1,4 +1,4 @@
-"""The body of a POST: a frame a line."""
+"""The body of a POST: one frame in each line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from ...wire.messages import Frame
 
 
 class BadLine(ValueError):
-    """A line of an ndjson body that is neither a text frame nor base64."""
+    """A line of an ndjson body is neither a text frame nor base64."""
 
 
 def split_lines(body: str) -> list[Frame]:
-    """The frames of an ndjson body: ``[...`` is a text one, anything else base64 of a binary one.
+    """Return the frames of an ndjson body.
 
-    Raises BadLine.
+    A line ``[...`` is a text frame; any other line is a binary frame in base64. Raise BadLine
+    for a line that is neither.
     """
     return [_line(line.removesuffix("\r")) for line in body.split("\n")]
 

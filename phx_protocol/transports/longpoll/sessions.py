@@ -18,8 +18,8 @@ from .session import GONE, RELAY_BYTES, Answer, Batch, LongPollSession
 
 logger = get_logger("phx_protocol.transport")
 
-#: sessions of one process that were never polled: beyond them the oldest one ends. phoenix.js polls
-#: a new one at once
+#: the most sessions of one process that were never polled; with one more, the oldest of them
+#: ends. phoenix.js polls a new session at once
 UNPOLLED = 500
 
 
@@ -69,7 +69,7 @@ class Sessions(Part):
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    # ------------------------------------------------ asked for by other nodes
+    # ------------------------------------------------ the calls of other nodes
 
     async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
         session = self.get(body["session"])
@@ -89,7 +89,10 @@ class Sessions(Part):
 
 
 class RemoteSession:
-    """A session that lives in the process behind `channel`; the calls of LongPollSession."""
+    """A session in another process, at the channel `channel` of the layer.
+
+    It has the methods of LongPollSession that a request calls.
+    """
 
     def __init__(
         self, id: str, channel: str, node: Node, longpoll: Mapping[str, Any]
@@ -126,14 +129,17 @@ class RemoteSession:
     def settling(
         self, number: int, settled: Callable[[], None]
     ) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # only its own process knows
+        return contextlib.nullcontext()  # only the session's own process knows that
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}
         await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
 
     def _give_back(self, answer: dict[str, Any]) -> None:
-        """An answer for which no client waits any more; the next poll shall not wait for it."""
+        """Return the batch of an answer that came too late for its poll.
+
+        Else the next poll would wait until it is known whether that batch was written.
+        """
         if answer["number"]:
             self._rpc.cast_soon(
                 self._channel,

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-#: what is looked at of wrappers around the server's ``send``
+#: the most objects that are searched for the server's ``send`` behind wrappers
 MOST_WRAPPERS = 200
 
 
 def unwrap(send: Any) -> Any:
-    """The ``send`` below the wrapper of Channels' session middleware, which changes no message."""
+    """Return ``send`` without the wrapper of Channels' session middleware, which changes nothing."""
     while (
         real := getattr(getattr(send, "__self__", None), "real_send", None)
     ) is not None:
@@ -26,9 +26,10 @@ def unwrap(send: Any) -> Any:
 
 
 def below(send: Any) -> Iterator[Any]:
-    """`send` and what it may call: what its closures, arguments and objects hold, near ones first.
+    """Yield `send` and what it may call: the values in its closures, arguments and objects.
 
-    Containers are not looked into: a wrapper keeps one ``send``, who has many is no wrapper.
+    The nearest come first. Containers are not searched: a wrapper keeps one ``send``, and an
+    object that keeps many is not a wrapper.
     """
     seen, waiting = {id(send)}, deque([send])
     while waiting and len(seen) <= MOST_WRAPPERS:
@@ -58,7 +59,7 @@ def _held(wrapper: Any) -> Iterator[Any]:
 
 
 def _attributes(wrapper: Any) -> Iterator[Any]:
-    # of the object itself: a property, or __getattr__, is code that we have no business to run
+    # read the object's own values only: a property or __getattr__ is code that we must not run
     with contextlib.suppress(TypeError):
         yield from list(vars(wrapper).values())
     for kind in type(wrapper).__mro__:
@@ -76,7 +77,7 @@ def _slots(kind: type) -> list[str]:
 
 
 def _owner(send: Any) -> Any:
-    """The server's own object, if `send` is the server's own: of uvicorn, or of Daphne."""
+    """Return the server's object if `send` is uvicorn's or Daphne's own ``send``, else None."""
     if isinstance(send, functools.partial) and send.args:
         func = getattr(send.func, "__name__", "")
         return send.args[0] if func == "handle_reply" else None
@@ -86,10 +87,10 @@ def _owner(send: Any) -> Any:
 
 
 def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
-    """The server's object of this very connection, or None; whether `send` is wrapped.
+    """Return the server's object of this connection, or None; and whether `send` is wrapped.
 
-    One that is found inside a wrapper must have given us this scope: at least one of the objects
-    that a server makes for each connection is the same.
+    An object that is found inside a wrapper counts only if it made this scope: at least one of
+    the objects that a server makes for each connection must be the same.
     """
     owner = _owner(send)
     if owner is not None:
@@ -102,8 +103,10 @@ def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
 
 
 def _on_the_stack() -> Iterator[Any]:
-    """The variables of the coroutines that wait for this one: middleware was given ``send`` as an
-    argument, wherever it keeps it."""
+    """Yield the variables of the coroutines that wait for this one.
+
+    Middleware gets ``send`` as an argument, wherever it keeps it later.
+    """
     frame = sys._getframe(1)
     for _ in range(MOST_WRAPPERS):
         if frame.f_code.co_flags & inspect.CO_COROUTINE:
