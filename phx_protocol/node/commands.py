@@ -1,4 +1,4 @@
-"""Commands: what the sockets of all nodes are told to do, and who has done it."""
+"""Commands: actions on the sockets of all nodes, such as disconnecting a user."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 logger = get_logger("phx_protocol.pubsub")
 
 ORDER = "order"
-#: orders that are known when they come a second time
+#: how many commands a node remembers, to recognize one that arrives a second time
 REMEMBERED = 1000
 
 Body = dict[str, Any]
 
 
 class Commands:
-    """The orders of one node, those it gives and those it takes.
+    """The commands of one node: those that it sends and those that it receives.
 
-    Each goes to the group of all nodes with sockets, which does it without delay, and to each of
-    these that the state knows by itself, which is how a node says that it is done. It is done once.
+    A command is sent twice: as a cast to the group of all nodes with sockets, which execute it
+    without delay; and as a call to each of these nodes that the state knows, to learn when it is
+    done there. Each node executes it once.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        # id -> done when the order is
+        # id -> future that is done when the command is
         self._taken: dict[str, asyncio.Future[None]] = {}
         node.rpc.on_cast(ORDER, self._hear)
         node.rpc.on_call(ORDER, self._answer)
 
     def take(self, order: Body) -> asyncio.Future[None]:
-        """Do what is ordered, unless that has been done; the future tells when it is."""
+        """Execute a command, unless it was executed before. The future is done when it is."""
         id = order["id"]
         if id not in self._taken:
-            # what can be done at once is done here, before a later broadcast can be delivered
+            # the synchronous part runs here, before any later broadcast can be delivered
             rest = self._obey(order["name"], order["body"])
             done = self._taken[id] = begin(_finish(order["name"], rest))
             done.add_done_callback(_seen)
@@ -53,7 +54,9 @@ class Commands:
     def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
             return self._node.connections.obey(name, body)
-        except Exception as error:  # the other nodes are told all the same
+        except (
+            Exception
+        ) as error:  # not raised here: the other nodes must get the command too
             return _failed(error)
 
     def _hear(self, order: Body) -> None:
@@ -64,10 +67,10 @@ class Commands:
         return {}
 
     async def give(self, name: str, body: Body) -> None:
-        """Have every node do it; returns when all have.
+        """Send a command to every node; return when all have executed it.
 
-        Raises BroadcastError when the layer did not take it, and after TELL_TIMEOUT with the
-        names of the nodes that have not said that it is done.
+        Raises BroadcastError if the layer did not accept it; also after TELL_TIMEOUT, with the names
+        of the nodes that have not answered that it is done.
         """
         node = self._node
         order = {"id": node.new_id(), "name": name, "body": body}
@@ -87,14 +90,14 @@ class Commands:
             raise BroadcastError(doubt)
 
     async def _serving(self) -> dict[str, Body]:
-        """The nodes that may have sockets. A worker or a command, which may be gone, has none."""
+        """Return the nodes that may have sockets: not workers and management commands."""
         nodes = await self._node.heartbeat.state.nodes()
         return {
             name: about for name, about in nodes.items() if about.get("serves", True)
         }
 
     async def _tell(self, order: Body) -> str | None:
-        """Tell the nodes that have sockets; returns what went wrong."""
+        """Cast to the nodes that have sockets. Return the text of the error, or None."""
         try:
             await self._node.rpc.cast_all(ORDER, order)
             return None
@@ -102,7 +105,7 @@ class Commands:
             return f"the channel layer did not take it: {in_words(error)}"
 
     async def _ask(self, name: str, about: Body, order: Body) -> str | None:
-        """Wait until the node `name` has done it; returns how it is called if it has not."""
+        """Wait until the node `name` has executed it. If it does not answer, return its name."""
         address = about.get("address")
         try:
             async with asyncio.timeout(TELL_TIMEOUT):
@@ -119,7 +122,7 @@ async def _failed(error: Exception) -> None:
 
 def _seen(done: asyncio.Future[None]) -> None:
     if not done.cancelled():
-        done.exception()  # it is logged; nobody else need look
+        done.exception()  # it has been logged already: no warning if nobody awaits `done`
 
 
 async def _finish(name: str, rest: Awaitable[Any] | None) -> None:
