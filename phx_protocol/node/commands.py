@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-ORDER = "order"
+#: the name of the cast and of the call that carry a command
+COMMAND = "order"
 #: how many commands a node remembers, to recognize one that arrives a second time
 REMEMBERED = 1000
 
@@ -35,55 +36,55 @@ class Commands:
     def __init__(self, node: Node) -> None:
         self._node = node
         # id -> future that is done when the command is
-        self._taken: dict[str, asyncio.Future[None]] = {}
-        node.rpc.on_cast(ORDER, self._hear)
-        node.rpc.on_call(ORDER, self._answer)
+        self._received: dict[str, asyncio.Future[None]] = {}
+        node.rpc.on_cast(COMMAND, self._on_cast)
+        node.rpc.on_call(COMMAND, self._on_call)
 
-    def take(self, order: Body) -> asyncio.Future[None]:
+    def take(self, command: Body) -> asyncio.Future[None]:
         """Execute a command, unless it was executed before. The future is done when it is."""
-        id = order["id"]
-        if id not in self._taken:
+        id = command["id"]
+        if id not in self._received:
             # the synchronous part runs here, before any later broadcast can be delivered
-            rest = self._obey(order["name"], order["body"])
-            done = self._taken[id] = begin(_finish(order["name"], rest))
+            rest = self._execute(command["name"], command["body"])
+            done = self._received[id] = begin(_finish(command["name"], rest))
             done.add_done_callback(_seen)
-            if len(self._taken) > REMEMBERED:
-                del self._taken[next(iter(self._taken))]
-        return self._taken[id]
+            if len(self._received) > REMEMBERED:
+                del self._received[next(iter(self._received))]
+        return self._received[id]
 
-    def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+    def _execute(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
-            return self._node.connections.obey(name, body)
+            return self._node.connections.execute(name, body)
         except (
             Exception
         ) as error:  # not raised here: the other nodes must get the command too
             return _failed(error)
 
-    def _hear(self, order: Body) -> None:
-        self.take(order)
+    def _on_cast(self, command: Body) -> None:
+        self.take(command)
 
-    async def _answer(self, order: Body) -> Body:
-        await asyncio.shield(self.take(order))
+    async def _on_call(self, command: Body) -> Body:
+        await asyncio.shield(self.take(command))
         return {}
 
-    async def give(self, name: str, body: Body) -> None:
+    async def send(self, name: str, body: Body) -> None:
         """Send a command to every node; return when all have executed it.
 
         Raises BroadcastError if the layer did not accept it; also after TELL_TIMEOUT, with the names
         of the nodes that have not answered that it is done.
         """
         node = self._node
-        order = {"id": node.new_id(), "name": name, "body": body}
-        self.take(order)
-        doubt = await self._tell(order)
+        command = {"id": node.new_id(), "name": name, "body": body}
+        self.take(command)
+        doubt = await self._cast(command)
         known = {n.heartbeat.name: Body() for n in (node, *node.others())}
         if not node.sees_one_process and doubt is None:
             try:
                 known = {**await self._serving(), **known}
             except StateError as error:
                 doubt = f"it is not known who else there is: {error}"
-        asked = (self._ask(n, about, order) for n, about in known.items())
-        silent = [name for name in await asyncio.gather(*asked) if name is not None]
+        calls = (self._call(n, about, command) for n, about in known.items())
+        silent = [name for name in await asyncio.gather(*calls) if name is not None]
         if silent:
             doubt = f"not done (yet) by {', '.join(silent)}"
         if doubt is not None:
@@ -96,20 +97,22 @@ class Commands:
             name: about for name, about in nodes.items() if about.get("serves", True)
         }
 
-    async def _tell(self, order: Body) -> str | None:
+    async def _cast(self, command: Body) -> str | None:
         """Cast to the nodes that have sockets. Return the text of the error, or None."""
         try:
-            await self._node.rpc.cast_all(ORDER, order)
+            await self._node.rpc.cast_all(COMMAND, command)
             return None
         except Exception as error:
             return f"the channel layer did not take it: {in_words(error)}"
 
-    async def _ask(self, name: str, about: Body, order: Body) -> str | None:
+    async def _call(self, name: str, about: Body, command: Body) -> str | None:
         """Wait until the node `name` has executed it. If it does not answer, return its name."""
         address = about.get("address")
         try:
             async with asyncio.timeout(TELL_TIMEOUT):
-                await call_node(self._node, name, address, ORDER, order, TELL_TIMEOUT)
+                await call_node(
+                    self._node, name, address, COMMAND, command, TELL_TIMEOUT
+                )
             return None
         except (NoAnswer, TimeoutError):
             where = f" ({about['host']}, pid {about['pid']})" if about else ""
@@ -130,5 +133,5 @@ async def _finish(name: str, rest: Awaitable[Any] | None) -> None:
         if rest is not None:
             await rest
     except Exception:
-        logger.exception("the order %r failed here", name)
+        logger.exception("the command %r failed here", name)
         raise

@@ -76,7 +76,7 @@ class Connections:
         self._opening: set[OpeningSocket] = set()
         self._ending: set[OpenSocket] = set()
         self._gone = asyncio.Event()
-        self._orders: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
+        self._commands: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
             "close_topic": self._close_topic,
             "disconnect": self._disconnect,
             "disconnect_socket": self._disconnect_socket,
@@ -134,14 +134,14 @@ class Connections:
             if key_of(socket) == key:
                 yield socket
 
-    # ------------------------------------------------------------------ orders
+    # ---------------------------------------------------------------- commands
 
-    def obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+    def execute(self, name: str, body: Body) -> Awaitable[Any] | None:
         """Execute a command at once. A part that takes time is returned, to be awaited.
 
         Raises KeyError for an unknown command.
         """
-        return self._orders[name](body)
+        return self._commands[name](body)
 
     def _close_topic(self, body: Body) -> None:
         _each(self, lambda socket: socket.close_topic(body["topic"]))
@@ -196,7 +196,7 @@ def _each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> No
         try:
             do(socket)
         except Exception as error:
-            logger.exception("a socket does not do what it is ordered")
+            logger.exception("a socket failed to execute a command")
             failure = error
     if failure is not None:
         raise failure
@@ -213,7 +213,7 @@ async def _reauthorize(sockets: list[OpenSocket], topic: str | None) -> None:
             except CRASHES as error:
                 if must_end(error):
                     raise
-                logger.exception("a socket cannot be asked again: it is closed")
+                logger.exception("a socket cannot be reauthorized and is closed")
                 socket.cut_off()
 
     # several at the same time, so that a slow one does not delay the others
