@@ -88,13 +88,13 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 async def _command(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
     blocking.warn_if_nobody_hears(f"a{name}")
-    await get_node().commands.give(name, body)
+    await get_node().commands.send(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
     """Close the sockets of the user with that primary key which another password let in."""
     body = {"user": user, "digests": digests}
-    await get_node().commands.give("password_changed", body)
+    await get_node().commands.send("password_changed", body)
 
 
 password_changed = sync(apassword_changed, raises=BroadcastError)
@@ -103,7 +103,7 @@ password_changed = sync(apassword_changed, raises=BroadcastError)
 async def asession_ended(digest: str, user: str) -> None:
     """Close the sockets that the session whose key has that digest let in, but those of `user`."""
     body = {"session": digest, "user": user}
-    await get_node().commands.give("session_ended", body)
+    await get_node().commands.send("session_ended", body)
 
 
 session_ended = sync(asession_ended, raises=BroadcastError)

@@ -72,7 +72,7 @@ def _redis(state: dict[str, Any]) -> State:
     hosts, prefix = state["HOSTS"], state["PREFIX"]
     if not hosts and not _is_of_channels_redis():
         raise StateError(
-            'STATE is "redis", but neither it nor the channel layer has hosts'
+            'STATE is "redis", but neither it nor the channel layer has HOSTS'
         )
     alias = options().channel_layer
     layer: dict[str, Any] = getattr(settings, "CHANNEL_LAYERS", {}).get(alias, {})

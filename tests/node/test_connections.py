@@ -75,7 +75,7 @@ async def test_an_order_that_fails_for_one_socket_is_done_by_all_others(
         await other.assert_closed(1001)
     for one in broken:
         await one.close()
-    assert "a socket does not do what it is ordered" in caplog.text
+    assert "a socket failed to execute a command" in caplog.text
 
 
 async def test_one_answer_that_takes_its_time_holds_up_nobody(

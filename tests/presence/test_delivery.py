@@ -84,7 +84,7 @@ async def test_after_a_quiet_interval_a_diff_goes_out_at_once_again(
     await watcher.shows("watcher")
     topic = get_node().part(Trackers).of(Merging).topic("merging:1")
     async with asyncio.timeout(TIMEOUT):
-        while not topic._delivery.is_idle:
+        while not topic._diff_sender.is_idle:
             await asyncio.sleep(0.01)
     await Merging.track("merging:1", "key", {})
     await watcher.told()

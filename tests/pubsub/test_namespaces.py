@@ -62,7 +62,7 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
         await other.pubsub.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
     else:
         [key] = [known.key for known in node.connections]
-        await other.commands.give(order, {"id": key})
+        await other.commands.send(order, {"id": key})
     await socket.assert_closed(1001)
 
 
@@ -81,7 +81,7 @@ async def test_an_order_waits_for_no_process_that_serves_no_sockets(
     about = other.heartbeat._about("specific.gone!channel")
     await other.heartbeat.state.beat("gone", about, first=True)
     try:
-        order = other.commands.give("disconnect_socket", {"id": "nobody.1"})
+        order = other.commands.send("disconnect_socket", {"id": "nobody.1"})
         if serves:
             with pytest.raises(BroadcastError, match=r"not done \(yet\) by gone"):
                 await order
