@@ -45,7 +45,7 @@ class Signal(dispatch.Signal):
                 with contextlib.suppress(
                     Exception
                 ):  # the handlers of our own logger may fail in the same way
-                    logger.exception("a line about %s cannot be written", sender)
+                    logger.exception("the log of a signal of %s failed", sender)
         if self.receivers:
             self.send_robust(sender, **named)
 

@@ -193,7 +193,7 @@ class Stream:
         """Make the clients join again: the reply tells them that broadcasts are missing."""
         if self._is_closed:
             return
-        logger.error("%s: something is missing in its history", self.topic)
+        logger.error("%s: broadcasts are missing in its history", self.topic)
         for subscriber in self._node.pubsub.registry.subscribers(self.topic):
             interrupt = getattr(subscriber, "interrupt", None)
             if interrupt is not None:
@@ -240,7 +240,7 @@ class Stream:
         async with self._sharing:
             if n + 1 not in self._shared:
                 if failures != self._failures:
-                    raise StateTimeout("nor did it answer to another join")
+                    raise StateTimeout("it did not answer to another join either")
                 try:
                     await self._share(epoch, n, limit)
                 except StateError:

@@ -188,7 +188,7 @@ class Streams(Part, Sequencer):
         stream = self._streams.get(broadcast.topic)
         if stream is not None and stream.history.keeps(broadcast):
             logger.warning(
-                "%s: %r came from a process that did not keep it: its state is away, or its "
+                "%s: %r came from a process that did not keep it: its state fails, or its "
                 "PHX_PROTOCOL['SOCKETS'] does not lead to the channel class",
                 broadcast.topic,
                 broadcast.event,

@@ -104,9 +104,7 @@ async def alist_sockets(
     for node, told in await _ask_all("list_sockets", body):
         found += (made(SocketInfo, {**s, "node": node.name}) for s in told["sockets"])
         if told.get("left_out"):
-            logger.warning(
-                "%s does not tell of %d more sockets", node.name, told["left_out"]
-            )
+            logger.warning("%s left out %d more sockets", node.name, told["left_out"])
     return sorted(found, key=lambda socket: socket.opened_at)
 
 

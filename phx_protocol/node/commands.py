@@ -82,7 +82,7 @@ class Commands:
             try:
                 known = {**await self._serving(), **known}
             except StateError as error:
-                doubt = f"it is not known who else there is: {error}"
+                doubt = f"the other nodes are not known: {error}"
         calls = (self._call(n, about, command) for n, about in known.items())
         silent = [name for name in await asyncio.gather(*calls) if name is not None]
         if silent:

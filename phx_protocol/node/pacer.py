@@ -77,7 +77,7 @@ class Pacer:
         except (Exception, asyncio.CancelledError):
             if is_cancelled():
                 raise
-            logger.exception("it is not known how much of what was sent has arrived")
+            logger.exception("cannot find out whether sent messages have arrived")
         finally:
             self._ahead -= sent
             self._asking = None
@@ -95,7 +95,7 @@ class Pacer:
         self._others -= late
         for name in late:
             logger.warning(
-                "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
+                "%s has not answered in %s seconds: it is gone, or messages to it may be lost",
                 name,
                 MARK_TIMEOUT,
             )

@@ -129,7 +129,7 @@ class NodeRpc:
                     raise NoAnswer(f"{name!r} failed over there")
                 return answer
             except TooLarge as error:
-                raise NoAnswer(f"{name!r} cannot be asked: {error}") from error
+                raise NoAnswer(f"the call {name!r} is too large: {error}") from error
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, on_late_answer)
                 self._keep(self.tell(channel, "cancel", id=id))

@@ -138,7 +138,7 @@ async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
         return presences
     except Exception as error:
         name = type(presence).__name__
-        logger.error(f"{name}.fetch returns what is no JSON: %.200s", error)
+        logger.error(f"{name}.fetch returns something that is not JSON: %.200s", error)
         return roster.presences()
 
 

@@ -34,7 +34,7 @@ class Cuts:
         except (
             Exception
         ):  # another version of channels_redis or redis-py may look different
-            logger.exception("it cannot be seen whether Redis ends a subscription")
+            logger.exception("cannot watch whether Redis ends a subscription")
 
     def _connections(self) -> Iterator[Any]:
         # channels_redis has a parameter ``on_reconnect``, but never calls it

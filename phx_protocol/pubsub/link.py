@@ -266,7 +266,7 @@ class LayerLink:
             new: str = spare or await self.layer.new_channel()
             if channel is not None:
                 logger.warning(
-                    "the channel layer forgot this node, which is %s now", new
+                    "the channel layer forgot this node, its channel is %s now", new
                 )
             return new
         if failures >= FORGOTTEN:
@@ -279,7 +279,7 @@ class LayerLink:
 
     def _subscription_was_cut(self) -> None:
         """Report a loss: broadcasts sent in between are lost, except those that a history kept."""
-        lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
+        lost = "Redis ended the subscription of this process, messages sent meanwhile are lost"
         self.report(ConnectionError(lost))
         self.report(None)
         self._lost(True)

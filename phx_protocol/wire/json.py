@@ -83,7 +83,7 @@ def encode(value: Any) -> bytes:
             return encoded
         return _encode(_shown(value))
     except ENCODE_ERRORS as error:
-        raise EncodeError(f"this cannot be encoded as JSON: {said(error)}") from error
+        raise EncodeError(f"cannot be encoded as JSON: {said(error)}") from error
 
 
 # The errors of a Django form are a UserList that also derives from ``list``. msgspec encodes the
