@@ -248,7 +248,7 @@ async def _in_thread(
     return await call(*args)
 
 
-def look_for_stale_connections() -> None:
+def close_stale_connections_if_due() -> None:
     """Close connections that the database has dropped, if the last search was a second ago or more.
 
     Channels does this before every message and waits for it: a switch to a thread, which is most

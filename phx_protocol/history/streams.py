@@ -15,7 +15,7 @@ import msgspec
 from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import EncodeError, StateError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from ..node.part import PARTS, Part
 from ..pubsub.sequence import Sequencer
 from ..state import Item, Kept, Position, is_behind
@@ -102,7 +102,7 @@ class Streams(Part, Sequencer):
                     if is_cancelled():
                         raise
                     if isinstance(error, asyncio.CancelledError):
-                        error = StateError(in_words(error))
+                        error = StateError(describe(error))
                     for waiting in batch:
                         waiting.done.set_exception(error)
                     continue

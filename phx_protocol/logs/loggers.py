@@ -20,7 +20,7 @@ TRACEBACKS = 1
 KINDS = 10_000
 
 
-class Repeats(logging.Filter):
+class RepeatFilter(logging.Filter):
     """A filter that suppresses repeated warnings and errors, and later logs how many they were.
 
     Records are of one kind if their message before formatting is the same. Tracebacks have one
@@ -115,7 +115,7 @@ def _argument(value: Any) -> Any:
     return Argument(text_of(value), shown(value))
 
 
-_repeats = Repeats()
+_repeats = RepeatFilter()
 _printable = Printable()
 
 

@@ -78,7 +78,7 @@ def said(error: BaseException) -> str:
         return _nameless(error)
 
 
-def in_words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Describe an exception of another library; the ``repr`` of redis-py's lacks the message."""
     text = said(error)
     return f"{type(error).__name__}: {text}" if text else shown(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..concurrency.tasks import begin
 from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from .rpc import TELL_TIMEOUT, NoAnswer, call_node
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Commands:
             await self._node.rpc.cast_all(COMMAND, command)
             return None
         except Exception as error:
-            return f"the channel layer did not take it: {in_words(error)}"
+            return f"the channel layer did not take it: {describe(error)}"
 
     async def _call(self, name: str, about: Body, command: Body) -> str | None:
         """Wait until the node `name` has executed it. If it does not answer, return its name."""

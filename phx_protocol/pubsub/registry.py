@@ -9,7 +9,7 @@ import msgspec
 
 from ..exceptions import EncodeError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from ..wire.messages import Broadcast, Frame
 from ..wire.serializers import Serializer, V2JSONSerializer
 
@@ -251,7 +251,7 @@ def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
         f"%.100r on %.100r {what}: %s",
         broadcast.event,
         broadcast.topic,
-        in_words(error),
+        describe(error),
         exc_info=None if isinstance(error, EncodeError) else error,
     )
 

@@ -25,7 +25,7 @@ from ..exceptions import DecodeError, EncodeError, InvalidPayload, JoinDenied
 from ..history.recovery import Recovery, RecoveryRequest
 from ..history.streams import Streams
 from ..logs import get_logger
-from ..logs.printable import in_words, shown
+from ..logs.printable import describe, shown
 from ..pubsub.replies import ReplyRef
 from ..wire import json, protocol
 from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
@@ -581,7 +581,7 @@ class ChannelServer:
         """Ask ``authorize`` and ``join``: status, reply, and whether a refusal is for good."""
         self._asked = channel
         try:
-            callbacks.look_for_stale_connections()
+            callbacks.close_stale_connections_if_due()
             if not await self._may_be_here(channel):
                 return self._unauthorized()
             own = RecoveryRequest.remove_from(message.payload, channel.history)
@@ -753,7 +753,7 @@ class ChannelServer:
             "%s: %.100r cannot be sent: %s",
             self.topic,
             broadcast.event,
-            in_words(error),
+            describe(error),
             exc_info=None if isinstance(error, EncodeError) else error,
         )
 
@@ -809,7 +809,7 @@ class ChannelServer:
         task = self._task
         outcome: Outcome = None
         try:
-            callbacks.look_for_stale_connections()
+            callbacks.close_stale_connections_if_due()
             answer = await call(channel, *args)
             if answer is None or message is None:
                 pass
@@ -912,7 +912,7 @@ class ChannelServer:
 
     async def _terminate(self, channel: Channel, reason: Reason) -> None:
         try:
-            callbacks.look_for_stale_connections()
+            callbacks.close_stale_connections_if_due()
             await channel.__phx_tables__.callbacks["terminate"](channel, reason)
         except CRASHES as error:
             if must_end(error):
