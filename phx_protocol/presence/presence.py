@@ -138,7 +138,7 @@ class Presence:
         key, meta = await settled(key), await settled(meta)
         if not _is_text(key):
             _say_wrong(channel, "presence_key", "no key", key)
-            key = channel.__phx__.server.id
+            key = channel.__phx__.id
         if not isinstance(meta, Mapping) or not _is_json(meta):
             _say_wrong(channel, "presence_meta", "no mapping that is JSON", meta)
             meta = {}
@@ -201,18 +201,18 @@ class Presence:
     def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:
         """Return the owner of a presence, and its topic."""
         if isinstance(where, Channel):
-            where.__phx__.server.must_have_joined(where, "a presence")
-            # a channel that has ended owns nothing: its server may have a new channel by now
-            is_there = where.__phx__.server.channel is where
-            return where.__phx__.server.id if is_there else where, topic or where.topic
+            where.__phx__.must_have_joined("a presence")
+            # one that has ended owns nothing: its server may have another channel by now
+            is_there = where.__phx__.is_current
+            return where.__phx__.id if is_there else where, topic or where.topic
         return None, topic or _topic(where)
 
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
-        """End presences on `topic` when `channel` ends. Return False if it has already ended."""
-        server, tracker = channel.__phx__.server, cls._tracker(channel)
-        end = functools.partial(tracker.end, server.id, topic)
-        return server.at_end(channel, (cls, topic), end)
+        """Have presences on `topic` end with `channel`; False when it has ended already."""
+        membership, tracker = channel.__phx__, cls._tracker(channel)
+        end = functools.partial(tracker.end, membership.id, topic)
+        return membership.on_end((cls, topic), end)
 
 
 classes[Presence.name] = Presence

@@ -257,6 +257,12 @@ def for_version(
     return None
 
 
+def decode_payload(broadcast: Broadcast) -> Any:
+    """Return the payload of a broadcast as Python's values; one that is binary as it is."""
+    payload = broadcast.payload
+    return payload if isinstance(payload, bytes) else decode(bytes(payload))
+
+
 @functools.cache
 def parse_requirement(requirement: str) -> tuple[int, int, int]:
     """Return the three numbers of ``"~> X.Y.Z"``. Raises ValueError for any other form."""

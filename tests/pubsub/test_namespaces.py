@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from phx_protocol import Channel, Socket
+from phx_protocol import Socket
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.node.rpc import NODES
@@ -20,16 +20,12 @@ from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
-from tests.pubsub.test_relay import LAYERS
-
-
-class AnyChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
+from tests.support.nodes import LAYERS
+from tests.support.rooms import OpenRoom
 
 
 class OpenSocket(Socket):
-    channels = {"*": AnyChannel}
+    channels = {"*": OpenRoom}
 
     def id(self) -> str | None:
         return "users:1"

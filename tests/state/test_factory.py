@@ -26,7 +26,7 @@ from phx_protocol.state import State, get_state
 from phx_protocol.state.factory import _memories
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
-from tests import servers
+from tests.support import servers
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 LAYERS = {
@@ -288,10 +288,10 @@ async def test_no_hosts_of_its_own_are_those_of_the_layer(
 
 def test_redis_without_any_hosts_is_an_error() -> None:
     for chosen in ("redis", {"BACKEND": "redis", "PREFIX": "p"}):
-        with project(chosen), pytest.raises(StateError, match="HOSTS"):
+        with project(chosen), pytest.raises(StateError, match="HOSTS|has hosts"):
             get_state()
     with override_settings(PHX_PROTOCOL={"STATE": "redis"}, CHANNEL_LAYERS={}):
-        with pytest.raises(StateError, match="HOSTS"):
+        with pytest.raises(StateError, match="HOSTS|has hosts"):
             get_state()
 
 

@@ -15,7 +15,7 @@ from django.test import override_settings
 from redis import Redis
 from redis.asyncio import ConnectionPool
 
-from phx_protocol import Channel, History, Presence, Socket
+from phx_protocol import History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.policy import ALL_EVENTS
 from phx_protocol.history.recovery import RecoveryRequest
@@ -25,10 +25,9 @@ from phx_protocol.pubsub.registry import Fastlane
 from phx_protocol.state import redis as state_of_redis
 from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState
-from tests import servers
-
-from . import forget, item, key
-from .test_memory_and_redis import CALLS, connected, ids
+from tests.support import servers
+from tests.support.rooms import OpenRoom
+from tests.support.state import CALLS, connected, forget, ids, item, key
 
 
 class Switch:
@@ -403,12 +402,9 @@ def test_who_was_silent_for_long_says_nothing_of_what_there_must_be() -> None:
     assert ledger.generation == "7.a" and ledger.steps == 0
 
 
-class Lobby(Channel):
+class Lobby(OpenRoom):
     history = History()
     presence = Presence
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class LobbySocket(Socket):
