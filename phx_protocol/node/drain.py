@@ -71,9 +71,9 @@ class Drainer:
         rounds = ceil(total / size)
         for index in range(1, rounds + 1):
             batch = sockets[(index - 1) * size : index * size]
-            told = {"index": index, "rounds": rounds, "interval": interval}
+            fields = {"index": index, "rounds": rounds, "interval": interval}
             count = min(index * size, total)
-            socket_drain.emit(None, count=count, total=total, **told)
+            socket_drain.emit(None, count=count, total=total, **fields)
             self._close(batch)
             if index < rounds:
                 # jitter, so that nodes that go down together do not close sockets in step

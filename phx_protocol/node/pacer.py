@@ -103,8 +103,8 @@ class Pacer:
     async def _mark(self, address: str) -> bool:
         self._id = f"{self._node.name}.{next(self._ids)}"
         self._missing = {self._node.name, *self._others}
-        told = {"id": self._id, "from": address, "node": self._node.name}
-        mark = {"type": RELAY, "v": VERSION, "do": "mark", **told}
+        fields = {"id": self._id, "from": address, "node": self._node.name}
+        mark = {"type": RELAY, "v": VERSION, "do": "mark", **fields}
         try:
             await self._node.layer.cast(NODES, mark)
             if NODES not in self._node.layer.groups:

@@ -95,8 +95,8 @@ class Publisher:
             await self._send(topic, [entry.item for entry in batch])
         except (Exception, asyncio.CancelledError) as error:
             self._report(error)
-            said = f"the channel layer did not take it: {describe(error)}"
-            self._fail(batch, BroadcastError(said))
+            reason = f"the channel layer did not take it: {describe(error)}"
+            self._fail(batch, BroadcastError(reason))
             if is_cancelled():
                 raise
         else:
