@@ -209,7 +209,7 @@ class Presence:
 
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
-        """Have presences on `topic` end with `channel`; False when it has ended already."""
+        """End presences on `topic` when `channel` ends. Return False if it has already ended."""
         membership, tracker = channel.__phx__, cls._tracker(channel)
         end = functools.partial(tracker.end, membership.id, topic)
         return membership.on_end((cls, topic), end)

@@ -19,7 +19,7 @@ NEWEST = V2JSONSerializer()
 
 
 class Fastlane(NamedTuple):
-    """How a broadcast is encoded as a frame; events in `intercepts` are not encoded.
+    """The encoding of a broadcast as a frame; events in `intercepts` are not encoded.
 
     Subscribers with equal fastlanes get the same frame, made once. Without `offsets` its ref is
     null: some clients take a broadcast that has a ref for a reply.

@@ -20,7 +20,7 @@ from .reasons import Refusal
 
 
 class Action(Enum):
-    """What a message asks for: the results of ``classify``."""
+    """The kinds of messages: the results of ``classify``."""
 
     HEARTBEAT = auto()  # answered at once, even if other messages wait
     JOIN = auto()
