@@ -33,7 +33,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads in which somebody looked for stale connections."""
     looks: list[threading.Thread] = []
     monkeypatch.setattr(callbacks, "thread_sensitive", False)
-    monkeypatch.setattr(callbacks, "_looked_at", 0.0)
+    monkeypatch.setattr(callbacks, "_closed_at", 0.0)
     monkeypatch.setattr(
         callbacks,
         "close_old_connections",
