@@ -288,10 +288,10 @@ async def test_no_hosts_of_its_own_are_those_of_the_layer(
 
 def test_redis_without_any_hosts_is_an_error() -> None:
     for chosen in ("redis", {"BACKEND": "redis", "PREFIX": "p"}):
-        with project(chosen), pytest.raises(StateError, match="HOSTS|has hosts"):
+        with project(chosen), pytest.raises(StateError, match="HOSTS"):
             get_state()
     with override_settings(PHX_PROTOCOL={"STATE": "redis"}, CHANNEL_LAYERS={}):
-        with pytest.raises(StateError, match="HOSTS|has hosts"):
+        with pytest.raises(StateError, match="HOSTS"):
             get_state()
 
 
