@@ -107,7 +107,7 @@ class Stream:
         if not self._is_closed:
             self._node.pubsub.deliver_local(broadcast)
 
-    # ------------------------------------------------------------ what did not come
+    # ------------------------------------------------------------ missing broadcasts
 
     def schedule_fill(self) -> None:
         """Read the missing broadcasts after a moment, if they have not arrived by then."""

@@ -63,7 +63,7 @@ class Streams(Part, Sequencer):
         self._is_all_broken = False
         self._reads = asyncio.Semaphore(READS)
 
-    # ------------------------------------------------------------------ the way in
+    # ------------------------------------------------------------------ keeping
 
     async def broadcast(
         self, history: History, broadcast: Broadcast
@@ -173,7 +173,7 @@ class Streams(Part, Sequencer):
         if not self._broken:
             self.node.let_go(self)
 
-    # ----------------------------------------------------------------- the way out
+    # ----------------------------------------------------------------- delivering
 
     def offer(self, broadcast: Broadcast) -> None:
         stream = self._streams.get(broadcast.topic)

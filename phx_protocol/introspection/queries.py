@@ -122,9 +122,8 @@ async def alist_sockets(
 async def alist_presences(topic: str) -> Presences:
     """Return the presences on `topic` of all Presence classes: as ``Presence.list``, but not enriched."""
     for socket_class in known_sockets():
-        routes_of(
-            socket_class
-        )  # imports the channels, and with them their Presence classes
+        # imports the channels, and with them their Presence classes
+        routes_of(socket_class)
     trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):

@@ -29,9 +29,8 @@ class RepeatFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._written: dict[Any, tuple[float, int]] = (
-            {}
-        )  # kind -> begin of period, count
+        # kind -> begin of period, count
+        self._written: dict[Any, tuple[float, int]] = {}
         self._held: dict[tuple[str, int, str], int] = {}
         # the loop that will log how many records were suppressed
         self._loop: asyncio.AbstractEventLoop | None = None

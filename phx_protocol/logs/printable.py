@@ -206,9 +206,8 @@ def _own_repr(value: Any) -> str:
 
 def _message(error: BaseException) -> str:
     """Return ``str(error)``, but short: its arguments may be large values."""
-    count = getattr(
-        error, "error_count", None
-    )  # of pydantic's errors, whose text has a line for each error
+    # of pydantic's errors, whose text has a line for each error
+    count = getattr(error, "error_count", None)
     if callable(count) and count() > ITEMS:
         return f"{count()} errors in {getattr(error, 'title', 'a value')}"
     own = type(error).__str__

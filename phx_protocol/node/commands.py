@@ -55,9 +55,8 @@ class Commands:
     def _execute(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
             return self._node.connections.execute(name, body)
-        except (
-            Exception
-        ) as error:  # not raised here: the other nodes must get the command too
+        # not raised here: the other nodes must get the command too
+        except Exception as error:
             return _failed(error)
 
     def _on_cast(self, command: Body) -> None:

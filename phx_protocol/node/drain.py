@@ -62,9 +62,8 @@ class Drainer:
 
     async def _run(self) -> int:
         sockets = list(self._node.connections)
-        random.shuffle(
-            sockets
-        )  # so that a topic does not lose all its clients in one round
+        # so that a topic does not lose all its clients in one round
+        random.shuffle(sockets)
         total, drainer = len(sockets), options().drainer or DRAINER
         interval = drainer["BATCH_INTERVAL"]
         size = max(drainer["BATCH_SIZE"], ceil(total * interval / drainer["SHUTDOWN"]))

@@ -53,7 +53,7 @@ class Presence:
     #: the same methods for synchronous code: ``RoomPresence.sync.list("room:lobby")``
     sync: ClassVar[Blocking] = Blocking()
 
-    # ------------------------------------------------------------- who is there
+    # ------------------------------------------------------------- presences
 
     @classmethod
     async def track(

@@ -146,7 +146,7 @@ class PresenceTopic:
         }
         await self._node.rpc.cast_topic(self.name, HINT, body)
 
-    # --------------------------------------------------------------- what is known
+    # --------------------------------------------------------------- known presences
 
     def take(self, hint: Hint) -> None:
         """Apply a change that this node or another one made, and send it to the clients here."""

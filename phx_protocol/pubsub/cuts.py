@@ -31,9 +31,8 @@ class Cuts:
                     self._watched.add(connection)
                     # redis-py keeps a weak reference to the method
                     connection.register_connect_callback(self._connected)
-        except (
-            Exception
-        ):  # another version of channels_redis or redis-py may look different
+        # another version of channels_redis or redis-py may look different
+        except Exception:
             logger.exception("cannot watch whether Redis ends a subscription")
 
     def _connections(self) -> Iterator[Any]:

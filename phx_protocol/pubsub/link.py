@@ -74,9 +74,8 @@ class LoopLink:
         self._hand(self._others(), message)
 
     async def send(self, address: str, message: Message) -> None:
-        self._hand(
-            self._others(), message
-        )  # nodes have no address here: all get it, and the right one takes it
+        # nodes have no address here: all get it, and the right one takes it
+        self._hand(self._others(), message)
 
     def _hand(self, others: Iterable[Peer], message: Message) -> None:
         for other in others:
@@ -119,7 +118,7 @@ class LayerLink:
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
 
-    # ------------------------------------------------------------------ the way out
+    # ------------------------------------------------------------------ sending
 
     @property
     def is_full(self) -> bool:
