@@ -95,7 +95,7 @@ class Options:
 
 
 #: the settings that a Socket class cannot override
-OF_THE_PROJECT = frozenset(
+PROJECT_ONLY = frozenset(
     {
         "sockets",
         "state",
@@ -156,7 +156,7 @@ def _options(socket_class: Any) -> Options:
     project = project_settings()
     values = {}
     for field in dataclasses.fields(Options):
-        name = None if field.name in OF_THE_PROJECT else field.name
+        name = None if field.name in PROJECT_ONLY else field.name
         value = _own(socket_class, name) if socket_class and name else None
         if value is None:
             value = project.get(field.name.upper())

@@ -42,10 +42,9 @@ class Signal(dispatch.Signal):
             try:
                 self.log(sender, **named)
             except Exception:
-                with contextlib.suppress(
-                    Exception
-                ):  # the handlers of our own logger may fail in the same way
-                    logger.exception("a line about %s cannot be written", sender)
+                # the handlers of our own logger may fail in the same way
+                with contextlib.suppress(Exception):
+                    logger.exception("the log of a signal of %s failed", sender)
         if self.receivers:
             self.send_robust(sender, **named)
 

@@ -71,7 +71,7 @@ async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
     await client.close()
     ((_, gone),) = ended
     assert (gone["code"], gone["reason"]) == (1011, Reason.CRASH)
-    assert "no V2 frame" in str(gone["exception"])
+    assert "not a V2 frame" in str(gone["exception"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from ..exceptions import BroadcastError
-from ..logs.printable import in_words, shown
+from ..logs.printable import describe, shown
 from ..node import blocking
 from ..node.node import get_node
 from ..pubsub import message as layer_message
@@ -98,7 +98,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         await node.remote.send(ref.node, message)
     except Exception as error:
         raise BroadcastError(
-            f"the channel layer did not take the reply: {in_words(error)}"
+            f"the channel layer did not take the reply: {describe(error)}"
         ) from error
 
 

@@ -19,7 +19,7 @@ def key_of(socket: HasUser) -> str | None:
     try:
         return primary_key(socket.user)
     except Exception:
-        _say_unreadable(socket)
+        _log_unreadable(socket)
         return None
 
 
@@ -41,11 +41,11 @@ def username_of(socket: HasUser) -> str | None:
         get_username = getattr(user, "get_username", None) if is_known else None
         return None if get_username is None else str(get_username())
     except Exception:
-        _say_unreadable(socket)
+        _log_unreadable(socket)
         return None
 
 
-def _say_unreadable(socket: HasUser) -> None:
+def _log_unreadable(socket: HasUser) -> None:
     # for example a lazy object that queries the database on the event loop: only this socket fails
     kind = type(socket)
     logger.exception("a user of a socket cannot be read", extra={"cause": kind})

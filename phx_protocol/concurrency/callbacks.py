@@ -36,11 +36,11 @@ threads_are_real = True
 
 # Seconds between two searches for connections that the database has dropped.
 STALE_AFTER = 1.0
-_looked_at = -math.inf
+_closed_at = -math.inf
 
 
 #: number of threads that look up users and their permissions
-LOOKING = 4
+LOOKUP_THREADS = 4
 
 
 @functools.cache
@@ -122,7 +122,7 @@ async def look_up(function: Callable[..., Any], *args: Any) -> Any:
     """
     if is_async(function):
         return await settled(function(*args))
-    pool = _pool(LOOKING, "phx_protocol.look")
+    pool = _pool(LOOKUP_THREADS, "phx_protocol.lookup")
     return await settled(await _in_thread(function, *args, pool=pool))
 
 
@@ -248,20 +248,20 @@ async def _in_thread(
     return await call(*args)
 
 
-def look_for_stale_connections() -> None:
+def close_stale_connections_if_due() -> None:
     """Close connections that the database has dropped, if the last search was a second ago or more.
 
     Channels does this before every message and waits for it: a switch to a thread, which is most
     of the cost of a hand-written consumer. When no more messages come, a timer searches once more,
     so that connections which the last callback opened are closed after CONN_MAX_AGE.
     """
-    global _looked_at
+    global _closed_at
     now = time.monotonic()
-    if now - _looked_at >= STALE_AFTER:
-        _looked_at = now
+    if now - _closed_at >= STALE_AFTER:
+        _closed_at = now
         close_stale_connections()
         if not thread_sensitive and threads_are_real:
-            _look_again_in(STALE_AFTER)
+            _schedule_check(STALE_AFTER)
 
 
 def close_stale_connections() -> None:
@@ -282,38 +282,38 @@ _timers: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.TimerHandle]
 _timers = WeakKeyDictionary()
 
 
-def _look_again_in(seconds: float) -> None:
+def _schedule_check(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     if loop in _timers:
         _timers[loop].cancel()
     context = contextvars.Context()  # empty: it does not belong to the current request
-    _timers[loop] = loop.call_later(seconds, _look_again, context=context)
+    _timers[loop] = loop.call_later(seconds, _check, context=context)
 
 
-def _look_again() -> None:
+def _check() -> None:
     loop = asyncio.get_running_loop()
     if is_busy():
-        return _look_again_in(STALE_AFTER)
+        return _schedule_check(STALE_AFTER)
     del _timers[loop]
-    looking = SyncToAsync.single_thread_executor.submit(_close_and_tell)
-    looking.add_done_callback(functools.partial(_go_on_looking, loop))
+    closing = SyncToAsync.single_thread_executor.submit(_close_due)
+    closing.add_done_callback(functools.partial(_after_check, loop))
 
 
-def _go_on_looking(
-    loop: asyncio.AbstractEventLoop, looking: Future[float | None]
+def _after_check(
+    loop: asyncio.AbstractEventLoop, closing: Future[float | None]
 ) -> None:
-    seconds = looking.result()
+    seconds = closing.result()
     if seconds is not None:
         with contextlib.suppress(RuntimeError):  # raised if the loop has been closed
-            loop.call_soon_threadsafe(_look_again_unless_armed, seconds)
+            loop.call_soon_threadsafe(_schedule_check_if_none, seconds)
 
 
-def _look_again_unless_armed(seconds: float) -> None:
+def _schedule_check_if_none(seconds: float) -> None:
     if asyncio.get_running_loop() not in _timers:
-        _look_again_in(seconds)
+        _schedule_check(seconds)
 
 
-def _close_and_tell() -> float | None:
+def _close_due() -> float | None:
     """Close the stale connections of this thread.
 
     Return the seconds until the next one becomes stale, or None if there is none.

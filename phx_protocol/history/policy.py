@@ -45,7 +45,7 @@ class History:
         return self.events is None or broadcast.event in self.events
 
 
-class Everything(frozenset[str]):
+class AllEvents(frozenset[str]):
     """The set of all events."""
 
     def __contains__(self, event: object) -> bool:
@@ -60,10 +60,12 @@ class Everything(frozenset[str]):
         return self is not other
 
 
-EVERYTHING = Everything()
+ALL_EVENTS = AllEvents()
 
 
-def held_events(intercepts: frozenset[str], history: History | None) -> frozenset[str]:
+def queued_events(
+    intercepts: frozenset[str], history: History | None
+) -> frozenset[str]:
     """Return the events whose broadcasts wait in the channel's mailbox.
 
     These are the intercepted events. If the history keeps one of them, then also all events that
@@ -73,6 +75,6 @@ def held_events(intercepts: frozenset[str], history: History | None) -> frozense
     if history is None or not intercepts:
         return intercepts
     if history.events is None:
-        return EVERYTHING
+        return ALL_EVENTS
     kept = frozenset(history.events)
     return intercepts | kept if intercepts & kept else intercepts

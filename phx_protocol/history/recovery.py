@@ -20,7 +20,7 @@ SENDERS = 20
 
 
 class RecoveryRequest(NamedTuple):
-    """What a joining client has: all broadcasts up to `position`, and those of the channels `senders`.
+    """The broadcasts that a joining client has: all up to `position`, and those of the channels `senders`.
 
     `is_made` is True if the client sent a request: then it understands offsets and gets them in
     broadcasts. Other clients get a null ref there, as from Phoenix.

@@ -103,7 +103,7 @@ class Stream:
         if not self._is_closed:
             self._node.pubsub.deliver_local(broadcast)
 
-    # ------------------------------------------------------------ what did not come
+    # ------------------------------------------------------------ missing broadcasts
 
     def schedule_fill(self) -> None:
         """Read the missing broadcasts after a moment, if they have not arrived by then."""
@@ -189,7 +189,7 @@ class Stream:
         """Make the clients join again: the reply tells them that broadcasts are missing."""
         if self._is_closed:
             return
-        logger.error("%s: something is missing in its history", self.topic)
+        logger.error("%s: broadcasts are missing in its history", self.topic)
         for subscriber in self._node.pubsub.registry.subscribers(self.topic):
             interrupt = getattr(subscriber, "interrupt", None)
             if interrupt is not None:
@@ -272,7 +272,7 @@ class SharedReading:
         async with self._lock:
             if n + 1 not in self._kept:
                 if failures != self._failures:
-                    raise StateTimeout("nor did it answer to another join")
+                    raise StateTimeout("it did not answer to another join either")
                 try:
                     await self._read(epoch, n, limit)
                 except StateError:

@@ -15,7 +15,7 @@ import msgspec
 from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import EncodeError, StateError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from ..node.part import PARTS, Part
 from ..pubsub.sequence import Sequencer
 from ..state import Item, Kept, Position, is_behind
@@ -63,7 +63,7 @@ class Streams(Part, Sequencer):
         self._is_all_broken = False
         self._reads = asyncio.Semaphore(READS)
 
-    # ------------------------------------------------------------------ the way in
+    # ------------------------------------------------------------------ keeping
 
     async def broadcast(
         self, history: History, broadcast: Broadcast
@@ -102,7 +102,7 @@ class Streams(Part, Sequencer):
                     if is_cancelled():
                         raise
                     if isinstance(error, asyncio.CancelledError):
-                        error = StateError(in_words(error))
+                        error = StateError(describe(error))
                     for waiting in batch:
                         waiting.done.set_exception(error)
                     continue
@@ -173,7 +173,7 @@ class Streams(Part, Sequencer):
         if not self._broken:
             self.node.let_go(self)
 
-    # ----------------------------------------------------------------- the way out
+    # ----------------------------------------------------------------- delivering
 
     def offer(self, broadcast: Broadcast) -> None:
         stream = self._streams.get(broadcast.topic)
@@ -188,7 +188,7 @@ class Streams(Part, Sequencer):
         stream = self._streams.get(broadcast.topic)
         if stream is not None and stream.history.keeps(broadcast):
             logger.warning(
-                "%s: %r came from a process that did not keep it: its state is away, or its "
+                "%s: %r came from a process that did not keep it: its state fails, or its "
                 "PHX_PROTOCOL['SOCKETS'] does not lead to the channel class",
                 broadcast.topic,
                 broadcast.event,

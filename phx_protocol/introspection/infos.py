@@ -84,11 +84,11 @@ class HistoryInfo:
     offset: str | None
 
 
-def made(info: type[Info], told: dict[str, Any]) -> Info:
+def from_answer(info: type[Info], answer: dict[str, Any]) -> Info:
     """Build `info` from a node's answer; unknown fields are ignored, missing ones get their default.
 
     The node may run another version.
     """
     fields: Any = info
     names = [field.name for field in dataclasses.fields(fields)]
-    return info(**{name: told[name] for name in names if name in told})
+    return info(**{name: answer[name] for name in names if name in answer})

@@ -19,8 +19,15 @@ from ..presence.tracker import Trackers, classes
 from ..pubsub.link import is_in_memory
 from ..socket.routes import history_of, known_sockets, routes_of
 from ..state import NOWHERE, backend
-from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo, made
-from .report import Report, within
+from .infos import (
+    HistoryInfo,
+    NodeInfo,
+    SocketInfo,
+    TopicDetails,
+    TopicInfo,
+    from_answer,
+)
+from .report import NodeReport, within
 
 logger = get_logger("phx_protocol.introspection")
 
@@ -34,7 +41,9 @@ TOPICS_BYTES = 512 * 1024
 async def alist_nodes() -> list[NodeInfo]:
     """Return the live nodes, the oldest first."""
     known = await get_node().heartbeat.state.nodes()
-    nodes = [made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
+    nodes = [
+        from_answer(NodeInfo, {**about, "name": name}) for name, about in known.items()
+    ]
     return sorted(nodes, key=lambda node: (node.started_at, node.name))
 
 
@@ -65,8 +74,8 @@ def _portions(topics: Iterable[str]) -> Iterator[list[str]]:
 
 
 async def _describe(some: dict[str, Any], found: dict[str, TopicDetails]) -> None:
-    for _, told in await _ask_all("describe_topics", some):
-        for topic, new in told.items():
+    for _, answer in await _survey("describe_topics", some):
+        for topic, new in answer.items():
             old = found.get(topic, TopicDetails([], 0, 0.0))
             found[topic] = TopicDetails(
                 list(dict.fromkeys([*old.channels, *new["channels"]])),
@@ -83,8 +92,8 @@ async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
     It calls every node, as ``alist_sockets`` does.
     """
     rates: Counter[str] = Counter()
-    for _, told in await _ask_all("busiest_topics", {"limit": limit}):
-        for topic, rate in told.items():
+    for _, answer in await _survey("busiest_topics", {"limit": limit}):
+        for topic, rate in answer.items():
             rates[topic] += rate
     return dict(rates.most_common(limit))
 
@@ -101,21 +110,20 @@ async def alist_sockets(
     wanted = None if user is None else str(getattr(user, "pk", user))
     body = {"topic": topic, "user": wanted, "limit": limit}
     found: list[SocketInfo] = []
-    for node, told in await _ask_all("list_sockets", body):
-        found += (made(SocketInfo, {**s, "node": node.name}) for s in told["sockets"])
-        if told.get("left_out"):
-            logger.warning(
-                "%s does not tell of %d more sockets", node.name, told["left_out"]
-            )
+    for node, answer in await _survey("list_sockets", body):
+        found += (
+            from_answer(SocketInfo, {**s, "node": node.name}) for s in answer["sockets"]
+        )
+        if answer.get("left_out"):
+            logger.warning("%s left out %d more sockets", node.name, answer["left_out"])
     return sorted(found, key=lambda socket: socket.opened_at)
 
 
 async def alist_presences(topic: str) -> Presences:
     """Return the presences on `topic` of all Presence classes: as ``Presence.list``, but not enriched."""
     for socket_class in known_sockets():
-        routes_of(
-            socket_class
-        )  # imports the channels, and with them their Presence classes
+        # imports the channels, and with them their Presence classes
+        routes_of(socket_class)
     trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):
@@ -142,21 +150,25 @@ def sees_only_itself() -> bool:
     return is_in_memory(layer) or backend(options().state) == "memory"
 
 
-async def _ask_all(
+async def _survey(
     name: str, body: dict[str, Any]
 ) -> list[tuple[NodeInfo, dict[str, Any]]]:
     """Call all nodes. Return each node that answered with its answer."""
     node, others = get_node(), await alist_nodes()
-    answers = await asyncio.gather(*(_ask(node, other, name, body) for other in others))
-    return [(other, told) for other, told in zip(others, answers) if told is not None]
+    answers = await asyncio.gather(
+        *(_call(node, other, name, body) for other in others)
+    )
+    return [
+        (other, answer) for other, answer in zip(others, answers) if answer is not None
+    ]
 
 
-async def _ask(
+async def _call(
     node: Node, other: NodeInfo, name: str, body: dict[str, Any]
 ) -> dict[str, Any] | None:
-    report = node.part(Report)
+    report = node.part(NodeReport)
     try:
-        async with report.asking:
+        async with report.calling:
             return await call_node(node, other.name, other.address, name, body)
     except NoAnswer as error:
         logger.warning("%s did not answer to %s: %s", other.name, name, error)

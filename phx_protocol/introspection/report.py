@@ -23,13 +23,13 @@ ANSWER = 1024 * 1024
 OVERHEAD = 32
 
 
-class Report(Part):
+class NodeReport(Part):
     """The answers of one node; each is plain JSON."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         #: limits how many nodes this one calls at the same time, and so how many answers come
-        self.asking = asyncio.Semaphore(8)
+        self.calling = asyncio.Semaphore(8)
 
     @property
     def calls(self) -> Mapping[str, Call]:
@@ -41,16 +41,16 @@ class Report(Part):
 
     async def _sockets(self, body: Body) -> Body:
         user, topic, limit = body["user"], body["topic"], body["limit"]
-        sockets = self.node.connections
-        chosen = sockets.of_user(user) if user is not None else sockets
+        connections = self.node.connections
+        chosen = connections.of_user(user) if user is not None else connections
         found = (s for s in chosen if topic is None or s.has_joined(topic))
-        told = [s.describe() for s in itertools.islice(found, limit)]
-        for socket in told:
+        sockets = [s.describe() for s in itertools.islice(found, limit)]
+        for socket in sockets:
             socket["topics"], socket["more_topics"] = _cut(
-                socket["topics"], ANSWER // (2 * len(told))
+                socket["topics"], ANSWER // (2 * len(sockets))
             )
-        kept = list(within(told, ANSWER))
-        return {"sockets": kept, "left_out": len(told) - len(kept)}
+        kept = list(within(sockets, ANSWER))
+        return {"sockets": kept, "left_out": len(sockets) - len(kept)}
 
     async def _topics(self, body: Body) -> Body:
         rates = self.node.pubsub.traffic.rates()
@@ -96,4 +96,4 @@ def _cut(topics: list[str], limit: int) -> tuple[list[str], int]:
     return kept, len(topics) - len(kept)
 
 
-PARTS.append(Report)
+PARTS.append(NodeReport)

@@ -20,7 +20,7 @@ TRACEBACKS = 1
 KINDS = 10_000
 
 
-class Repeats(logging.Filter):
+class RepeatFilter(logging.Filter):
     """A filter that suppresses repeated warnings and errors, and later logs how many they were.
 
     Records are of one kind if their message before formatting is the same. Tracebacks have one
@@ -29,9 +29,8 @@ class Repeats(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._written: dict[Any, tuple[float, int]] = (
-            {}
-        )  # kind -> begin of period, count
+        # kind -> begin of period, count
+        self._written: dict[Any, tuple[float, int]] = {}
         self._held: dict[tuple[str, int, str], int] = {}
         # the loop that will log how many records were suppressed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +114,7 @@ def _argument(value: Any) -> Any:
     return Argument(text_of(value), shown(value))
 
 
-_repeats = Repeats()
+_repeats = RepeatFilter()
 _printable = Printable()
 
 

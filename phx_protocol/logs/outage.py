@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from .printable import in_words
+from .printable import describe
 
 
 class Outage:
@@ -40,7 +40,7 @@ class Outage:
         self.is_on = error is not None
         if error is not None:
             self._since = time.monotonic()
-            self._logger.error(f"{self._fails}: %s", in_words(error))
+            self._logger.error(f"{self._fails}: %s", describe(error))
             self._failed(None, error=error)
         else:
             self._logger.warning(self._works)

@@ -50,7 +50,7 @@ def shown(value: Any, length: int = LENGTH) -> str:
 def text_of(value: Any) -> str:
     """Return ``str(value)`` if its class defines ``__str__``, else its ``repr``; both printable."""
     if isinstance(value, BaseException):
-        return said(value)
+        return message_of(value)
     try:
         own: Any = type(value).__str__
         if own is object.__str__ or _field_names(value) is not None:
@@ -70,7 +70,7 @@ def bounded(value: Any, other: Callable[[Any], str] | None = None) -> Any:
     return _Copier(other or _nameless).copy(value, DEPTH)
 
 
-def said(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return the text of an exception, printable and short; never raises."""
     try:
         return printable(_message(error))
@@ -78,9 +78,9 @@ def said(error: BaseException) -> str:
         return _nameless(error)
 
 
-def in_words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Describe an exception of another library; the ``repr`` of redis-py's lacks the message."""
-    text = said(error)
+    text = message_of(error)
     return f"{type(error).__name__}: {text}" if text else shown(error)
 
 
@@ -89,11 +89,11 @@ def traceback_of(error: BaseException) -> str:
     try:
         parts = [_traceback(one) + link for one, link in _chain(error)]
     except Exception:
-        return said(error)
+        return message_of(error)
     return "".join(reversed(parts))
 
 
-class Said:
+class Literal:
     """A value whose ``repr`` is `text`, without quotes."""
 
     __slots__ = ("text",)
@@ -115,7 +115,7 @@ class Fields(dict[Any, Any]):
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
 
 
-CUT = Said("...")
+CUT = Literal("...")
 
 
 class _Copier:
@@ -130,16 +130,16 @@ class _Copier:
         if value is None or isinstance(value, (bool, float)):
             return value
         if isinstance(value, int):
-            return value if value.bit_length() <= 4 * LENGTH else Said("<an int>")
+            return value if value.bit_length() <= 4 * LENGTH else Literal("<an int>")
         if isinstance(value, (bytes, bytearray, memoryview)):
             size = value.nbytes if isinstance(value, memoryview) else len(value)
-            return Said(f"<{size} bytes>")
+            return Literal(f"<{size} bytes>")
         if depth == 0:
             return CUT
         try:
             return self._container(value, depth - 1)
         except Exception:
-            return Said(_nameless(value))
+            return Literal(_nameless(value))
 
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
@@ -151,7 +151,7 @@ class _Copier:
             return self._fields(value, names, depth)
         names = _field_names(value)
         if names is None:
-            return Said(self._other(value))
+            return Literal(self._other(value))
         return self._fields(value, names, depth)
 
     def _items(self, values: Any, depth: int) -> list[Any]:
@@ -179,7 +179,7 @@ class _Copier:
                 copied[self.copy(key, 0)] = self.copy(value, depth)
             else:
                 # no value: a filter of parameters could not recognize a name that is cut off
-                copied[Said(shown(key, 50))] = CUT
+                copied[Literal(shown(key, 50))] = CUT
                 self._left -= 1
         return copied
 
@@ -200,15 +200,14 @@ def _nameless(value: Any) -> str:
 
 def _own_repr(value: Any) -> str:
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}({said(value)!r})"
+        return f"{type(value).__name__}({message_of(value)!r})"
     return repr(value)
 
 
 def _message(error: BaseException) -> str:
     """Return ``str(error)``, but short: its arguments may be large values."""
-    count = getattr(
-        error, "error_count", None
-    )  # of pydantic's errors, whose text has a line for each error
+    # of pydantic's errors, whose text has a line for each error
+    count = getattr(error, "error_count", None)
     if callable(count) and count() > ITEMS:
         return f"{count()} errors in {getattr(error, 'title', 'a value')}"
     own = type(error).__str__
@@ -239,7 +238,7 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
 def _traceback(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
     head = f"Traceback (most recent call last):\n{frames}" if frames else ""
-    kind, message = type(error), said(error)
+    kind, message = type(error), message_of(error)
     module = (
         "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
     )

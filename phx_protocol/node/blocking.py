@@ -149,9 +149,8 @@ async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await coroutine
     except asyncio.CancelledError:
-        place = (
-            ThreadSensitiveContext()
-        )  # a new one: the old one's thread may still be busy
+        # a new one: the old one's thread may still be busy
+        place = ThreadSensitiveContext()
         raise
     finally:
         _close_old_connections(place)

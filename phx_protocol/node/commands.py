@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..concurrency.tasks import begin
 from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from .rpc import TELL_TIMEOUT, NoAnswer, call_node
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ class Commands:
     def _execute(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
             return self._node.connections.execute(name, body)
-        except (
-            Exception
-        ) as error:  # not raised here: the other nodes must get the command too
+        # not raised here: the other nodes must get the command too
+        except Exception as error:
             return _failed(error)
 
     def _on_cast(self, command: Body) -> None:
@@ -82,7 +81,7 @@ class Commands:
             try:
                 known = {**await self._serving(), **known}
             except StateError as error:
-                doubt = f"it is not known who else there is: {error}"
+                doubt = f"the other nodes are not known: {error}"
         calls = (self._call(n, about, command) for n, about in known.items())
         silent = [name for name in await asyncio.gather(*calls) if name is not None]
         if silent:
@@ -103,7 +102,7 @@ class Commands:
             await self._node.rpc.cast_all(COMMAND, command)
             return None
         except Exception as error:
-            return f"the channel layer did not take it: {in_words(error)}"
+            return f"the channel layer did not take it: {describe(error)}"
 
     async def _call(self, name: str, about: Body, command: Body) -> str | None:
         """Wait until the node `name` has executed it. If it does not answer, return its name."""

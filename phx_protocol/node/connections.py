@@ -90,9 +90,8 @@ class Connections:
         return len(self._sockets)
 
     def __iter__(self) -> Iterator[OpenSocket]:
-        return iter(
-            tuple(self._sockets)
-        )  # a copy: sockets may close during the iteration
+        # a copy: sockets may close during the iteration
+        return iter(tuple(self._sockets))
 
     @property
     def are_any(self) -> bool:

@@ -62,18 +62,17 @@ class Drainer:
 
     async def _run(self) -> int:
         sockets = list(self._node.connections)
-        random.shuffle(
-            sockets
-        )  # so that a topic does not lose all its clients in one round
+        # so that a topic does not lose all its clients in one round
+        random.shuffle(sockets)
         total, drainer = len(sockets), options().drainer or DRAINER
         interval = drainer["BATCH_INTERVAL"]
         size = max(drainer["BATCH_SIZE"], ceil(total * interval / drainer["SHUTDOWN"]))
         rounds = ceil(total / size)
         for index in range(1, rounds + 1):
             batch = sockets[(index - 1) * size : index * size]
-            told = {"index": index, "rounds": rounds, "interval": interval}
+            fields = {"index": index, "rounds": rounds, "interval": interval}
             count = min(index * size, total)
-            socket_drain.emit(None, count=count, total=total, **told)
+            socket_drain.emit(None, count=count, total=total, **fields)
             self._close(batch)
             if index < rounds:
                 # jitter, so that nodes that go down together do not close sockets in step

@@ -100,7 +100,7 @@ class Heartbeat:
     def failed(self, error: StateError) -> None:
         """Note that the state did not do a step. If it was not reached, beat now."""
         if isinstance(error, StateRefused):
-            logger.error("the state refuses something: %s", error)
+            logger.error("the state refused a step: %s", error)
         else:
             self.outage.report(error)
             self._wake.set()
@@ -202,7 +202,7 @@ class Heartbeat:
         try:
             self._counted = await self.state.count(self.name, counts)
         except StateError:
-            registry.not_told(counts)
+            registry.report_again(counts)
             raise
 
     def stop(self) -> Awaitable[None]:

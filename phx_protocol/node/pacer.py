@@ -77,7 +77,7 @@ class Pacer:
         except (Exception, asyncio.CancelledError):
             if is_cancelled():
                 raise
-            logger.exception("it is not known how much of what was sent has arrived")
+            logger.exception("cannot find out whether sent messages have arrived")
         finally:
             self._ahead -= sent
             self._asking = None
@@ -95,7 +95,7 @@ class Pacer:
         self._others -= late
         for name in late:
             logger.warning(
-                "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
+                "%s has not answered in %s seconds: it is gone, or messages to it may be lost",
                 name,
                 MARK_TIMEOUT,
             )
@@ -103,8 +103,8 @@ class Pacer:
     async def _mark(self, address: str) -> bool:
         self._id = f"{self._node.name}.{next(self._ids)}"
         self._missing = {self._node.name, *self._others}
-        told = {"id": self._id, "from": address, "node": self._node.name}
-        mark = {"type": RELAY, "v": VERSION, "do": "mark", **told}
+        fields = {"id": self._id, "from": address, "node": self._node.name}
+        mark = {"type": RELAY, "v": VERSION, "do": "mark", **fields}
         try:
             await self._node.layer.cast(NODES, mark)
             if NODES not in self._node.layer.groups:

@@ -129,7 +129,7 @@ class NodeRpc:
                     raise NoAnswer(f"{name!r} failed over there")
                 return answer
             except TooLarge as error:
-                raise NoAnswer(f"{name!r} cannot be asked: {error}") from error
+                raise NoAnswer(f"the call {name!r} is too large: {error}") from error
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, on_late_answer)
                 self._keep(self.tell(channel, "cancel", id=id))
@@ -234,7 +234,7 @@ class NodeRpc:
                 self._node.layer.report(error)
             await asyncio.sleep(RETRY)
 
-    # --------------------------------------------------- what the listener hands on
+    # --------------------------------------------------- receiving
 
     def take(self, message: Body) -> None:
         """Handle one message of another node. Raises Unreadable."""
@@ -251,9 +251,8 @@ class NodeRpc:
                 run.add_done_callback(lambda run: self._running.pop(id, None))
                 self._keep(self._answer(message, run))
         elif do == "note":
-            if (
-                message.get("node") != self._node.name
-            ):  # the sender has handled it already
+            # the sender has handled it already
+            if message.get("node") != self._node.name:
                 self.cast_local(message["name"], message["body"])
         elif do in ("mark", "marked"):
             self.pacer.take(message)

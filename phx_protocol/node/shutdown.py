@@ -60,7 +60,7 @@ class DrainOnSignal:
             await self._node.drainer.run()
             await self._node.close()  # so that its data is removed before its lease is over
         except Exception:
-            logger.exception("the sockets are not drained")
+            logger.exception("draining the sockets failed")
         finally:
             self._hand_on(signum)
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..concurrency.callbacks import look_for_stale_connections
+from ..concurrency.callbacks import close_stale_connections_if_due
 from ..concurrency.tasks import CRASHES, begin, must_end
 from ..logs import get_logger
 from ..signals import presence_changed
@@ -116,7 +116,7 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
         return presences
     name = type(presence).__name__
     try:
-        look_for_stale_connections()
+        close_stale_connections_if_due()
         enriched: Presences = await presence._fetch(topic, presences)
         if wrong := _is_wrong_with(enriched):
             # clients do better with a list without extra data than with one that they cannot read
@@ -138,7 +138,7 @@ async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
         return presences
     except Exception as error:
         name = type(presence).__name__
-        logger.error(f"{name}.fetch returns what is no JSON: %.200s", error)
+        logger.error(f"{name}.fetch returns something that is not JSON: %.200s", error)
         return roster.presences()
 
 

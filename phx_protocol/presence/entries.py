@@ -107,9 +107,8 @@ class Roster:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: Entries = {}
-        self._keys: dict[str, list[Entry]] = (
-            {}
-        )  # the metas of a key in the order in which they joined
+        # the metas of a key in the order in which they joined
+        self._keys: dict[str, list[Entry]] = {}
         self._encoded: dict[str, bytes] = {}
         self.change(Diff(entries))
 

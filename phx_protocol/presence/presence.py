@@ -53,7 +53,7 @@ class Presence:
     #: the same methods for synchronous code: ``RoomPresence.sync.list("room:lobby")``
     sync: ClassVar[Blocking] = Blocking()
 
-    # ------------------------------------------------------------- who is there
+    # ------------------------------------------------------------- presences
 
     @classmethod
     async def track(
@@ -137,10 +137,10 @@ class Presence:
         key, meta = channel.presence_key(), channel.presence_meta()
         key, meta = await settled(key), await settled(meta)
         if not _is_text(key):
-            _say_wrong(channel, "presence_key", "no key", key)
+            _log_invalid(channel, "presence_key", "no key", key)
             key = channel.__phx__.id
         if not isinstance(meta, Mapping) or not _is_json(meta):
-            _say_wrong(channel, "presence_meta", "no mapping that is JSON", meta)
+            _log_invalid(channel, "presence_meta", "no mapping that is JSON", meta)
             meta = {}
         await cls.track(channel, key, meta)
 
@@ -209,7 +209,7 @@ class Presence:
 
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
-        """Have presences on `topic` end with `channel`; False when it has ended already."""
+        """End presences on `topic` when `channel` ends. Return False if it has already ended."""
         membership, tracker = channel.__phx__, cls._tracker(channel)
         end = functools.partial(tracker.end, membership.id, topic)
         return membership.on_end((cls, topic), end)
@@ -243,7 +243,7 @@ def _is_json(value: Any) -> bool:
         return False
 
 
-def _say_wrong(channel: Channel, name: str, what: str, value: Any) -> None:
+def _log_invalid(channel: Channel, name: str, what: str, value: Any) -> None:
     if inspect.iscoroutine(value):
         value.close()  # the method is an ``async def``, but it must be a plain ``def``
     logger.error(f"{type(channel).__name__}.{name} returns {what}: %.200r", value)

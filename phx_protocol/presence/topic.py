@@ -98,7 +98,7 @@ class PresenceTopic:
                         if not change.done.done():
                             change.done.set_result(None)
                 if hint is not None:
-                    await self._tell(hint)
+                    await self._cast_hint(hint)
         finally:
             self._task = None
 
@@ -123,18 +123,18 @@ class PresenceTopic:
                 diff = self.replica.apply_unseen(diff)
             self._deliver(diff)
             return None
-        self._see(done[1].epoch, puts.keys())
+        self._note_epoch(done[1].epoch, puts.keys())
         hint = Hint(*done, diff)
         self.take(hint)
         return hint
 
-    def _see(self, epoch: str, put: Collection[str] = ()) -> None:
+    def _note_epoch(self, epoch: str, put: Collection[str] = ()) -> None:
         """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
         before, self._epoch = self._epoch, epoch
         if before and before != epoch and not self.own.keys() <= set(put):
             self.is_dirty = True
 
-    async def _tell(self, hint: Hint) -> None:
+    async def _cast_hint(self, hint: Hint) -> None:
         """Send a hint to the other nodes. If it is lost, they notice at their next beat."""
         body = {
             "name": self._presence.name,
@@ -146,7 +146,7 @@ class PresenceTopic:
         }
         await self._node.rpc.cast_topic(self.name, HINT, body)
 
-    # --------------------------------------------------------------- what is known
+    # --------------------------------------------------------------- known presences
 
     def take(self, hint: Hint) -> None:
         """Apply a change that this node or another one made, and send it to the clients here."""
@@ -238,7 +238,7 @@ class PresenceTopic:
         replica does not reach the position soon, read the state.
         """
         if self.own:
-            self._see(position.epoch)
+            self._note_epoch(position.epoch)
         replica = self.replica
         if replica is None or replica.has_come_to(position):
             return

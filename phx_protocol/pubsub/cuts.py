@@ -31,10 +31,9 @@ class Cuts:
                     self._watched.add(connection)
                     # redis-py keeps a weak reference to the method
                     connection.register_connect_callback(self._connected)
-        except (
-            Exception
-        ):  # another version of channels_redis or redis-py may look different
-            logger.exception("it cannot be seen whether Redis ends a subscription")
+        # another version of channels_redis or redis-py may look different
+        except Exception:
+            logger.exception("cannot watch whether Redis ends a subscription")
 
     def _connections(self) -> Iterator[Any]:
         # channels_redis has a parameter ``on_reconnect``, but never calls it

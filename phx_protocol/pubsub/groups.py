@@ -31,9 +31,8 @@ class Groups:
         # topic -> future that is done when the group is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._tried: set[Key] = (
-            set()
-        )  # steps that were sent to the layer and have no answer yet
+        # steps that were sent to the layer and have no answer yet
+        self._tried: set[Key] = set()
         self.done = 0  # number of finished steps
 
     def __contains__(self, topic: Key) -> bool:
@@ -113,9 +112,8 @@ class Groups:
 
     def _is_done(self, topic: Key) -> None:
         step = self._steps.pop(topic, None)
-        if (
-            step is not None and not step.done()
-        ):  # a cancelled waiter may have cancelled it
+        # a cancelled waiter may have cancelled it
+        if step is not None and not step.done():
             step.set_result(None)
 
     async def _reconcile(self, topic: Key) -> None:

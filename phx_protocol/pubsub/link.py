@@ -74,9 +74,8 @@ class LoopLink:
         self._hand(self._others(), message)
 
     async def send(self, address: str, message: Message) -> None:
-        self._hand(
-            self._others(), message
-        )  # nodes have no address here: all get it, and the right one takes it
+        # nodes have no address here: all get it, and the right one takes it
+        self._hand(self._others(), message)
 
     def _hand(self, others: Iterable[Peer], message: Message) -> None:
         for other in others:
@@ -119,7 +118,7 @@ class LayerLink:
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
 
-    # ------------------------------------------------------------------ the way out
+    # ------------------------------------------------------------------ sending
 
     @property
     def is_full(self) -> bool:
@@ -266,7 +265,7 @@ class LayerLink:
             new: str = spare or await self.layer.new_channel()
             if channel is not None:
                 logger.warning(
-                    "the channel layer forgot this node, which is %s now", new
+                    "the channel layer forgot this node, its channel is %s now", new
                 )
             return new
         if failures >= FORGOTTEN:
@@ -279,7 +278,7 @@ class LayerLink:
 
     def _subscription_was_cut(self) -> None:
         """Report a loss: broadcasts sent in between are lost, except those that a history kept."""
-        lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
+        lost = "Redis ended the subscription of this process, messages sent meanwhile are lost"
         self.report(ConnectionError(lost))
         self.report(None)
         self._lost(True)

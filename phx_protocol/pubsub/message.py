@@ -124,11 +124,11 @@ def unpack(message: dict[str, Any]) -> Iterator[Broadcast]:
         offset = item.get("offset")
         if offset is not None and Position.parse(offset) is None:
             raise Unreadable(f"the offset {shown(offset, 100)}")
-        told = offset, *_told(item)
-        yield Broadcast(topic, event, raw, *told, item.get("from"))
+        fields = offset, *_metadata(item)
+        yield Broadcast(topic, event, raw, *fields, item.get("from"))
 
 
-def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
+def _metadata(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
     """Return the time at which the broadcast was sent, and its headers. Raises Unreadable."""
     at, headers = item.get("at"), item.get("headers")
     if at is not None and not isinstance(at, (int, float)):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import BroadcastError
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from ..signals import messages_dropped
 from ..wire.messages import Broadcast
 from . import message
@@ -95,8 +95,8 @@ class Publisher:
             await self._send(topic, [entry.item for entry in batch])
         except (Exception, asyncio.CancelledError) as error:
             self._report(error)
-            said = f"the channel layer did not take it: {in_words(error)}"
-            self._fail(batch, BroadcastError(said))
+            reason = f"the channel layer did not take it: {describe(error)}"
+            self._fail(batch, BroadcastError(reason))
             if is_cancelled():
                 raise
         else:

@@ -97,17 +97,15 @@ class PubSub:
             size = len(memoryview(broadcast.payload))
             broadcast_sent.emit(None, topic=topic, event=event, size=size)
         if history is not None and history.keeps(broadcast):
-            if (
-                exclude is not None
-            ):  # by its id, as the client may have another channel when this is delivered
+            # by its id, as the client may have another channel when this is delivered
+            if exclude is not None:
                 broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
             return await self.sequencer.broadcast(history, broadcast)
         try:
             self.deliver_local(broadcast, exclude, strict=True)
         except EncodeError:
-            if is_carried(
-                broadcast
-            ):  # clients of other processes may be able to get it
+            # clients of other processes may be able to get it
+            if is_carried(broadcast):
                 self.publish_remote(broadcast)
             raise
         return self.publish_remote(broadcast)

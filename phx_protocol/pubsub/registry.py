@@ -9,7 +9,7 @@ import msgspec
 
 from ..exceptions import EncodeError
 from ..logs import get_logger
-from ..logs.printable import in_words
+from ..logs.printable import describe
 from ..wire.messages import Broadcast, Frame
 from ..wire.serializers import Serializer, V2JSONSerializer
 
@@ -19,7 +19,7 @@ NEWEST = V2JSONSerializer()
 
 
 class Fastlane(NamedTuple):
-    """How a broadcast is encoded as a frame; events in `intercepts` are not encoded.
+    """The encoding of a broadcast as a frame; events in `intercepts` are not encoded.
 
     Subscribers with equal fastlanes get the same frame, made once. Without `offsets` its ref is
     null: some clients take a broadcast that has a ref for a reply.
@@ -58,7 +58,7 @@ class Registry:
         ] = {}
         # topics whose count must be reported to the state, and those that it may already know
         self._changed: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
@@ -82,7 +82,7 @@ class Registry:
             lanes.pop(subscriber.fastlane, None)
         if not lanes:
             self._topics.pop(topic, None)
-            if topic not in self._told:  # the state never knew of it
+            if topic not in self._reported:  # the state never knew of it
                 self._changed.discard(topic)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
@@ -103,18 +103,18 @@ class Registry:
         counts = {topic: self.count_joined(topic) for topic in self._changed}
         self._changed = set()
         for topic, count in counts.items():
-            (self._told.add if count else self._told.discard)(topic)
+            (self._reported.add if count else self._reported.discard)(topic)
         return counts
 
-    def not_told(self, counts: dict[str, int]) -> None:
+    def report_again(self, counts: dict[str, int]) -> None:
         """Return `counts` again at the next ``take_changed``: the state may not have got them."""
         self._changed |= counts.keys()
-        self._told |= counts.keys()
+        self._reported |= counts.keys()
 
     def all_changed(self) -> None:
         """Return all topics at the next ``take_changed``: the state has lost their counts."""
         self._changed = set(self._topics)
-        self._told = set()
+        self._reported = set()
 
     def fan_out(
         self,
@@ -145,7 +145,7 @@ class Registry:
             if strict and not has_clients:
                 _refuse(broadcast, errors, exclude is not None)
             for error in errors:
-                _log(broadcast, "cannot be sent to some", error)
+                _log(broadcast, "cannot be encoded for some clients", error)
         for frame, members in pairs:
             left_out = len(excluded & members.keys()) if excluded else 0
             if frame is None:
@@ -227,7 +227,7 @@ def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> 
                 take(what)
             return
         except Exception as error:
-            _log(of, "was not taken by one", error)
+            _log(of, "was not delivered to a subscriber", error)
 
 
 def _offer(
@@ -242,7 +242,7 @@ def _offer(
                     subscriber.deliver_broadcast(broadcast)
             return
         except Exception as error:
-            _log(broadcast, "was not taken by one", error)
+            _log(broadcast, "was not delivered to a subscriber", error)
 
 
 def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
@@ -251,7 +251,7 @@ def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
         f"%.100r on %.100r {what}: %s",
         broadcast.event,
         broadcast.topic,
-        in_words(error),
+        describe(error),
         exc_info=None if isinstance(error, EncodeError) else error,
     )
 

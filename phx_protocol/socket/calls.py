@@ -32,7 +32,7 @@ async def call_user(
     task = server.task
     outcome: Outcome = None
     try:
-        callbacks.look_for_stale_connections()
+        callbacks.close_stale_connections_if_due()
         answer = await call(channel, *args)
         if answer is None or message is None:
             pass

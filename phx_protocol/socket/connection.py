@@ -166,7 +166,7 @@ class Connection:
 
     def fastlane(self, channel_class: type[Channel], offsets: bool) -> Fastlane:
         """Say how broadcasts become frames for the channels of `channel_class`."""
-        held = channel_class.__phx_tables__.held_events
+        held = channel_class.__phx_tables__.queued_events
         return _fastlane(self.serializer, self.transport.prepare, held, offsets)
 
     @property

@@ -154,7 +154,7 @@ async def complete(parted: Parted) -> None:
 async def terminate(channel: Channel, reason: Reason) -> None:
     """Call ``terminate``, whatever it raises."""
     try:
-        callbacks.look_for_stale_connections()
+        callbacks.close_stale_connections_if_due()
         await channel.__phx_tables__.callbacks["terminate"](channel, reason)
     except CRASHES as error:
         if must_end(error):

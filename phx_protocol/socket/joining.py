@@ -113,7 +113,7 @@ class Joining:
         membership, join = channel.__phx__, channel.__phx_tables__.join
         membership.is_joining = True
         try:
-            callbacks.look_for_stale_connections()
+            callbacks.close_stale_connections_if_due()
             if not await is_authorized(channel):
                 return _unauthorized()
             own = RecoveryRequest.remove_from(payload, channel.history)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..exceptions import EncodeError, InvalidPayload
-from ..logs.printable import said, shown
+from ..logs.printable import message_of, shown
 from ..wire.json import ENCODE_ERRORS, encode, plain
 
 UNTYPED = (Any, object, dict, bytes, Mapping, inspect.Parameter.empty)
@@ -115,7 +115,9 @@ class PydanticType(PayloadType):
         except InvalidPayload as invalid:
             raise _not_as_declared(where, invalid) from None
         except ENCODE_ERRORS as error:  # of pydantic's serializer, a ValueError
-            raise EncodeError(f"{where} is not as declared: {said(error)}") from None
+            raise EncodeError(
+                f"{where} is not as declared: {message_of(error)}"
+            ) from None
 
     def _dumped(self, valid: Any) -> Any:
         dump = functools.partial(self._adapter.dump_python, mode="json", by_alias=True)

@@ -17,7 +17,7 @@ from .. import signals
 from ..exceptions import EncodeError
 from ..history import History
 from ..logs import get_logger
-from ..logs.printable import in_words, shown
+from ..logs.printable import describe, shown
 from ..pubsub.replies import ReplyRef
 from ..wire import protocol
 from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
@@ -308,7 +308,7 @@ class ChannelServer(Mailbox):
             "%s: %.100r cannot be sent: %s",
             self.topic,
             broadcast.event,
-            in_words(error),
+            describe(error),
             exc_info=None if isinstance(error, EncodeError) else error,
         )
 

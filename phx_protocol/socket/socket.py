@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..concurrency.callbacks import as_method, look_for_stale_connections, settled
+from ..concurrency.callbacks import as_method, close_stale_connections_if_due, settled
 from ..conf import options
 from ..logs.filters import filter_parameters
 from ..logs.printable import bounded
@@ -95,7 +95,7 @@ class Socket:
         Raises TypeError when it returns something: nobody is let in by a ``connect`` that has not
         run, or that says no in a way of its own (``return False``).
         """
-        look_for_stale_connections()
+        close_stale_connections_if_due()
         where = f"{type(self).__name__}.connect"
         answer = await as_method(type(self), "connect", 1)(self, self.params)
         answer = await settled(answer, where)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..auth.permissions import Requirement
 from ..concurrency.callbacks import as_method
 from ..history import History
-from ..history.policy import held_events
+from ..history.policy import queued_events
 from ..logs.printable import shown
 from .events import Handler, events_of
 from .payloads import PayloadType
@@ -45,7 +45,7 @@ class ChannelTables:
         "rates",
         "pushes",
         "intercepts",
-        "held_events",
+        "queued_events",
         "is_finished",
     )
 
@@ -68,7 +68,7 @@ class ChannelTables:
         }
         _check_attributes(owner)
         self.intercepts = frozenset(owner.intercepts)
-        self.held_events = held_events(self.intercepts, owner.history)
+        self.queued_events = queued_events(self.intercepts, owner.history)
         # whether the class was finished when they were made: its decorators run after that
         self.is_finished = is_finished
 

@@ -171,10 +171,10 @@ class RedisState(State):
                     await self._let_go()
                     return await call(True)
             except (RedisError, OSError) as error:
-                said = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
                 if _is_away(error):
                     await self._let_go()
-                raise _kind(error)(f"a call to Redis failed: {said}") from error
+                raise _kind(error)(f"a call to Redis failed: {reason}") from error
 
     async def _let_go(self) -> None:
         """Close the idle connections: new ones may lead to another server."""
@@ -199,9 +199,9 @@ class RedisState(State):
     # ------------------------------------------------------------------- nodes
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
-        told = msgspec.json.encode(about)
+        encoded = msgspec.json.encode(about)
         rest = _ms(self.silence), self._expiry, "1" if first else ""
-        return bool(await self._run("beat", node, told, *rest))
+        return bool(await self._run("beat", node, encoded, *rest))
 
     async def reap(self) -> int:
         dead = set()
@@ -346,11 +346,11 @@ class RedisState(State):
             key = f"{self._prefix}doctor:{command}"
             call = partial(script, keys=[key], args=[command, *args])
             try:
-                said = await self._tried(lambda again: call())
+                error_text = await self._tried(lambda again: call())
             except StateRefused as error:
                 return {"EVALSHA": str(error)}
-            if said:
-                found[command] = said.decode()
+            if error_text:
+                found[command] = error_text.decode()
         return found
 
     async def eviction_policy(self) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..exceptions import DecodeError, EncodeError
-from ..logs.printable import said
+from ..logs.printable import message_of
 
 # The errors that decoding raises. msgspec's own errors are ValueErrors, and so is the UnicodeError
 # for text that is not UTF-8; deep nesting raises RecursionError.
@@ -83,7 +83,7 @@ def encode(value: Any) -> bytes:
             return encoded
         return _encode(_shown(value))
     except ENCODE_ERRORS as error:
-        raise EncodeError(f"this cannot be encoded as JSON: {said(error)}") from error
+        raise EncodeError(f"cannot be encoded as JSON: {message_of(error)}") from error
 
 
 # The errors of a Django form are a UserList that also derives from ``list``. msgspec encodes the

@@ -20,15 +20,14 @@ from .reasons import Refusal
 
 
 class Action(Enum):
-    """What a message asks for: the results of ``classify``."""
+    """The kinds of messages: the results of ``classify``."""
 
     HEARTBEAT = auto()  # answered at once, even if other messages wait
     JOIN = auto()
     REJOIN = auto()  # the topic is joined: the old channel ends, a new one is joined
     LEAVE = auto()
-    LEFT = (
-        auto()
-    )  # a leave of a topic that is not joined: ok, so that a client can always leave
+    # a leave of a topic that is not joined: ok, so that a client can always leave
+    LEFT = auto()
     DELIVER = auto()
     STALE = auto()  # meant for a channel that has ended: ignored
     UNMATCHED = auto()

@@ -99,7 +99,7 @@ class V2JSONSerializer:
                 return self._decode(frame)
             return self._decode_head(_slim(frame))
         except DECODE_ERRORS as error:
-            raise DecodeError(f"no V2 frame: {error}") from error
+            raise DecodeError(f"not a V2 frame: {error}") from error
 
     def encode(self, message: Message | Reply) -> Frame:
         payload = message.payload
@@ -166,7 +166,7 @@ class V1JSONSerializer:
             else:
                 v1 = self._decode_head(_slim(frame))
         except DECODE_ERRORS as error:
-            raise DecodeError(f"no V1 frame: {error}") from error
+            raise DecodeError(f"not a V1 frame: {error}") from error
         return Message(v1.join_ref, v1.ref, v1.topic, v1.event, v1.payload)
 
     def encode(self, message: Message | Reply) -> Frame:

@@ -33,7 +33,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads in which somebody looked for stale connections."""
     looks: list[threading.Thread] = []
     monkeypatch.setattr(callbacks, "thread_sensitive", False)
-    monkeypatch.setattr(callbacks, "_looked_at", 0.0)
+    monkeypatch.setattr(callbacks, "_closed_at", 0.0)
     monkeypatch.setattr(
         callbacks,
         "close_old_connections",
@@ -45,7 +45,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 async def test_who_asks_the_database_comes_behind_the_look_at_its_connections(
     looks: list[threading.Thread],
 ) -> None:
-    callbacks.look_for_stale_connections()
+    callbacks.close_stale_connections_if_due()
     # as every call of Django's async ORM does
     assert await sync_to_async(lambda: list(looks))() == looks != []
     assert looks == [await sync_to_async(threading.current_thread)()]
@@ -55,7 +55,7 @@ async def test_the_look_is_one_a_second_and_one_after_a_crash(
     looks: list[threading.Thread],
 ) -> None:
     for _ in range(3):
-        callbacks.look_for_stale_connections()
+        callbacks.close_stale_connections_if_due()
     assert await sync_to_async(lambda: len(looks))() == 1
     callbacks.close_stale_connections()
     assert await sync_to_async(lambda: len(looks))() == 2
@@ -74,7 +74,7 @@ async def test_the_last_look_comes_when_no_callback_runs_any_more(
 
     monkeypatch.setattr(callbacks, "STALE_AFTER", 0.01)
     monkeypatch.setattr(callbacks, "is_busy", is_busy)
-    callbacks.look_for_stale_connections()
+    callbacks.close_stale_connections_if_due()
     await asked.wait()
     assert await sync_to_async(lambda: len(looks))() == 2
 

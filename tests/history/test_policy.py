@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phx_protocol import History, abroadcast
-from phx_protocol.history.policy import EVERYTHING, held_events
+from phx_protocol.history.policy import ALL_EVENTS, queued_events
 from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, frames
 
 __all__ = ["client"]
@@ -32,12 +32,12 @@ def test_a_history_says_what_is_wrong_with_it() -> None:
 def test_only_what_must_keep_its_order_waits_in_the_mailbox() -> None:
     nothing: frozenset[str] = frozenset()
     some = frozenset({"a"})
-    assert held_events(some, None) == some
-    assert held_events(nothing, History()) == nothing
-    assert held_events(some, History(events={"b"})) == some
-    assert held_events(some, History(events={"a", "b"})) == {"a", "b"}
-    assert held_events(some, History()) is EVERYTHING
-    assert "anything" in EVERYTHING and EVERYTHING != nothing
+    assert queued_events(some, None) == some
+    assert queued_events(nothing, History()) == nothing
+    assert queued_events(some, History(events={"b"})) == some
+    assert queued_events(some, History(events={"a", "b"})) == {"a", "b"}
+    assert queued_events(some, History()) is ALL_EVENTS
+    assert "anything" in ALL_EVENTS and ALL_EVENTS != nothing
 
 
 async def test_one_that_is_larger_than_a_history_is_delivered_and_leaves_nothing() -> (

@@ -304,7 +304,7 @@ async def test_redis_may_be_killed_and_come_back_empty(
         # one for each time that it comes and goes: see test_presence_chaos
         assert logged.count("the channel layer fails") <= 3, logged
         # a new Redis, and whatever each of the two could not keep
-        assert logged.count("something is missing in its history") <= 3, logged
+        assert logged.count("broadcasts are missing in its history") <= 3, logged
         assert "the heartbeat goes on" not in logged
 
 

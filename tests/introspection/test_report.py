@@ -67,13 +67,13 @@ async def test_many_long_topics_are_asked_about_in_portions(
     asker: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    ask_all = look.queries._ask_all
+    survey = look.queries._survey
 
     async def noted(name: str, body: dict[str, Any]) -> Any:
         sizes.append(len(json.encode(body)))
-        return await ask_all(name, body)
+        return await survey(name, body)
 
-    monkeypatch.setattr(look.queries, "_ask_all", noted)
+    monkeypatch.setattr(look.queries, "_survey", noted)
     await get_node().heartbeat.ready()
     topics = [f"{n}:{LONG}" for n in range(TOPICS)]
     described = await look.adescribe_topics([*topics, "nobody is there"])

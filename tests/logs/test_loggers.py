@@ -18,7 +18,7 @@ import pytest
 
 import phx_protocol
 from phx_protocol.logs import loggers as logs
-from phx_protocol.logs.loggers import LINES, Repeats
+from phx_protocol.logs.loggers import LINES, RepeatFilter
 from tests.support.servers import ROOT
 
 
@@ -36,7 +36,7 @@ def written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[logging.Logger, Written]]:
     monkeypatch.setattr(logs, "PERIOD", 0.05)
-    logger, handler, repeats = logging.getLogger("phx_tests"), Written(), Repeats()
+    logger, handler, repeats = logging.getLogger("phx_tests"), Written(), RepeatFilter()
     logger.setLevel(logging.INFO)
     logger.addFilter(repeats)
     logger.addHandler(handler)

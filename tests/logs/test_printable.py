@@ -33,8 +33,8 @@ from phx_protocol.logs.printable import (
     ITEMS,
     LENGTH,
     bounded,
+    message_of,
     printable,
-    said,
     shown,
     traceback_of,
 )
@@ -172,17 +172,17 @@ def test_the_exceptions_of_a_group_are_written_too() -> None:
 def test_what_an_exception_was_made_with_is_not_written_as_a_whole() -> None:
     large = ["x" * 100] * 100_000
     for error in (ValueError(large), KeyError(large), Exception(large, large)):
-        assert len(said(error)) < 2 * LENGTH
+        assert len(message_of(error)) < 2 * LENGTH
         assert len(traceback_of(error)) < 5 * LENGTH
 
 
 def test_of_many_errors_of_pydantic_their_number_is_written() -> None:
     with pytest.raises(pydantic.ValidationError) as few:
         Order.model_validate({"item": 1})
-    assert "Input should be a valid string" in said(few.value)
+    assert "Input should be a valid string" in message_of(few.value)
     with pytest.raises(pydantic.ValidationError) as many:
         pydantic.TypeAdapter(list[Order]).validate_python([1] * 10_000)
-    assert said(many.value) == "10000 errors in list[Order]"
+    assert message_of(many.value) == "10000 errors in list[Order]"
 
 
 # ------------------------------------------------------------------ the log

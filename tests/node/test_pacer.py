@@ -123,7 +123,7 @@ async def test_a_question_and_an_answer_that_are_too_large_are_no_answer(
     with pytest.raises(NoAnswer, match="failed over there"):
         await ask(nodes, "much", {})
     assert "the answer to another node's 'much'" in caplog.text
-    with pytest.raises(NoAnswer, match="cannot be asked"):
+    with pytest.raises(NoAnswer, match="is too large"):
         await ask(nodes, "much", {"text": "x" * LARGEST})
 
 

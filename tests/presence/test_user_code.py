@@ -81,7 +81,7 @@ WRONG: dict[str, Answer] = {
         key: {"metas": [{"name": "Ada"}]} for key in presences
     },
     "keys that are numbers": lambda presences: {1: p for p in presences.values()},
-    "what is no JSON": lambda presences: {
+    "something that is not JSON": lambda presences: {
         key: {**presence, "user": object()} for key, presence in presences.items()
     },
     "what is no Unicode": lambda presences: {

@@ -17,7 +17,7 @@ from redis.asyncio import ConnectionPool
 
 from phx_protocol import History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
-from phx_protocol.history.policy import EVERYTHING
+from phx_protocol.history.policy import ALL_EVENTS
 from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
@@ -429,7 +429,7 @@ async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
 class Listener:
     """Who is subscribed, and counts as a channel that has joined."""
 
-    fastlane = Fastlane(None, None, EVERYTHING)  # type: ignore[arg-type]
+    fastlane = Fastlane(None, None, ALL_EVENTS)  # type: ignore[arg-type]
 
     def __init__(self) -> None:
         self.interrupted = 0

@@ -1,7 +1,7 @@
--- Keep broadcasts. ARGV: a slot, the id of this call, again ("1" when it may be done already), then of each:
--- topic, id, event, payload, sender ("" for none), its bytes, size, ttl ms, bytes that may be kept, expiry ms,
--- a new epoch. One that has more bytes than may be kept takes its place, and leaves nothing.
--- Returns epoch, n of each.
+-- Keep broadcasts. ARGV: a slot, the id of this call, again ("1" if it may already be done), then for each:
+-- topic, id, event, payload, sender ("" for none), its bytes, size, ttl ms, most bytes to keep, expiry ms,
+-- a new epoch. A broadcast with more bytes than that uses a position, but the history is empty then.
+-- Returns epoch and n for each.
 local done = P .. 'done:' .. ARGV[1]
 if ARGV[3] == '1' then
   local was = redis.call('GET', done)

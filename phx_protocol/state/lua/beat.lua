@@ -2,7 +2,7 @@
 local node = ARGV[1]
 local till = redis.call('ZSCORE', P .. 'nodes', node)
 if till and tonumber(till) <= now then return 0 end
--- who was buried has no `node:` either: else only the set of leases was evicted
+-- a node that was removed has no `node:` key; if it has one, only the set of leases was evicted
 if not till and ARGV[5] == '' and redis.call('EXISTS', P .. 'node:' .. node) == 0 then return 0 end
 redis.call('ZADD', P .. 'nodes', now + ARGV[3], node)
 redis.call('SET', P .. 'node:' .. node, ARGV[2])

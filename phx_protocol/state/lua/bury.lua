@@ -1,6 +1,6 @@
 -- Drop what a node owns, some groups at a time. ARGV: node, or "" for any dead one;
--- groups at the most, ms for which an empty group is known. Returns the node, or "" for none, and how many of
--- its groups are left.
+-- most groups to handle, ms for which an empty group is kept. Returns the node, or "" for none, and how many
+-- of its groups are left.
 local node = ARGV[1]
 if node == '' then
   node = redis.call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now, 'LIMIT', 0, 1)[1]

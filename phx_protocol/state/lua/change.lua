@@ -1,6 +1,6 @@
 -- Put entries of a node into a group and drop others. ARGV: group, node, a new epoch,
--- expiry ms, ms for which an empty group is known, how: "change", "last" (the node has nothing in the group
--- then) or "replace" (then all that the node has and is not put is dropped), number of drops, refs to
+-- expiry ms, ms for which an empty group is kept, how: "change", "last" (the node has nothing in the group
+-- afterwards) or "replace" (all entries of the node that are not put are dropped), number of drops, refs to
 -- drop..., then ref, entry, ref, entry...
 -- Returns epoch and n before (false, 0 for none), epoch and n after.
 local group, node = ARGV[1], ARGV[2]
@@ -33,7 +33,7 @@ else
   redis.call('SADD', groups, group)
 end
 if not redis.call('ZSCORE', P .. 'nodes', node) then
-  redis.call('ZADD', P .. 'nodes', 0, node)  -- it never beat, or is dead: it is soon reaped
+  redis.call('ZADD', P .. 'nodes', 0, node)  -- a node that never beat, or is dead: it is reaped soon
 end
 redis.call('PEXPIRE', groups, ARGV[4])
 redis.call('PEXPIRE', P .. 'nodes', ARGV[4])

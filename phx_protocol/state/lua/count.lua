@@ -1,5 +1,5 @@
 -- Set the subscribers of topics. ARGV: node, expiry ms, topic, count, topic, count...
--- Returns how many topics of the node are counted.
+-- Returns how many topics of the node have subscribers.
 local key = P .. 'topics:' .. ARGV[1]
 if not redis.call('ZSCORE', P .. 'nodes', ARGV[1]) then return 0 end
 for i = 3, #ARGV, 2 do

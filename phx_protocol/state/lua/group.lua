@@ -1,6 +1,6 @@
--- The presences of a group: `group:` has the entries, `position:` says where it is and how many entries
--- there are. A server that evicts keys one by one may have dropped one of the two: what is lost in part
--- counts as lost.
+-- The presences of a group: `group:` has the entries, `position:` has its position and the number of
+-- entries. A server that evicts keys one by one may have dropped one of the two: then the group counts as
+-- lost.
 local function position(group)
   local epoch, n, size = unpack(redis.call('HMGET', P .. 'position:' .. group, 'epoch', 'n', 'size'))
   if not epoch or redis.call('HLEN', P .. 'group:' .. group) ~= tonumber(size or 0) then return end

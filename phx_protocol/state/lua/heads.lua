@@ -1,5 +1,5 @@
--- Where histories are. ARGV: expiry ms while nothing was kept, topic, expiry ms, topic... Returns epoch (false for none)
--- and n of each.
+-- Read the positions of histories. ARGV: expiry ms of an empty one, topic, expiry ms, topic... Returns epoch
+-- (false for none) and n of each.
 local found = {}
 for i = 2, #ARGV, 2 do
   local at = P .. 'head:' .. ARGV[i]

@@ -1,7 +1,7 @@
 -- The broadcasts of a topic: a stream, whose entries are named <n>-0 and have the fields ms, total (bytes of
--- all that were ever kept, this one included), bytes, id, event, payload, sender. `head:` says where it is: epoch, n,
--- ms (of the last), total, and bounds of the oldest: it is not older than `old`, and begins at `gone` of
--- `total` or later. They are looked up only when they are not good enough any more.
+-- all that were ever kept, this one included), bytes, id, event, payload, sender. `head:` has its position and more:
+-- epoch, n, ms (of the last), total, and bounds of the oldest one: it is not older than `old`, and begins at
+-- `gone` of `total` or later. The exact values are read only when these bounds are not enough.
 local function head(topic)
   local epoch, n, ms, total, old, gone =
     unpack(redis.call('HMGET', P .. 'head:' .. topic, 'epoch', 'n', 'ms', 'total', 'old', 'gone'))
@@ -10,7 +10,7 @@ local function head(topic)
     old = tonumber(old or 0), gone = tonumber(gone or 0), has_kept = n and true
   }
 end
--- Drop what is older than `ttl` ms, and the oldest beyond `most` bytes.
+-- Drop broadcasts that are older than `ttl` ms, and the oldest ones while all have more than `most` bytes.
 local function trim(topic, h, ttl, most)
   local stream, moved = P .. 'history:' .. topic, false
   while h.old < now - ttl or h.total - h.gone > most do

@@ -1,2 +1,2 @@
--- The store lacks steps: a new generation begins, if it is still the one that the author knows.
+-- Begin a new generation, as the store lacks steps; but only if the author knows the current generation.
 if G == known then renew() end

@@ -1,10 +1,11 @@
--- Around every script, before it: P, what the names of its keys begin with. KEYS: prefix.
--- ARGV, after those of the script: author, steps that it knows to be done, the generation that it knows
--- ("" for none), a seed, ms for which a generation is known, ms for which an author is, "1" for a writer.
--- A replica that was promoted or a snapshot that was restored may lack the latest steps, and then the
--- numbers of positions would be used twice. So every author has its writes counted: when the store has
--- counted fewer than the author was told of, or is in an older generation, a new generation begins. There
--- is nothing yet in it; what there was expires.
+-- The beginning of every script. It sets P, the beginning of the names of all keys. KEYS: prefix.
+-- ARGV, after those of the script: author, number of its writes that it knows to be done, the generation
+-- that it knows ("" for none), a seed, ms for which a generation is kept, ms for which an author is kept,
+-- "1" if the script writes.
+-- A promoted replica or a restored snapshot may lack the latest writes. The numbers of positions would
+-- then be used twice. So the store counts the writes of every author: if it has counted fewer than the
+-- author knows of, or is in an older generation, it begins a new generation. That one is empty; the keys
+-- of the old one expire.
 local writes, author_ms, generation_ms = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
 local seed, known, steps = table.remove(ARGV), table.remove(ARGV), tonumber(table.remove(ARGV))
 local author = table.remove(ARGV)

@@ -1,5 +1,5 @@
--- Where a history is; it begins when there is none. ARGV: topic, a new epoch, expiry ms, expiry ms while
--- nothing was kept.
+-- Read the position of a history; begin it if there is none. ARGV: topic, a new epoch, expiry ms, expiry ms
+-- of an empty one.
 local at = P .. 'head:' .. ARGV[1]
 if redis.call('HSETNX', at, 'epoch', ARGV[2]) == 1 then
   redis.call('DEL', P .. 'history:' .. ARGV[1])

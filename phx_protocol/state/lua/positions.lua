@@ -1,4 +1,4 @@
--- Where groups are. ARGV: expiry ms, ms for which an empty group is known, groups... Returns epoch (false for
+-- Read the positions of groups. ARGV: expiry ms, ms for which an empty group is kept, groups... Returns epoch (false for
 -- none) and n of each.
 local found = {}
 for i = 3, #ARGV do

@@ -1,13 +1,13 @@
--- A page of what was kept after the n-th. ARGV: topic, n, ttl ms, partial ("1" or ""), bytes that all of it
--- may have ("" for any), bytes and entries of a page. Returns epoch (false for none), n, and the entries: n,
--- id, event, payload, sender of each. None when all is not there any more, or is too much.
+-- Read a page of the broadcasts after the n-th. ARGV: topic, n, ttl ms, partial ("1" or ""), most bytes of all
+-- of them ("" for any), most bytes and entries of a page. Returns epoch (false for none), n, and the entries:
+-- n, id, event, payload, sender of each. No entries if some of them are gone, or all have too many bytes.
 local stream, h = P .. 'history:' .. ARGV[1], head(ARGV[1])
 if not h.epoch then return {false, 0, {}} end
 trim(ARGV[1], h, tonumber(ARGV[3]), math.huge)
 local nothing = {h.epoch, string.format('%.0f', h.n), {}}
 local n, page, most = tonumber(ARGV[2]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if n >= h.n then return nothing end
--- one after the other, unless all that there is may be read
+-- one by one, unless all entries may be read at once
 local count = h.total - h.gone <= page and most or 1
 local found, bytes = {}, 0
 repeat
