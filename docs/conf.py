@@ -40,6 +40,7 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
     ("py:class", "phx_protocol.signals._Log"),
+    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
 
 html_theme = "furo"

@@ -52,12 +52,23 @@ class Module:
         if name not in self.made:
             yield from self.imported(name).said(dotted, name)
             return
-        node = self.made[name]
+        node = self.twin(self.made[name])
         # what a signal tells its receivers stands in its comment only
         told = self.comments.get(name) if ".signals." in dotted else None
         yield f"{dotted}{signature(node)}" + (f"  # {told}" if told else "")
         for member in self.members(node) if isinstance(node, ast.ClassDef) else ():
             yield f"{dotted}.{name_of(member)}{signature(member)}"
+
+    def twin(self, node: Any) -> Any:
+        """What ``name = sync(aname)`` makes is `aname`, but not async."""
+        if not (
+            isinstance(node, ast.Assign) and ast.unparse(node.value)[:5] == "sync("
+        ):
+            return node
+        of = self.made[ast.unparse(node.value.args[0])]  # type: ignore[attr-defined]
+        return ast.FunctionDef(
+            name_of(node), of.args, of.body, [], of.returns, lineno=of.lineno
+        )
 
     def imported(self, name: str) -> Module:
         for node in ast.walk(self.tree):

@@ -7,10 +7,10 @@ from typing import Any
 from ..conf import DRAINER, options
 from ..exceptions import BroadcastError
 from ..node import blocking
+from ..node.blocking import sync
 from ..node.node import get_node
 from ..node.rpc import NoAnswer, call_node
 from .broadcasts import abroadcast
-from .waiting import run
 
 
 async def adisconnect(socket_id: str) -> None:
@@ -25,9 +25,7 @@ async def adisconnect(socket_id: str) -> None:
     await _command("disconnect", {"id": socket_id})
 
 
-def disconnect(socket_id: str) -> None:
-    """``adisconnect`` for synchronous code."""
-    run(adisconnect(socket_id), "adisconnect")
+disconnect = sync(adisconnect, raises=BroadcastError)
 
 
 async def adisconnect_socket(id: str) -> None:
@@ -37,9 +35,7 @@ async def adisconnect_socket(id: str) -> None:
     await _command("disconnect_socket", {"id": id})
 
 
-def disconnect_socket(id: str) -> None:
-    """``adisconnect_socket`` for synchronous code."""
-    run(_command("disconnect_socket", {"id": id}), "adisconnect_socket")
+disconnect_socket = sync(adisconnect_socket, raises=BroadcastError)
 
 
 async def aclose_topic(topic: str) -> None:
@@ -53,9 +49,7 @@ async def aclose_topic(topic: str) -> None:
     await _command("close_topic", {"topic": topic})
 
 
-def close_topic(topic: str) -> None:
-    """``aclose_topic`` for synchronous code."""
-    run(_command("close_topic", {"topic": topic}), "aclose_topic")
+close_topic = sync(aclose_topic, raises=BroadcastError)
 
 
 async def adisconnect_user(user: Any) -> None:
@@ -67,9 +61,7 @@ async def adisconnect_user(user: Any) -> None:
     await _command("disconnect_user", _of(user))
 
 
-def disconnect_user(user: Any) -> None:
-    """``adisconnect_user`` for synchronous code."""
-    run(_command("disconnect_user", _of(user)), "adisconnect_user")
+disconnect_user = sync(adisconnect_user, raises=BroadcastError)
 
 
 def _of(user: Any) -> dict[str, Any]:
@@ -86,9 +78,7 @@ async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
     await _command("reauthorize", _chosen(user, topic))
 
 
-def reauthorize(*, user: Any = None, topic: str | None = None) -> None:
-    """``areauthorize`` for synchronous code."""
-    run(_command("reauthorize", _chosen(user, topic)), "areauthorize")
+reauthorize = sync(areauthorize, raises=BroadcastError)
 
 
 def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
@@ -98,29 +88,25 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 async def _command(name: str, body: dict[str, Any]) -> None:
     """To the sockets of all nodes, and of all loops of this process."""
     blocking.warn_if_nobody_hears(f"a{name}")
-    await get_node().commands.give(name, body)
+    await get_node().commands.send(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
     """Close the sockets of the user with that primary key which another password let in."""
     body = {"user": user, "digests": digests}
-    await get_node().commands.give("password_changed", body)
+    await get_node().commands.send("password_changed", body)
 
 
-def password_changed(user: str, digests: list[str]) -> None:
-    """``apassword_changed`` for synchronous code."""
-    run(apassword_changed(user, digests), "apassword_changed")
+password_changed = sync(apassword_changed, raises=BroadcastError)
 
 
 async def asession_ended(digest: str, user: str) -> None:
     """Close the sockets that the session whose key has that digest let in, but those of `user`."""
     body = {"session": digest, "user": user}
-    await get_node().commands.give("session_ended", body)
+    await get_node().commands.send("session_ended", body)
 
 
-def session_ended(digest: str, user: str) -> None:
-    """``asession_ended`` for synchronous code."""
-    run(asession_ended(digest, user), "asession_ended")
+session_ended = sync(asession_ended, raises=BroadcastError)
 
 
 async def adrain(node: str, *, resume: bool = False) -> int:
@@ -149,7 +135,4 @@ def _drain_timeout() -> float:
     return float(drainer["SHUTDOWN"] + 2 * options().shutdown_timeout + 5)
 
 
-def drain(node: str, *, resume: bool = False) -> int:
-    """``adrain`` for synchronous code."""
-    call = adrain(node, resume=resume)
-    return blocking.run(call, "drain", "await adrain(...)", timeout=_drain_timeout())
+drain = sync(adrain, timeout=_drain_timeout)

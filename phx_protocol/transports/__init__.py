@@ -1,1 +1,1 @@
-"""The ASGI edge: how frames come in and go out."""
+"""The transports: how frames of clients come in and go out over ASGI."""

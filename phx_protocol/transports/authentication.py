@@ -1,4 +1,4 @@
-"""Whose request this is: when the session's user counts, and loading it.
+"""Find the user of a request, and decide whether its session may be trusted.
 
 A browser sends cookies with every WebSocket handshake, whichever page asked for it. So the
 session counts only when the page is known to be ours; otherwise the visitor is anonymous.
@@ -34,9 +34,9 @@ BEARER = "base64url.bearer.phx."
 
 
 def headers_of(scope: dict[str, Any]) -> dict[str, str]:
-    """The request's headers by name in lower case; of two with one name the last counts.
+    """Return the request's headers by lower-case name; of two with one name the last counts.
 
-    But for cookies, which HTTP/2 may split.
+    Only cookies are joined, because HTTP/2 may split them.
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
@@ -55,10 +55,10 @@ async def authenticate(
 ) -> None:
     """Put ``session`` and ``user`` into `scope`, as far as they can be trusted.
 
-    Trusted is a request of a page that we know (`is_known_page`), with ``Sec-Fetch-Site:
-    same-origin``, or with a ``_csrf_token`` parameter on which Django would take a POST. From
-    every other one the session that a middleware found by the cookie is taken away. What a
-    middleware put there by its own means (a token, say) stays.
+    A request is trusted if its page is known (`is_known_page`), if it has ``Sec-Fetch-Site:
+    same-origin``, or if Django would accept a POST with its ``_csrf_token`` parameter. From
+    every other request, remove the session that a middleware found by the cookie. A user or
+    session that a middleware found in another way (by a token, for example) stays.
     """
     cookies = parse_cookie(headers.get("cookie", ""))
     key = cookies.get(settings.SESSION_COOKIE_NAME)
@@ -84,9 +84,9 @@ async def authenticate(
 
 
 def _take_away(scope: dict[str, Any], cookies: str) -> None:
-    """Leave no session in `scope` that a middleware found by a cookie; `cookies` is the header."""
+    """Remove the session that a middleware found by a cookie; `cookies` is the cookie header."""
     key = getattr(scope.get("session"), "session_key", None)
-    # anywhere: of two cookies with one name another may count for the middleware than for us
+    # search the whole header: of two cookies with one name, the middleware may read the other one
     if key and key in cookies:
         scope["session"] = session_store()
     if settings.SESSION_COOKIE_NAME in scope.get("cookies", ()):
@@ -95,7 +95,7 @@ def _take_away(scope: dict[str, Any], cookies: str) -> None:
 
 
 class _CsrfCheck(CsrfViewMiddleware):
-    """Django's rules; the same host is the same host, and no view answers."""
+    """Django's check of CSRF, with our comparison of origins and without an error page."""
 
     def _origin_verified(self, request: Any) -> bool:
         return is_own_origin(request.META["HTTP_ORIGIN"], request.scope)
@@ -108,13 +108,18 @@ class _CsrfCheck(CsrfViewMiddleware):
 async def _csrf_token_is_valid(
     token: Any, scope: dict[str, Any], session: SessionBase
 ) -> bool:
-    """Whether Django would take this request with `token` as a POST, Origin and Referer included."""
+    """Return whether Django would accept this request as a POST with `token`.
+
+    Django checks its Origin and Referer too.
+    """
     if not isinstance(token, str):
         return False
     request: Any = HandshakeRequest(scope, "POST")
     request.META[settings.CSRF_HEADER_NAME] = token
     if settings.CSRF_USE_SESSIONS:
-        await session.aget("")  # reads it: the check may not, on the loop
+        await session.aget(
+            ""
+        )  # load it here: the check is sync and must not read on the loop
         request.session = session
     check = _CsrfCheck(lambda request: HttpResponse())
     check.process_request(request)
@@ -122,15 +127,15 @@ async def _csrf_token_is_valid(
 
 
 def bearers(subprotocols: Iterable[str]) -> list[str]:
-    """Those of the `subprotocols` that a client offers which carry a token."""
+    """Return those of the offered `subprotocols` that carry a token."""
     return [entry for entry in subprotocols if entry.startswith(BEARER)]
 
 
 def bearer_token(scope: dict[str, Any]) -> str | None:
-    """phoenix.js's ``authToken``: a subprotocol entry with the token in base64.
+    """Return phoenix.js's ``authToken``: the offered subprotocol that carries it in base64.
 
-    Despite its name it is the standard alphabet; both are read. Two entries are no token.
-    Raises ConnectionRefused for one that is not base64.
+    Its prefix says base64url, but phoenix.js writes the standard alphabet; both are read. Return
+    None if there is no such entry, or more than one. Raise ConnectionRefused if it is not base64.
     """
     entries = bearers(scope.get("subprotocols", ()))
     if len(entries) != 1:

@@ -1,4 +1,4 @@
-"""Bound: how much may wait for one client, and for how long (setting OUTBOUND)."""
+"""The limit of the bytes that may wait for one client, and for how long (setting OUTBOUND)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 
 class Bound:
-    """Calls `overflowed` when over `bytes` have waited for `seconds`, or over `hard_bytes` at once.
+    """Call `overflowed` when a client is too slow for what it is sent.
 
-    A plain limit closes healthy sockets in a burst.
+    That is when more than `bytes` wait and still do `seconds` later, or as soon as more than
+    `hard_bytes` wait. One limit alone would close healthy sockets in a burst of messages.
     """
 
     __slots__ = (
@@ -27,15 +28,15 @@ class Bound:
         pending_bytes: Callable[[], int],
         overflowed: Callable[[], None],
     ) -> None:
-        self.limit = limits["bytes"]  # up to which nothing need be checked
-        self.checks = 0  # since the client fell behind
+        self.limit = limits["bytes"]  # with fewer bytes, `check` need not be called
+        self.checks = 0  # the calls of `check` since the client fell behind
         self._limits = limits
         self._pending_bytes = pending_bytes
         self._overflowed = overflowed
         self._timer: asyncio.TimerHandle | None = None
 
     def check(self) -> None:
-        """The client is behind: by too much, or for how long?"""
+        """Check a client that is behind: end it at once, or look again after `seconds`."""
         self.checks += 1
         if self._pending_bytes() > self._limits["hard_bytes"]:
             self._overflowed()

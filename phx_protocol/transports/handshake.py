@@ -1,4 +1,4 @@
-"""What every transport asks of a request before it is let in."""
+"""Handshake: the checks that every transport makes of a request before it opens a socket."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ logger = get_logger("phx_protocol.transport")
 
 
 class Handshake:
-    """One request for a socket: its parts checked in Phoenix's order, each once.
+    """The handshake of one request: the transport calls its checks once each, in Phoenix's order.
 
-    Every method raises ConnectionRefused when it says no.
+    A check that fails raises ConnectionRefused.
     """
 
     def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
@@ -72,9 +72,10 @@ class Handshake:
             raise ConnectionRefused(400, str(error)) from error
 
     def check_tls(self) -> None:
-        """As Django's SecurityMiddleware: SECURE_SSL_REDIRECT wants this over https (``force_ssl``).
+        """Redirect to https if SECURE_SSL_REDIRECT is on, as Django's SecurityMiddleware does.
 
-        Where nobody says what it came over (Daphne, of a WebSocket) it is let in.
+        This is Phoenix's ``force_ssl``. A request whose scheme is unknown passes: Daphne does
+        not report the scheme of a WebSocket.
         """
         if not settings.SECURE_SSL_REDIRECT:
             return
@@ -89,7 +90,7 @@ class Handshake:
             logger.warning(
                 "%s: not over https (SECURE_SSL_REDIRECT)", self.scope["path"]
             )
-            # as Plug.SSL: of a 301 clients make a GET
+            # as Plug.SSL does: after a 301 clients would repeat a POST as a GET
             status = 301 if self.scope.get("method", "GET") in ("GET", "HEAD") else 307
             raise ConnectionRefused(status, headers={"location": answer["Location"]})
 
@@ -109,10 +110,10 @@ class Handshake:
             raise ConnectionRefused(403)
 
     def choose_subprotocol(self) -> str | None:
-        """The subprotocol to be accepted, None for none (``check_subprotocols``).
+        """Return the subprotocol to accept, or None (Phoenix's ``check_subprotocols``).
 
-        It is the client's first of SUBPROTOCOLS. ``phoenix``, which phoenix.js offers together with
-        its ``authToken``, needs no entry.
+        It is the first that the client offers and SUBPROTOCOLS contains. ``phoenix`` needs no
+        entry there: phoenix.js offers it together with its ``authToken``.
         """
         offered: list[str] = self.scope.get("subprotocols") or []
         has_token, allowed = len(bearers(offered)) == 1, self.options.subprotocols
@@ -122,14 +123,17 @@ class Handshake:
         if "phoenix" in offered and (has_token or allowed is not None):
             return "phoenix"
         if has_token or allowed is None:
-            return None  # what was not offered ends the handshake
+            return None  # a browser fails the handshake if we accept one that it did not offer
         logger.error(
             "%s: none of %.200r is in SUBPROTOCOLS", self.scope["path"], offered
         )
         raise ConnectionRefused(403)
 
     async def admit(self, auth_token: str | None, transport: str) -> Opening:
-        """Negotiate the version, make the socket and ask its ``connect``; the Origin was checked before."""
+        """Choose the serializer, make the socket and run its ``connect``.
+
+        The Origin must have been checked before.
+        """
         vsn = self.params.get("vsn", "1.0.0")
         serializer = for_version(vsn, _versions(self.options))
         if serializer is None:
@@ -141,7 +145,7 @@ class Handshake:
         try:
             await opening.node.expect_connection(opening)
             await self._authenticate(opening)
-            self._check_room()  # others may have come meanwhile
+            self._check_room()  # other connections may have opened meanwhile
         except BaseException:
             opening.discard()
             raise
@@ -173,29 +177,32 @@ class Handshake:
             raise ConnectionRefused(500) from error
 
     async def _is_known_page(self) -> bool:
-        """Whether the page that asks is one that CHECK_ORIGIN knows, and not one of many."""
+        """Return whether CHECK_ORIGIN allows the page of this request, and the page has a host.
+
+        "null" and ``file://`` can be any page, so they do not count.
+        """
         page, check = page_of(self.headers), self.options.check_origin
         if page is None or check is False or not names_a_host(page):
             return False
-        # an Origin was checked before
+        # check_origin has checked an Origin header already
         return "origin" in self.headers or await origin_is_allowed(
             page, check, self.scope
         )
 
     def _check_room(self) -> None:
         if get_node().drainer.is_on:
-            refusals[Refusal.DRAINING] += 1
+            refusals.count(Refusal.DRAINING)
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
         if limit is not None and len(get_node().connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
-            refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
+            refusals.count(Refusal.TOO_MANY_CONNECTIONS)
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
 
 
 @functools.cache
 def _versions(options: Options) -> tuple[tuple[str, Serializer], ...]:
-    """The versions of the wire that a socket with these settings speaks."""
+    """Return the versions of the wire protocol that a socket with these settings speaks."""
     custom = options.serializers.items()
     chosen = tuple((vsn, _load(target)()) for vsn, target in custom)
     return chosen or DEFAULT_SERIALIZERS

@@ -1,4 +1,4 @@
-"""The little of HTTP that the transports need, over the messages of ASGI."""
+"""Read HTTP requests and write HTTP answers with the messages of ASGI."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 class BodyTooLarge(Exception):
-    """A request body beyond the limit; what is left of it was not read."""
+    """The body of a request is larger than the limit; the rest of it was not read."""
 
 
 class Disconnected(Exception):
-    """The client went before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body of a request. Raises BodyTooLarge beyond `limit` bytes, Disconnected."""
-    body = bytearray()  # a list of parts can cost far more than they have bytes
+    """Return the whole body of a request.
+
+    Raise BodyTooLarge beyond `limit` bytes, and Disconnected if the client goes.
+    """
+    body = bytearray()  # a list of many small parts would need far more memory
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
@@ -44,7 +47,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 async def respond(
     send: Send, status: int, body: bytes, headers: Headers = TEXT, kind: str = "http"
 ) -> None:
-    """A whole answer; `kind` is "http", or "websocket.http" for one to a handshake."""
+    """Send a whole answer; `kind` is "http", or "websocket.http" for one to a handshake."""
     length = (b"content-length", b"%d" % len(body))
     await send(
         {

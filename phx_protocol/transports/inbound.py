@@ -1,4 +1,4 @@
-"""How much a client may send at once, whatever carries it."""
+"""The limits of what a client may send, the same for every transport."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ..socket.connection import Connection
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 
-#: frames that are taken of one socket before the others have a turn
+#: frames of one socket that are handled before the other sockets run
 FRAMES_IN_A_TURN = 16
-#: so many frames in so many seconds are a flood, of which one is taken in a turn
+#: FLOOD frames in FLOOD_SECONDS are a flood: then the others run after each frame
 FLOOD = 256
 FLOOD_SECONDS = 0.2
-#: so few frames in so many seconds are none any more
+#: a flood is over when at most this many frames came in FLOOD_SECONDS
 STILL_A_FLOOD = FLOOD // 8
 
-#: bytes or characters from which on it is measured what a frame takes
+#: the time that a frame takes is measured if it has at least this many bytes or characters
 LARGE = 1024
 
-#: what is dearer to decode than to send: lists and objects, of which a frame may have one for so many
-#: bytes that it may be long, and numbers of many digits. Only a frame longer than one byte for each
-#: list that it may have is looked through
+#: Lists, objects and long numbers cost more to decode than to send. A frame may have one list or
+#: object for every BYTES_OF_A_LIST bytes of MAX_FRAME_SIZE, and numbers of at most DIGITS digits.
+#: A frame that is too short to have more lists is not searched.
 BYTES_OF_A_LIST = 4
 DIGITS = 1000
 
 
 def _kind(character: int) -> int:
-    """A digit, what may stand before a number, or something else."""
+    """Return "0" for a digit, " " for what may stand before a number, "x" for all else."""
     if character in b"0123456789":
         return ord("0")
     return ord(" ") if character in b"[,:- \t\r\n" else ord("x")
@@ -42,9 +42,9 @@ logger = get_logger("phx_protocol.transport")
 
 
 def take(connection: Connection, frame: Frame) -> CloseCode | None:
-    """Have `connection` handle a frame, or return the close code for one that is too much.
+    """Let `connection` handle a frame, or return the close code if a limit forbids it.
 
-    For what a large frame takes of the loop its client pays.
+    The time that a large frame takes is charged to its client: it waits before the next one.
     """
     if len(frame) < LARGE:
         return _take(connection, frame)
@@ -71,7 +71,7 @@ def _take(connection: Connection, frame: Frame) -> CloseCode | None:
 
 
 def _excess(frame: Frame, limit: int) -> str | None:
-    """What `frame` has too much of, where it may be as many bytes long as `limit` says."""
+    """Return what `frame` has too much of, or None; `limit` is MAX_FRAME_SIZE in bytes."""
     text = frame.encode() if isinstance(frame, str) else frame
     if len(text) > limit:
         return f"{limit} bytes"
@@ -86,7 +86,7 @@ def _excess(frame: Frame, limit: int) -> str | None:
 
 
 class Turns:
-    """When the others have a turn before the next frame of a connection is taken."""
+    """The pace at which frames of one connection are handled, so that other sockets run too."""
 
     __slots__ = ("_loop", "_frames", "_began", "_in_one", "_flooded", "_recent")
 
@@ -97,11 +97,13 @@ class Turns:
         self._frames = 0
         self._began = loop.time()
         self._in_one = FRAMES_IN_A_TURN
-        self._flooded = flooded  # called when a flood of the client begins, and ends
-        self._recent = 0  # frames since it was looked whether the flood is over
+        self._flooded = (
+            flooded  # called with True when a flood begins, with False at its end
+        )
+        self._recent = 0  # frames since the last `_look`
 
     def is_over(self, now: float) -> bool:
-        """Count a frame: whether it has to wait for the next turn."""
+        """Count a frame; return whether other sockets must run before it is handled."""
         if now - self._began > FLOOD_SECONDS:
             self._frames, self._began = 0, now
         self._frames += 1
@@ -117,7 +119,7 @@ class Turns:
         self._loop.call_later(FLOOD_SECONDS, self._look)
 
     def _look(self) -> None:
-        # in small steps a flood is slower than it would be
+        # small reads slow a flood down, so fewer frames than FLOOD still count as one
         if self._recent > STILL_A_FLOOD:
             self._look_later()
         else:

@@ -1,4 +1,4 @@
-"""The lifespan of a process: its sockets are drained, and the application beside them has its own."""
+"""ASGI's lifespan: drain the sockets when the process ends, and run another application's lifespan."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = get_logger("phx_protocol.transport")
 async def lifespan(
     other: Application | None, scope: dict[str, Any], receive: Receive, send: Send
 ) -> None:
-    """Answer the events of ASGI's lifespan, as `other` answers them if there is one.
+    """Answer the events of ASGI's lifespan, with the answers of `other` if there is one.
 
-    At the end the sockets go first: what closes them may need what `other` has open.
+    At shutdown the sockets end first: their callbacks may need what `other` has open.
     """
     others = OtherLifespan(other, scope)
     try:
@@ -39,15 +39,15 @@ async def lifespan(
 
 async def _end_sockets() -> None:
     node = get_node()
-    await node.drainer.drain_now()  # what a signal has not drained before
-    await node.close()  # nobody waits for the end of its lease
+    await node.drainer.drain_now()  # nothing to do if a signal has started the drain before
+    await node.close()  # so other nodes need not wait until its lease ends
 
 
 class OtherLifespan:
-    """The lifespan of another application, which is asked one event after the other.
+    """The lifespan of another application: it gets the events one after the other.
 
-    By ASGI an application that raises or returns without an answer has none: its answer is
-    "complete".
+    An application that raises or returns without an answer has no lifespan, says ASGI. Then
+    the answer is "complete".
     """
 
     def __init__(self, application: Application | None, scope: dict[str, Any]) -> None:
@@ -94,5 +94,5 @@ class OtherLifespan:
             )
 
     def _has_failed(self) -> bool:
-        """Whether the server knows already."""
+        """Return whether the application has answered "failed", so that the server knows it."""
         return bool(self._answer.result()["type"].endswith(".failed"))

@@ -1,4 +1,4 @@
-"""Lifetime: how long a connection may be silent, and how long it may last."""
+"""The timers of a connection: how long it may be silent, and how long it may last."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable
 
 from ..wire.reasons import CloseCode, Reason
 
-#: browsers let the timers of a hidden tab run once a minute: a heartbeat that is due then comes
-#: a little late. A part of the timeout, and seconds at the most.
+#: Browsers run the timers of a hidden tab once a minute, so its heartbeat comes a little too late.
+#: The grace is this part of the timeout, and at most this many seconds.
 GRACE, MOST_GRACE = 0.1, 5.0
 
 
 class Lifetime:
-    """Closes what is silent for `timeout` seconds and a grace (``seen_at``), or lasts for `max_age`.
+    """Close a connection that is silent for `timeout` seconds and a grace, or older than `max_age`.
 
-    One timer, which looks again when it was too early: none per frame.
+    The transport sets ``seen_at`` when the client sends something. No timer is set for that:
+    the one timer starts again if it fires too early.
     """
 
     __slots__ = ("seen_at", "_loop", "_timeout", "_close", "_timer", "_age")
@@ -35,7 +36,7 @@ class Lifetime:
         self._timer = loop.call_later(timeout, self._check)
         self._age: asyncio.TimerHandle | None = None
         if max_age is not None:
-            # those that came at once shall not all come back at once
+            # jitter, so that clients do not reconnect in step
             age = max_age * random.uniform(0.9, 1)
             self._age = loop.call_later(age, close, CloseCode.COME_BACK, Reason.CLOSED)
 
@@ -47,7 +48,10 @@ class Lifetime:
             self._close(CloseCode.IDLE, Reason.CLOSED)
 
     def last_seen(self) -> float:
-        """``seen_at`` in seconds of the epoch; now, while it is not to be silent."""
+        """Return ``seen_at`` in seconds of the epoch; now, if it lies in the future.
+
+        A transport sets it to the future while the client need not send anything.
+        """
         return time.time() - max(0.0, self._loop.time() - self.seen_at)
 
     def stop(self) -> None:

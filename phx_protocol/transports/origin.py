@@ -1,4 +1,4 @@
-"""Whether a connection's Origin may be here (``Phoenix.Socket.Transport.check_origin``)."""
+"""Check the Origin of a connection (``Phoenix.Socket.Transport.check_origin``)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Place(NamedTuple):
-    """Scheme, host and port of an Origin, or of a pattern: two ways to write the same are equal.
+    """The scheme, host and port of an Origin or of a pattern, in one normal form.
 
-    ``wss://Example.COM/`` and ``https://example.com:443`` are, and the ways to write an address
-    of IPv6. What is not named is "" or None; the port is not where the scheme implies none.
+    ``wss://Example.COM/`` and ``https://example.com:443`` are equal, and so are the ways to write
+    one IPv6 address. A missing scheme or host is "". A missing port is that of the scheme, or
+    None if the scheme has no usual port.
     """
 
     scheme: str
@@ -33,7 +34,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Place:
-        """Raises ValueError for what is no URL."""
+        """Parse an Origin or a pattern. Raise ValueError if it is not a URL."""
         parts = urlsplit(text)
         scheme, port = http_scheme(parts.scheme), parts.port
         host = _one_form(parts.hostname or "")
@@ -51,7 +52,9 @@ def _one_form(host: str) -> str:
 async def origin_is_allowed(
     origin: str | None, check: Any, scope: dict[str, Any]
 ) -> bool:
-    """What CHECK_ORIGIN says of `origin`. A missing Origin is no browser's, and is let in.
+    """Return whether CHECK_ORIGIN allows `origin`.
+
+    A missing Origin is allowed: every browser sends one, so the client is not a browser.
 
     `check` is True (the request's own host, or CSRF_TRUSTED_ORIGINS), False, "conn" (scheme,
     host and port of this request), a list such as ``["https://a.com", "//*.b.com", "null"]``, or
@@ -75,30 +78,32 @@ async def origin_is_allowed(
 
 
 def is_own_origin(origin: str, scope: dict[str, Any]) -> bool:
-    """As Django's CSRF check of an Origin: the validated host, or one that the project trusts.
+    """Return whether `origin` is the request's own host or in CSRF_TRUSTED_ORIGINS.
 
-    Never the patterns of ALLOWED_HOSTS, which say what we are called and not who may come.
+    This is Django's CSRF check of an Origin. The patterns of ALLOWED_HOSTS do not count: they
+    name our hosts, not the pages that may connect.
     """
     try:
         place = Place.of(origin)
     except ValueError:
         return False
-    # as Django, which asks for their schemes
+    # Django demands a scheme in each entry
     trusted = [entry for entry in settings.CSRF_TRUSTED_ORIGINS if "://" in entry]
     return _is_own_place(place, scope) or _is_listed(origin, trusted)
 
 
 def names_a_host(origin: str) -> bool:
-    """Whether `origin` says whose page it is: "null" and "file://" are of many."""
+    """Return whether `origin` has a host. "null" and "file://" have none: any page can have them."""
     with contextlib.suppress(ValueError):
         return Place.of(origin).host != ""
     return False
 
 
 def page_of(headers: Mapping[str, str]) -> str | None:
-    """The Origin of the page that asks. Without the header it is the Referer's, or unknown.
+    """Return the Origin of the page that sends the request, or None if it is unknown.
 
-    Browsers leave the header out of a GET of the page's own origin, which a poll is.
+    It comes from the Origin header, or else from the Referer: browsers send no Origin with a GET
+    to the page's own origin, such as a poll.
     """
     if "origin" in headers or "referer" not in headers:
         return headers.get("origin")
@@ -109,7 +114,7 @@ def page_of(headers: Mapping[str, str]) -> str | None:
 
 
 def _is_own_place(place: Place, scope: dict[str, Any]) -> bool:
-    """Whether `place` has the scheme, host and port of this request, as Django sees them."""
+    """Return whether `place` is the scheme, host and port of this request, as Django sees them."""
     request = HandshakeRequest(scope)
     if request.known_scheme is None and not _may_be_ours(place.scheme):
         return False
@@ -121,7 +126,7 @@ def _is_own_place(place: Place, scope: dict[str, Any]) -> bool:
 
 
 def _may_be_ours(scheme: str) -> bool:
-    """Whether pages here can have `scheme`, for a request that does not tell its own."""
+    """Return whether our pages can have `scheme`, for a request whose own scheme is unknown."""
     return scheme == "https" or (scheme == "http" and not settings.SECURE_SSL_REDIRECT)
 
 
@@ -134,16 +139,16 @@ def _is_listed(origin: str, allowed: Iterable[str]) -> bool:
 
 
 def _bare(origin: str) -> str:
-    """For what has no host to be compared by: ``null``, ``file://``, ``app://.``"""
+    """Return `origin` in a form to compare those without a host: ``null``, ``file://``, ``app://.``"""
     return origin.rstrip("/").lower()
 
 
 def _matches(place: Place, allowed: Place) -> bool:
-    """Whether each of scheme, host and port that `allowed` names is the same."""
+    """Return whether `place` has the scheme, host and port that `allowed` names."""
     if allowed.scheme not in ("", place.scheme):
         return False
     if allowed.port not in (None, place.port):
         return False
-    if allowed.host.startswith("*"):  # the bare domain as well, as in Phoenix
+    if allowed.host.startswith("*"):  # matches the domain itself as well, as in Phoenix
         return is_same_domain(place.host, allowed.host.lstrip("*"))
     return place.host == allowed.host != ""

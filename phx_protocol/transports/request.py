@@ -1,4 +1,4 @@
-"""A handshake or a poll as the HTTP request for which Django would take it."""
+"""HandshakeRequest: a handshake or a poll as Django's request object."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 
-#: headers about a body, which is not here to be parsed
+#: headers about a body: the request has none that Django could parse
 _OF_THE_BODY = frozenset({b"content-type", b"content-length"})
 
 
 def http_scheme(text: str) -> str:
-    """The scheme that pages have where `text` says "ws" or "wss"; of a list the first counts."""
+    """Return `text` with "http" for "ws" and "https" for "wss"; of a list the first counts."""
     first = text.partition(",")[0].strip().lower()
     return {"ws": "http", "wss": "https"}.get(first, first)
 
 
 class HandshakeRequest(ASGIRequest):
-    """The request of `scope`, without a body: its host, scheme and headers as Django reads them.
+    """The request of `scope` without its body: its host, scheme and headers as Django reads them.
 
-    A WebSocket's "wss" is "https", whether the server says it or a proxy (Traefik) in the header
-    of SECURE_PROXY_SSL_HEADER.
+    The scheme "wss" becomes "https", whether it comes from the server or from a proxy (Traefik)
+    in the header of SECURE_PROXY_SSL_HEADER.
     """
 
     def __init__(self, scope: dict[str, Any], method: str = "GET") -> None:
@@ -32,29 +32,29 @@ class HandshakeRequest(ASGIRequest):
         ]
         changes = {"method": method, "headers": headers, "query_string": b""}
         super().__init__({**scope, **changes}, io.BytesIO())
-        # Django reads UTF-8, which clients need not send
+        # Django would decode UTF-8, but clients may send other bytes
         query: bytes = scope.get("query_string", b"")
         self.META["QUERY_STRING"] = query.decode("latin-1")
-        # HTTP/2 may split them, and Django joins with a comma
+        # HTTP/2 may split cookies, and Django would join them with a comma
         cookies = [v.decode("latin-1") for k, v in headers if k.lower() == b"cookie"]
         self.META["HTTP_COOKIE"] = "; ".join(cookies)
 
     @functools.cached_property
     def known_scheme(self) -> str | None:
-        """The scheme, "https" or "http"; None where neither a proxy nor the server says it.
+        """The scheme, "https" or "http"; None if neither a proxy nor the server reports it.
 
-        Daphne never does of a WebSocket.
+        Daphne never reports that of a WebSocket.
         """
         if settings.SECURE_PROXY_SSL_HEADER:
             name, secure = settings.SECURE_PROXY_SSL_HEADER
-            told = self.META.get(name)
-            if told is not None:
-                is_secure = http_scheme(told) == http_scheme(secure)
+            reported = self.META.get(name)
+            if reported is not None:
+                is_secure = http_scheme(reported) == http_scheme(secure)
                 return "https" if is_secure else "http"
-        told = self.scope.get("scheme")
-        return http_scheme(told) if told else None
+        reported = self.scope.get("scheme")
+        return http_scheme(reported) if reported else None
 
     @property
     def scheme(self) -> str:
-        """As Django's, which takes for "http" what nobody says."""
+        """The scheme as Django has it: "http" if it is unknown."""
         return self.known_scheme or "http"

@@ -1,9 +1,9 @@
-"""Sealed texts: what a client carries for us, cannot read, and cannot change.
+"""Sealed texts: a client keeps them for us, but can neither read nor change them.
 
-Neither Django nor the standard library can encrypt, and a package for a hundred bytes a session
-would be all that needed it. So HMAC-SHA256 does both: in counter mode, over a nonce that is used
-once, it is the key stream (a PRF in CTR mode); over nonce, text and purpose, under another key,
-it is the seal, which is checked first (encrypt-then-MAC).
+Neither Django nor the standard library can encrypt, and a package for it would serve only these
+hundred bytes of a session. So HMAC-SHA256 does both. In counter mode, over a nonce that is used
+once, it makes the key stream (a PRF in CTR mode). Over nonce, text and purpose, under another
+key, it makes the seal, which is checked first (encrypt-then-MAC).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from django.core.signing import BadSignature
 from django.utils.crypto import salted_hmac
 from django.utils.encoding import force_bytes
 
-#: what every sealed text begins with, so that it is known among the values of others
+#: the beginning of every sealed text, by which it differs from the values of other applications
 PREFIX = "phx."
-#: characters of the longest text that is looked at
+#: characters of the longest text that is decoded
 LONGEST = 1024
 
 SALT = "phx_protocol.sealed"
@@ -33,8 +33,10 @@ NONCE, SEAL = 16, 32
 
 
 def seal(value: Any, purpose: str) -> str:
-    """`value` (any JSON value) as a text of ``A-Za-z0-9_-.`` that only ``unseal`` with the same
-    `purpose` takes. Raises TypeError for what JSON cannot carry."""
+    """Return `value` (any JSON value) as a text of ``A-Za-z0-9_-.``.
+
+    Only ``unseal`` with the same `purpose` accepts it. Raise TypeError if JSON cannot carry it.
+    """
     text = json.dumps([int(time.time()), value], separators=(",", ":")).encode()
     key, nonce = next(_keys()), secrets.token_bytes(NONCE)
     hidden = _xor(text, key, nonce)
@@ -43,9 +45,9 @@ def seal(value: Any, purpose: str) -> str:
 
 
 def unseal(text: str, purpose: str, max_age: float) -> Any:
-    """The value that was sealed for `purpose`, at most `max_age` seconds ago.
+    """Return the value that was sealed for `purpose`, at most `max_age` seconds ago.
 
-    Keys in SECRET_KEY_FALLBACKS count too. Raises BadSignature.
+    Keys in SECRET_KEY_FALLBACKS count too. Raise BadSignature for every other text.
     """
     sealed = _decode(text)
     nonce, given, hidden = (
@@ -63,7 +65,7 @@ def unseal(text: str, purpose: str, max_age: float) -> Any:
 
 
 def is_sealed(text: str) -> bool:
-    """Whether `text` claims to be one of ours; ``unseal`` says whether it is."""
+    """Return whether `text` looks like a sealed text; only ``unseal`` checks the seal."""
     return text.startswith(PREFIX)
 
 
@@ -77,20 +79,20 @@ def _decode(text: str) -> bytes:
         )
     except binascii.Error as error:
         raise BadSignature("not sealed") from error
-    # one text for one value: base64 has bits to spare at its end
+    # accept one spelling only: the last character of base64 has bits that decoding ignores
     if base64.urlsafe_b64encode(sealed).decode().rstrip("=") != encoded:
         raise BadSignature("not sealed")
     return sealed
 
 
 def _keys() -> Iterator[bytes]:
-    """The current key first, then those that were rotated out."""
+    """Return the current key first, then those of SECRET_KEY_FALLBACKS."""
     for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         yield force_bytes(secret)
 
 
 def _seal(key: bytes, purpose: str, text: bytes) -> bytes:
-    # of fixed length, so that no purpose and text can be taken for two others
+    # of fixed length, so that no other purpose and text together give the same bytes
     named = sha256(purpose.encode()).digest()
     return _hmac(key, "seal", named + text)
 

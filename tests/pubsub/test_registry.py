@@ -13,8 +13,7 @@ from msgspec import Raw
 
 from phx_protocol import Channel, EncodeError, PhoenixConsumer, Socket, abroadcast
 from phx_protocol.node.node import get_node
-from phx_protocol.pubsub.registry import Registry
-from phx_protocol.pubsub.registry import Fastlane
+from phx_protocol.pubsub.registry import Fastlane, Registry
 from phx_protocol.testing import TestChannel, connect
 from phx_protocol.wire.messages import Broadcast
 from phx_protocol.wire.serializers import V1JSONSerializer, V2JSONSerializer

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
 from phx_protocol.node.node import get_node
-from phx_protocol.node.rpc import PATIENCE, NoAnswer, call_node
+from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.state import State, get_state
 from phx_protocol.transports.websocket.consumer import HIDDEN
 
@@ -115,7 +115,7 @@ def _judged(told: Told, knows_us: bool) -> Verdict:
 
 async def _until(condition: Callable[[Told], bool]) -> Told:
     """What they say when it meets `condition`, or when patience is over."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + CALL_TIMEOUT
     while not condition(told := await _ask_all()) and time.monotonic() < end:
         await asyncio.sleep(0.1)
     return told

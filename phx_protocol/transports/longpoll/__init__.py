@@ -1,4 +1,4 @@
-"""Connections over HTTP requests, which phoenix.js falls back to."""
+"""Long-poll: connections over plain HTTP requests, to which phoenix.js falls back."""
 
 from .consumer import LongPollConsumer
 

@@ -1,8 +1,8 @@
 """LongPollConsumer: HTTP requests carry a Socket (``Phoenix.Transports.LongPoll``).
 
 A GET opens a session or polls it, a POST sends. Every answer is HTTP 200 with the real
-status in its JSON body, which is what phoenix.js reads. The session lives in the process
-that opened it; a request that reaches another process is relayed over the channel layer.
+status in its JSON body, which phoenix.js reads. The session lives in the process that
+opened it; a request that reaches another process is relayed over the channel layer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ JSON = [
 
 
 class LongPollConsumer:
-    """Route it as any Channels consumer: ``path("socket/longpoll", LongPollConsumer.as_asgi())``.
+    """The consumer of a long-poll URL: ``path("socket/longpoll", LongPollConsumer.as_asgi())``.
 
     ``as_asgi(socket=UserSocket)`` names the Socket class, which must have LONGPOLL switched on.
     """
@@ -61,10 +61,10 @@ class LongPollConsumer:
     def as_asgi(
         cls, socket: type[Socket] = Socket, *, mount: str | None = None
     ) -> Callable[..., Awaitable[None]]:
-        """The ASGI application for requests of `socket`. Raises ImproperlyConfigured.
+        """Return the ASGI application for requests of `socket`.
 
-        A session is served by the `mount` that opened it and by no other; default: the path of
-        the request, without the script's prefix.
+        Only the `mount` that opened a session serves it; default: the path of the request,
+        without the script's prefix. Raise ImproperlyConfigured if LONGPOLL is off.
         """
         if not options(socket).longpoll:
             raise ImproperlyConfigured(
@@ -91,7 +91,7 @@ class LongPollConsumer:
         send: Send,
         mount: str | None = None,
     ) -> None:
-        # the session's token has the name of a parameter that may be the application's own
+        # an application may have a parameter of its own with the name of the session's token
         self._token_param, query = split_token(scope.get("query_string", b""))
         self.scope = scope = {**scope, "query_string": query}
         mount = _path(scope) if mount is None else mount
@@ -106,7 +106,7 @@ class LongPollConsumer:
         self._gone: asyncio.Future[None] | None = None
 
     async def __call__(self) -> None:
-        """The life of one request."""
+        """Answer one request."""
         if self.scope["type"] != "http":
             return await self._send({"type": "websocket.close", "code": 1008})
         try:
@@ -126,7 +126,7 @@ class LongPollConsumer:
         except ConnectionRefused as refused:
             await self._refuse(refused)
         except Disconnected:
-            pass  # nobody is left to be answered
+            pass  # the client is gone: there is nothing to answer
 
     # ------------------------------------------------------------- open and poll
 
@@ -137,16 +137,21 @@ class LongPollConsumer:
             self._gone = asyncio.ensure_future(self._until_gone())
             try:
                 batch = await self._poll(session)
-                # of a session that ended elsewhere nothing is left but to open one here
+                # if the session ended in another process, open a new one here
                 if batch.status != 410 or isinstance(session, LongPollSession):
                     return await self._deliver(session, token, batch)
             finally:
                 self._gone.cancel()
-                self._gone = None  # it keeps this object, which keeps it
+                self._gone = (
+                    None  # break the reference cycle: the task refers to this object
+                )
         await self._open()
 
     async def _open(self) -> None:
-        """A new session; 410 says that there was none, and phoenix.js then polls the new one."""
+        """Open a new session and answer its token with status 410.
+
+        410 means that the old session is gone; phoenix.js then polls with the new token.
+        """
         opening = await self.handshake.admit(
             self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
         )
@@ -160,7 +165,7 @@ class LongPollConsumer:
         await self._answer({"status": 410, "token": token, "messages": []})
 
     async def _poll(self, session: LongPollSession | RemoteSession) -> Batch:
-        """What the session has for the client. Raises Disconnected when the client goes first."""
+        """Return the next batch for the client. Raise Disconnected if the client goes first."""
         assert self._gone is not None
         poll = asyncio.ensure_future(session.poll())
         try:
@@ -175,11 +180,11 @@ class LongPollConsumer:
     async def _deliver(
         self, session: LongPollSession | RemoteSession, token: str, batch: Batch
     ) -> None:
-        """Write a batch. The session keeps it unless the client was there to the last byte."""
+        """Write a batch. The session keeps it unless the client was there until the last byte."""
         written = False
         try:
             async with self._in_time() as deadline:
-                # a batch that is to be sent again, or that died with its session, is dropped
+                # stop writing if the session takes the batch back to send it again, or ends
                 with session.settling(batch.number, lambda: _end(deadline)):
                     written = await self._write(token, batch)
         finally:
@@ -194,12 +199,12 @@ class LongPollConsumer:
         start = {"type": "http.response.start", "status": 200}
         headers = [(b"content-length", b"%d" % length), *JSON]
         await self._send({**start, "headers": headers})
-        # without its last byte no client has it, and no server takes it for complete
+        # the last byte waits: without it neither client nor server takes the answer for complete
         for part in (head, batch.messages, b"]"):
             await self._send(
                 {"type": "http.response.body", "body": part, "more_body": True}
             )
-        # this one waits while the client is behind; what it cannot see is in the kernel
+        # wait until the server has handed the bytes to the kernel; what is there we cannot see
         await self._edge.drain()
         if await self._is_gone():
             return False
@@ -208,7 +213,7 @@ class LongPollConsumer:
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[asyncio.Timeout]:
-        """The time in which an answer must be written; then the connection is dropped."""
+        """Limit the time in which an answer must be written; then drop the connection."""
         now, limit = (
             asyncio.get_running_loop().time,
             self.options.longpoll["SEND_TIMEOUT"],
@@ -223,7 +228,7 @@ class LongPollConsumer:
                     "dropping an answer: its client did not take it in %s s", limit
                 )
             self._edge.abort()
-            # a server takes an answer that was not completed for a bug, unless it knows
+            # a server logs an incomplete answer as a bug, unless it knows that the client is gone
             if self._gone is not None:
                 await asyncio.wait({self._gone}, timeout=1)
 
@@ -232,7 +237,7 @@ class LongPollConsumer:
             pass
 
     async def _is_gone(self) -> bool:
-        """Whether the client has disconnected, as far as the server has told by now."""
+        """Return whether the server has reported by now that the client disconnected."""
         for _ in range(2):
             await asyncio.sleep(0)
         assert self._gone is not None
@@ -251,21 +256,21 @@ class LongPollConsumer:
                 body = await read_body(self._receive, limit)
         except BodyTooLarge:
             logger.warning("a POST is refused: more than %d bytes", limit)
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             return await self._respond(400, b"", [CORS])
         except TimeoutError:
             logger.warning("a POST is refused with 408: its body took too long")
-            refusals[408] += 1
-            # HTTP/2 has no such header, and closes a stream with its answer
+            refusals.count(408)
+            # HTTP/2 has no such header: the answer closes the stream
             is_http_1 = self.scope.get("http_version", "1.1").startswith("1")
             close = [(b"connection", b"close")] if is_http_1 else []
             return await self._respond(408, b"", [CORS, *close])
-        # exactly so, as Phoenix has it: with a charset it is one message
+        # compare the whole value, as Phoenix does: with a charset the body is one message
         content_type = self.handshake.headers.get("content-type")
         is_ndjson = content_type == "application/x-ndjson"
         if is_ndjson and body.count(b"\n") >= longpoll["MAX_LINES"]:
             logger.warning("a POST is answered with 413: too many lines")
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             too_large = {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
             return await self._answer(too_large)
         try:
@@ -278,12 +283,12 @@ class LongPollConsumer:
     # -------------------------------------------------------------------- shared
 
     def _token(self) -> str | None:
-        """The session's token: of the header, which wins even when it is bad, or the parameter."""
+        """Return the session's token: from the header, even if it is bad, else the parameter."""
         token = self.handshake.headers.get("x-phoenix-longpoll-token")
         return self._token_param if token is None else token
 
     def _find(self, token: str | None) -> LongPollSession | RemoteSession | None:
-        """The session of a token that was made at this mount, here or in another process."""
+        """Find the session of a token of this mount, in this process or in another one."""
         longpoll = self.options.longpoll
         if token is None:
             return None
@@ -295,7 +300,7 @@ class LongPollConsumer:
         if session is not None or address is None or self.node.sees_one_process:
             return session
         if address == self.node.layer.groups.channel_name:
-            return None  # it was ours and has ended
+            return None  # it was a session of this process and has ended
         return RemoteSession(id, address, self.node, longpoll)
 
     async def _preflight(self) -> None:
@@ -309,8 +314,11 @@ class LongPollConsumer:
         await self._respond(200, b"", headers)
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
-        """phoenix.js knows 403 and 500 and throws on any other status; the reason is for people."""
-        refusals[refused.status] += 1
+        """Answer a refused request with 403 or 500: phoenix.js throws on any other status.
+
+        The reason is for people who read the answer.
+        """
+        refusals.count(refused.status)
         if refused.status == 400:
             return await self._respond(400, refused.reason.encode(), [CORS])
         if refused.status // 100 == 3:  # the browser follows by itself
@@ -320,7 +328,7 @@ class LongPollConsumer:
         if refused.reason:
             answer["reason"] = refused.reason
         headers = [*JSON, *raw_headers(refused.headers)]
-        # phoenix.js reads the body alone; a proxy that reads 503 asks another process
+        # phoenix.js reads only the body; a proxy that reads 503 tries another process
         status = 503 if refused.status == 503 else 200
         await self._respond(status, encode(answer), headers)
 
@@ -333,9 +341,9 @@ class LongPollConsumer:
 
 
 def split_token(query: bytes) -> tuple[str | None, bytes]:
-    """The token of a session in `query`, which phoenix.js puts last, and the query without it.
+    """Split `query` into the session's token, which phoenix.js puts last, and the rest.
 
-    What an application calls ``token`` is left where it is.
+    A parameter ``token`` of the application stays in the query.
     """
     if len(query) > MAX_QUERY_BYTES:
         return None, query
@@ -351,7 +359,7 @@ def split_token(query: bytes) -> tuple[str | None, bytes]:
 
 
 def _path(scope: dict[str, Any]) -> str:
-    """The path of a request as all who ask for the same have it."""
+    """Return the path of a request without the script's prefix and without outer slashes."""
     path, root = scope.get("path", ""), scope.get("root_path", "")
     return str(path.removeprefix(root)).strip("/")
 

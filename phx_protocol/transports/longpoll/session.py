@@ -1,8 +1,8 @@
 """LongPollSession: a Socket between the requests of a client that polls.
 
 It lives in the process where it was opened. Frames wait in it until a poll has taken them
-*and* their answer was written: what a poll carries is a numbered batch, and its frames go
-only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
+*and* its answer was written: a poll carries a numbered batch, and the session forgets the
+frames only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _as_json_string = msgspec.json.Encoder().encode
 
 
 class Batch(NamedTuple):
-    """What a poll is answered with.
+    """The answer to a poll.
 
-    `status` is 200, 204 for nothing within the window, 410 for a session that ended.
+    `status` is 200, 204 if nothing came within the window, or 410 if the session has ended.
     `messages` are JSON strings with a comma between them.
     """
 
@@ -56,22 +56,23 @@ class Batch(NamedTuple):
 GONE = Batch(410)
 NOTHING = Batch(204)
 
-#: bytes of one message that a channel layer carries safely: Redis cuts a subscriber that has
-#: 32 MiB of them waiting
+#: bytes of one message that a channel layer carries safely: Redis disconnects a subscriber for
+#: which 32 MiB wait
 RELAY_BYTES = 4 * 1024 * 1024
-#: bytes of messages in one answer, or one message: what is written of it is kept twice meanwhile
+#: bytes of the messages in one answer, unless one message alone is larger: while it is written,
+#: its messages are in memory twice
 BATCH_BYTES = 4 * 1024 * 1024
 
-#: sessions of one process that were never polled: beyond them the oldest one ends. phoenix.js polls
-#: a new one at once
+#: the most sessions of one process that were never polled; with one more, the oldest of them
+#: ends. phoenix.js polls a new session at once
 UNPOLLED = 500
-#: seconds that a POST waits because large frames before it took the loop; another process gives
-#: one that takes longer up
+#: the most seconds that a POST waits to pay for large frames before it; if it took longer, a
+#: process that relays the POST would give up
 LONGEST_WAIT = 1.0
 
 Answer = dict[str, Any]
 
-#: what a POST is answered with for a frame that is refused, by its close code
+#: the answer to a POST with a frame that is refused, by close code
 REFUSED: dict[CloseCode, Answer] = {
     CloseCode.TOO_LARGE: {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE},
     CloseCode.OVERLOADED: {"status": 429, "reason": Refusal.TOO_MANY_FRAMES_WAIT},
@@ -79,7 +80,7 @@ REFUSED: dict[CloseCode, Answer] = {
 
 
 class LongPollSession:
-    """The transport of one Socket; nothing of it is bound to a request."""
+    """The transport of one Socket. It outlives the requests that carry its frames."""
 
     name = "longpoll"
 
@@ -94,12 +95,12 @@ class LongPollSession:
         self._frames: deque[bytes] = deque()
         self._frames_bytes = 0
         self._bound = Bound(self.options.outbound, self.pending_bytes, self._overflowed)
-        # the polls that wait, the newest last: it gets what comes, the others end empty
+        # the polls that wait, the newest last: it gets the next batch, the others end empty
         self._polls: list[asyncio.Event] = []
         self._numbers = 0
         self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
-        self._turn = asyncio.Lock()  # of the POSTs: one after the other
-        # a session that is not polled for one and a half windows ends; POSTs do not count
+        self._turn = asyncio.Lock()  # one POST is handled after the other
+        # the session ends if no poll comes for one and a half windows; POSTs do not count
         self._lifetime = Lifetime(
             1.5 * self._window,
             self.options.max_connection_age,
@@ -115,19 +116,19 @@ class LongPollSession:
     # ------------------------------------------------------------- the way in
 
     async def post(self, body: str | None, is_ndjson: bool) -> Answer:
-        """Take the body of one POST (None: it is not UTF-8); what it is answered with."""
+        """Handle the body of one POST (None if it is not UTF-8) and return the answer."""
         try:
             frames = split_lines(body) if is_ndjson and body is not None else [body]
         except BadLine as error:
             logger.warning("a POST is answered with 500: %.300s", error)
-            refusals[Refusal.BAD_LINE] += 1
+            refusals.count(Refusal.BAD_LINE)
             return {"status": 500, "reason": Refusal.BAD_LINE}
         async with self._turn:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
                 if self.connection.backlog.frames or turn % FRAMES_IN_A_TURN == 0:
-                    # what came before has its turn first, and so have the other sockets
+                    # let the frames before this one and the other sockets run first
                     await asyncio.sleep(0)
                 if owed := self.connection.backlog.owed():
                     await asyncio.sleep(min(owed, LONGEST_WAIT))
@@ -136,7 +137,7 @@ class LongPollSession:
         return {"status": 200}
 
     def _take(self, frame: Frame | None) -> Answer | None:
-        """One frame; the answer if the session ends of it."""
+        """Handle one frame; return the answer to the POST if the frame ends the session."""
         try:
             if frame is None:
                 raise DecodeError("text that is not UTF-8")
@@ -148,7 +149,9 @@ class LongPollSession:
         except DecodeError as error:
             logger.warning("ending a session: %.300s", error)
             self.close(CloseCode.CRASH, Reason.CRASH, error)
-            return {"status": 408}  # as Phoenix, which takes ten seconds to say so
+            return {
+                "status": 408
+            }  # as Phoenix, which answers so only after ten seconds
         except Exception as error:
             logger.exception("ending a session")
             self.close(CloseCode.CRASH, Reason.CRASH, error)
@@ -158,7 +161,7 @@ class LongPollSession:
 
     @staticmethod
     def prepare(frame: Frame) -> bytes:
-        """A frame travels as a JSON string; a binary one cannot, and is empty."""
+        """Return a text frame as a JSON string, and b"" for a binary one: JSON cannot carry it."""
         return _as_json_string(frame) if isinstance(frame, str) else b""
 
     def write(self, prepared: bytes) -> None:
@@ -183,9 +186,10 @@ class LongPollSession:
             self._polls[-1].set()
 
     async def poll(self, max_bytes: float = BATCH_BYTES) -> Batch:
-        """What waits for the client, or what comes within the window.
+        """Return a batch of the frames that wait, or of the first that comes within the window.
 
-        The batch stays here until ``confirm``. Of `max_bytes` no more than one frame is over.
+        The frames stay here until ``confirm``. A batch is larger than `max_bytes` only if it is
+        a single frame.
         """
         if self._is_closed:
             return GONE
@@ -209,7 +213,7 @@ class LongPollSession:
             if not self._polls:
                 self._lifetime.seen_at = self._loop.time()
             if self._frames:
-                self._wake()  # one that was here before takes over
+                self._wake()  # an older poll, if one still waits
 
     def _batch(self, max_bytes: float) -> Batch:
         self._numbers += 1
@@ -222,22 +226,26 @@ class LongPollSession:
         return Batch(200, self._numbers, b",".join(islice(self._frames, count)))
 
     async def _settled(self) -> None:
-        """Wait for what became of the batch in flight. Unknown after SESSION_TIMEOUT, it was not
-        written: who polls again has not got it."""
+        """Wait until it is known whether the batch in flight was written.
+
+        After SESSION_TIMEOUT it counts as not written: a client that polls again has not got it.
+        """
         if self._in_flight is None:
             return
         number, _, settled = self._in_flight
-        # by the batch's clock and not this poll's, which may end before
+        # a timer of the batch, not a timeout of this poll: the poll may end before
         timeout = self.options.longpoll["SESSION_TIMEOUT"]
         self._loop.call_later(timeout, self.confirm_now, number, False)
         await asyncio.wait({settled})
 
     @contextlib.contextmanager
     def settling(self, number: int, settled: Callable[[], None]) -> Iterator[None]:
-        """Have `settled` called when it is decided what becomes of the batch `number`: it is
-        sent again, or the session has ended. No longer once the block is left."""
+        """Within the block, call `settled` if the batch `number` need not be written any more.
+
+        That is when the session takes it back to send it again, or when the session ends.
+        """
         if self._in_flight is None or self._in_flight[0] != number:
-            # it was taken back before it was written
+            # the session took it back before it was written
             if number:
                 settled()
             yield
@@ -256,11 +264,11 @@ class LongPollSession:
             future.remove_done_callback(call)
 
     async def confirm(self, number: int, written: bool) -> None:
-        """As `confirm_now`; another node's session has to be told so."""
+        """Do what `confirm_now` does; a RemoteSession sends it to the session's node."""
         self.confirm_now(number, written)
 
     def confirm_now(self, number: int, written: bool) -> None:
-        """The batch `number` was `written` to its client, or is to be sent again."""
+        """Forget the frames of the batch `number` if it was `written`, else keep them to send again."""
         if self._in_flight is None or self._in_flight[0] != number:
             return
         _, count, settled = self._in_flight
@@ -290,11 +298,14 @@ class LongPollSession:
     def close(
         self, code: int, reason: Reason, exception: BaseException | None = None
     ) -> None:
-        """End it: what waits is dropped, a poll is answered 410. The code is a WebSocket's."""
+        """End the session: drop the frames that wait, and answer the polls with 410.
+
+        The code is a close code of WebSocket.
+        """
         if self._is_closed:
             return
         self._is_closed = True
-        refusals[code] += 1
+        refusals.count(code)
         self._lifetime.stop()
         self._bound.stop()
         if self._in_flight is not None:
@@ -357,7 +368,7 @@ class Sessions(Part):
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    # ------------------------------------------------ asked for by other nodes
+    # ------------------------------------------------ the calls of other nodes
 
     async def _poll(self, body: dict[str, Any]) -> dict[str, Any]:
         session = self.get(body["session"])
@@ -377,7 +388,10 @@ class Sessions(Part):
 
 
 class RemoteSession:
-    """A session that lives in the process behind `channel`; the calls of LongPollSession."""
+    """A session in another process, at the channel `channel` of the layer.
+
+    It has the methods of LongPollSession that a request calls.
+    """
 
     def __init__(
         self, id: str, channel: str, node: Node, longpoll: Mapping[str, Any]
@@ -401,7 +415,7 @@ class RemoteSession:
         size = 0 if body is None else len(body.encode())
         if size > RELAY_BYTES:
             logger.warning("a POST is answered with 413: %d bytes to relay", size)
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         try:
             async with asyncio.timeout(self._patience):
@@ -414,14 +428,17 @@ class RemoteSession:
     def settling(
         self, number: int, settled: Callable[[], None]
     ) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # only its own process knows
+        return contextlib.nullcontext()  # only the session's own process knows that
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}
         await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
 
     def _give_back(self, answer: dict[str, Any]) -> None:
-        """An answer for which no client waits any more; the next poll shall not wait for it."""
+        """Return the batch of an answer that came too late for its poll.
+
+        Else the next poll would wait until it is known whether that batch was written.
+        """
         if answer["number"]:
             self._rpc.cast_soon(
                 self._channel,
@@ -448,18 +465,19 @@ class RemoteSession:
 
 @functools.cache
 def _cannot_be_sent(socket: str, what: str) -> None:
-    # said once: what a client cannot be sent is dropped, and the session goes on
+    # cached, so that it logs once: the message is dropped, and the session goes on
     logger.error("%s: over long-poll %s cannot be sent, they are dropped", socket, what)
 
 
 class BadLine(ValueError):
-    """A line of an ndjson body that is neither a text frame nor base64."""
+    """A line of an ndjson body is neither a text frame nor base64."""
 
 
 def split_lines(body: str) -> list[Frame]:
-    """The frames of an ndjson body: ``[...`` is a text one, anything else base64 of a binary one.
+    """Return the frames of an ndjson body.
 
-    Raises BadLine.
+    A line ``[...`` is a text frame; any other line is a binary frame in base64. Raise BadLine
+    for a line that is neither.
     """
     return [_line(line.removesuffix("\r")) for line in body.split("\n")]
 

@@ -1,4 +1,4 @@
-"""Connections over WebSocket."""
+"""WebSocket: connections over an ASGI server's WebSockets."""
 
 from .consumer import PhoenixConsumer
 

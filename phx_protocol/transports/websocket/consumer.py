@@ -1,4 +1,4 @@
-"""PhoenixConsumer: an ASGI WebSocket carries a Socket (``Phoenix.Transports.WebSocket``)."""
+"""PhoenixConsumer: a WebSocket of ASGI carries a Socket (``Phoenix.Transports.WebSocket``)."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ logger = get_logger("phx_protocol.transport")
 SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
-#: the name by which other nodes ask what middleware hides the server of this one
+#: the name of the call by which a node learns which middleware hides another node's server
 HIDDEN = "hidden_server"
 NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
-#: close codes in which a connection ended because of what the client sent
+#: close codes of connections that ended because of what the client sent, or by a crash
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
 
 
 class PhoenixConsumer:
-    """Route it as any Channels consumer: ``path("socket/websocket", PhoenixConsumer.as_asgi())``.
+    """The consumer of a WebSocket URL: ``path("socket/websocket", PhoenixConsumer.as_asgi())``.
 
-    ``as_asgi(socket=UserSocket)`` names the Socket class; default ``phx_protocol.Socket``. One
-    coroutine for each connection, no channel on the channel layer, no task while idle.
+    ``as_asgi(socket=UserSocket)`` names the Socket class; default ``phx_protocol.Socket``. Each
+    connection is one coroutine, without a channel on the channel layer and without a task while
+    it is idle.
     """
 
     @classmethod
     def as_asgi(cls, socket: type[Socket] = Socket) -> Callable[..., Awaitable[None]]:
-        """The ASGI application for connections of `socket`."""
+        """Return the ASGI application for connections of `socket`."""
         mount_socket(socket)
 
         async def application(
@@ -65,7 +66,7 @@ class PhoenixConsumer:
 
     name = "websocket"
 
-    #: made when the handshake has let the client in
+    #: set when the handshake has succeeded
     connection: Connection
 
     def __init__(
@@ -80,16 +81,16 @@ class PhoenixConsumer:
         self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
         self.prepare = self._outgoing.prepare
         self.write = self._outgoing.write
-        self._subprotocol: str | None = None  # that is accepted
+        self._subprotocol: str | None = None  # the one that is accepted
         self._closing: tuple[int, Reason] | None = None
-        self._code: int | None = None  # with which it ended
+        self._code: int | None = None  # the close code of the connection's end
         self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self._lifetime: Lifetime | None = None
-        self.is_receiving = False  # whether it waits for the next message
+        self.is_receiving = False  # True while it waits for the next message
 
     async def __call__(self, receive: Receive) -> None:
-        """The life of one connection."""
+        """Run one connection from the handshake to its end."""
         if self.scope["type"] == "http":
             return await self._answer_http()
         await receive()  # websocket.connect
@@ -102,7 +103,7 @@ class PhoenixConsumer:
             await self._accept()
             reason = await self._read(receive)
         except asyncio.CancelledError:
-            if self._closing is None:  # the server goes down
+            if self._closing is None:  # the server shuts down
                 await self.connection.terminate(Reason.DRAINING)
                 raise
             reason = self._closing[1]
@@ -118,17 +119,17 @@ class PhoenixConsumer:
         if self._closing is not None:
             self._code = self._closing[0]
         terminated = self.connection.terminate(reason, self._exception, self._code)
-        if self._closing is None:  # it was the client who ended the connection
+        if self._closing is None:  # the client ended the connection
             await terminated
         else:
-            refusals[self._closing[0]] += 1
+            refusals.count(self._closing[0])
             closed = self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
 
     # ------------------------------------------------------------- the way in
 
     async def _read(self, receive: Receive) -> Reason:
-        """Frames until the connection ends."""
+        """Handle frames until the connection ends; return the reason of its end."""
         loop, edge = asyncio.get_running_loop(), self._outgoing.edge
         self._now = loop.time
         self._lifetime = Lifetime(
@@ -146,7 +147,7 @@ class PhoenixConsumer:
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
             if self.connection.backlog.frames or self._turns.is_over(self._now()):
-                # what came before has its turn first, and so have the other sockets
+                # let the frames before this one and the other sockets run first
                 await asyncio.sleep(0)
             if owed := self.connection.backlog.owed():
                 await self._wait(owed)
@@ -156,12 +157,12 @@ class PhoenixConsumer:
                 await asyncio.sleep(0)  # close() has cancelled this task
 
     async def _wait(self, seconds: float) -> None:
-        """Read nothing of the client meanwhile."""
+        """Wait, and read nothing from the client meanwhile."""
         assert self._lifetime is not None
         edge = self._outgoing.edge
         edge.hold(True)
         try:
-            # it is not the client that is silent
+            # the client is not silent: we do not read what it sends
             while seconds and self._closing is None:
                 self._lifetime.seen_at = self._now() + seconds
                 await asyncio.sleep(seconds)
@@ -170,7 +171,7 @@ class PhoenixConsumer:
             edge.hold(False)
 
     def _take_at_once(self, frame: str) -> bool:
-        """Take a frame as it comes, unless something has to be done before."""
+        """Handle a text frame as it comes; return False if other work must be done before."""
         if (
             not self.is_receiving
             or self.connection.backlog.frames
@@ -182,7 +183,7 @@ class PhoenixConsumer:
         return True
 
     def _take(self, frame: Frame) -> None:
-        """One frame of the client. What is none ends the connection."""
+        """Handle one frame of the client. One that cannot be decoded ends the connection."""
         assert self._lifetime is not None
         self._lifetime.seen_at = self._now()
         if self._closing is not None:
@@ -203,18 +204,20 @@ class PhoenixConsumer:
         self._exception = error
 
     def _ended(self, code: int | None) -> Reason:
-        """The connection is gone, closed with `code` by the client or by the server."""
+        """Return the reason of a connection that the client or the server closed with `code`."""
         self._code = code
         if code == CloseCode.TOO_LARGE:
             logger.warning("the server refused a frame: it is beyond MAX_FRAME_SIZE")
-            refusals[CloseCode.TOO_LARGE] += 1
+            refusals.count(CloseCode.TOO_LARGE)
         return Reason.CRASH if code in ABNORMAL else Reason.CLOSED
 
     # ------------------------------------------------------------ the way out
 
     def close(self, code: int, reason: Reason) -> None:
-        """End the connection: nothing goes out behind this but the close frame. Never 1000,
-        on which phoenix.js before 1.8.16 stays away for ever."""
+        """End the connection: after this only the close frame goes out.
+
+        The code must not be 1000: after it, phoenix.js before 1.8.16 never connects again.
+        """
         if self._closing is None:
             self._closing = (code, reason)
             self._outgoing.stop()
@@ -238,7 +241,7 @@ class PhoenixConsumer:
     # ----------------------------------------------------------- the handshake
 
     async def _handshake(self) -> Opening | None:
-        """Let the connection in, or answer why not and return None."""
+        """Run the handshake; if it is refused, answer with the reason and return None."""
         handshake = Handshake(self.socket_class, self.scope)
         try:
             handshake.log_request()
@@ -255,22 +258,22 @@ class PhoenixConsumer:
         await self.connection.announce()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if self._subprotocol is not None:
-            # browsers fail the handshake when none of what they offered comes back
+            # browsers fail the handshake if none of the offered subprotocols comes back
             accept["subprotocol"] = self._subprotocol
-        # of a client that is gone already receive() says so
+        # if the client is gone already, receive() reports it
         edge = self._outgoing.edge
         with contextlib.suppress(OSError):
             await self._in_time(edge.send(accept))
         edge.limit_frames(self.options.max_frame_size)
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
-        """An HTTP answer to the handshake; 403 where the server can say nothing else."""
+        """Answer the handshake with an HTTP status; 403 if the server can send no other one."""
         status, body = refused.status, refused.reason.encode()
-        refusals[status] += 1
+        refusals.count(status)
         headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
             return await self._in_time(respond(self._send, status, body, headers))
-        # what every server answers to a close
+        # every server answers so if the application closes before it accepts
         plain = (status, body, refused.headers) == (403, b"", {})
         extensions = self.scope.get("extensions") or {}
         if not plain and "websocket.http.response" in extensions:
@@ -279,7 +282,7 @@ class PhoenixConsumer:
         await self._send({"type": "websocket.close", "code": 1008})
 
     async def _in_time(self, answer: Awaitable[None]) -> None:
-        """Write an answer to the handshake; a client that does not take it is dropped."""
+        """Write an answer to the handshake; drop a client that does not read it in time."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await answer
@@ -287,7 +290,7 @@ class PhoenixConsumer:
             self._outgoing.edge.abort()
 
     async def _answer_http(self) -> None:
-        """A request without an upgrade: connect has its say first, then it is 400."""
+        """Answer a request without an upgrade: 400, unless the handshake refuses it otherwise."""
         if self.scope["method"] != "GET":
             await self._refuse(ConnectionRefused(400))
         elif opening := await self._handshake():
@@ -296,7 +299,10 @@ class PhoenixConsumer:
 
 
 class HiddenServer(Part):
-    """Tells other nodes, and the doctor, which middleware hides the ASGI server of this one."""
+    """The part of a node that answers which middleware hides its ASGI server.
+
+    Other nodes and ``phx_doctor`` call it.
+    """
 
     @property
     def calls(self) -> Mapping[str, Call]:

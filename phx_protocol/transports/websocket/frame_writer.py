@@ -1,6 +1,6 @@
-"""Finished WebSocket frames, straight to the server's transport, where the server lets us.
+"""The writer of finished WebSocket frames, for servers that let us write to their transport.
 
-No coroutine is stepped, and all who get a broadcast share one ``bytes`` object.
+It steps no coroutine, and all clients that get a broadcast share one ``bytes`` object.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ...wire.messages import Frame
 from .servers import Edge
 from .writer import Outgoing
 
-#: bytes up to which frames of one turn are copied into one
+#: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this
 SMALL = 64 * 1024
 # the first byte of a message in one frame, neither masked nor compressed
 TEXT, BINARY = 0x81, 0x82
 
 
 def finished(frame: Frame) -> bytes:
-    """`frame` as a server puts it on the wire (RFC 6455, 5.2)."""
+    """Return `frame` with its WebSocket header, as a server sends it (RFC 6455, 5.2)."""
     if isinstance(frame, str):
         opcode, data = TEXT, frame.encode()
     else:
@@ -35,7 +35,7 @@ def finished(frame: Frame) -> bytes:
 
 
 class Turn:
-    """The turn that an event loop is in, while something is written; who has more to write."""
+    """The count of an event loop's ticks while something is written, and the writers that wait."""
 
     def __init__(self) -> None:
         self.number = 1
@@ -44,7 +44,7 @@ class Turn:
 
     def begin(self) -> None:
         self.is_on = True
-        # not kept: `_turns` would never let go of the loop
+        # do not keep the loop here: then `_turns` would keep it alive for ever
         asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
@@ -70,10 +70,10 @@ def _turn() -> Turn:
 
 
 class FrameOutgoing(Outgoing):
-    """One write in a turn of the loop: a system call is what a frame costs.
+    """A writer that writes once in a tick of the loop, because each write is a system call.
 
-    The first frame goes out at once; what comes after it in the same turn leaves with the next
-    one, joined, and so on while there is more.
+    The first frame goes out at once. Those that come after it in the same tick go out together
+    in the next one, and so on while there are more.
     """
 
     __slots__ = ("_transport", "_turn", "_wrote_in", "_joined")
@@ -85,7 +85,7 @@ class FrameOutgoing(Outgoing):
         assert edge.frames is not None
         self._transport = edge.frames
         self._turn = _turn()
-        self._wrote_in = 0  # the turn in which something went out at once
+        self._wrote_in = 0  # the number of the last tick in which it wrote
         self._joined: list[bytes] = []
 
     prepare: Any = staticmethod(finished)
@@ -105,11 +105,11 @@ class FrameOutgoing(Outgoing):
         self._put(self._transport.write, message)
 
     def flush(self) -> None:
-        """What has been joined goes out now."""
+        """Write the frames that wait."""
         if self._joined:
             self._wrote_in = self._turn.number
             joined, self._joined = self._joined, []
-            # what is large is not copied: all sockets share it
+            # do not copy large frames: all sockets share them
             if sum(map(len, joined)) < SMALL:
                 self._put(self._transport.write, b"".join(joined))
             else:
@@ -117,7 +117,7 @@ class FrameOutgoing(Outgoing):
 
     def _put(self, write: Callable[[Any], None], data: Any) -> None:
         transport = self._transport
-        if transport.is_closing():  # a close frame may be out already
+        if transport.is_closing():  # a close frame may have been sent already
             self.is_closed = True
             return
         write(data)

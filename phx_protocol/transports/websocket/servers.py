@@ -1,11 +1,11 @@
-"""What each ASGI server can really do: close codes, back-pressure, buffered bytes.
+"""The adapters to the ASGI servers: close codes, back-pressure, buffered bytes.
 
-The ASGI messages are all that an application should need. They are not: Daphne raises for
-the close codes of the protocol (1001, 1002, 1009, 1011, 1012, 1013) and never waits for a
-slow client, and a stalled connection must be aborted, which no message says. So where
-``send`` lets us see the server's own object we use it, through what middleware wraps around
-it too, and where it does not we say what is missing. Messages take the way through the
-middleware. Nothing outside this module knows a server.
+The messages of ASGI are not enough. Daphne raises an error for the close codes of the protocol
+(1001, 1002, 1009, 1011, 1012, 1013) and never waits for a slow client. A stalled connection
+must be aborted, and ASGI has no message for that. So an adapter uses the server's own object if
+it can be found behind ``send``, even behind middleware that wraps ``send``. If it cannot be
+found, we log what is missing. Messages still go through the middleware. No other module knows
+anything about a server.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ...logs import get_logger
 
 logger = get_logger("phx_protocol.transport")
 
-#: bytes that the server reads at once of a client that floods it
+#: bytes that the server reads at once from a client that floods it
 STEP = 4096
-#: the same of Daphne, always, which takes ten times as long for a frame: of frames that are smaller
-#: than the second, and of others
+#: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
+#: second number while a frame comes that is larger than it, else the first
 DAPHNE_STEP, DAPHNE_LARGE_STEP = 1024, 8192
-#: bytes that the kernel may keep of a client that has flooded it before; where its own limit says
-#: so it keeps less
+#: bytes that the kernel may buffer of a client whose flood is over; the kernel's own limit may
+#: be smaller
 ENOUGH = 1024 * 1024
 
 #: the key in the scope's state under which a server offers its Wire
@@ -42,7 +42,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Frames(Protocol):
-    """Where finished frames are written: what an asyncio transport has of it."""
+    """The methods of an asyncio transport that writing finished frames needs."""
 
     def write(self, data: bytes) -> None: ...
     def writelines(self, several: list[bytes]) -> None: ...
@@ -51,27 +51,27 @@ class Frames(Protocol):
 
 
 class Wire:
-    """What a server can offer of a WebSocket beyond ASGI, both ways without a coroutine."""
+    """A server's WebSocket as it offers it beyond ASGI: reads and writes without a coroutine."""
 
     __slots__ = ("transport", "take")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        #: where finished frames are written
+        #: finished frames are written to it
         self.transport = transport
-        #: who is asked first about a text message that comes while none waits for ``receive``;
-        #: True: it was taken
+        #: called first with a text message that comes while no other waits for ``receive``;
+        #: it returns True if it has handled the message
         self.take: Callable[[str], bool] | None = None
 
 
-#: parts of a message in several frames that are kept as they came
+#: the parts of a message in several frames are joined when there are so many
 MOST_PARTS = 1024
 
-#: what is looked at of wrappers around the server's ``send``
+#: the most objects that are searched for the server's ``send`` behind wrappers
 MOST_WRAPPERS = 200
 
 
 def unwrap(send: Any) -> Any:
-    """The ``send`` below the wrapper of Channels' session middleware, which changes no message."""
+    """Return ``send`` without the wrapper of Channels' session middleware, which changes nothing."""
     while (
         real := getattr(getattr(send, "__self__", None), "real_send", None)
     ) is not None:
@@ -80,9 +80,10 @@ def unwrap(send: Any) -> Any:
 
 
 def _below(send: Any) -> Iterator[Any]:
-    """`send` and what it may call: what its closures, arguments and objects hold, near ones first.
+    """Yield `send` and what it may call: the values in its closures, arguments and objects.
 
-    Containers are not looked into: a wrapper keeps one ``send``, who has many is no wrapper.
+    The nearest come first. Containers are not searched: a wrapper keeps one ``send``, and an
+    object that keeps many is not a wrapper.
     """
     seen, waiting = {id(send)}, deque([send])
     while waiting and len(seen) <= MOST_WRAPPERS:
@@ -112,7 +113,7 @@ def _held(wrapper: Any) -> Iterator[Any]:
 
 
 def _attributes(wrapper: Any) -> Iterator[Any]:
-    # of the object itself: a property, or __getattr__, is code that we have no business to run
+    # read the object's own values only: a property or __getattr__ is code that we must not run
     with contextlib.suppress(TypeError):
         yield from list(vars(wrapper).values())
     for kind in type(wrapper).__mro__:
@@ -130,7 +131,7 @@ def _slots(kind: type) -> list[str]:
 
 
 def _owner(send: Any) -> Any:
-    """The server's own object, if `send` is the server's own: of uvicorn, or of Daphne."""
+    """Return the server's object if `send` is uvicorn's or Daphne's own ``send``, else None."""
     if isinstance(send, functools.partial) and send.args:
         func = getattr(send.func, "__name__", "")
         return send.args[0] if func == "handle_reply" else None
@@ -140,10 +141,10 @@ def _owner(send: Any) -> Any:
 
 
 def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
-    """The server's object of this very connection, or None; whether `send` is wrapped.
+    """Return the server's object of this connection, or None; and whether `send` is wrapped.
 
-    One that is found inside a wrapper must have given us this scope: at least one of the objects
-    that a server makes for each connection is the same.
+    An object that is found inside a wrapper counts only if it made this scope: at least one of
+    the objects that a server makes for each connection must be the same.
     """
     owner = _owner(send)
     if owner is not None:
@@ -156,8 +157,10 @@ def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
 
 
 def _on_the_stack() -> Iterator[Any]:
-    """The variables of the coroutines that wait for this one: middleware was given ``send`` as an
-    argument, wherever it keeps it."""
+    """Yield the variables of the coroutines that wait for this one.
+
+    Middleware gets ``send`` as an argument, wherever it keeps it later.
+    """
     frame = sys._getframe(1)
     for _ in range(MOST_WRAPPERS):
         if frame.f_code.co_flags & inspect.CO_COROUTINE:
@@ -180,17 +183,17 @@ def _has_given(owner: Any, scope: dict[str, Any]) -> bool:
 
 
 class Edge:
-    """A server of which nothing is known but ASGI: hypercorn, granian, a test."""
+    """The adapter to a server of which we know only ASGI: hypercorn, granian, a test."""
 
-    #: what a user can be told that this server lacks
+    #: what this server lacks, as the log says it
     lacks = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
 
-    #: where finished WebSocket frames can be written, if the server lets us
+    #: finished WebSocket frames can be written to it; None if the server does not allow that
     frames: Frames | None = None
 
-    #: whether ``send`` waits while the client is behind
+    #: True if ``send`` waits while the client is behind
     waits = True
-    #: whether ``send`` may be somebody's own code, which has context variables
+    #: True if ``send`` may be code of the application, which may have context variables
     is_wrapped = True
 
     def __init__(self, send: Send) -> None:
@@ -201,38 +204,40 @@ class Edge:
         try:
             await self.send(message)
         except Exception:
-            # Daphne behind an unknown wrapper: an application's own code it does take
+            # Daphne behind an unknown wrapper accepts only the codes of applications
             await self.send({**message, "code": 3000 + code})
 
     def listen(self, take: Callable[[str], bool] | None) -> None:
-        """Have text messages given to `take` as they come (see Wire), where that is possible."""
+        """Let the server pass text messages to `take` as they come (see Wire), if it can."""
 
     def buffered_bytes(self) -> int:
-        """Bytes that the server keeps for the client, as far as that can be known."""
+        """Return the bytes that the server keeps for the client; 0 if that is unknown."""
         return 0
 
     def limit_frames(self, size: int) -> None:
-        """Have the server refuse frames beyond `size` bytes, before it has read all of one."""
+        """Let the server refuse a frame beyond `size` bytes before it has read all of it."""
 
     def read_in_steps(self, steps: bool) -> None:
-        """Have the server read less of this client at once, or as before, where that is possible.
+        """Let the server read less from this client at once (or as before), if it can.
 
-        A server parses all frames that it has read before anybody else has a turn.
+        A server parses all frames that it has read before any other connection runs.
         """
 
     def read_on(self) -> None:
-        """Have the server read more of this client, if it does not: all messages so far are taken."""
+        """Let the server read from this client again: all messages so far are handled."""
 
     def hold(self, is_held: bool) -> None:
-        """Have the server read nothing of this client for a while, where it reads on although
-        nobody waits for ``receive``."""
+        """Stop the server from reading from this client, or let it read again.
+
+        Only a server needs this that reads on although nothing waits in ``receive``.
+        """
 
     def abort(self) -> None:
-        """Drop the connection without waiting for what is buffered, where that is possible."""
+        """Drop the connection without waiting for what is buffered, if the server can."""
 
 
 class UvicornEdge(Edge):
-    """uvicorn: ``send`` is a method of the protocol object, which has the transport."""
+    """The adapter to uvicorn: ``send`` is a method of the protocol object with the transport."""
 
     lacks = ""
 
@@ -246,7 +251,7 @@ class UvicornEdge(Edge):
         return int(self.transport.get_write_buffer_size())
 
     def limit_frames(self, size: int) -> None:
-        # the sans-I/O protocol of websockets; with wsproto the frame comes to us whole
+        # only the sans-I/O protocol of websockets has such a limit; wsproto reads the whole frame
         protocol: Any = self._protocol
         parser: Any = getattr(protocol, "conn", None)
         if hasattr(parser, "max_message_size"):
@@ -262,20 +267,21 @@ class UvicornEdge(Edge):
 
     def read_in_steps(self, steps: bool) -> None:
         if isinstance(getattr(self.transport, "max_size", None), int):
-            # asyncio's own, which asks the kernel for so much
+            # asyncio's own transport reads this many bytes from the kernel at once
             if self._size_before is None:
                 self._size_before = self.transport.max_size
             self.transport.max_size = STEP if steps else self._size_before
             return
-        # uvloop always reads 256 kB at once: only what the kernel keeps can be less. Of a
-        # connection that is gone already it raises ValueError.
+        # uvloop always reads 256 kB at once: only the kernel's buffer can be made smaller. If the
+        # connection is gone already it raises ValueError.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             connection = self.transport.get_extra_info("socket")
-            # the kernel sizes it by itself no more, so it gets what is enough for any distance
+            # after this the kernel does not grow the buffer any more, so make it large enough
+            # for a long round trip
             size = STEP if steps else ENOUGH
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             if not steps:
-                # Linux keeps the window as small as the buffer was, unless it is told
+                # Linux keeps the window as small as the buffer was, unless this option changes it
                 clamp = getattr(socket, "TCP_WINDOW_CLAMP", None)
                 if clamp is not None:
                     connection.setsockopt(socket.IPPROTO_TCP, clamp, size)
@@ -285,7 +291,7 @@ class UvicornEdge(Edge):
 
 
 class FramesEdge(UvicornEdge):
-    """uvicorn with ``contrib.uvicorn``: its transport is ours to write to."""
+    """The adapter to uvicorn with ``contrib.uvicorn``: we may write to its transport."""
 
     def __init__(self, send: Send, wire: Wire, protocol: Any = None) -> None:
         Edge.__init__(self, send)
@@ -299,13 +305,15 @@ class FramesEdge(UvicornEdge):
 
 
 def joined(parts: list[Any]) -> list[Any]:
-    """The parts of a message that is still coming, few of them: an object of two bytes costs
-    twenty times as much."""
+    """Return the parts of a message that is still coming, joined into one if they are many.
+
+    A bytes object of two bytes needs twenty times as much memory.
+    """
     return parts if len(parts) < MOST_PARTS else [b"".join(parts)]
 
 
 class DaphneFrames:
-    """Twisted's transport below Daphne's protocol object."""
+    """Twisted's transport below Daphne's protocol object, with the methods of Frames."""
 
     __slots__ = ("_protocol",)
 
@@ -326,7 +334,7 @@ class DaphneFrames:
 
 
 def _twisted_bytes(transport: Any) -> int:
-    """Bytes that Twisted keeps for a client; below TLS, of what is encrypted already."""
+    """Return the bytes that Twisted keeps for a client; with TLS, those encrypted already."""
     while not hasattr(transport, "dataBuffer"):
         transport = getattr(transport, "transport", None)
         if transport is None:
@@ -335,7 +343,7 @@ def _twisted_bytes(transport: Any) -> int:
 
 
 class DaphneEdge(Edge):
-    """Daphne: ``send`` is a partial with the autobahn protocol as its first argument."""
+    """The adapter to Daphne: ``send`` is a partial, its first argument is autobahn's protocol."""
 
     lacks = ""
     waits = False
@@ -347,7 +355,7 @@ class DaphneEdge(Edge):
         self._is_paused = False
         self._is_held = False
         if not is_wrapped:
-            # autobahn frames a message for each client anew, and logs what it would have logged
+            # autobahn would build the frame again for each client, and format log lines for it
             self.frames = self._bytes
 
     async def close(self, code: int, timeout: float) -> None:
@@ -355,7 +363,7 @@ class DaphneEdge(Edge):
         if self.protocol.state == self.protocol.STATE_OPEN:
             # autobahn's own second is too short for a client that has a lot to read first
             self.protocol.closeHandshakeTimeout = timeout
-            # what still comes would be kept, and nobody takes it any more
+            # Daphne would keep messages that still come, but nothing receives them any more
             self.protocol.muted = True
             if self._is_paused:
                 self._resume()
@@ -370,12 +378,12 @@ class DaphneEdge(Edge):
         self._pause_at_messages()
         limit = min(size, protocol.maxFramePayloadSize or size)
         protocol.maxFramePayloadSize = limit
-        # autobahn's limit for a message of several frames would be one for what we send as well
+        # do not set autobahn's limit for whole messages: it would limit what we send as well
         begin = protocol.onMessageFrameBegin
 
         def limited(length: int) -> None:
             if 0 < length <= limit < protocol.message_data_total_length + length:
-                length = limit + 1  # so that autobahn refuses it, with its own words
+                length = limit + 1  # so that autobahn refuses it with its usual error
             protocol.message_data = joined(protocol.message_data)
             is_large = length > DAPHNE_LARGE_STEP
             step = DAPHNE_LARGE_STEP if is_large else DAPHNE_STEP
@@ -385,7 +393,7 @@ class DaphneEdge(Edge):
         protocol.onMessageFrameBegin = limited
 
     def _pause_at_messages(self) -> None:
-        """Read nothing more while messages wait for ``receive``: Daphne keeps as many as come."""
+        """Stop reading while messages wait for ``receive``: Daphne would keep any number of them."""
         protocol = self.protocol
         on_message = protocol.onMessage
 
@@ -417,26 +425,25 @@ class DaphneEdge(Edge):
 
 
 class HttpEdge:
-    """The server of an HTTP request, of which nothing is known but ASGI."""
+    """The adapter to the server of an HTTP request of which we know only ASGI."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     def drops_what_it_is_given(self) -> bool:
-        """Whether the server knows that the client has gone.
+        """Return whether the server knows that the client has gone, and so drops the answer.
 
-        It drops what it is given from then on; ``http.disconnect`` arrives some turns of the
-        loop later.
+        ``http.disconnect`` arrives some ticks of the loop later.
         """
         return False
 
     async def drain(self) -> None:
-        """Wait while the client is behind with what was written of the answer so far."""
-        # an answer that is not complete: a server that waits for its client does it here
+        """Wait while the client is behind with the part of the answer that was written so far."""
+        # the answer is not complete, so a server that waits for its client waits here
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def abort(self) -> None:
-        """Drop the connection without waiting for what is buffered, where that is possible."""
+        """Drop the connection without waiting for what is buffered, if the server can."""
 
 
 class UvicornHttpEdge(HttpEdge):
@@ -452,15 +459,15 @@ class UvicornHttpEdge(HttpEdge):
 
 
 class DaphneHttpEdge(HttpEdge):
-    """``send`` never waits: what Twisted keeps for the client is looked at instead."""
+    """The adapter to Daphne: ``send`` never waits, so `drain` polls Twisted's buffer instead."""
 
-    #: seconds between two looks, from the first one on
+    #: seconds between two looks at the buffer; the last one repeats
     LOOKS = (0.005, 0.02, 0.05, 0.1)
 
     def __init__(self, send: Send, request: Any) -> None:
         super().__init__(send)
         self._request = request
-        # the request has it no more when it is finished
+        # keep it: a finished request has no channel any more
         self._transport = request.channel.transport
 
     def drops_what_it_is_given(self) -> bool:
@@ -477,7 +484,7 @@ class DaphneHttpEdge(HttpEdge):
 
 
 def http_edge_for(scope: dict[str, Any], send: Send) -> HttpEdge:
-    """The edge of the server that answers an HTTP request with `send`."""
+    """Return the adapter to the server that answers an HTTP request with `send`."""
     owner, _ = server_object(scope, unwrap(send))
     if hasattr(owner, "disconnected") and hasattr(owner.transport, "is_closing"):
         return UvicornHttpEdge(send, owner)
@@ -487,7 +494,7 @@ def http_edge_for(scope: dict[str, Any], send: Send) -> HttpEdge:
 
 
 def edge_for(scope: dict[str, Any], send: Send) -> Edge:
-    """The edge of the server behind `send`; what it lacks is said once."""
+    """Return the adapter to the server behind `send`; log once what the server lacks."""
     send = unwrap(send)
     edge = _edge(scope, send)
     if edge.lacks and scope.get("type") == "websocket":
@@ -496,7 +503,7 @@ def edge_for(scope: dict[str, Any], send: Send) -> Edge:
 
 
 def _name(send: Any) -> str:
-    """The name of the owner of a ``send``, as far as it tells."""
+    """Return the dotted name of the object or function that a ``send`` belongs to."""
     if isinstance(send, functools.partial):
         send = send.func
     if isinstance(send, types.BuiltinMethodType | types.MethodType):
@@ -506,9 +513,9 @@ def _name(send: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-#: whose ``send`` we know by its name, and that it tells us nothing: of servers, and of tests
+#: modules of servers and tests behind whose ``send`` there is no object that we could use
 SILENT = ("hypercorn.", "granian.", "phx_protocol.testing.")
-#: where no server has made the scope, the queue of a communicator too
+#: the same if no server made the scope: then the queue of a communicator counts too
 COMMUNICATOR = (*SILENT, "asyncio.queues.")
 
 
@@ -527,7 +534,7 @@ def _say_once(name: str, lacks: str, is_silent: bool) -> None:
     logger.warning("%s", hides)
 
 
-#: what this process has logged of middleware that hides its server
+#: the warnings of this process about middleware that hides its server
 hidden_by: list[str] = []
 
 

@@ -1,4 +1,4 @@
-"""Outgoing: the way of frames to one client, bounded, without a task unless the client is slow."""
+"""The writer of frames to one client, with a limit, and without a task unless the client is slow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .servers import Edge
 
 @types.coroutine
 def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
-    """Go on with an awaitable that was stepped once by hand and `yielded` something."""
+    """Finish an awaitable that was stepped once by hand and yielded `yielded`."""
     while True:
         try:
             sent = yield yielded
@@ -39,9 +39,10 @@ def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
 
 
 class Outgoing:
-    """Steps the server's ``send`` in place; only where it waits does a task finish it.
+    """The writer over ASGI: it steps the server's ``send`` by hand, and needs no task for it.
 
-    What waits for the client meanwhile is bounded by `limits`: see Bound.
+    Only if ``send`` waits, a task finishes it. `limits` limit what waits for the client
+    meanwhile: see Bound.
     """
 
     __slots__ = (
@@ -67,19 +68,19 @@ class Outgoing:
 
     @staticmethod
     def prepare(frame: Frame) -> Any:
-        """The ASGI message of a frame: one dict for all who get it."""
+        """Return the ASGI message of a frame: one dict for all clients that get it."""
         if isinstance(frame, str):
             return {"type": "websocket.send", "text": frame}
         return {"type": "websocket.send", "bytes": frame}
 
     def write(self, message: Any) -> None:
-        """Send an ASGI message, at once if the client is not slow."""
+        """Send an ASGI message; it waits only if the client is slow."""
         if self.is_closed:
             return
         if self._task is not None:
             self._wait(message)
             return
-        # what middleware sets in a context it takes back in the same one
+        # middleware may set and reset context variables: both must happen in one context
         context = contextvars.copy_context() if self.edge.is_wrapped else None
         try:
             steps = self._send(message).__await__()
@@ -88,7 +89,7 @@ class Outgoing:
             if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
                 self._bound.check()
         except Exception:
-            # The connection is gone; the server says so with websocket.disconnect.
+            # The connection is gone; the server reports that with websocket.disconnect.
             self.is_closed = True
             return
         else:
@@ -121,7 +122,7 @@ class Outgoing:
         return self._waiting_bytes + self.edge.buffered_bytes()
 
     def stop(self) -> None:
-        """Nothing goes out any more; what waits is dropped."""
+        """Stop writing, and drop the messages that wait."""
         self.is_closed = True
         if dropped := self._dropped():
             messages_dropped.emit(None, count=dropped, where="outbound")
@@ -130,14 +131,16 @@ class Outgoing:
         self._bound.stop()
 
     def _dropped(self) -> int:
-        """Messages that the client will not get: what the server has counts from where the client
-        fell behind."""
+        """Return how many messages the client will not get.
+
+        Of those in the server's buffer, the ones since the client fell behind are counted.
+        """
         if self.edge.buffered_bytes() > self._bound.limit:
             return self._bound.checks + len(self._waiting or ())
         return len(self._waiting or ())
 
     async def close(self, code: int, timeout: float) -> None:
-        """The close frame, behind what the server has; after `timeout` seconds an abort."""
+        """Send the close frame after what the server has; abort after `timeout` seconds."""
         self.stop()
         try:
             async with asyncio.timeout(timeout):
@@ -147,7 +150,7 @@ class Outgoing:
         except TimeoutError:
             self.edge.abort()
         except Exception:
-            pass  # the connection went first
+            pass  # the connection has gone before
         finally:
             if self._task is not None:
                 self._task.cancel()
