@@ -32,10 +32,12 @@ autodoc_typehints_format = "short"
 add_module_names = False
 # -n asks where every name in a signature is documented: only ours are
 nitpick_ignore_regex = [(r"py:.*", r"(?!phx_protocol\b).*")]
-# type variables, what makes the attribute ``sync``, and what the log sets
+# type variables, what a Presence class looks like to a channel, what makes the attribute ``sync``, and
+# what the log sets
 nitpick_ignore = [
     ("py:class", "phx_protocol.changes.M"),
     ("py:class", "phx_protocol.socket.events.Function"),
+    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
     ("py:class", "phx_protocol.signals._Log"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),

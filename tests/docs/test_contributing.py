@@ -1,7 +1,8 @@
-"""CONTRIBUTING says of every room of the package what lives there."""
+"""CONTRIBUTING explains every room of the package, and a page names what a message passes."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 
@@ -28,3 +29,24 @@ def test_every_room_is_explained_once_and_no_other() -> None:
     assert Counter(name for name, _ in rows) == Counter(rooms())
     for name, sentence in rows:
         assert sentence.endswith("."), name
+
+
+def names_in_the_code() -> set[str]:
+    """Every class, function and ``Class.method`` of the package."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                names = (getattr(inner, "name", None) for inner in node.body)
+                found |= {f"{node.name}.{name}" for name in names if name}
+    return found
+
+
+def test_how_a_message_travels_names_only_what_exists() -> None:
+    page = (ROOT / "docs/how-a-message-travels.md").read_text()
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    known = names_in_the_code() | files | {path.split("/")[-1] for path in files}
+    named = set(re.findall(r"`([\w/]+\.py|[A-Z]\w+\.\w+|[A-Z][a-z]\w+)`", page))
+    assert len(named) > 50 and named <= known, named - known
