@@ -1,4 +1,4 @@
-"""The connections: their list, and disconnecting one or all of a user."""
+"""The pages of connections: their list, and how to disconnect one, or all of a user."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ from .live import LiveAdmin, Page, may, moment, sight
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A connection in a table: `silent` is how many seconds ago it was last seen, `of_user` the
-    list of all connections of its user."""
+    """A connection in a table.
+
+    `silent` is how many seconds ago it was last seen, `of_user` links to all connections of its
+    user.
+    """
 
     info: SocketInfo
     since: datetime.datetime
@@ -38,7 +41,7 @@ class Row:
 
 @admin.register(Connection)
 class ConnectionAdmin(LiveAdmin):
-    """``?user=`` (a primary key) and ``?q=`` choose some."""
+    """The admin of connections; ``?user=`` (a primary key) and ``?q=`` filter its list."""
 
     def pages(self) -> list[Page]:
         one, all_of_user = self.disconnect_view, self.disconnect_user_view
@@ -102,12 +105,12 @@ class ConnectionAdmin(LiveAdmin):
             "back": back,
             "sight": sight(),
             **sockets_table(self, request, found),
-            "may_disconnect": False,  # but all of those on this page
+            "may_disconnect": False,  # no link for one: this page disconnects all of them
         }
         return self.render(request, "disconnect", context)
 
     def _back(self, request: HttpRequest) -> str:
-        """The page of the topic from which this was asked for, or the list."""
+        """Return the URL of the topic's page from which the user came, or of the list."""
         topic = request.GET.get("topic")
         if not topic:
             return self.address("connection_changelist")
@@ -121,8 +124,10 @@ def sockets_table(
     query: str = "",
     topic: str | None = None,
 ) -> dict[str, Any]:
-    """What the template of the table takes: a page of those that match, on the page of `topic`
-    if it stands there."""
+    """Return the context of the table's template: one page of the sockets that match `query`.
+
+    `topic` is given if the table is on the page of a topic.
+    """
     back = "" if topic is None else "?" + urlencode({"topic": address_of(topic)})
     chosen = [socket for socket in sockets if _matches(query, socket)]
     shown = page_of(request, chosen, "connection")
@@ -135,7 +140,7 @@ def sockets_table(
 
 
 def is_cut(sockets: list[SocketInfo]) -> bool:
-    """Whether a node may have more than it told of."""
+    """Return whether a node may have more sockets than it listed."""
     nodes = Counter(socket.node for socket in sockets)
     return max(nodes.values(), default=0) >= LIMIT
 
@@ -157,6 +162,6 @@ def _matches(query: str, socket: SocketInfo) -> bool:
 
 
 def _named(user: str, sockets: list[SocketInfo]) -> str:
-    """The user with this primary key, by the name that a connection has for it."""
+    """Return the name of the user with this primary key, as the connections know it."""
     names = [socket.username for socket in sockets if socket.username]
     return names[0] if names else f"the user {user}"

@@ -1,4 +1,4 @@
-"""The nodes: which processes there are, and how they do."""
+"""The page of nodes: the processes that serve sockets, and their load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to change: the words for an operator, by what was found. docs/doctor.md says why."""
+"""The advice to an operator for each fault: what to change. docs/doctor.md explains why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ reached, or the proxy has no server left. Start more processes."""
 _CRASHED = "connect() of the Socket, or CHECK_ORIGIN, crashed: see the log of the site."
 _DEAD = "Nobody answers: check the host, the port, the firewall and the certificate."
 
-#: the status of an answer that is none of ours -> what to do; None: there was no answer
+#: the status of an answer that is not from this package -> what to do; None: there was no answer
 ANSWER: dict[int | None, str] = {
     None: _DEAD,
     301: _REDIRECTED,
@@ -41,7 +41,7 @@ ANSWER: dict[int | None, str] = {
     503: _BUSY,
     504: _UNREACHABLE,
 }
-#: the same of an answer to a handshake
+#: the same for an answer to a handshake
 UPGRADE = {**ANSWER, 200: _UPGRADE, 400: _UPGRADE, 426: _UPGRADE}
 OTHER_STATUS = (
     "That is no answer of this package: something before it refuses. See its log."
