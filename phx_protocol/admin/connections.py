@@ -157,8 +157,8 @@ def _row(admin: LiveAdmin, info: SocketInfo, back: str) -> Row:
 
 
 def _matches(query: str, socket: SocketInfo) -> bool:
-    told = (socket.id, socket.name, socket.user, socket.username, socket.node)
-    return matches(query, *told, socket.transport)
+    names = (socket.id, socket.name, socket.user, socket.username, socket.node)
+    return matches(query, *names, socket.transport)
 
 
 def _named(user: str, sockets: list[SocketInfo]) -> str:

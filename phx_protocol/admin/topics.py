@@ -75,14 +75,14 @@ class TopicAdmin(LiveAdmin):
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
         query, order = request.GET.get("q", ""), request.GET.get("o", "topic")
-        told = introspection.list_topics()
+        topics = introspection.list_topics()
         rates = introspection.busiest_topics() if order == "-rate" else {}
-        chosen = [info for info in told if matches(query, info.topic)]
+        chosen = [info for info in topics if matches(query, info.topic)]
         shown = page_of(request, _sorted(chosen, order, rates), "topic")
         context = {
             "title": "Topics",
             "query": query,
-            "total": len(told),
+            "total": len(topics),
             "columns": columns(order, COLUMNS),
             "rows": self._rows(list(shown["page"]), rates),
             **shown,

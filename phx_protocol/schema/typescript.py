@@ -31,7 +31,7 @@ interface Contract {{
 
 type PayloadOf<E> = E extends {{ payload: infer P }} ? P : never
 type RepliesOf<E> = E extends {{ replies: infer R }} ? R : never
-/** What does not fit is answered so, whatever the event. */
+/** The response to an event that the server refuses, because of its payload or of a limit. */
 export interface Refused {{
   reason: string
   errors?: {{ path: string; message: string }}[]

@@ -284,7 +284,7 @@ def test_connect_parameters_and_tokens_are_passed_on(mount: str) -> None:
 def test_a_site_that_is_not_there_is_said_so() -> None:
     found = faults(f"ws://127.0.0.1:{servers.free_port()}/socket")
     assert [f["check"] for f in found] == ["websocket", "long-poll"]
-    assert "Nobody answers" in found[0]["change"]
+    assert "There is no answer" in found[0]["change"]
 
 
 def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
@@ -294,7 +294,7 @@ def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
     for check in ("layer", "state"):
         (found,) = [f for f in report.findings if f["check"] == check]
         assert found["status"] == "fault"
-        assert "Is Redis running" in found["change"]
+        assert "Does Redis run" in found["change"]
 
 
 def test_settings_that_are_no_good_do_not_stop_the_other_checks(mount: str) -> None:

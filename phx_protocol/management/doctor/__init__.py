@@ -91,9 +91,9 @@ async def _verdict(
     is_unwanted: bool,
 ) -> Verdict:
     if is_unwanted:
-        return skipped("not asked for")
+        return skipped("left out by --no-layer")
     if missing is not None:
-        return skipped(f"{missing!r} has to be in order first")
+        return skipped(f"{missing!r} must be ok first")
     try:
         return await check(site)
     except Trouble as trouble:

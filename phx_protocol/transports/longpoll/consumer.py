@@ -304,10 +304,10 @@ class LongPollConsumer:
         return RemoteSession(id, address, self.node, longpoll)
 
     async def _preflight(self) -> None:
-        asked = self.handshake.headers.get("access-control-request-headers", "")
+        wanted = self.handshake.headers.get("access-control-request-headers", "")
         headers = [
             CORS,
-            (b"access-control-allow-headers", asked.encode("latin-1")),
+            (b"access-control-allow-headers", wanted.encode("latin-1")),
             (b"access-control-allow-methods", b"get, post, options"),
             (b"access-control-max-age", b"3600"),
         ]

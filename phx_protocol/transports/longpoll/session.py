@@ -240,7 +240,7 @@ class LongPollSession:
 
     @contextlib.contextmanager
     def settling(self, number: int, settled: Callable[[], None]) -> Iterator[None]:
-        """Within the block, call `settled` if the batch `number` need not be written any more.
+        """Call `settled`, within the block, if the batch `number` need not be written any more.
 
         That is when the session takes it back to send it again, or when the session ends.
         """

@@ -89,13 +89,17 @@ def _below(send: Any) -> Iterator[Any]:
     while waiting and len(seen) <= MOST_WRAPPERS:
         here = waiting.popleft()
         yield here
-        for held in _held(here):
-            if callable(held) and not isinstance(held, type) and id(held) not in seen:
-                seen.add(id(held))
-                waiting.append(held)
+        for value in _values(here):
+            if (
+                callable(value)
+                and not isinstance(value, type)
+                and id(value) not in seen
+            ):
+                seen.add(id(value))
+                waiting.append(value)
 
 
-def _held(wrapper: Any) -> Iterator[Any]:
+def _values(wrapper: Any) -> Iterator[Any]:
     if isinstance(wrapper, functools.partial):
         yield from (wrapper.func, *wrapper.args, *wrapper.keywords.values())
     elif isinstance(wrapper, types.MethodType):

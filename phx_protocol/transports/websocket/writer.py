@@ -118,7 +118,7 @@ class Outgoing:
             self._task = None
 
     def pending_bytes(self) -> int:
-        """Bytes that wait for this client, here and in the server."""
+        """Return the bytes that wait for this client, here and in the server."""
         return self._waiting_bytes + self.edge.buffered_bytes()
 
     def stop(self) -> None:
