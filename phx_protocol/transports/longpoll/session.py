@@ -32,9 +32,9 @@ from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
-from ..bound import Bound
+from ..connection_timers import ConnectionTimers
 from ..inbound import FRAMES_IN_A_TURN, take
-from ..lifetime import Lifetime
+from ..outbound_limit import OutboundLimit
 
 logger = get_logger("phx_protocol.transport")
 
@@ -94,14 +94,16 @@ class LongPollSession:
         self._is_closed = False
         self._frames: deque[bytes] = deque()
         self._frames_bytes = 0
-        self._bound = Bound(self.options.outbound, self.pending_bytes, self._overflowed)
+        self._outbound = OutboundLimit(
+            self.options.outbound, self.pending_bytes, self._overflowed
+        )
         # the polls that wait, the newest last: it gets the next batch, the others end empty
         self._polls: list[asyncio.Event] = []
         self._numbers = 0
         self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
         self._turn = asyncio.Lock()  # one POST is handled after the other
         # the session ends if no poll comes for one and a half windows; POSTs do not count
-        self._lifetime = Lifetime(
+        self._timers = ConnectionTimers(
             1.5 * self._window,
             self.options.max_connection_age,
             self.close,
@@ -174,8 +176,8 @@ class LongPollSession:
         self._frames.append(prepared)
         self._frames_bytes += len(prepared)
         self._wake()
-        if self._frames_bytes > self._bound.limit:
-            self._bound.check()
+        if self._frames_bytes > self._outbound.limit:
+            self._outbound.check()
 
     def _drop(self, what: str) -> None:
         _cannot_be_sent(type(self.connection.socket).__name__, what)
@@ -194,7 +196,7 @@ class LongPollSession:
         if self._is_closed:
             return GONE
         self._sessions.polled(self)
-        self._lifetime.seen_at = inf
+        self._timers.seen_at = inf
         poll = asyncio.Event()
         self._polls.append(poll)
         try:
@@ -211,7 +213,7 @@ class LongPollSession:
         finally:
             self._polls.remove(poll)
             if not self._polls:
-                self._lifetime.seen_at = self._loop.time()
+                self._timers.seen_at = self._loop.time()
             if self._frames:
                 self._wake()  # an older poll, if one still waits
 
@@ -283,7 +285,7 @@ class LongPollSession:
     # ----------------------------------------------------------------- the end
 
     def last_seen(self) -> float:
-        return self._lifetime.last_seen()
+        return self._timers.last_seen()
 
     def pending_bytes(self) -> int:
         return self._frames_bytes
@@ -306,8 +308,8 @@ class LongPollSession:
             return
         self._is_closed = True
         refusals[code] += 1
-        self._lifetime.stop()
-        self._bound.stop()
+        self._timers.stop()
+        self._outbound.stop()
         if self._in_flight is not None:
             self._in_flight[2].set_result(None)
             self._in_flight = None

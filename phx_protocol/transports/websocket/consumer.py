@@ -19,10 +19,10 @@ from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason
 from ..authentication import bearer_token
+from ..connection_timers import ConnectionTimers
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
-from ..inbound import Turns, take
-from ..lifetime import Lifetime
+from ..inbound import ReadPacer, take
 from .frame_writer import FrameOutgoing
 from .servers import edge_for, hidden_by
 from .writer import Outgoing
@@ -86,7 +86,7 @@ class PhoenixConsumer:
         self._code: int | None = None  # the close code of the connection's end
         self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._lifetime: Lifetime | None = None
+        self._timers: ConnectionTimers | None = None
         self.is_receiving = False  # True while it waits for the next message
 
     async def __call__(self, receive: Receive) -> None:
@@ -113,8 +113,8 @@ class PhoenixConsumer:
             self._closing = (CloseCode.CRASH, reason)
         finally:
             self._outgoing.edge.listen(None)
-            if self._lifetime is not None:
-                self._lifetime.stop()
+            if self._timers is not None:
+                self._timers.stop()
         self._outgoing.stop()
         if self._closing is not None:
             self._code = self._closing[0]
@@ -132,12 +132,12 @@ class PhoenixConsumer:
         """Handle frames until the connection ends; return the reason of its end."""
         loop, edge = asyncio.get_running_loop(), self._outgoing.edge
         self._now = loop.time
-        self._lifetime = Lifetime(
+        self._timers = ConnectionTimers(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        self._turns = Turns(loop, edge.read_in_steps)
+        self._pacer = ReadPacer(loop, edge.read_in_steps)
         edge.listen(self._take_at_once)
         while True:
             edge.read_on()
@@ -146,7 +146,7 @@ class PhoenixConsumer:
             self.is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
-            if self.connection.backlog.frames or self._turns.is_over(self._now()):
+            if self.connection.backlog.frames or self._pacer.is_over(self._now()):
                 # let the frames before this one and the other sockets run first
                 await asyncio.sleep(0)
             if owed := self.connection.backlog.owed():
@@ -158,13 +158,13 @@ class PhoenixConsumer:
 
     async def _wait(self, seconds: float) -> None:
         """Wait, and read nothing from the client meanwhile."""
-        assert self._lifetime is not None
+        assert self._timers is not None
         edge = self._outgoing.edge
         edge.hold(True)
         try:
             # the client is not silent: we do not read what it sends
             while seconds and self._closing is None:
-                self._lifetime.seen_at = self._now() + seconds
+                self._timers.seen_at = self._now() + seconds
                 await asyncio.sleep(seconds)
                 seconds = self.connection.backlog.owed()
         finally:
@@ -176,7 +176,7 @@ class PhoenixConsumer:
             not self.is_receiving
             or self.connection.backlog.frames
             or self.connection.backlog.owed()
-            or self._turns.is_over(self._now())
+            or self._pacer.is_over(self._now())
         ):
             return False
         self._take(frame)
@@ -184,8 +184,8 @@ class PhoenixConsumer:
 
     def _take(self, frame: Frame) -> None:
         """Handle one frame of the client. One that cannot be decoded ends the connection."""
-        assert self._lifetime is not None
-        self._lifetime.seen_at = self._now()
+        assert self._timers is not None
+        self._timers.seen_at = self._now()
         if self._closing is not None:
             return
         try:
@@ -228,8 +228,8 @@ class PhoenixConsumer:
         return self._outgoing.pending_bytes()
 
     def last_seen(self) -> float:
-        lifetime = self._lifetime
-        return self.connection.opened_at if lifetime is None else lifetime.last_seen()
+        timers = self._timers
+        return self.connection.opened_at if timers is None else timers.last_seen()
 
     def _overflowed(self) -> None:
         logger.warning(

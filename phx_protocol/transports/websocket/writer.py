@@ -12,7 +12,7 @@ from typing import Any
 
 from ...signals import messages_dropped
 from ...wire.messages import Frame
-from ..bound import Bound
+from ..outbound_limit import OutboundLimit
 from .servers import Edge
 
 
@@ -42,14 +42,14 @@ class Outgoing:
     """The writer over ASGI: it steps the server's ``send`` by hand, and needs no task for it.
 
     Only if ``send`` waits, a task finishes it. `limits` limit what waits for the client
-    meanwhile: see Bound.
+    meanwhile: see OutboundLimit.
     """
 
     __slots__ = (
         "edge",
         "is_closed",
         "_send",
-        "_bound",
+        "_outbound",
         "_waiting",
         "_waiting_bytes",
         "_task",
@@ -61,7 +61,7 @@ class Outgoing:
         self.edge = edge
         self.is_closed = False
         self._send = edge.send
-        self._bound = Bound(limits, self.pending_bytes, overflowed)
+        self._outbound = OutboundLimit(limits, self.pending_bytes, overflowed)
         self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -86,8 +86,11 @@ class Outgoing:
             steps = self._send(message).__await__()
             yielded = next(steps) if context is None else context.run(next, steps)
         except StopIteration:
-            if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
-                self._bound.check()
+            if (
+                not self.edge.waits
+                and self.edge.buffered_bytes() > self._outbound.limit
+            ):
+                self._outbound.check()
         except Exception:
             # The connection is gone; the server reports that with websocket.disconnect.
             self.is_closed = True
@@ -102,8 +105,8 @@ class Outgoing:
             self._waiting = deque()
         self._waiting.append(message)
         self._waiting_bytes += _size(message)
-        if self._waiting_bytes > self._bound.limit:
-            self._bound.check()
+        if self._waiting_bytes > self._outbound.limit:
+            self._outbound.check()
 
     async def _drain(self, first: Any) -> None:
         try:
@@ -128,15 +131,15 @@ class Outgoing:
             messages_dropped.emit(None, count=dropped, where="outbound")
         self._waiting = None
         self._waiting_bytes = 0
-        self._bound.stop()
+        self._outbound.stop()
 
     def _dropped(self) -> int:
         """Return how many messages the client will not get.
 
         Of those in the server's buffer, the ones since the client fell behind are counted.
         """
-        if self.edge.buffered_bytes() > self._bound.limit:
-            return self._bound.checks + len(self._waiting or ())
+        if self.edge.buffered_bytes() > self._outbound.limit:
+            return self._outbound.checks + len(self._waiting or ())
         return len(self._waiting or ())
 
     async def close(self, code: int, timeout: float) -> None:
