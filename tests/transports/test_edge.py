@@ -21,7 +21,7 @@ from phx_protocol.transports.websocket.servers import (
     edge_for,
     server_object,
 )
-from phx_protocol.transports.websocket.writer import Outgoing
+from phx_protocol.transports.websocket.writer import Writer
 
 
 def connection(port: int) -> RequestResponseCycle:
@@ -163,7 +163,7 @@ async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
         if len(sent) == 3:
             both.set()
 
-    out = Outgoing(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
+    out = Writer(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
     for text in ("a", "b"):
         out.write(out.prepare(text))
     assert span.get() == ""  # nothing of it stays with who pushes

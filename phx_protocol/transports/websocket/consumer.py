@@ -23,9 +23,9 @@ from ..connection_timers import ConnectionTimers
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
 from ..inbound import ReadPacer, take
-from .frame_writer import FrameOutgoing
+from .frame_writer import FrameWriter
 from .servers import edge_for, hidden_by
-from .writer import Outgoing
+from .writer import Writer
 
 logger = get_logger("phx_protocol.transport")
 
@@ -77,10 +77,10 @@ class PhoenixConsumer:
         self.options = options(socket_class)
         self._send = send
         edge = edge_for(scope, scope.get(SERVER_SEND, send))
-        way_out = Outgoing if edge.frames is None else FrameOutgoing
-        self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
-        self.prepare = self._outgoing.prepare
-        self.write = self._outgoing.write
+        writer = Writer if edge.frames is None else FrameWriter
+        self._writer = writer(edge, self.options.outbound, self._overflowed)
+        self.prepare = self._writer.prepare
+        self.write = self._writer.write
         self._subprotocol: str | None = None  # the one that is accepted
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # the close code of the connection's end
@@ -112,10 +112,10 @@ class PhoenixConsumer:
             reason = Reason.CRASH
             self._closing = (CloseCode.CRASH, reason)
         finally:
-            self._outgoing.edge.listen(None)
+            self._writer.edge.listen(None)
             if self._timers is not None:
                 self._timers.stop()
-        self._outgoing.stop()
+        self._writer.stop()
         if self._closing is not None:
             self._code = self._closing[0]
         terminated = self.connection.terminate(reason, self._exception, self._code)
@@ -123,14 +123,14 @@ class PhoenixConsumer:
             await terminated
         else:
             refusals[self._closing[0]] += 1
-            closed = self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
+            closed = self._writer.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
 
     # ------------------------------------------------------------- the way in
 
     async def _read(self, receive: Receive) -> Reason:
         """Handle frames until the connection ends; return the reason of its end."""
-        loop, edge = asyncio.get_running_loop(), self._outgoing.edge
+        loop, edge = asyncio.get_running_loop(), self._writer.edge
         self._now = loop.time
         self._timers = ConnectionTimers(
             self.options.timeout,
@@ -159,7 +159,7 @@ class PhoenixConsumer:
     async def _wait(self, seconds: float) -> None:
         """Wait, and read nothing from the client meanwhile."""
         assert self._timers is not None
-        edge = self._outgoing.edge
+        edge = self._writer.edge
         edge.hold(True)
         try:
             # the client is not silent: we do not read what it sends
@@ -220,12 +220,12 @@ class PhoenixConsumer:
         """
         if self._closing is None:
             self._closing = (code, reason)
-            self._outgoing.stop()
+            self._writer.stop()
             if self._task is not None:
                 self._task.cancel()
 
     def pending_bytes(self) -> int:
-        return self._outgoing.pending_bytes()
+        return self._writer.pending_bytes()
 
     def last_seen(self) -> float:
         timers = self._timers
@@ -261,7 +261,7 @@ class PhoenixConsumer:
             # browsers fail the handshake if none of the offered subprotocols comes back
             accept["subprotocol"] = self._subprotocol
         # if the client is gone already, receive() reports it
-        edge = self._outgoing.edge
+        edge = self._writer.edge
         with contextlib.suppress(OSError):
             await self._in_time(edge.send(accept))
         edge.limit_frames(self.options.max_frame_size)
@@ -287,7 +287,7 @@ class PhoenixConsumer:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await answer
         except TimeoutError:
-            self._outgoing.edge.abort()
+            self._writer.edge.abort()
 
     async def _answer_http(self) -> None:
         """Answer a request without an upgrade: 400, unless the handshake refuses it otherwise."""

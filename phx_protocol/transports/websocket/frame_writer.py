@@ -12,7 +12,7 @@ from typing import Any
 
 from ...wire.messages import Frame
 from .servers import Edge
-from .writer import Outgoing
+from .writer import Writer
 
 #: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this
 SMALL = 64 * 1024
@@ -20,7 +20,7 @@ SMALL = 64 * 1024
 TEXT, BINARY = 0x81, 0x82
 
 
-def finished(frame: Frame) -> bytes:
+def build_frame(frame: Frame) -> bytes:
     """Return `frame` with its WebSocket header, as a server sends it (RFC 6455, 5.2)."""
     if isinstance(frame, str):
         opcode, data = TEXT, frame.encode()
@@ -40,7 +40,7 @@ class LoopTick:
     def __init__(self) -> None:
         self.number = 1
         self.is_on = False
-        self.waiting: list[FrameOutgoing] = []
+        self.waiting: list[FrameWriter] = []
 
     def begin(self) -> None:
         self.is_on = True
@@ -54,8 +54,8 @@ class LoopTick:
             return
         self.begin()
         waiting, self.waiting = self.waiting, []
-        for outgoing in waiting:
-            outgoing.flush()
+        for writer in waiting:
+            writer.flush()
 
 
 _ticks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopTick]
@@ -69,7 +69,7 @@ def _tick() -> LoopTick:
     return _ticks[loop]
 
 
-class FrameOutgoing(Outgoing):
+class FrameWriter(Writer):
     """A writer that writes once in a tick of the loop, because each write is a system call.
 
     The first frame goes out at once. Those that come after it in the same tick go out together
@@ -88,7 +88,7 @@ class FrameOutgoing(Outgoing):
         self._wrote_in = 0  # the number of the last tick in which it wrote
         self._joined: list[bytes] = []
 
-    prepare: Any = staticmethod(finished)
+    prepare: Any = staticmethod(build_frame)
 
     def write(self, message: bytes) -> None:
         tick = self._tick

@@ -38,7 +38,7 @@ def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
             return
 
 
-class Outgoing:
+class Writer:
     """The writer over ASGI: it steps the server's ``send`` by hand, and needs no task for it.
 
     Only if ``send`` waits, a task finishes it. `limits` limit what waits for the client
