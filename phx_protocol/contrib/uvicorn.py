@@ -4,7 +4,7 @@
 
     uvicorn --ws phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol project.asgi:application
 
-It derives from uvicorn's own class, and offers its Wire to the application in the scope's state.
+It derives from uvicorn's own class, and offers its RawTransport to the application in the scope's state.
 It also parses large reads in steps. The rest (the handshake, pings, the parser) is uvicorn's.
 """
 
@@ -19,7 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.websocket.servers import WIRE, Wire
+from ..transports.websocket.servers import WIRE, RawTransport
 
 #: bytes that are parsed before other connections run
 STEP = 4096
@@ -42,7 +42,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.wire = Wire(cast(asyncio.Transport, transport))
+        self.wire = RawTransport(cast(asyncio.Transport, transport))
         # uvicorn copies it into scope["state"]
         self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
 

@@ -14,11 +14,11 @@ import uvloop
 from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports.websocket import servers as edge
+from phx_protocol.transports.websocket import servers
 from phx_protocol.transports.websocket.servers import (
-    Edge,
-    UvicornEdge,
-    edge_for,
+    ServerAdapter,
+    UvicornAdapter,
+    adapter_for,
     server_object,
 )
 from phx_protocol.transports.websocket.writer import Writer
@@ -133,7 +133,7 @@ def test_a_wrapper_without_an_end_is_left_alone() -> None:
     for one in many:
         one.__defaults__ = tuple(many)
     assert server_object({}, many[0]) == (None, True)
-    assert edge_for({"type": "websocket"}, many[0]).buffered_bytes() == 0
+    assert adapter_for({"type": "websocket"}, many[0]).buffered_bytes() == 0
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_a_wrapper_without_an_end_is_left_alone() -> None:
 def test_a_queue_is_a_test_s_unless_a_server_made_the_scope(
     scope: dict[str, Any], lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    edge._say_once.cache_clear()
-    edge_for({"type": "websocket", **scope}, closure(asyncio.Queue[Any]().put))
+    servers._say_once.cache_clear()
+    adapter_for({"type": "websocket", **scope}, closure(asyncio.Queue[Any]().put))
     assert caplog.text.count("middleware hides the ASGI server") == lines
 
 
@@ -163,7 +163,9 @@ async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
         if len(sent) == 3:
             both.set()
 
-    out = Writer(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
+    out = Writer(
+        ServerAdapter(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set
+    )
     for text in ("a", "b"):
         out.write(out.prepare(text))
     assert span.get() == ""  # nothing of it stays with who pushes
@@ -220,13 +222,13 @@ async def _stepped_and_given_back() -> tuple[int, float]:
     plain, its_client, one = await connected()
     usual = await plain.seconds_for(1_000_000, its_client)
     reader, client, two = await connected()
-    edge_of_it = UvicornEdge(_nowhere, reader)
+    adapter_of_it = UvicornAdapter(_nowhere, reader)
     for _ in range(2):
-        edge_of_it.read_in_steps(True)
+        adapter_of_it.read_in_steps(True)
         reader.largest = 0
         await reader.seconds_for(30_000, client)
         largest = reader.largest
-        edge_of_it.read_in_steps(False)
+        adapter_of_it.read_in_steps(False)
         await reader.seconds_for(200_000, client)  # the window has grown again by then
     after = min([await reader.seconds_for(1_000_000, client) for _ in range(3)])
     for end in (client, its_client, one, two):

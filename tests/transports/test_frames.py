@@ -15,7 +15,12 @@ from phx_protocol.transports.websocket.frame_writer import (
     FrameWriter,
     build_frame,
 )
-from phx_protocol.transports.websocket.servers import WIRE, FramesEdge, Wire, edge_for
+from phx_protocol.transports.websocket.servers import (
+    WIRE,
+    RawTransport,
+    UvicornFrameAdapter,
+    adapter_for,
+)
 
 
 class Transport:
@@ -46,8 +51,8 @@ class Way:
         self.transport: Any = Transport()
         self.sent: list[dict[str, Any]] = []
         self.overflows = 0
-        edge = FramesEdge(self._send, Wire(self.transport))
-        self.out = FrameWriter(edge, {**OUTBOUND, **limits}, self._overflow)
+        adapter = UvicornFrameAdapter(self._send, RawTransport(self.transport))
+        self.out = FrameWriter(adapter, {**OUTBOUND, **limits}, self._overflow)
 
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append({**message, "behind": len(self.transport.written)})
@@ -169,7 +174,7 @@ async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() 
     async def wrapped(message: dict[str, Any]) -> None: ...
 
     transport = Transport()
-    edge = edge_for({"state": {WIRE: Wire(transport)}}, wrapped)
-    assert edge.frames is transport
-    assert edge_for({"state": {}}, wrapped).frames is None
-    assert edge_for({}, wrapped).frames is None
+    adapter = adapter_for({"state": {WIRE: RawTransport(transport)}}, wrapped)
+    assert adapter.frames is transport
+    assert adapter_for({"state": {}}, wrapped).frames is None
+    assert adapter_for({}, wrapped).frames is None

@@ -24,7 +24,7 @@ from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
 from ..inbound import ReadPacer, take
 from .frame_writer import FrameWriter
-from .servers import edge_for, hidden_by
+from .servers import adapter_for, hidden_by
 from .writer import Writer
 
 logger = get_logger("phx_protocol.transport")
@@ -76,9 +76,9 @@ class PhoenixConsumer:
         self.socket_class = socket_class
         self.options = options(socket_class)
         self._send = send
-        edge = edge_for(scope, scope.get(SERVER_SEND, send))
-        writer = Writer if edge.frames is None else FrameWriter
-        self._writer = writer(edge, self.options.outbound, self._overflowed)
+        adapter = adapter_for(scope, scope.get(SERVER_SEND, send))
+        writer = Writer if adapter.frames is None else FrameWriter
+        self._writer = writer(adapter, self.options.outbound, self._overflowed)
         self.prepare = self._writer.prepare
         self.write = self._writer.write
         self._subprotocol: str | None = None  # the one that is accepted
@@ -112,7 +112,7 @@ class PhoenixConsumer:
             reason = Reason.CRASH
             self._closing = (CloseCode.CRASH, reason)
         finally:
-            self._writer.edge.listen(None)
+            self._writer.adapter.listen(None)
             if self._timers is not None:
                 self._timers.stop()
         self._writer.stop()
@@ -130,17 +130,17 @@ class PhoenixConsumer:
 
     async def _read(self, receive: Receive) -> Reason:
         """Handle frames until the connection ends; return the reason of its end."""
-        loop, edge = asyncio.get_running_loop(), self._writer.edge
+        loop, adapter = asyncio.get_running_loop(), self._writer.adapter
         self._now = loop.time
         self._timers = ConnectionTimers(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        self._pacer = ReadPacer(loop, edge.read_in_steps)
-        edge.listen(self._take_at_once)
+        self._pacer = ReadPacer(loop, adapter.read_in_steps)
+        adapter.listen(self._take_at_once)
         while True:
-            edge.read_on()
+            adapter.read_on()
             self.is_receiving = True
             event = await receive()
             self.is_receiving = False
@@ -159,8 +159,8 @@ class PhoenixConsumer:
     async def _wait(self, seconds: float) -> None:
         """Wait, and read nothing from the client meanwhile."""
         assert self._timers is not None
-        edge = self._writer.edge
-        edge.hold(True)
+        adapter = self._writer.adapter
+        adapter.hold(True)
         try:
             # the client is not silent: we do not read what it sends
             while seconds and self._closing is None:
@@ -168,7 +168,7 @@ class PhoenixConsumer:
                 await asyncio.sleep(seconds)
                 seconds = self.connection.backlog.owed()
         finally:
-            edge.hold(False)
+            adapter.hold(False)
 
     def _take_at_once(self, frame: str) -> bool:
         """Handle a text frame as it comes; return False if other work must be done before."""
@@ -261,10 +261,10 @@ class PhoenixConsumer:
             # browsers fail the handshake if none of the offered subprotocols comes back
             accept["subprotocol"] = self._subprotocol
         # if the client is gone already, receive() reports it
-        edge = self._writer.edge
+        adapter = self._writer.adapter
         with contextlib.suppress(OSError):
-            await self._in_time(edge.send(accept))
-        edge.limit_frames(self.options.max_frame_size)
+            await self._in_time(adapter.send(accept))
+        adapter.limit_frames(self.options.max_frame_size)
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """Answer the handshake with an HTTP status; 403 if the server can send no other one."""
@@ -287,7 +287,7 @@ class PhoenixConsumer:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await answer
         except TimeoutError:
-            self._writer.edge.abort()
+            self._writer.adapter.abort()
 
     async def _answer_http(self) -> None:
         """Answer a request without an upgrade: 400, unless the handshake refuses it otherwise."""

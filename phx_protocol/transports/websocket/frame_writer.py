@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...wire.messages import Frame
-from .servers import Edge
+from .servers import ServerAdapter
 from .writer import Writer
 
 #: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this
@@ -79,11 +79,14 @@ class FrameWriter(Writer):
     __slots__ = ("_transport", "_tick", "_wrote_in", "_joined")
 
     def __init__(
-        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+        self,
+        adapter: ServerAdapter,
+        limits: Mapping[str, float],
+        overflowed: Callable[[], None],
     ) -> None:
-        super().__init__(edge, limits, overflowed)
-        assert edge.frames is not None
-        self._transport = edge.frames
+        super().__init__(adapter, limits, overflowed)
+        assert adapter.frames is not None
+        self._transport = adapter.frames
         self._tick = _tick()
         self._wrote_in = 0  # the number of the last tick in which it wrote
         self._joined: list[bytes] = []
@@ -125,7 +128,7 @@ class FrameWriter(Writer):
             self._outbound.check()
 
     def pending_bytes(self) -> int:
-        return sum(map(len, self._joined)) + self.edge.buffered_bytes()
+        return sum(map(len, self._joined)) + self.adapter.buffered_bytes()
 
     def stop(self) -> None:
         if not self.is_closed:

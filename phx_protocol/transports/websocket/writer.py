@@ -13,7 +13,7 @@ from typing import Any
 from ...signals import messages_dropped
 from ...wire.messages import Frame
 from ..outbound_limit import OutboundLimit
-from .servers import Edge
+from .servers import ServerAdapter
 
 
 @types.coroutine
@@ -46,7 +46,7 @@ class Writer:
     """
 
     __slots__ = (
-        "edge",
+        "adapter",
         "is_closed",
         "_send",
         "_outbound",
@@ -56,11 +56,14 @@ class Writer:
     )
 
     def __init__(
-        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+        self,
+        adapter: ServerAdapter,
+        limits: Mapping[str, float],
+        overflowed: Callable[[], None],
     ) -> None:
-        self.edge = edge
+        self.adapter = adapter
         self.is_closed = False
-        self._send = edge.send
+        self._send = adapter.send
         self._outbound = OutboundLimit(limits, self.pending_bytes, overflowed)
         self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
         self._waiting_bytes = 0
@@ -81,14 +84,14 @@ class Writer:
             self._wait(message)
             return
         # middleware may set and reset context variables: both must happen in one context
-        context = contextvars.copy_context() if self.edge.is_wrapped else None
+        context = contextvars.copy_context() if self.adapter.is_wrapped else None
         try:
             steps = self._send(message).__await__()
             yielded = next(steps) if context is None else context.run(next, steps)
         except StopIteration:
             if (
-                not self.edge.waits
-                and self.edge.buffered_bytes() > self._outbound.limit
+                not self.adapter.waits
+                and self.adapter.buffered_bytes() > self._outbound.limit
             ):
                 self._outbound.check()
         except Exception:
@@ -122,7 +125,7 @@ class Writer:
 
     def pending_bytes(self) -> int:
         """Return the bytes that wait for this client, here and in the server."""
-        return self._waiting_bytes + self.edge.buffered_bytes()
+        return self._waiting_bytes + self.adapter.buffered_bytes()
 
     def stop(self) -> None:
         """Stop writing, and drop the messages that wait."""
@@ -138,7 +141,7 @@ class Writer:
 
         Of those in the server's buffer, the ones since the client fell behind are counted.
         """
-        if self.edge.buffered_bytes() > self._outbound.limit:
+        if self.adapter.buffered_bytes() > self._outbound.limit:
             return self._outbound.checks + len(self._waiting or ())
         return len(self._waiting or ())
 
@@ -149,9 +152,9 @@ class Writer:
             async with asyncio.timeout(timeout):
                 if self._task is not None:
                     await asyncio.wait({self._task})
-                await self.edge.close(code, timeout)
+                await self.adapter.close(code, timeout)
         except TimeoutError:
-            self.edge.abort()
+            self.adapter.abort()
         except Exception:
             pass  # the connection has gone before
         finally:
