@@ -19,9 +19,9 @@ from ..api import disconnect_socket, disconnect_user
 from ..introspection import SocketInfo, list_sockets
 from ..introspection.queries import LIMIT
 from ..models import Connection
-from .addresses import address_of
 from .listing import counted, matches, page_of
-from .live import LiveAdmin, Page, may, moment, sight
+from .live import LiveAdmin, Page, has_perm, to_datetime, visibility
+from .urls import address_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +62,10 @@ class ConnectionAdmin(LiveAdmin):
             "title": f"Connections{of}",
             "query": query,
             "user_key": user,
-            "sight": sight(),
+            "visibility": visibility(),
             **sockets_table(self, request, sockets, query),
         }
-        if user and may(request, "disconnect_connection"):
+        if user and has_perm(request, "disconnect_connection"):
             url = self.address("connection_disconnect_user", quote(user))
             context["disconnect_user"] = url
         return self.render(request, "connections", context)
@@ -103,7 +103,7 @@ class ConnectionAdmin(LiveAdmin):
         context = {
             "title": f"Disconnect {called}?",
             "back": back,
-            "sight": sight(),
+            "visibility": visibility(),
             **sockets_table(self, request, found),
             "may_disconnect": False,  # no link for one: this page disconnects all of them
         }
@@ -135,7 +135,7 @@ def sockets_table(
         **shown,
         "rows": [_row(admin, socket, back) for socket in shown["page"]],
         "limit": LIMIT if is_cut(sockets) else None,
-        "may_disconnect": may(request, "disconnect_connection"),
+        "may_disconnect": has_perm(request, "disconnect_connection"),
     }
 
 
@@ -149,7 +149,7 @@ def _row(admin: LiveAdmin, info: SocketInfo, back: str) -> Row:
     of_user = urlencode({"user": info.user or ""})
     return Row(
         info=info,
-        since=moment(info.opened_at),
+        since=to_datetime(info.opened_at),
         silent=max(0, round(time.time() - info.last_seen)),
         of_user=f"{admin.address('connection_changelist')}?{of_user}",
         disconnect=admin.address("connection_disconnect", quote(info.id)) + back,

@@ -61,7 +61,7 @@ class LiveAdmin(ModelAdmin):
         def page(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             if not self.has_view_permission(request):
                 raise PermissionDenied
-            if needs is not None and not may(request, needs):
+            if needs is not None and not has_perm(request, needs):
                 raise PermissionDenied
             try:
                 return view(request, **kwargs)
@@ -115,13 +115,13 @@ class LiveAdmin(ModelAdmin):
         return HttpResponseRedirect(then)
 
 
-def may(request: HttpRequest, permission: str) -> bool:
-    """Return whether the user has a permission of this app: ``may(request, "close_topic")``."""
+def has_perm(request: HttpRequest, permission: str) -> bool:
+    """Return whether the user has a permission of this app: ``has_perm(request, "close_topic")``."""
     user: Any = request.user
     return bool(user.has_perm(f"phx_protocol.{permission}"))
 
 
-def sight() -> str:
+def visibility() -> str:
     """Return which processes this one can see: "all", "itself" or "nothing".
 
     It is "nothing" if this process serves no socket and cannot see those that do.
@@ -131,7 +131,7 @@ def sight() -> str:
     return "itself" if list_sockets(limit=1) else "nothing"
 
 
-def moment(seconds: float) -> datetime.datetime:
+def to_datetime(seconds: float) -> datetime.datetime:
     """Return `seconds` of the epoch as a datetime for templates."""
     zone = datetime.timezone.utc if settings.USE_TZ else None
     return datetime.datetime.fromtimestamp(seconds, zone)

@@ -16,11 +16,11 @@ from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
 from ..wire import json
-from .addresses import address_of, topic_at
 from .connections import sockets_table
 from .forms import BroadcastForm
 from .listing import columns, counted, matches, page_of
-from .live import LiveAdmin, Page, may, sight
+from .live import LiveAdmin, Page, has_perm, visibility
+from .urls import address_of, topic_at
 
 #: the columns and the orders of each: channel classes and presences are known for one page only,
 #: so the list cannot be sorted by them
@@ -86,7 +86,7 @@ class TopicAdmin(LiveAdmin):
             "columns": columns(order, COLUMNS),
             "rows": self._rows(list(shown["page"]), rates),
             **shown,
-            "sight": sight(),
+            "visibility": visibility(),
         }
         return self.render(request, "topics", context)
 
@@ -126,7 +126,7 @@ class TopicAdmin(LiveAdmin):
             "more_presences": max(0, len(presences) - PRESENCES),
             "history": introspection.history(topic),
         }
-        if may(request, "view_connection"):
+        if has_perm(request, "view_connection"):
             sockets = introspection.list_sockets(topic=topic)
             context |= sockets_table(self, request, sockets, topic=topic)
         return self.render(request, "topic", context)
@@ -136,12 +136,13 @@ class TopicAdmin(LiveAdmin):
         return {
             "topic": topic,
             "subscribers": _subscribers(topic),
-            "sight": sight(),
+            "visibility": visibility(),
             "back": self._address("change", topic),
             "log_url": self._address("history", topic),
-            "broadcast_url": may(request, "broadcast_topic")
+            "broadcast_url": has_perm(request, "broadcast_topic")
             and self._address("broadcast", topic),
-            "close_url": may(request, "close_topic") and self._address("close", topic),
+            "close_url": has_perm(request, "close_topic")
+            and self._address("close", topic),
         }
 
     def _address(self, page: str, topic: str) -> str:
@@ -154,7 +155,7 @@ class TopicAdmin(LiveAdmin):
         topic = topic_at(object_id)
         posted = request.POST if request.method == "POST" else None
         form = BroadcastForm(
-            posted, may_disconnect=may(request, "disconnect_connection")
+            posted, may_disconnect=has_perm(request, "disconnect_connection")
         )
         template = "broadcast"
         if form.is_valid() and "edit" not in request.POST:

@@ -14,7 +14,7 @@ from django.utils.deprecation import MiddlewareMixin
 from phx_protocol import Presence, abroadcast
 from phx_protocol import introspection as look
 from phx_protocol.admin import topics
-from phx_protocol.admin.addresses import address_of
+from phx_protocol.admin.urls import address_of
 from phx_protocol.exceptions import BroadcastError, StateError
 from phx_protocol.testing import connect
 from tests.admin.conftest import (

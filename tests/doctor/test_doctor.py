@@ -30,11 +30,11 @@ from django.test import override_settings
 from phx_protocol.management.doctor import (
     Site,
     clock,
-    late,
     layer,
     longpoll,
     own_origin,
     parse_mount,
+    slow,
     websocket,
 )
 from phx_protocol.management.doctor.findings import Status, Verdict
@@ -457,12 +457,12 @@ async def test_a_proxy_that_holds_messages_back_is_found(
     monkeypatch: pytest.MonkeyPatch,
     check: Callable[[Site], Awaitable[Verdict]],
 ) -> None:
-    monkeypatch.setattr(late, "LATE", 0.5)
+    monkeypatch.setattr(slow, "ANSWER_WITHIN", 0.5)
     port = processes["memory"][0].port
     async with slowly(port, 0.01) as url:
         assert (await check(site(url))).status is Status.OK
     async with slowly(port, 0.3) as url:  # there and back
-        with pytest.raises(late.Late, match="something between holds it back"):
+        with pytest.raises(slow.TooSlow, match="a proxy delays it"):
             await check(site(url))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import SplitResult
 
 from . import clock, layer, longpoll, websocket
-from .findings import Finding, Status, Trouble, Verdict, fault, skipped
+from .findings import CheckFailed, Finding, Status, Verdict, fault, skipped
 from .site import TLS, Site, own_origin, parse_mount
 
 __all__ = [
@@ -96,7 +96,7 @@ async def _verdict(
         return skipped(f"{missing!r} must be ok first")
     try:
         return await check(site)
-    except Trouble as trouble:
-        return fault(str(trouble), trouble.change)
+    except CheckFailed as failed:
+        return fault(str(failed), failed.change)
     except Exception as error:  # the other checks still run
         return fault(f"{type(error).__name__}: {error}")

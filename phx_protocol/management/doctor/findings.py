@@ -57,7 +57,7 @@ def skipped(message: str, change: str = "") -> Verdict:
     return Verdict(Status.SKIPPED, message, change)
 
 
-class Trouble(Exception):
+class CheckFailed(Exception):
     """A check cannot go on; `change` says what to change."""
 
     def __init__(self, message: str, change: str = "") -> None:

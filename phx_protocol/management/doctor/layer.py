@@ -28,7 +28,7 @@ SLOW = 0.5
 LIMIT = 10_000
 
 
-class Told(NamedTuple):
+class Answers(NamedTuple):
     """The answers of the processes: the seconds that each took (None: no answer), and all sockets."""
 
     took: list[float | None]
@@ -101,7 +101,7 @@ def _judged_policy(policy: str | None) -> Verdict:
     return warning(f"Redis evicts keys (maxmemory-policy {policy})", advice.EVICTION)
 
 
-def _judged(answers: Told, knows_us: bool) -> Verdict:
+def _judged(answers: Answers, knows_us: bool) -> Verdict:
     times = [took for took in answers.took if took is not None]
     answer = f"{len(times)} of {len(answers.took)} processes answer"
     if not answers.took:
@@ -116,7 +116,7 @@ def _judged(answers: Told, knows_us: bool) -> Verdict:
     return warning(message, advice.SLOW_LAYER) if max(times) > SLOW else ok(message)
 
 
-async def _until(condition: Callable[[Told], bool]) -> Told:
+async def _until(condition: Callable[[Answers], bool]) -> Answers:
     """Ask the processes until their answers meet `condition`, for PATIENCE seconds at most."""
     end = time.monotonic() + PATIENCE
     while not condition(answers := await _ask_all()) and time.monotonic() < end:
@@ -124,9 +124,9 @@ async def _until(condition: Callable[[Told], bool]) -> Told:
     return answers
 
 
-async def _ask_all() -> Told:
+async def _ask_all() -> Answers:
     answers = await asyncio.gather(*(_ask(node) for node in await alist_nodes()))
-    return Told([took for took, _ in answers], set().union(*(s for _, s in answers)))
+    return Answers([took for took, _ in answers], set().union(*(s for _, s in answers)))
 
 
 async def _ask(node: NodeInfo) -> tuple[float | None, set[str]]:

@@ -15,12 +15,12 @@ from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, REPLY, Messag
 from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
 
 from . import advice
-from .findings import Trouble
+from .findings import CheckFailed
 from .http import PATIENCE, said
 from .site import Site
 
 
-class Refused(Trouble):
+class Refused(CheckFailed):
     """The handshake failed; `status` is that of the HTTP answer, or None without an answer."""
 
     def __init__(self, status: int | None, message: str) -> None:

@@ -13,10 +13,10 @@ from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Message
 from phx_protocol.wire.serializers import V2JSONSerializer
 
 from . import advice
-from .findings import Trouble, Verdict, fault, ok, skipped
+from .findings import CheckFailed, Verdict, fault, ok, skipped
 from .http import PATIENCE, Response, request, said
-from .late import Late, must_be_soon
 from .site import Site
+from .slow import TooSlow, must_be_soon
 
 #: requests of one session, enough to reach every process of a site by chance
 REQUESTS = 8
@@ -26,7 +26,7 @@ HEAD_START = 0.3
 WIRE = V2JSONSerializer()
 
 
-class NoSession(Trouble):
+class NoSession(CheckFailed):
     """The answer is not one of long-poll; `status` is that of HTTP, or of the body."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -37,7 +37,7 @@ class NoSession(Trouble):
 class Session:
     """A long-poll session as phoenix.js uses it.
 
-    Every method raises NoSession, OSError, HTTPException, and Late if there is no answer at all.
+    Every method raises NoSession, OSError, HTTPException, and TooSlow if there is no answer at all.
     """
 
     def __init__(self, site: Site) -> None:
@@ -79,7 +79,7 @@ class Session:
         except TimeoutError as error:
             if wait:
                 raise
-            raise Late("an answer", timeout) from error
+            raise TooSlow("an answer", timeout) from error
         return _read(response)
 
 
@@ -131,7 +131,7 @@ async def delay(site: Site) -> Verdict:
     """Measure an answer that the site can give at once; try again, as one may be slow by chance."""
     try:
         return await _delay(site)
-    except Late:
+    except TooSlow:
         return await _delay(site)
 
 
@@ -146,7 +146,7 @@ async def _delay(site: Site) -> Verdict:
     try:
         sent, answer = await asyncio.gather(session.send_heartbeat(), poll)
     except TimeoutError as error:
-        raise Late(what, 2 * PATIENCE) from error
+        raise TooSlow(what, 2 * PATIENCE) from error
     took = time.monotonic() - started
     must_be_soon(what, took)
     if (sent["status"], answer["status"]) != (200, 200):

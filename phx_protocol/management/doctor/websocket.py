@@ -13,9 +13,9 @@ from phx_protocol.wire.reasons import CloseCode
 from . import advice
 from .findings import Verdict, fault, ok, skipped, warning
 from .http import PATIENCE
-from .late import must_be_soon
 from .line import Refused, heartbeat, line
 from .site import Site
+from .slow import must_be_soon
 
 FOREIGN = "https://evil.example"
 UNKNOWN = "phx-doctor"

@@ -101,7 +101,7 @@ class LongPollSession:
         self._polls: list[asyncio.Event] = []
         self._numbers = 0
         self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
-        self._turn = asyncio.Lock()  # one POST is handled after the other
+        self._post_lock = asyncio.Lock()  # one POST is handled after the other
         # the session ends if no poll comes for one and a half windows; POSTs do not count
         self._timers = ConnectionTimers(
             1.5 * self._window,
@@ -125,7 +125,7 @@ class LongPollSession:
             logger.warning("a POST is answered with 500: %.300s", error)
             refusals[Refusal.BAD_LINE] += 1
             return {"status": 500, "reason": Refusal.BAD_LINE}
-        async with self._turn:
+        async with self._post_lock:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
@@ -202,7 +202,7 @@ class LongPollSession:
         try:
             async with asyncio.timeout(self._window):
                 while not self._is_closed:
-                    await self._settled()
+                    await self._confirmation()
                     if self._frames and self._polls[-1] is poll and not self._in_flight:
                         return self._batch(max_bytes)
                     await poll.wait()
@@ -227,7 +227,7 @@ class LongPollSession:
         self._in_flight = (self._numbers, count, self._loop.create_future())
         return Batch(200, self._numbers, b",".join(islice(self._frames, count)))
 
-    async def _settled(self) -> None:
+    async def _confirmation(self) -> None:
         """Wait until it is known whether the batch in flight was written.
 
         After SESSION_TIMEOUT it counts as not written: a client that polls again has not got it.
@@ -407,7 +407,7 @@ class RemoteSession:
     async def poll(self) -> Batch:
         try:
             answer = await self._ask(
-                "poll", self._window + self._patience, self._give_back
+                "poll", self._window + self._patience, self._return_batch
             )
         except NoAnswer:
             return GONE
@@ -436,7 +436,7 @@ class RemoteSession:
         body = {"session": self.id, "number": number, "written": written}
         await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
 
-    def _give_back(self, answer: dict[str, Any]) -> None:
+    def _return_batch(self, answer: dict[str, Any]) -> None:
         """Return the batch of an answer that came too late for its poll.
 
         Else the next poll would wait until it is known whether that batch was written.
