@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 # else those with one test would come last, of which some take a minute
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all soak lint format docs diagrams bench debian clean
+.PHONY: demo test quick test-all soak lint format docs diagrams bench debian clean
 
 demo: $(VENV)/.installed project/node_modules/.installed
 	$(BIN)/python manage.py migrate --verbosity 0
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed project/node_modules/.installed
 
 test: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
 	$(PYTEST) -q -m "not big" $(SPREAD)
+
+# what needs no server, no browser and no other process: about a minute
+quick: $(VENV)/.installed
+	$(PYTEST) -q -m "not big and not process" $(SPREAD)
 
 test-all: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
 	$(PYTEST) -q -m "not big" $(SPREAD)

@@ -24,7 +24,7 @@ from benchmarks import capacity, curves
 from benchmarks.phxload import raise_fd_limit
 from benchmarks.rows import ROWS
 from benchmarks.runs import CONTENDERS, OURS, Figure, Found, drive, together
-from tests import servers
+from tests.support import servers
 
 LOAD: dict[str, dict[str, Any]] = {
     "fanout": {"sockets": 1000, "count": 50},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import CONTENDERS, Found, drive
-from tests import servers
+from tests.support import servers
 
 DIRECTORY = servers.ROOT / "docs" / "curves"
 COLORS = {

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests import servers
+from tests.support import servers
 
 NAIVE = "benchmarks.naive:application"
 PLAIN = ["--ws-per-message-deflate", "false", "--no-access-log"]
@@ -22,7 +22,7 @@ PLAIN = ["--ws-per-message-deflate", "false", "--no-access-log"]
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What is measured: `server` is a name of tests.servers, None for the bare limit."""
+    """What is measured: `server` is a name of tests.support.servers, None for the bare limit."""
 
     title: str
     server: str | None

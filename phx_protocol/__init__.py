@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from .socket.channel import Channel
     from .socket.connect_info import ConnectInfo
     from .socket.events import Answer, event
+    from .socket.membership import Info
     from .socket.refusals import refusals
-    from .socket.server import Info
     from .socket.socket import Socket
     from .transports.longpoll import LongPollConsumer
     from .transports.websocket import PhoenixConsumer
@@ -99,7 +99,7 @@ _HOMES = {
         "event",
     ),
     "socket.refusals": ("refusals",),
-    "socket.server": ("Info",),
+    "socket.membership": ("Info",),
     "socket.socket": ("Socket",),
     "transports.longpoll": ("LongPollConsumer",),
     "transports.websocket": ("PhoenixConsumer",),

@@ -1,6 +1,6 @@
 """The settings: one dict ``PHX_PROTOCOL``, flat keys, seconds and bytes.
 
-The attribute of the same name in lower case on a Socket class wins over the setting.
+An attribute of a Socket class that has the name of a setting in lower case wins over that setting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Options:
-    """Every setting with its default; ``options()`` fills in what the project says."""
+    """Every setting with its default. ``options()`` fills in the values of the project."""
 
     #: ordered: topic pattern -> channel class as a dotted path, or (path, assigns)
     channels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -32,65 +32,69 @@ class Options:
     websocket: bool | Mapping[str, str] = True
     #: whether ``<mount>/longpoll`` is served: True, or a dict that changes some of LONGPOLL
     longpoll: Any = False
-    #: seconds without a frame from the client after which its socket is closed with 1002
+    #: seconds without a frame from the client; after them its socket is closed with 1002
     timeout: float = 60
-    #: bytes of one frame from a client; a larger one closes its socket with 1009
+    #: largest frame from a client, in bytes; a larger one closes its socket with 1009
     max_frame_size: int = 1024 * 1024
-    #: bytes of one broadcast (its topic, event and payload); a larger one is refused where it is sent
+    #: largest broadcast in bytes (topic, event and payload together); sending a larger one raises
+    #: EncodeError
     max_broadcast_size: int = 4 * 1024 * 1024
-    #: channels that one socket may have joined
+    #: how many channels one socket may join
     max_channels: int = 100
-    #: sockets that one process serves, whatever carries them; None for as many as come
+    #: how many sockets one process serves, over all transports; None for no limit
     max_connections: int | None = None
-    #: seconds after which a socket is closed with 1012, so that it connects anew (up to a tenth
-    #: earlier, so that not all do at once); None for never
+    #: seconds after which a socket is closed with 1012, so that its client connects again (up to a
+    #: tenth earlier, so that clients do not reconnect all at once); None for never
     max_connection_age: float | None = None
-    #: how often clients may join and push: "200/s", or {"phx_join": "10/s", "*": "200/s"};
-    #: of each socket, over all its channels
+    #: how often each socket may join and push, over all its channels: "200/s", or
+    #: {"phx_join": "10/s", "*": "200/s"}
     throttle: Any = None
-    #: characters of a topic, of an event, and of a ref
+    #: most characters of a topic, of an event, and of a ref
     max_topic_length: int = 1024
     max_event_length: int = 1024
     max_ref_length: int = 1024
-    #: connect parameters, and how deep their brackets may nest
+    #: how many connect parameters a client may send, and how deep their brackets may nest
     max_params: int = 1000
     max_params_depth: int = 32
-    #: what may wait for one socket: over `bytes` for `seconds`, or over `hard_bytes` at once (by
-    #: default MAX_FRAME_SIZE and 4 MiB), and it is closed with 1013
+    #: how much may wait to be sent to one socket: it is closed with 1013 when more than `bytes` wait
+    #: for `seconds`, or more than `hard_bytes` (by default MAX_FRAME_SIZE plus 4 MiB) at any moment
     outbound: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    #: frames of one socket that may wait for its channels, and bytes of those that wait or are
-    #: handled, beyond which no further one is taken; past it 1013
+    #: how many frames of one socket may wait for its channels, and how many bytes the waiting and
+    #: the handled ones may have together; beyond that no more frames are read, or the socket is
+    #: closed with 1013
     inbound: int = 1000
     inbound_bytes: int = 1024 * 1024
-    #: True, False, "conn", a list of origins, or a callable (or its dotted path)
+    #: how the Origin header is checked: True, False, "conn", a list of origins, or a callable (or
+    #: its dotted path)
     check_origin: bool | str | Sequence[str] | Callable[..., Any] = True
-    #: whether a user's sockets are closed when the password changes: those that were let in by a
-    #: session or a token of the old one
+    #: whether the sockets of a user are closed when the password changes: those whose session or
+    #: token is from before the change
     close_on_password_change: bool = True
-    #: subprotocols of which a client that offers some must offer one; None: whatever it offers
+    #: a client that offers subprotocols must offer one of these; None accepts any
     subprotocols: Sequence[str] | None = None
-    #: seconds that running callbacks get when their socket is gone
+    #: seconds that running callbacks may still take after their socket is gone
     shutdown_timeout: float = 5
     #: how the sockets of a process that goes down are closed: a dict that changes some of
-    #: DRAINER, or False: as its server does it
+    #: DRAINER, or False to leave it to the server
     drainer: Any = True
-    #: threads for callbacks that are a plain ``def``
+    #: how many threads run callbacks that are a plain ``def``
     sync_threads: int = 8
-    #: names of parameters whose values never show in our logs, or {"keep": names of all that do}
+    #: names of parameters whose values are masked in our logs, or {"keep": names of the only ones
+    #: that are shown}
     filter_parameters: Sequence[str] | Mapping[str, Sequence[str]] = (
         "password",
         "token",
     )
     #: ordered: version requirement -> serializer class as a dotted path; empty for V1 and V2
     serializers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: where what processes share is kept: "auto" (Redis when the channel layer is one of
+    #: where the state that processes share is kept: "auto" (Redis when the channel layer is one of
     #: channels_redis, else memory), "memory", "redis", or a dict that changes some of STATE
     state: Any = "auto"
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
 
-#: what no Socket class has a say in
+#: the settings that a Socket class cannot override
 OF_THE_PROJECT = frozenset(
     {
         "sockets",
@@ -101,10 +105,11 @@ OF_THE_PROJECT = frozenset(
     }
 )
 WEBSOCKET = {"PATH": "websocket"}
-#: the last segment of the URL; seconds that a poll waits (a session ends when it is not polled for
-#: 1.5 of them); seconds for which its token counts; seconds in which the process of a session
-#: must answer another one; messages in one POST; bytes of one POST; seconds that a client has to
-#: send the body of one; seconds that it has to take an answer
+#: PATH: the last segment of the URL. WINDOW: seconds that a poll waits (a session ends when no poll
+#: comes for 1.5 times that). TOKEN_MAX_AGE: seconds for which its token is valid. SESSION_TIMEOUT:
+#: seconds in which the process of a session must answer another process. MAX_LINES: most messages
+#: in one POST. MAX_BODY_SIZE: most bytes of one POST. READ_TIMEOUT: seconds in which a client must
+#: send the body of a POST. SEND_TIMEOUT: seconds in which it must read an answer.
 LONGPOLL: dict[str, Any] = {
     "PATH": "longpoll",
     "WINDOW": 10.0,
@@ -115,10 +120,10 @@ LONGPOLL: dict[str, Any] = {
     "READ_TIMEOUT": 15.0,
     "SEND_TIMEOUT": 30.0,
 }
-#: "auto", "memory" or "redis"; Redis servers as channels_redis takes them (None: those of the
-#: channel layer), of which the first is used; what every key begins with (None: the layer's own
-#: prefix and ":phx:"); seconds after which what a dead process owned is gone everywhere; seconds
-#: that Redis has for an answer
+#: BACKEND: "auto", "memory" or "redis". HOSTS: Redis servers as channels_redis takes them (None:
+#: those of the channel layer); the first is used. PREFIX: the beginning of every key (None: the
+#: layer's own prefix and ":phx:"). LEASE: seconds after which everything that a dead process owned
+#: is removed. TIMEOUT: seconds in which Redis must answer.
 STATE: dict[str, Any] = {
     "BACKEND": "auto",
     "HOSTS": None,
@@ -126,22 +131,23 @@ STATE: dict[str, Any] = {
     "LEASE": 30.0,
     "TIMEOUT": 2.0,
 }
-#: sockets that are closed at once; seconds between two rounds (down to half of it, by chance);
-#: seconds that all rounds may take: if need be, more sockets are closed in each
+#: BATCH_SIZE: how many sockets one round closes. BATCH_INTERVAL: seconds between two rounds (a
+#: random time between half of it and all of it). SHUTDOWN: seconds that all rounds may take; if
+#: necessary, each round closes more sockets.
 DRAINER: dict[str, Any] = {"BATCH_SIZE": 1000, "BATCH_INTERVAL": 1.0, "SHUTDOWN": 15.0}
-#: what `hard_bytes` are beyond MAX_FRAME_SIZE, unless they are set
+#: bytes by which `hard_bytes` exceeds MAX_FRAME_SIZE, unless the project sets it
 BEYOND_A_FRAME = 4 * 1024 * 1024
 OUTBOUND = {"bytes": 1024 * 1024, "seconds": 5.0, "hard_bytes": 5 * 1024 * 1024}
 
 
 def project_settings() -> dict[str, Any]:
-    """The dict PHX_PROTOCOL as the project wrote it (empty when it did not)."""
+    """Return the dict PHX_PROTOCOL as the project wrote it; empty if there is none."""
     value = getattr(django_settings, "PHX_PROTOCOL", {})
     return value if isinstance(value, dict) else {}
 
 
 def options(socket_class: type | None = None) -> Options:
-    """The settings as they hold for `socket_class`; read anew when a test overrides them."""
+    """Return the settings that apply to `socket_class`. A test that overrides settings gets new ones."""
     return _options(socket_class)
 
 
@@ -174,8 +180,10 @@ def _options(socket_class: Any) -> Options:
 
 
 def _own(socket_class: type, name: str) -> Any:
-    """The attribute of a Socket class, which may be an object that would bind itself to an instance:
-    a function behind ``database_sync_to_async``, for CHECK_ORIGIN."""
+    """Return the attribute of a Socket class.
+
+    A function behind ``database_sync_to_async`` (for CHECK_ORIGIN) is returned without binding it.
+    """
     found = inspect.getattr_static(socket_class, name, None)
     binds_to_none = isinstance(found, SyncToAsync)
     return found if binds_to_none else getattr(socket_class, name, None)

@@ -1,19 +1,19 @@
-"""What can go wrong, drawn as a tree.
+"""The errors of this package, as a tree.
 
 ::
 
     PhxError
-    ├── DecodeError           a peer sent what is no frame of the protocol: its fault
-    ├── InvalidPayload        a client sent what is not as its handler declares: its fault
-    ├── EncodeError           the application handed out what the wire cannot carry
-    ├── BroadcastError        the channel layer did not take a broadcast
-    ├── StateError            what processes share (Redis) could not be reached
-    │   ├── StateRefused      or refused something
-    │   └── StateTimeout      or did not answer in time
-    ├── InvalidTopicPattern   a pattern in CHANNELS that could never be matched
-    ├── AlreadyTracked        a presence that is tracked already
+    ├── DecodeError           a peer sent something that is not a frame of the protocol
+    ├── InvalidPayload        a client sent a payload that is not of the type its handler declares
+    ├── EncodeError           the application sends a value that the wire cannot carry
+    ├── BroadcastError        the channel layer did not accept a broadcast
+    ├── StateError            the state that processes share (Redis) could not be reached
+    │   ├── StateRefused      ... or it refused a step
+    │   └── StateTimeout      ... or it did not answer in time
+    ├── InvalidTopicPattern   a pattern in CHANNELS that no topic can match
+    ├── AlreadyTracked        a presence that is already tracked
     ├── NotTracked            an update of a presence that is not tracked
-    └── JoinDenied            raised by ``join`` to refuse it for good
+    └── JoinDenied            raised by ``join`` to deny the join
     channels.exceptions.DenyConnection
     └── ConnectionRefused     raised by ``connect`` to refuse the connection
 """
@@ -27,7 +27,7 @@ from channels.exceptions import DenyConnection
 
 
 class PhxError(Exception):
-    """The base of every error that this package raises on its own."""
+    """The base of every error that this package defines, except ConnectionRefused."""
 
 
 class DecodeError(PhxError, ValueError):
@@ -37,8 +37,8 @@ class DecodeError(PhxError, ValueError):
 class InvalidPayload(PhxError, ValueError):
     """A client's payload that is not of the type that its handler declares.
 
-    `errors` says where and why: ``[{"path": "$.body", "message": "Expected `str`, got `int`"}]``, at
-    most 20. `more` is how many more there are at the most.
+    `errors` lists where and why: ``[{"path": "$.body", "message": "Expected `str`, got `int`"}]``, at
+    most 20 of them. `more` is the number of further errors, at most.
     """
 
     def __init__(self, errors: list[dict[str, str]], more: int = 0) -> None:
@@ -48,13 +48,13 @@ class InvalidPayload(PhxError, ValueError):
 
     @property
     def details(self) -> dict[str, Any]:
-        """The details beside the reason: ``errors``, and ``more_errors`` if there are more."""
+        """The details next to the reason: ``errors``, and ``more_errors`` if there are more."""
         more = {"more_errors": self.more} if self.more else {}
         return {"errors": self.errors, **more}
 
 
 class EncodeError(PhxError, ValueError):
-    """A payload, topic or event that the client's serializer cannot carry, or a broadcast that is
+    """A payload, topic or event that the client's serializer cannot encode, or a broadcast that is
     larger than MAX_BROADCAST_SIZE."""
 
 
@@ -63,23 +63,23 @@ class BroadcastError(PhxError):
 
 
 class StateError(PhxError):
-    """The state that processes share refused a step or could not be reached."""
+    """The state that processes share could not be reached, or refused a step."""
 
 
 class StateRefused(StateError):
-    """The state could be reached, and refused a step: a matter of that step alone."""
+    """The state was reached, but refused a step. Other steps may still work."""
 
 
 class StateTimeout(StateError):
-    """The state did not answer in time, which a large answer may be the reason of."""
+    """The state did not answer in time, perhaps because the answer is large."""
 
 
 class AlreadyTracked(PhxError):
-    """``Presence.track`` of what is tracked: the same channel, topic and key."""
+    """``Presence.track`` was called twice for the same channel, topic and key."""
 
 
 class NotTracked(PhxError):
-    """``Presence.update`` of what is not tracked."""
+    """``Presence.update`` was called for a presence that is not tracked."""
 
 
 class InvalidTopicPattern(PhxError, ValueError):
@@ -89,8 +89,8 @@ class InvalidTopicPattern(PhxError, ValueError):
 class JoinDenied(PhxError):
     """Raise it in ``Channel.join`` to deny the join with `reply` (any JSON value, default ``{}``).
 
-    With ``permanent=True`` the error reply is followed by ``phx_close``, on which
-    phoenix.js drops the channel instead of trying again for ever.
+    With ``permanent=True`` the server sends ``phx_close`` after the error reply. phoenix.js then
+    drops the channel instead of trying to join again for ever.
     """
 
     def __init__(self, reply: Any = None, *, permanent: bool = False) -> None:
@@ -103,10 +103,10 @@ class ConnectionRefused(DenyConnection):
     """Raise it in ``Socket.connect`` to refuse the connection with an HTTP answer.
 
     `status` is the HTTP status (default 403), `reason` the body as text (default empty,
-    as Phoenix answers), `headers` are further ones (``{"retry-after": "60"}``). A server without
-    the ASGI extension ``websocket.http.response`` (Daphne) answers 403 whatever the status;
-    over long-poll the JSON says 403 (500 for a 5xx) and the reason, but for a redirect (a 3xx with
-    the header ``location``), which is one there as well. Mirrors ``:error`` and ``{:error, term}`` of
+    as Phoenix answers), `headers` are additional headers (``{"retry-after": "60"}``). A server
+    without the ASGI extension ``websocket.http.response`` (Daphne) always answers 403. Over
+    long-poll the JSON contains 403 (500 for a 5xx) and the reason; only a redirect (a 3xx with the
+    header ``location``) is a redirect there as well. Mirrors ``:error`` and ``{:error, term}`` of
     ``c:Phoenix.Socket.connect/3``.
     """
 

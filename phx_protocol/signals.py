@@ -1,8 +1,8 @@
-"""What happens, as Django signals: Phoenix's telemetry, and what its users ask for beside it.
+"""Django signals for what happens: the events of Phoenix's telemetry, and some more.
 
-Receivers are plain functions, called on the event loop: they must not wait, and what they
-raise is logged and hurts nobody. Durations are in seconds. Payloads and parameters come as
-they were sent: FILTER_PARAMETERS is for the log.
+Receivers are plain functions that are called on the event loop: they must not block. An error that
+a receiver raises is logged and has no other effect. Durations are in seconds. Payloads and
+parameters are as the client sent them: FILTER_PARAMETERS applies only to the log.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ logger = get_logger("phx_protocol.signals")
 
 
 class _Log(Protocol):
-    """Writes a line of the log for what a signal tells, if the sender's level is on."""
+    """The receiver that logs a signal, if the log level of the sender allows it."""
 
     def is_on(self, sender: Any) -> bool: ...
     def __call__(self, sender: Any, **named: Any) -> None: ...
 
 
 class Signal(dispatch.Signal):
-    """A signal that costs next to nothing while nobody listens."""
+    """A signal that costs almost nothing while it has no receiver."""
 
-    #: its first receiver, which ``event_log`` sets
+    #: the first receiver, which writes the log; ``event_log`` sets it
     log: _Log | None = None
 
     def is_heard(self, sender: Any) -> bool:
@@ -37,26 +37,26 @@ class Signal(dispatch.Signal):
         return bool(self.receivers) or (self.log is not None and self.log.is_on(sender))
 
     def emit(self, sender: Any, **named: Any) -> None:
-        """Tell everybody. What the log or a receiver raises is logged."""
+        """Call the log and every receiver. An error that one of them raises is logged."""
         if self.log is not None:
             try:
                 self.log(sender, **named)
             except Exception:
                 with contextlib.suppress(
                     Exception
-                ):  # whatever broke it may be all handlers'
+                ):  # the handlers of our own logger may fail in the same way
                     logger.exception("a line about %s cannot be written", sender)
         if self.receivers:
             self.send_robust(sender, **named)
 
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
-        # in place of Django's: what a receiver raises may quote a client
+        # replaces Django's log: the text of the error may come from a client
         name = getattr(receiver, "__qualname__", None) or receiver
         extra = {"cause": name}
         logger.error("the receiver %s crashed", name, exc_info=err, extra=extra)
 
     def connect(self, receiver: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """As Django's. Raises TypeError for an ``async def``: nothing here waits for a receiver."""
+        """Connect a receiver as Django does. Raises TypeError for an ``async def``: nothing awaits it."""
         if inspect.iscoroutinefunction(receiver):
             raise TypeError(
                 f"{receiver!r} is async: a receiver of this signal is a plain function "
@@ -65,49 +65,50 @@ class Signal(dispatch.Signal):
         super().connect(receiver, *args, **kwargs)
 
 
-# Their senders are the classes that are concerned: of the socket, the channel, the presence;
-# None from ``broadcast_sent`` on.
+# The sender of a signal is the class of the socket, channel or presence. From ``broadcast_sent``
+# on the sender is None.
 
 #: ``Socket.connect`` has decided: socket, transport, serializer (its class's name), duration,
 #: result ("ok", "refused", "crashed")
 socket_connected = Signal()
-#: a connection that was let in is gone, and its channels with it: socket, code (the WebSocket
+#: an accepted connection has ended, and all its channels: socket, code (the WebSocket
 #: close code, None when there is none), reason, exception, duration (of the connection)
 socket_disconnected = Signal()
 #: ``Channel.join`` has decided: channel, payload, duration, result ("ok", "error", "refused"
-#: by what it asks of the user, "crashed"); one that is "ok" may still be cut off before it counts
+#: because the user lacks a login or permission, "crashed"); after "ok" the channel may still be
+#: ended before the client gets the reply
 channel_joined = Signal()
-#: an event of a client was handled: channel, event, payload, ref, duration, status (of the
-#: reply, None without one), exception (what ended the channel, or None)
+#: a channel handled an event of a client: channel, event, payload, ref, duration, status (of the
+#: reply, None without one), exception (the one that ended the channel, or None)
 channel_handled_in = Signal()
-#: a channel that was joined has ended: channel, reason, exception, duration (since its join)
+#: a joined channel has ended: channel, reason, exception, duration (since its join)
 channel_left = Signal()
 #: a callback raised, or the channel stopped itself with a reason of its own: channel,
-#: exception, event (that was handled, "phx_join", or None)
+#: exception, event (the one it was handling, "phx_join", or None)
 channel_crashed = Signal()
-#: who is on a topic has changed, as clients of this process are told: topic, joins, leaves
-#: (both ``{key: {"metas": [...]}}``)
+#: presences of a topic have changed; sent with each diff for the clients of this process: topic,
+#: joins, leaves (both ``{key: {"metas": [...]}}``)
 presence_changed = Signal()
 
-#: a broadcast of this process goes out: topic, event, size (bytes of its payload)
+#: this process sends a broadcast: topic, event, size (bytes of its payload)
 broadcast_sent = Signal()
-#: a broadcast of whatever process has reached the clients of this one: topic, event,
-#: subscribers (of this process), latency (since it was sent; None when that is not told)
+#: a broadcast of any process was delivered to the clients of this process: topic, event,
+#: subscribers (of this process), latency (since it was sent; None when that time is unknown)
 broadcast_delivered = Signal()
-#: messages will not arrive: count, where ("layer": the channel layer did not take them,
-#: "outbound": their client does not take them, "longpoll": it cannot be sent them)
+#: messages are lost: count, where ("layer": the channel layer did not accept them,
+#: "outbound": their client does not read them, "longpoll": they cannot be sent to it)
 messages_dropped = Signal()
-#: a round of sockets is being closed because the process goes down: count (with this round),
-#: total, index (of the round, from 1), rounds, interval
+#: a round of sockets is closed because the process goes down: count (sockets closed so far, this
+#: round included), total, index (of the round, from 1), rounds, interval
 socket_drain = Signal()
 #: the channel layer fails: error
 layer_failed = Signal()
-#: the channel layer works again: failures (so far), duration (of the outage)
+#: the channel layer works again: failures (calls that failed so far), duration (of the outage)
 layer_recovered = Signal()
 #: the state fails: error
 state_failed = Signal()
-#: the state works again: failures, duration, as above
+#: the state works again: failures and duration, as in ``layer_recovered``
 state_recovered = Signal()
-#: something was refused, or a connection closed by us: reason (a ``Refusal``, a ``CloseCode``, or
-#: the HTTP status of a connection that was refused), as ``limits.refusals`` counts it
+#: the server refused something or closed a connection: reason (a ``Refusal``, a ``CloseCode``, or
+#: the HTTP status of a refused connection), as ``limits.refusals`` counts it
 refused = Signal()

@@ -1,29 +1,44 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
-from tests import servers
 from tests.packaging import wheel
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # as in what a shell runs in the background; commands that tests start inherit it, and some of
-    # them are to end by it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
+from tests.support import marks, servers
 
 #: files that take minutes: whichever came last would keep one worker busy while the others wait
-LONG = ("tests/soak/", "tests/conformance/", "tests/browser/", "tests/doctor/")
+LONG = (
+    "tests/soak/",
+    "tests/conformance/",
+    "tests/browser/",
+    "tests/management/doctor/",
+)
 
 
+WATCH = marks.Watch()
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and marks.needs_process(item):
+            item.add_marker(marks.PROCESS)
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    WATCH.item = item
+    try:
+        return (yield)
+    finally:
+        WATCH.item = None
 
 
 @pytest.fixture(scope="session")

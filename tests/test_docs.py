@@ -20,6 +20,7 @@ from phx_protocol.transports.longpoll import session
 from phx_protocol.wire.reasons import CloseCode, Refusal
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.measure import WORST
+from tests.support.tables import table
 
 PACKAGE = Path(phx_protocol.__file__).parent
 ROOT = PACKAGE.parent
@@ -27,20 +28,12 @@ LIMITS = (PACKAGE.parent / "docs/limits.md").read_text()
 SHARED = (PACKAGE.parent / "docs/shared.md").read_text()
 
 
-def table(title: str, page: str = LIMITS) -> set[str]:
-    """The first column of the table under a heading."""
-    section = re.split(r"^## ", page, flags=re.M)
-    (text,) = [s for s in section if s.startswith(title)]
-    rows = re.findall(r"^\| (.+?) \|", text, flags=re.M)
-    return {row.strip("`") for row in rows[1:]}
-
-
 def test_every_reason_is_explained_and_no_other() -> None:
-    assert table("Reasons") == {str(reason) for reason in Refusal}
+    assert table("Reasons", LIMITS) == {str(reason) for reason in Refusal}
 
 
 def test_every_close_code_is_explained_and_no_other() -> None:
-    assert table("Close codes") == {str(int(code)) for code in CloseCode}
+    assert table("Close codes", LIMITS) == {str(int(code)) for code in CloseCode}
 
 
 def test_every_status_of_long_poll_is_explained() -> None:
@@ -53,7 +46,7 @@ def test_every_status_of_long_poll_is_explained() -> None:
         and isinstance(node.value, int)
         and 200 <= node.value < 600
     }
-    assert said and said <= table("Statuses")
+    assert said and said <= table("Statuses", LIMITS)
 
 
 def test_every_key_of_the_state_is_explained_and_no_other() -> None:

@@ -6,79 +6,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from phx_protocol import (
-    Channel,
-    ConnectionRefused,
-    JoinDenied,
-    Presence,
-    Reason,
-    Socket,
-    abroadcast,
-    event,
-    signals,
-)
+from phx_protocol import ConnectionRefused, JoinDenied, Reason, abroadcast, signals
 from phx_protocol.logs.outage import Outage
 from phx_protocol.node.node import get_node
 from phx_protocol.pubsub.publisher import Publisher
 from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
+from tests.receivers.rooms import Doors, Guests, Room
 
 Told = list[tuple[Any, dict[str, Any]]]
-
-
-class Words(msgspec.Struct):
-    body: str
-
-
-class Guests(Presence):
-    pass
-
-
-class Room(Channel):
-    log_handle_in = None
-
-    async def authorize(self) -> bool:
-        return self.subtopic != "forbidden"
-
-    async def join(self, payload: Any) -> Any:
-        if self.subtopic == "crash":
-            raise RuntimeError("no join")
-        return "error" if self.subtopic == "denied" else "ok"
-
-    @event("say")
-    async def say(self, words: Words) -> Any:
-        return "ok"
-
-    @event("crash")
-    async def crash(self, payload: Any) -> None:
-        raise ZeroDivisionError
-
-    @event("silence")
-    async def silence(self, payload: Any) -> None:
-        pass
-
-    @event("bye")
-    async def bye(self, payload: Any) -> None:
-        await self.stop()
-
-
-class Guested(Room):
-    presence = Guests
-
-
-class Doors(Socket):
-    channels = {"room:*": Room, "guests:*": Guested}
-
-    async def connect(self, params: dict[str, Any]) -> None:
-        if "refuse" in params:
-            raise ConnectionRefused
-        if "crash" in params:
-            raise RuntimeError("no connect")
 
 
 @pytest.fixture
@@ -327,48 +267,3 @@ def test_what_nobody_hears_is_not_found_out() -> None:
     signals.channel_handled_in.connect(receiver)
     assert signals.channel_handled_in.is_heard(Room)
     signals.channel_handled_in.disconnect(receiver)
-
-
-def test_the_log_hears_what_its_level_lets_through(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Logged(Room):
-        log_handle_in = 10
-
-    caplog.set_level("INFO", "phx_protocol.channel")
-    assert not signals.channel_handled_in.is_heard(Logged)
-    caplog.set_level("DEBUG", "phx_protocol.channel")
-    assert signals.channel_handled_in.is_heard(Logged)
-    assert not signals.channel_handled_in.is_heard(Room)
-
-
-async def test_the_log_has_the_lines_of_phoenix(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Logged(Room):
-        log_handle_in = 10
-
-    class LoggedDoors(Doors):
-        channels = {"room:*": Logged}
-
-    caplog.set_level("DEBUG", "phx_protocol")
-    client = await connect(LoggedDoors, {"password": "secret"})
-    room = await client.join("room:lobby", {"token": "secret"})
-    await room.assert_reply(await room.push("say", {"body": "hi"}), "ok")
-    with pytest.raises(JoinDenied):
-        await client.join("room:denied")
-    await client.close()
-    with pytest.raises(ConnectionRefused):
-        await connect(LoggedDoors, {"refuse": "1"})
-    lines = [r.getMessage() for r in caplog.records]
-    starts = [
-        "CONNECTED TO LoggedDoors in ",
-        "JOINED room:lobby in ",
-        "HANDLED say INCOMING ON room:lobby (Logged) in ",
-        "REFUSED JOIN room:denied in ",
-        "REFUSED CONNECTION TO LoggedDoors in ",
-    ]
-    upper = [line for line in lines if line.split()[0].isupper()]
-    assert len(upper) == len(starts)
-    assert all(line.startswith(start) for line, start in zip(upper, starts))
-    assert "secret" not in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests import servers
+from tests.support import servers
 
 
 def test_mypy_accepts_what_fits_and_refuses_what_does_not() -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests import servers
+from tests.support import servers
 
 POSIX = """
 import asyncio, concurrent.futures.thread, http.server, logging.handlers, multiprocessing.util

@@ -89,7 +89,7 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 async def _command(name: str, body: dict[str, Any]) -> None:
     """Send a command to the sockets of all nodes, and of all event loops of this process."""
     blocking.warn_if_nobody_hears(f"a{name}")
-    await get_node().commands.give(name, body)
+    await get_node().commands.send(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
@@ -98,7 +98,7 @@ async def apassword_changed(user: str, digests: list[str]) -> None:
     `digests` are those of the current password.
     """
     body = {"user": user, "digests": digests}
-    await get_node().commands.give("password_changed", body)
+    await get_node().commands.send("password_changed", body)
 
 
 password_changed = sync(apassword_changed, raises=BroadcastError)
@@ -107,7 +107,7 @@ password_changed = sync(apassword_changed, raises=BroadcastError)
 async def asession_ended(digest: str, user: str) -> None:
     """Close the sockets of the session whose key has the digest `digest`, except those of `user`."""
     body = {"session": digest, "user": user}
-    await get_node().commands.give("session_ended", body)
+    await get_node().commands.send("session_ended", body)
 
 
 session_ended = sync(asession_ended, raises=BroadcastError)

@@ -1,1 +1,1 @@
-"""Users: who they are, what their session says, what they may do. Nothing here knows of sockets."""
+"""Users: their names, sessions and permissions. No module here imports anything about sockets."""

@@ -1,4 +1,4 @@
-"""What a channel or an event asks of its user, in Django's words."""
+"""Requirements of a channel or an event for its user, with Django's names; and reloading a user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models import Model
 
 
 class Requirement(NamedTuple):
-    """A login, and these permissions (``login_required``, ``permission_required``)."""
+    """A required login and required permissions (``login_required``, ``permission_required``)."""
 
     permissions: tuple[str, ...] = ()
     login: bool = False
@@ -19,7 +19,7 @@ class Requirement(NamedTuple):
     def of(
         cls, login_required: bool, permission_required: str | Iterable[str] | None
     ) -> Requirement | None:
-        """None when nothing is asked. Raises TypeError for what is no permission's name."""
+        """Make a requirement, or None if nothing is required. Raises TypeError for a bad permission name."""
         if isinstance(permission_required, str):
             permission_required = (permission_required,)
         permissions = tuple(permission_required or ())
@@ -32,8 +32,8 @@ class Requirement(NamedTuple):
         return cls(permissions, login) if login or permissions else None
 
     async def is_met_by(self, user: Any) -> bool:
-        """Whether `user` (None: there are no users here) is let through, as by a Django view with
-        LoginRequiredMixin and PermissionRequiredMixin. May ask the database.
+        """Return True if a Django view with LoginRequiredMixin and PermissionRequiredMixin would let
+        `user` through. None (the project has no users) never passes. May query the database.
         """
         if user is None or self.login and not await _is_signed_in(user):
             return False
@@ -41,7 +41,7 @@ class Requirement(NamedTuple):
 
 
 async def _is_signed_in(user: Any) -> bool:
-    """Whether `user` is authenticated, and active unless a backend signs inactive users in."""
+    """Return True if `user` is authenticated, and active unless a backend allows inactive users."""
     from ..concurrency.callbacks import look_up
 
     if not getattr(user, "is_authenticated", False):
@@ -58,10 +58,10 @@ def _may_sign_in_anyway(user: Any) -> bool:
 
 
 async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
-    """Ask ``user.has_perms`` in a thread.
+    """Call ``user.has_perms`` in a thread.
 
-    Not ``ahas_perms``: it passes by a user's own ``has_perm`` and by backends that have no
-    ``ahas_perm``, one that raises PermissionDenied among them. A user without either has none.
+    Not ``ahas_perms``: that ignores a user's own ``has_perm``, and backends without ``ahas_perm``,
+    even one that raises PermissionDenied. A user that has neither method has no permissions.
     """
     from ..concurrency.callbacks import look_up
 
@@ -75,8 +75,8 @@ async def _has_perms(user: Any, permissions: tuple[str, ...]) -> bool:
 
 
 def _which(user: Any) -> str:
-    """The sync method, but where a class overrides the async one only."""
-    for each in user.__class__.__mro__:  # not type(user): of a lazy object
+    """Return the name of the method to call: the sync one, unless a class overrides only the async one."""
+    for each in user.__class__.__mro__:  # not type(user): user may be a lazy object
         if not vars(each).keys().isdisjoint(("has_perms", "has_perm")):
             return "has_perms"
         if not vars(each).keys().isdisjoint(("ahas_perms", "ahas_perm")):
@@ -89,10 +89,11 @@ SOURCE = "phx_protocol.source"
 
 
 class Source(NamedTuple):
-    """How `user` came to be the one of a connection, and how it is found out who it is now.
+    """Where the `user` of a connection comes from, and how to load it again.
 
-    `load` returns the user, anonymous when what named it has ended. `password` is a digest of
-    the session auth hash that let it in, `session` one of the session's key; None without one.
+    `load` returns the user as it is now, or an anonymous one if the session or token that named it
+    has ended. `password` is a digest of the session auth hash that was valid when it connected,
+    `session` a digest of the session's key; None if there is none.
     """
 
     user: Any
@@ -102,9 +103,9 @@ class Source(NamedTuple):
 
 
 async def reloaded(user: Any) -> Any:
-    """`user` as the database has it now; anonymous when gone or inactive.
+    """Load `user` from the database again; return an AnonymousUser if it is deleted or inactive.
 
-    A user that is no model (of a token, say) stays.
+    A user that is not a model (for example one made from a token) is returned unchanged.
     """
     if not isinstance(user, Model) or user.pk is None:
         return user
@@ -112,7 +113,7 @@ async def reloaded(user: Any) -> Any:
 
     from ..concurrency.callbacks import look_up
 
-    # not type(user), which may be a lazy object's
+    # not type(user): user may be a lazy object
     found = user.__class__._default_manager.filter(pk=user.pk)
     user = await look_up(found.first)
     is_active = user is not None and getattr(user, "is_active", True)

@@ -1,4 +1,4 @@
-"""The user of a session, found as Django finds it for a page, without ending or changing the session."""
+"""Loading the user of a session as Django does for a page, but without ending or changing the session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def session_store(session_key: str | None = None) -> SessionBase:
-    """The session of SESSION_ENGINE with that key, not loaded yet; without a key, an empty one."""
+    """Return a session of SESSION_ENGINE with that key, not loaded yet; without a key, an empty one."""
     store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(
         session_key
     )
@@ -35,24 +35,28 @@ def session_store(session_key: str | None = None) -> SessionBase:
 
 
 async def session_user(session: SessionBase | None) -> Any:
-    """The user whom `session` names by now, as its store has it; else an AnonymousUser.
+    """Return the user that `session` names now, read from its store; else an AnonymousUser.
 
-    Anonymous is also whoever's session was deleted, has expired or belongs to another password,
-    and a user who may no longer log in. A session from before SECRET_KEY was rotated counts as
-    long as SECRET_KEY_FALLBACKS does. Mirrors ``django.contrib.auth.get_user``, but a socket can
-    send no cookie: it leaves it to the next page to renew the session, or to end it.
+    The result is also anonymous if the session was deleted, has expired or belongs to an older
+    password, or if the user may no longer log in. A session from before SECRET_KEY was rotated is
+    valid as long as SECRET_KEY_FALLBACKS has the old key. Mirrors
+    ``django.contrib.auth.get_user``, but does not renew or end the session: a socket cannot send a
+    cookie, so that is left to the next page.
     """
     from ..concurrency.callbacks import look_up
 
     if session is None or session.session_key is None:
         session = session_store()
-    # what the object holds was read at some time before. Not type(session): it may be lazy
+    # a new object: the data in `session` may be old. Not type(session): it may be a lazy object
     current = session.__class__(session.session_key)
     return await look_up(_user, current) or _anonymous()
 
 
 async def read_user(session: SessionBase) -> Any:
-    """As ``session_user``, but of what `session` holds; one that was not read yet is read."""
+    """Return the user as ``session_user`` does, but from the data that `session` already has.
+
+    A session that is not loaded yet is loaded.
+    """
     return await database_sync_to_async(_user)(session) or _anonymous()
 
 
@@ -63,19 +67,22 @@ def _anonymous() -> Any:
 
 
 def session_source(session: SessionBase, user: Any) -> Source:
-    """How it is found out later whether `session`, which was read, still names `user`."""
+    """Make the Source of `user`, which can find out later if `session` still names that user.
+
+    `session` must be loaded.
+    """
     proof, key = session.get(HASH_SESSION_KEY), session.session_key
     load = functools.partial(session_user, session)
     return Source(user, load, proof and digest(proof), key and digest(key))
 
 
 def digest(secret: str) -> str:
-    """A digest of a session's key, or of a session auth hash, which may be told to others."""
+    """Return a digest of a session's key or session auth hash, which can be sent to other nodes."""
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def password_digests(user: Any) -> list[str]:
-    """Digests of the session auth hashes that let sessions and tokens of `user` in."""
+    """Return digests of the session auth hashes with which sessions and tokens of `user` are valid."""
     return [digest(proof) for proof in auth_hashes(user)]
 
 
@@ -99,6 +106,6 @@ def _user(session: SessionBase) -> Any:
 
 
 def auth_hashes(user: Any) -> Iterator[str]:
-    """The session auth hashes of `user`: under SECRET_KEY, and under SECRET_KEY_FALLBACKS."""
+    """Yield the session auth hashes of `user`, made with SECRET_KEY and with SECRET_KEY_FALLBACKS."""
     yield user.get_session_auth_hash()
     yield from getattr(user, "get_session_auth_fallback_hash", tuple)()

@@ -1,4 +1,4 @@
-"""Users as others hand them to us: whatever a middleware, or ``Socket.user``, takes for one."""
+"""Reading users of any kind: any object that a middleware or ``Socket.user`` provides as a user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class HasUser(Protocol):
 
 
 def key_of(socket: HasUser) -> str | None:
-    """The primary key of the user as text; None for one that is anonymous or has none."""
+    """Return the primary key of the user as text; None if it is anonymous, has none, or is unreadable."""
     try:
         return primary_key(socket.user)
     except Exception:
@@ -24,9 +24,9 @@ def key_of(socket: HasUser) -> str | None:
 
 
 def primary_key(user: Any) -> str | None:
-    """The primary key of `user` as text; None for one that is anonymous or has none.
+    """Return the primary key of `user` as text; None if it is anonymous or has none.
 
-    Raises what a property of the user raises.
+    Raises any error that a property of the user raises.
     """
     is_known = getattr(user, "is_authenticated", False)
     key = getattr(user, "pk", None) if is_known else None
@@ -34,7 +34,7 @@ def primary_key(user: Any) -> str | None:
 
 
 def username_of(socket: HasUser) -> str | None:
-    """The name of the user; None for one that is anonymous or has none."""
+    """Return the name of the user; None if it is anonymous, has none, or is unreadable."""
     try:
         user = socket.user
         is_known = getattr(user, "is_authenticated", False)
@@ -46,6 +46,6 @@ def username_of(socket: HasUser) -> str | None:
 
 
 def _say_unreadable(socket: HasUser) -> None:
-    # a lazy object that asks the database on the event loop, say: that concerns this socket alone
+    # for example a lazy object that queries the database on the event loop: only this socket fails
     kind = type(socket)
     logger.exception("a user of a socket cannot be read", extra={"cause": kind})

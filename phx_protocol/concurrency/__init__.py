@@ -1,1 +1,1 @@
-"""Tasks, threads, and calling what users write, be it async or not."""
+"""Tasks, threads, and calling the functions of users, async or not."""

@@ -1,4 +1,4 @@
-"""Calling what users write, be it ``async def`` or a plain ``def`` that runs in a thread."""
+"""Calling the functions of users: ``async def``, or a plain ``def``, which runs in a thread."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ logger = get_logger("phx_protocol.callbacks")
 AsyncCallable = Callable[..., Awaitable[Any]]
 Finish = Callable[[Any], Any]
 
-# Tests switch this on: callbacks then run where the test's own database connection is, and
-# nobody closes it but the test.
+# Tests switch this on: callbacks then run in the thread of the test's own database connection,
+# and only the test closes that connection.
 thread_sensitive = False
 
-# ``pubsub.green`` switches this off: a thread of Django's would be a green one beside our loop.
+# ``node.green`` switches this off: Django's threads would be green ones, not real threads.
 threads_are_real = True
 
-# How often connections that the database has dropped are looked for, in seconds.
+# Seconds between two searches for connections that the database has dropped.
 STALE_AFTER = 1.0
 _looked_at = -math.inf
 
 
-#: threads in which users and their permissions are looked up
+#: number of threads that look up users and their permissions
 LOOKING = 4
 
 
@@ -49,7 +49,7 @@ def _pool(threads: int, name: str) -> ThreadPoolExecutor:
 
 
 def find(owner: type, name: str) -> Any:
-    """The attribute as a class of `owner`'s MRO has it, not bound. Raises AttributeError."""
+    """Return the attribute from the dict of a class in `owner`'s MRO, not bound. Raises AttributeError."""
     for each in owner.__mro__:
         attributes = vars(each)
         if name in attributes:
@@ -58,7 +58,7 @@ def find(owner: type, name: str) -> Any:
 
 
 def definition(found: Any) -> Any:
-    """The function or object behind the descriptors and partials of a class attribute."""
+    """Return the function or object inside the descriptors and partials of a class attribute."""
     while True:
         if isinstance(found, (staticmethod, classmethod)):
             found = found.__func__
@@ -75,17 +75,17 @@ def definition(found: Any) -> Any:
 def as_method(
     owner: type, name: str, arguments: int, finish: Finish | None = None
 ) -> AsyncCallable:
-    """The attribute `name` of `owner` as a function of an instance and `arguments` more that can
-    be awaited, whatever kind of callable it is.
+    """Return the attribute `name` of `owner` as an async function of an instance and `arguments` more.
 
-    It is bound as Python binds it. One that is no method by itself (an object with ``__call__``, a
-    ``functools.partial``) gets the instance first, as a function would. An async callable runs on
-    the event loop. Any other runs in a thread of our own (setting SYNC_THREADS), not in Django's
-    one thread for sync code, where a slow callback would hold up every view; `finish` is applied
-    to what it returns, in that thread. What it returns is awaited if it can be: nobody can tell
-    from outside that a sync wrapper has an ``async def`` behind it.
+    The attribute may be any kind of callable. It is bound as Python binds it. A callable that is not
+    a descriptor (an object with ``__call__``, a ``functools.partial``) gets the instance as its first
+    argument, as a function would. An async callable runs on the event loop. Any other runs in one of
+    our own threads (setting SYNC_THREADS), not in Django's single thread for sync code, where a slow
+    callback would block every view; `finish` is applied to its result in that thread. A result that
+    can be awaited is awaited: a sync wrapper may call an ``async def``, which cannot be seen from
+    outside.
 
-    Raises TypeError for what cannot be called so, and for generators, of which nothing would run.
+    Raises TypeError if it does not accept these arguments, and for generators, which would not run.
     """
     found, where = find(owner, name), f"{owner.__name__}.{name}"
     if isinstance(found, FunctionType) and not _takes(found, arguments + 1):
@@ -107,7 +107,7 @@ async def call_async(
     finish: Finish | None = None,
     where: str = "a callback",
 ) -> Any:
-    """Call `function`, which is bound, as ``as_method`` says."""
+    """Call `function`, which is bound, in the way that ``as_method`` describes."""
     if is_async(function):
         return await settled(function(*args), where)
     sync = function if finish is None else _finished(function, finish)
@@ -115,10 +115,10 @@ async def call_async(
 
 
 async def look_up(function: Callable[..., Any], *args: Any) -> Any:
-    """Call `function`, which asks whether somebody may be here, and nothing else.
+    """Call `function`, which only looks up a user or a permission.
 
-    One that is sync has threads that no callback keeps busy: one of these, or a handler behind
-    ``database_sync_to_async``, may wait for this answer.
+    A sync function runs in threads that callbacks do not use: all threads of callbacks, or a handler
+    behind ``database_sync_to_async``, may be waiting for this result.
     """
     if is_async(function):
         return await settled(function(*args))
@@ -129,7 +129,7 @@ async def look_up(function: Callable[..., Any], *args: Any) -> Any:
 async def settled(answer: Any, where: str = "a callback") -> Any:
     """Await `answer` if it can be awaited, and return the result.
 
-    Raises TypeError for a generator and for a context manager: what they hold has not run.
+    Raises TypeError for a generator and for a context manager: their code has not run.
     """
     while inspect.isawaitable(answer):
         answer = await answer
@@ -147,15 +147,17 @@ _NOT_RUN = (
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling `function` makes an awaitable and does nothing else."""
+    """Return True if calling `function` only creates an awaitable."""
     inner = definition(function)
     call = getattr(inner, "__call__", None)  # noqa: B004 - it is looked into
     return iscoroutinefunction(inner) or iscoroutinefunction(call)
 
 
 def is_left_early(found: Any) -> bool:
-    """Whether a context manager that decorates an ``async def`` (``@transaction.atomic``) is left
-    when that is called, before it runs."""
+    """Return True if a context manager (``@transaction.atomic``) decorates an ``async def``.
+
+    Such a context manager exits when the coroutine is created, before its code runs.
+    """
     found = definition(found)
     while isinstance(found, FunctionType) and not is_async(found):
         inner = getattr(found, "__wrapped__", None)
@@ -166,12 +168,12 @@ def is_left_early(found: Any) -> bool:
 
 
 def parameters(owner: type, name: str, arguments: int) -> list[str]:
-    """The names of what the attribute takes beside the instance, as far as anything tells."""
+    """Return the names of the attribute's parameters after the instance; empty if they are not known."""
     found = find(owner, name)
     bound = _binder(owner, found, arguments, name)(object.__new__(owner))
     try:
         if isinstance(bound, functools.partial) and hasattr(bound, "__wrapped__"):
-            # how a decorator that is a class binds: it shows the signature of the function
+            # bound by a decorator that is a class: it has the signature of the function
             return list(inspect.signature(bound.__wrapped__).parameters)[1:]
         return list(inspect.signature(bound).parameters)
     except ValueError:
@@ -179,7 +181,7 @@ def parameters(owner: type, name: str, arguments: int) -> list[str]:
 
 
 def _is_coroutine_method(found: Any) -> bool:
-    """Whether `found` is a plain ``async def``, or a wrapper that is one."""
+    """Return True if `found` is a plain ``async def``, or a wrapper that is one."""
     return isinstance(found, FunctionType) and inspect.iscoroutinefunction(found)
 
 
@@ -196,11 +198,11 @@ def _binder(
         )
     if isinstance(found, FunctionType):
         return functools.partial(MethodType, found)
-    # a partial binds itself from Python 3.14 on, as all are bound here
+    # from Python 3.14 on a partial binds itself; here all versions do that in the same way, below
     is_partial = isinstance(found, functools.partial)
     get = None if is_partial else getattr(type(found), "__get__", None)
     if get is not None:
-        # an instance that nothing has initialized is enough to be bound to
+        # to try the binding, an instance whose ``__init__`` did not run is enough
         bound = get(found, object.__new__(owner), owner)
         if _takes(bound, arguments):
             return lambda instance: get(found, instance, type(instance))
@@ -217,9 +219,9 @@ def _takes_others(where: str, arguments: int) -> TypeError:
 
 
 def _takes(function: Callable[..., Any], arguments: int) -> bool:
-    """Whether `function` can be called with so many; so it is taken to be if nothing can tell."""
+    """Return True if `function` accepts so many arguments, or if its signature is not known."""
     try:
-        # its own signature: a wrapper shows that of what it wraps, which is not bound
+        # its own signature, not that of a wrapped function, which is not bound
         inspect.signature(function, follow_wrapped=False).bind(*[None] * arguments)
     except TypeError:
         return False
@@ -247,11 +249,11 @@ async def _in_thread(
 
 
 def look_for_stale_connections() -> None:
-    """Close connections that the database has dropped, if the last look is a second ago.
+    """Close connections that the database has dropped, if the last search was a second ago or more.
 
-    Channels looks before every message and waits for it, which is a hop to a thread and most of
-    what a hand-written consumer costs. A timer looks once more when nothing comes any more: what
-    the last callback has opened is closed as CONN_MAX_AGE says.
+    Channels does this before every message and waits for it: a switch to a thread, which is most
+    of the cost of a hand-written consumer. When no more messages come, a timer searches once more,
+    so that connections which the last callback opened are closed after CONN_MAX_AGE.
     """
     global _looked_at
     now = time.monotonic()
@@ -263,17 +265,17 @@ def look_for_stale_connections() -> None:
 
 
 def close_stale_connections() -> None:
-    """Close them in the thread in which Django's async ORM works.
+    """Close stale connections in the thread in which Django's async ORM works, without waiting.
 
-    Nobody waits for it: that thread does it before whatever a callback then asks of it.
-    (Callbacks that run in a thread look there themselves, through ``database_sync_to_async``.)
+    That thread does it before the next query of a callback. (Callbacks that run in a thread of our
+    own close stale connections there, through ``database_sync_to_async``.)
     """
     if not thread_sensitive and threads_are_real:
         SyncToAsync.single_thread_executor.submit(close_old)
 
 
-# Whether a callback runs: what it has under way must not lose its connection in the middle.
-# ``pubsub``, which knows the channels, replaces it.
+# Returns True while a callback runs: it must not lose its connection in the middle.
+# ``node.blocking``, which knows the connections, replaces it.
 is_busy: Callable[[], bool] = bool
 
 _timers: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.TimerHandle]
@@ -284,7 +286,7 @@ def _look_again_in(seconds: float) -> None:
     loop = asyncio.get_running_loop()
     if loop in _timers:
         _timers[loop].cancel()
-    context = contextvars.Context()  # it is no part of what happens to run now
+    context = contextvars.Context()  # empty: it does not belong to the current request
     _timers[loop] = loop.call_later(seconds, _look_again, context=context)
 
 
@@ -302,7 +304,7 @@ def _go_on_looking(
 ) -> None:
     seconds = looking.result()
     if seconds is not None:
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+        with contextlib.suppress(RuntimeError):  # raised if the loop has been closed
             loop.call_soon_threadsafe(_look_again_unless_armed, seconds)
 
 
@@ -312,7 +314,10 @@ def _look_again_unless_armed(seconds: float) -> None:
 
 
 def _close_and_tell() -> float | None:
-    """Close what is due; seconds until the next of this thread's connections is, None for none."""
+    """Close the stale connections of this thread.
+
+    Return the seconds until the next one becomes stale, or None if there is none.
+    """
     close_old()
     ends = [
         connection.close_at
@@ -323,7 +328,7 @@ def _close_and_tell() -> float | None:
 
 
 def close_old() -> None:
-    """Close the connections of this thread that are of no more use; never raises."""
+    """Close the connections of this thread that are unusable or too old; never raises."""
     try:
         close_old_connections()
     except Exception:

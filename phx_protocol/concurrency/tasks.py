@@ -1,4 +1,4 @@
-"""Tasks: how one begins, and whether it is to end."""
+"""Tasks: how to start and end one, and whether it is being cancelled."""
 
 from __future__ import annotations
 
@@ -13,36 +13,39 @@ Result = TypeVar("Result")
 def begin(
     run: Coroutine[Any, Any, Result], context: contextvars.Context | None = None
 ) -> asyncio.Task[Result]:
-    """Run `run` in a task that takes its first step when the loop has its turn.
+    """Run `run` in a task that takes its first step in the next iteration of the loop.
 
-    It runs in an empty context unless another is given: what it does is no part of the request that
-    happened to begin it, and may outlive it.
+    So the caller can store the task before it runs or ends, whatever task factory the loop has:
+    ``asyncio.eager_task_factory`` would take the first step at once.
 
-    So who keeps the task has it before it runs, or is over, whatever the task factory of the
-    loop: ``asyncio.eager_task_factory`` takes that step at once.
+    The task runs in an empty context unless another is given: it does not belong to the request
+    that started it, and may last longer than that.
     """
     loop = asyncio.get_running_loop()
     return asyncio.Task(run, loop=loop, context=context or contextvars.Context())
 
 
 def is_cancelled() -> bool:
-    """Whether somebody wants the current task to end: else it awaited what was cancelled itself."""
+    """Return True if the current task is being cancelled.
+
+    If it is False, a CancelledError comes from something that the task awaited.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-#: what a callback may raise: a cancellation too, of something that it awaited
+#: the errors that a callback may raise, which include the cancellation of something that it awaited
 CRASHES = (Exception, asyncio.CancelledError)
 
 
 def must_end(error: BaseException) -> bool:
-    """Whether `error`, one of CRASHES, is the cancellation of the current task, and no crash."""
+    """Return True if `error`, one of CRASHES, is the cancellation of the current task, not a crash."""
     return isinstance(error, asyncio.CancelledError) and is_cancelled()
 
 
 async def end(task: asyncio.Task[None] | None) -> None:
     """Cancel `task`, and wait until it is over."""
-    # below Python 3.12 redis-py's wait_for() swallows a cancellation now and then
+    # again and again: below Python 3.12 redis-py's wait_for() sometimes swallows a cancellation
     while task is not None and not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)

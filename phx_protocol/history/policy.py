@@ -1,4 +1,4 @@
-"""History: which broadcasts of a topic are kept."""
+"""History: which broadcasts of a topic are kept, and how many."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ logger = get_logger("phx_protocol.channel")
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """``Channel.history``: what clients get that were away for a while.
+    """``Channel.history``: the broadcasts that a client gets when it comes back.
 
-    The last `size` broadcasts of each topic are kept for `ttl` seconds, as far as they have
-    `max_bytes` together (payloads and event names): those of `events`, or all. Binary ones are
-    not, nor are pushes. Who missed more than `max_replay_bytes` gets none of it, and is told
-    ``recovered: false``. Clients need nothing but phoenix.js: see
+    The last `size` broadcasts of each topic are kept for `ttl` seconds, as long as they have
+    at most `max_bytes` together (payloads and event names): those with one of the `events`, or all.
+    Binary broadcasts and pushes are not kept. A client that missed more than `max_replay_bytes` gets
+    none of it, and ``recovered: false`` in the reply to its join. Clients need only phoenix.js: see
     ``static/phx_protocol/history.js``. Raises ValueError, TypeError.
     """
 
@@ -46,7 +46,7 @@ class History:
 
 
 class Everything(frozenset[str]):
-    """The events of a channel whose broadcasts must keep their order with those intercepted."""
+    """The set of all events."""
 
     def __contains__(self, event: object) -> bool:
         return True
@@ -64,10 +64,11 @@ EVERYTHING = Everything()
 
 
 def held_events(intercepts: frozenset[str], history: History | None) -> frozenset[str]:
-    """The events whose broadcasts wait in the channel's mailbox.
+    """Return the events whose broadcasts wait in the channel's mailbox.
 
-    Those intercepted; and if the history keeps one of these, all that it keeps: a client that
-    has the second broadcast has the first one too.
+    These are the intercepted events. If the history keeps one of them, then also all events that
+    it keeps: broadcasts must reach a client in order, so that a client that has a later one also
+    has the earlier ones.
     """
     if history is None or not intercepts:
         return intercepts

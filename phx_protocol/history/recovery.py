@@ -1,4 +1,4 @@
-"""Recovery: what a client that comes back says it has, and what it is told."""
+"""Recovery: the last offset that a returning client sends, and the broadcasts that it missed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .policy import History
 logger = get_logger("phx_protocol.channel")
 
 
-#: channels of one client whose own broadcasts it need not be told of
+#: most earlier channel ids of one client; it does not get again what it sent through these
 SENDERS = 20
 
 
-class Claim(NamedTuple):
-    """A client's word that it has everything up to `position`, and what it sent as one of `senders`.
+class RecoveryRequest(NamedTuple):
+    """What a joining client has: all broadcasts up to `position`, and those of the channels `senders`.
 
-    A client that makes one knows what the offset of a broadcast is, and gets it; others have a
-    ref there that is null, as from Phoenix.
+    `is_made` is True if the client sent a request: then it understands offsets and gets them in
+    broadcasts. Other clients get a null ref there, as from Phoenix.
     """
 
     position: Position | None
@@ -31,11 +31,11 @@ class Claim(NamedTuple):
     is_made: bool = False
 
     @classmethod
-    def of(cls, payload: Any) -> Claim:
-        """The claim in the payload of a join: ``{"history": {"offset": str, "senders": [str]}}``.
+    def of(cls, payload: Any) -> RecoveryRequest:
+        """Read the payload of a join: ``{"history": {"offset": str, "senders": [str]}}``.
 
-        ``{"history": {}}`` is the claim of a client that has nothing yet. What is no claim is not
-        made.
+        ``{"history": {}}`` comes from a client that has nothing yet. For any other payload
+        `is_made` is False.
         """
         history = payload.get("history") if isinstance(payload, dict) else None
         if not isinstance(history, dict):
@@ -46,39 +46,42 @@ class Claim(NamedTuple):
         return cls(Position.parse(history.get("offset")), known, True)
 
     @staticmethod
-    def taken_off(payload: Any, history: History | None) -> Any:
-        """The payload of a join without the claim, which ``join`` did not ask for.
+    def remove_from(payload: Any, history: History | None) -> Any:
+        """Remove the key "history" from the payload of a join, so that ``join`` does not see it.
 
-        history.js adds it to every join, where the channel class has no history too.
+        history.js adds it to every join, even if the channel class has no history.
         """
         if not isinstance(payload, dict) or "history" not in payload:
             return payload
-        if history is None and not _is_claim(payload["history"]):
+        if history is None and not _is_request(payload["history"]):
             return payload
         return {name: value for name, value in payload.items() if name != "history"}
 
 
-def _is_claim(value: Any) -> bool:
+def _is_request(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"offset", "senders"}
 
 
 class Recovery(NamedTuple):
-    """What came of a claim: where the topic is, and what the client missed, if that is known."""
+    """The answer to a request: the topic's position, and the broadcasts that the client missed.
+
+    `recovered` is False if it is not known what it missed.
+    """
 
     position: Position | None
     recovered: bool = False
     missed: tuple[Kept, ...] = ()
 
     def broadcasts(self, topic: str) -> Iterator[Broadcast]:
-        """The missed ones, as they were sent."""
+        """Yield the missed broadcasts, as they were sent."""
         for kept in self.missed:
             assert self.position is not None
             yield kept_broadcast(topic, self.position.epoch, kept)
 
-    def told(self, reply: Any, sender: str) -> Any:
-        """`reply` of a join with what the client has to know in ``history``."""
+    def add_to(self, reply: Any, sender: str) -> Any:
+        """Return the `reply` of a join with the key "history" added: offset, recovered, sender."""
         if not isinstance(reply, dict):
-            return reply  # Phoenix takes any JSON, and there is no place in it
+            return reply  # Phoenix allows any JSON; only a dict has room for the key
         offset = None if self.position is None else str(self.position)
         history = {"offset": offset, "recovered": self.recovered, "sender": sender}
         if "history" in reply:

@@ -1,8 +1,8 @@
-"""Stream: the kept broadcasts of one topic, delivered by one node in their order.
+"""Stream: the kept broadcasts of one topic, which one node delivers in their order.
 
-What does not arrive is read from the history. Where that has a gap, the channels of the topic
-end with ``phx_error``: their clients join again with the last offset they have, and are told
-that something is missing.
+A broadcast that does not arrive is read from the history. If the history has a gap too, the
+channels of the topic end with ``phx_error``: their clients join again with their last offset, and
+learn from the reply that broadcasts are missing.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: seconds that the one before a broadcast may take; then it is read from the history
-PATIENCE = 0.1
-#: seconds after which what cannot be read is given up
+#: seconds to wait for a missing broadcast before it is read from the history
+GAP_TIMEOUT = 0.1
+#: seconds after which a missing broadcast that cannot be read is given up
 GIVE_UP = 2.0
 
 
 class Stream:
-    """One topic in one node: how far it is delivered, and what came too early."""
+    """One topic in one node: the position of the last delivered broadcast, and those that came early."""
 
     def __init__(
         self, node: Node, topic: str, history: History, reads: asyncio.Semaphore
     ) -> None:
         self.topic = topic
-        self.position: Position | None = None  # None: not known (yet)
+        self.position: Position | None = None  # None while it is not known
         self._node = node
         self._state = node.heartbeat.state
         self._reads = reads
         self.history = history
         self.ttl = history.ttl
-        self.users = 0  # joins that ask what they missed
-        # what they read, which they share: n -> broadcast
+        self.users = 0  # joins that are waiting for the broadcasts they missed
+        # the broadcasts that these joins have read and share: n -> broadcast
         self._shared: dict[int, Kept] = {}
         self._sharing = asyncio.Lock()
-        self._failures = 0  # of readings for joins
+        self._failures = 0  # readings for joins that failed
         self._held: dict[int, Broadcast] = {}
         self._early: list[tuple[Position, Broadcast]] = []
         self._opening: asyncio.Task[None] | None = begin(self._open())
@@ -57,7 +57,7 @@ class Stream:
         self._is_closed = False
 
     def close(self) -> None:
-        """Nobody here is left; who comes is served by another stream."""
+        """Stop: no client here has the topic. A later one gets a new stream."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -67,10 +67,10 @@ class Stream:
             await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        """See where the topic is; what comes meanwhile waits."""
+        """Read the position of the topic. Broadcasts that arrive meanwhile wait."""
         try:
             if self._node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             self.position = await self._state.open(self.topic, self.ttl)
         except StateError as error:
             self._node.heartbeat.failed(error)
@@ -81,14 +81,14 @@ class Stream:
                 self.offer(position, broadcast)
 
     def offer(self, position: Position, broadcast: Broadcast) -> None:
-        """Deliver it if its turn has come, hold it if not."""
+        """Deliver `broadcast` if it is the next one, else keep it until it is."""
         if self._opening is not None:
             self._early.append((position, broadcast))
         elif self.position is None:
-            self._deliver(broadcast)  # nothing is known: it goes on from here
+            self._deliver(broadcast)  # the position is not known: start from this one
             self.position = position
         elif position.epoch != self.position.epoch:
-            self.schedule_fill()  # of a history that is lost, or of one that began anew
+            self.schedule_fill()  # from a history that was lost, or from a new one
         elif position.n > self.position.n:
             self._held[position.n] = broadcast
             self._drain()
@@ -110,10 +110,10 @@ class Stream:
     # ------------------------------------------------------------ what did not come
 
     def schedule_fill(self) -> None:
-        """Read what is missing, if it does not come by itself."""
+        """Read the missing broadcasts after a moment, if they have not arrived by then."""
         if self._timer is None and self._filling is None and not self._is_closed:
             self._timer = self._node.loop.call_later(
-                PATIENCE, self._look, context=contextvars.Context()
+                GAP_TIMEOUT, self._look, context=contextvars.Context()
             )
 
     def _look(self) -> None:
@@ -126,7 +126,7 @@ class Stream:
         return self._filling
 
     async def _fill(self) -> None:
-        """Deliver what the history has and this node has not."""
+        """Deliver the broadcasts that are in the history and did not reach this node."""
         try:
             await self._read()
         except StateError as error:
@@ -140,7 +140,7 @@ class Stream:
             self.schedule_fill()
 
     async def _read(self) -> None:
-        """Page after page, each delivered before the next is read."""
+        """Read page after page, and deliver each before the next is read."""
         is_done = False
         while self.position is not None and not is_done:
             head, kept = await self._read_page(self.position.n, partial=True)
@@ -154,7 +154,7 @@ class Stream:
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
         async with self._reads:
             if self._node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             return await self._state.since(self.topic, n, self.ttl, **how)
 
     def _take(self, epoch: str, kept: list[Kept]) -> None:
@@ -166,7 +166,7 @@ class Stream:
         self._drain()
 
     def _wait_for_the_state(self) -> None:
-        """What is held cannot wait for ever."""
+        """Give up on the gap if the state fails for longer than GIVE_UP."""
         now = self._node.loop.time()
         if self._failing_since is None:
             self._failing_since = now
@@ -175,13 +175,13 @@ class Stream:
             self._skip_to(Position(self.position.epoch, max(self._held)))
 
     def _skip_to(self, position: Position) -> None:
-        """What is missing cannot be had any more."""
+        """Give up on a gap: continue after `position`, and make the clients join again."""
         self._held = {n: held for n, held in self._held.items() if n > position.n}
         self.position = position
         self._interrupt()
 
     async def restart(self) -> None:
-        """The history was lost, or has a gap that some node made. Raises StateError."""
+        """Start again at the new epoch, after the history was lost or reset. Raises StateError."""
         head = await self._state.open(self.topic, self.ttl)
         if self.position is None or head.epoch != self.position.epoch:
             self._held.clear()
@@ -190,7 +190,7 @@ class Stream:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        """Have the clients join again: they are told there what they missed."""
+        """Make the clients join again: the reply tells them that broadcasts are missing."""
         if self._is_closed:
             return
         logger.error("%s: something is missing in its history", self.topic)
@@ -200,7 +200,7 @@ class Stream:
                 interrupt()
 
     async def compare(self, head: Position) -> None:
-        """`head` is where the topic is now. Raises StateError."""
+        """Compare with `head`, the position in the state; read what is missing. Raises StateError."""
         if self._opening is not None:
             return
         if self.position is None or head.epoch != self.position.epoch:
@@ -209,16 +209,16 @@ class Stream:
             self.schedule_fill()
 
     async def since(self, position: Position | None) -> list[Kept] | None:
-        """Return what came after `position` and is delivered here, or None: that is not known, or is
-        more than the history replays.
+        """Return the broadcasts after `position` up to the last one that was delivered here.
 
-        Nothing is delivered between the last of it and the return. Raises StateError.
+        None if they are not all known, or are more than the history replays. Nothing is delivered
+        between the last of them and the return. Raises StateError.
         """
         if position is None or self.position is None:
             return None
-        for _ in range(2):  # a reading that runs may be too old
+        for _ in range(2):  # twice: a reading that already runs may be too old
             if self._is_ahead(position):
-                await asyncio.shield(self.fill())  # another node was faster
+                await asyncio.shield(self.fill())  # another node delivered it earlier
         missed: list[Kept] = []
         n, size, most = position.n, 0, self.history.max_replay_bytes
         while self._is_at(position.epoch) and n < self.position.n:
@@ -232,9 +232,9 @@ class Stream:
         return [kept for kept in missed if kept.n <= self.position.n]
 
     async def _page(self, epoch: str, n: int, limit: int) -> list[Kept]:
-        """Some of what was kept after the `n`-th, without a gap; nothing when there is one.
+        """Return some of the broadcasts after the `n`-th, without a gap; nothing if there is a gap.
 
-        Those who ask at once share what is read, and the error when that cannot be.
+        Joins that need them at the same time share the reading, and its error.
         """
         failures = self._failures
         async with self._sharing:
@@ -257,11 +257,11 @@ class Stream:
         if head.epoch != epoch or not self._is_at(epoch):
             return
         if sum(k.bytes for k in self._shared.values()) > self.history.max_bytes:
-            self._shared.clear()  # somebody asks all the time
+            self._shared.clear()  # there were joins all the time, so it was never cleared
         self._shared.update((one.n, one) for one in kept)
 
     def leave(self) -> None:
-        """One of those who ask has its answer; the last one takes the rest along."""
+        """Note that a join is done. After the last one, forget the shared broadcasts."""
         self.users -= 1
         if not self.users:
             self._shared.clear()

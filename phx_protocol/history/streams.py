@@ -1,7 +1,7 @@
 """The ordered path: broadcasts of topics with a history.
 
-Each is kept first, which gives it its place; then every node, the origin too, delivers the
-n-th of a topic after the one before it: see ``stream``.
+Each broadcast is kept first, which gives it its offset. Then every node, the sending one too,
+delivers the broadcasts of a topic in the order of their offsets: see ``stream``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..state import Item, Kept, Position, is_behind
 from ..wire import json
 from ..wire.messages import Broadcast
 from .policy import History
-from .recovery import Claim, Recovery
+from .recovery import Recovery, RecoveryRequest
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: broadcasts that are kept in one step, and bytes of them
+#: most broadcasts that are kept in one step, and their bytes
 BATCH = 1000
 BATCH_BYTES = 1024 * 1024
-#: topics whose histories have a gap; when there are more, all histories begin again
+#: most topics to remember whose histories have a gap; with more of them, all histories begin again
 BROKEN = 10_000
-#: histories that are read at once
+#: most histories that are read at the same time
 READS = 8
 
 
 class PendingAppend(NamedTuple):
-    """A broadcast that is to be kept; `done` is its publication, or None without a layer."""
+    """A broadcast that waits to be kept. The result of `done` is the future of the publisher, or None."""
 
     item: Item
     broadcast: Broadcast
@@ -48,7 +48,7 @@ class PendingAppend(NamedTuple):
 
 
 class Streams(Part, Sequencer):
-    """The streams of one node, and the one way into the histories."""
+    """The streams of one node, and the queue of broadcasts for the histories."""
 
     def __init__(self, node: Node) -> None:
         Part.__init__(self, node)
@@ -58,7 +58,7 @@ class Streams(Part, Sequencer):
         self._streams: dict[str, Stream] = {}
         self._outbox: deque[PendingAppend] = deque()
         self._task: asyncio.Task[None] | None = None
-        # topics of which something was broadcast and not kept
+        # topics with a broadcast that could not be kept
         self._broken: set[str] = set()
         self._is_all_broken = False
         self._reads = asyncio.Semaphore(READS)
@@ -68,13 +68,13 @@ class Streams(Part, Sequencer):
     async def broadcast(
         self, history: History, broadcast: Broadcast
     ) -> asyncio.Future[None] | None:
-        """Keep, deliver here, and hand to the publisher, whose future is returned.
+        """Keep `broadcast`, deliver it here, queue it for the layer; return the publisher's future.
 
-        With a state that fails it is delivered all the same, and the history begins anew.
+        If the state fails it is still delivered, and the history begins again.
         Raises EncodeError.
         """
         payload = bytes(broadcast.payload)
-        # they may be no Unicode
+        # raises EncodeError for strings with lone surrogates
         json.encode((broadcast.topic, broadcast.event, broadcast.sender))
         if payload[:1] != b"{":
             raise EncodeError(
@@ -91,7 +91,7 @@ class Streams(Part, Sequencer):
         return await asyncio.shield(done)
 
     async def _run(self) -> None:
-        """In the order they came, however long the state takes, whoever still waits."""
+        """Keep and publish the queued broadcasts in order, even if their senders were cancelled."""
         try:
             while self._outbox:
                 batch = self._next_batch()
@@ -129,13 +129,13 @@ class Streams(Part, Sequencer):
         topics = {item.topic for item in items}
         try:
             if self.node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             await self._mend(topics)
             return list(await self._state.append(items))
         except StateError as error:
             self.node.heartbeat.failed(error)
             self._break(topics)
-            # a process without sockets beats too, until that is mended
+            # even a process without sockets beats until the histories are mended
             self.node.keep_alive(self)
             self.node.heartbeat.start()
             return [None] * len(items)
@@ -147,7 +147,7 @@ class Streams(Part, Sequencer):
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
         self.node.pubsub.deliver(broadcast, strict=False)
-        # the sender may have joined again by now, elsewhere
+        # with its `sender`: that client may have joined again by now, in another process
         return self.node.pubsub.publish_remote(broadcast)
 
     def _break(self, topics: set[str]) -> None:
@@ -158,9 +158,10 @@ class Streams(Part, Sequencer):
             self._broken |= topics
 
     async def _mend(self, topics: set[str]) -> None:
-        """A history with a gap begins anew. Raises StateError."""
+        """Begin the histories of `topics` again where they have a gap. Raises StateError."""
         if self._is_all_broken:
-            await self._state.nodes()  # what there is by now is forgotten, not what was before
+            # first a read, so that ``lost`` applies to the store as it is now
+            await self._state.nodes()
             await self._state.lost()
             self._is_all_broken = False
             self.node.heartbeat.beat_soon()
@@ -183,7 +184,7 @@ class Streams(Part, Sequencer):
             stream.offer(position, broadcast)
 
     def warn_if_not_kept(self, broadcast: Broadcast) -> None:
-        """A broadcast without an offset, from another process: should it have one?"""
+        """Warn about a broadcast that another process sent without keeping it."""
         stream = self._streams.get(broadcast.topic)
         if stream is not None and stream.history.keeps(broadcast):
             logger.warning(
@@ -193,8 +194,10 @@ class Streams(Part, Sequencer):
                 broadcast.event,
             )
 
-    async def catch_up(self, topic: str, history: History, claim: Claim) -> Recovery:
-        """What a client with `claim` missed. Nothing comes live between that and the return."""
+    async def catch_up(
+        self, topic: str, history: History, request: RecoveryRequest
+    ) -> Recovery:
+        """Return what a client with `request` missed. Nothing is delivered between that and the return."""
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = Stream(
@@ -202,37 +205,39 @@ class Streams(Part, Sequencer):
             )
         stream.users += 1
         try:
-            missed = await self._missed(stream, claim)
+            missed = await self._missed(stream, request)
         finally:
             stream.leave()
         if missed is None:
             return Recovery(stream.position)
-        others = (kept for kept in missed if kept.sender not in claim.senders)
+        others = (kept for kept in missed if kept.sender not in request.senders)
         return Recovery(stream.position, True, tuple(others))
 
-    async def _missed(self, stream: Stream, claim: Claim) -> list[Kept] | None:
+    async def _missed(
+        self, stream: Stream, request: RecoveryRequest
+    ) -> list[Kept] | None:
         beat = self.node.heartbeat
         await stream.opened()
-        if claim.position is None or beat.is_down:
-            return None  # in an outage broadcasts are not kept, by whatever node
+        if request.position is None or beat.is_down:
+            return None  # during an outage no node keeps broadcasts
         try:
             await self._mend({stream.topic})
         except StateError as error:
             beat.failed(error)
             return None
         try:
-            return await stream.since(claim.position)
+            return await stream.since(request.position)
         except StateError as error:
             beat.doubted(error)
             return None
 
     def resync(self) -> None:
-        """Something may have been lost: see whether there is more than what came."""
+        """Compare every stream with the state: messages may have been lost."""
         for stream in self._streams.values():
             stream.schedule_fill()
 
     def unused(self, topic: str) -> None:
-        """What is broadcast from now on may not come here."""
+        """Drop the stream of `topic`: from now on its broadcasts may not arrive here."""
         if topic in self._streams and not self._streams[topic].users:
             self._streams.pop(topic).close()
 
@@ -244,7 +249,7 @@ class Streams(Part, Sequencer):
         known = [stream.position for stream in streams]
         heads = await self._state.heads({s.topic: s.ttl for s in streams})
         if any(map(is_behind, heads, known)):
-            # whoever took the lost steps may be gone, and they with it
+            # forget all: the nodes that made the lost steps, and could repeat them, may be gone
             await self._state.lost()
             return self.node.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):

@@ -1,11 +1,11 @@
-"""What is going on, over all processes: nodes, topics, sockets, presences, histories.
+"""Functions that list nodes, topics, sockets, presences and histories of all processes.
 
-Each function has an async twin with an ``a`` before its name; the plain ones are for views,
+Each function has an async twin with an ``a`` before its name. The plain functions are for views,
 commands and the shell, and raise RuntimeError on a running event loop. All raise StateError
-when the state cannot be reached. With a state in memory only this process is seen.
+if the state cannot be reached. With a state in memory they see only this process.
 """
 
-from . import report  # noqa: F401 - which every node has
+from . import report  # noqa: F401 - adds its part to every node
 from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo
 from .queries import (
     abusiest_topics,

@@ -1,4 +1,4 @@
-"""What is told of a node, a topic, a socket, a history: values."""
+"""The values that describe a node, a topic, a socket and a history."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Info = TypeVar("Info")
 class NodeInfo:
     """A live process (event loop) that serves sockets or tracks presences.
 
-    `started_at` is in seconds of the epoch; `sockets` and `load` (the share of one CPU that its
-    process used) are as of its last beat. `address` is its channel on the channel layer, if it
-    has one; `versions` those of "python", "django", "channels" and "phx_protocol" there.
+    `started_at` is in seconds of the epoch. `sockets` and `load` (the share of one CPU that its
+    process used) are those of its last beat. `address` is its channel on the channel layer, or
+    None. `versions` are those of "python", "django", "channels" and "phx_protocol" in its process.
     """
 
     name: str
@@ -39,8 +39,9 @@ class TopicInfo:
 
 @dataclasses.dataclass(frozen=True)
 class TopicDetails:
-    """More of a topic: the dotted names of its channel classes, how many keys are present, and
-    the frames of its clients and deliveries to them in a second, lately."""
+    """Details of a topic: the dotted names of its channel classes, how many keys are present, and
+    the messages per second of the last seconds (frames of its clients and deliveries to them).
+    """
 
     channels: list[str]
     presences: int
@@ -49,12 +50,12 @@ class TopicDetails:
 
 @dataclasses.dataclass(frozen=True)
 class SocketInfo:
-    """An open connection: `id` is unique, `name` what ``Socket.id()`` says, `user` the primary
-    key as text, `topics` those it has joined, and `more_topics` how many more these are: what a
-    node tells at once is limited.
+    """An open connection.
 
-    `opened_at` and `last_seen` (the last frame or poll) are in seconds of the epoch;
-    `buffered_bytes` wait for the client.
+    `id` is unique, `name` is the result of ``Socket.id()``, `user` the primary key of the user as
+    text. `topics` are those that it has joined, and `more_topics` is the number of further ones: the
+    answer of a node is limited. `opened_at` and `last_seen` (the last frame or poll) are in seconds
+    of the epoch. `buffered_bytes` is how much waits to be sent to the client.
     """
 
     id: str
@@ -72,8 +73,9 @@ class SocketInfo:
 
 @dataclasses.dataclass(frozen=True)
 class HistoryInfo:
-    """What is kept of a topic: `kept` broadcasts of the `size` there may be, of `events` (None:
-    all), for `ttl` seconds; `offset` is the place of the last one there was, if any."""
+    """The history of a topic: it keeps `kept` broadcasts now and at most `size`, with one of `events`
+    (None: all), for `ttl` seconds. `offset` is that of its last broadcast; None if there was none.
+    """
 
     size: int
     ttl: float
@@ -83,7 +85,10 @@ class HistoryInfo:
 
 
 def made(info: type[Info], told: dict[str, Any]) -> Info:
-    """`info` of what a node tells, which may be of another version and tell more, or less."""
+    """Build `info` from a node's answer; unknown fields are ignored, missing ones get their default.
+
+    The node may run another version.
+    """
     fields: Any = info
     names = [field.name for field in dataclasses.fields(fields)]
     return info(**{name: told[name] for name in names if name in told})

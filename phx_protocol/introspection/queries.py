@@ -1,4 +1,4 @@
-"""The questions, and how all nodes are asked."""
+"""The functions of introspection, and the calls to all nodes that they need."""
 
 from __future__ import annotations
 
@@ -24,28 +24,31 @@ from .report import Report, within
 
 logger = get_logger("phx_protocol.introspection")
 
-#: sockets that one node tells of at the most
+#: most sockets in the answer of one node
 LIMIT = 1000
-#: topics that are asked about in one message, and the bytes of their JSON
+#: most topics in one request, and the bytes of their JSON
 TOPICS = 1000
 TOPICS_BYTES = 512 * 1024
 
 
 async def alist_nodes() -> list[NodeInfo]:
-    """The live nodes, the oldest first."""
+    """Return the live nodes, the oldest first."""
     known = await get_node().heartbeat.state.nodes()
     nodes = [made(NodeInfo, {**about, "name": name}) for name, about in known.items()]
     return sorted(nodes, key=lambda node: (node.started_at, node.name))
 
 
 async def alist_topics() -> list[TopicInfo]:
-    """The topics that clients have joined, by name; their counts are at most a second old."""
+    """Return the topics that clients have joined, sorted by name; counts are at most a second old."""
     counts = await get_node().heartbeat.state.counts()
     return [TopicInfo(t, sum(n.values()), n) for t, n in sorted(counts.items())]
 
 
 async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
-    """More of those of `topics` that clients have joined. Every node is asked, as below."""
+    """Return details of those of `topics` that clients have joined.
+
+    It calls every node, as ``alist_sockets`` does.
+    """
     found: dict[str, TopicDetails] = {}
     for some in _portions(topics):
         await _describe({"topics": some}, found)
@@ -53,7 +56,7 @@ async def adescribe_topics(topics: Iterable[str]) -> dict[str, TopicDetails]:
 
 
 def _portions(topics: Iterable[str]) -> Iterator[list[str]]:
-    """`topics` as they are asked about: some in each message, and at least one."""
+    """Split `topics` into the lists of the requests, each with at least one topic."""
     left = list(topics)
     while left:
         some = list(within(left[:TOPICS], TOPICS_BYTES)) or left[:1]
@@ -67,15 +70,17 @@ async def _describe(some: dict[str, Any], found: dict[str, TopicDetails]) -> Non
             old = found.get(topic, TopicDetails([], 0, 0.0))
             found[topic] = TopicDetails(
                 list(dict.fromkeys([*old.channels, *new["channels"]])),
-                # each node knows of all, one that has just begun of some
+                # each node knows all keys; only one that has just begun may know fewer
                 max(old.presences, new["presences"]),
                 old.messages_per_second + new["rate"],
             )
 
 
 async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
-    """topic -> messages in a second, as in TopicDetails, the busiest first; quiet ones are left
-    out, and what no node has among its `limit` busiest. Every node is asked, as below.
+    """Return topic -> messages per second, as in TopicDetails, the busiest first.
+
+    Topics without messages are left out, and those that no node has among its `limit` busiest.
+    It calls every node, as ``alist_sockets`` does.
     """
     rates: Counter[str] = Counter()
     for _, told in await _ask_all("busiest_topics", {"limit": limit}):
@@ -87,11 +92,11 @@ async def abusiest_topics(limit: int = LIMIT) -> dict[str, float]:
 async def alist_sockets(
     *, topic: str | None = None, user: Any = None, limit: int = LIMIT
 ) -> list[SocketInfo]:
-    """The open connections that have joined `topic`, of `user` (a user, or its primary key),
-    or all; of each node `limit` at the most, and so many as one message takes (1 MiB: some
-    thousands).
+    """Return the open connections that have joined `topic`, or are of `user`, or all.
 
-    Every node is asked. One that does not answer in two seconds is left out and logged.
+    `user` is a user or its primary key. Each node returns at most `limit` sockets, and no more than
+    fit into one message (1 MiB: a few thousand). It calls every node. One that does not answer
+    within two seconds is left out and logged.
     """
     wanted = None if user is None else str(getattr(user, "pk", user))
     body = {"topic": topic, "user": wanted, "limit": limit}
@@ -106,9 +111,11 @@ async def alist_sockets(
 
 
 async def alist_presences(topic: str) -> Presences:
-    """Who is on `topic`, whatever Presence class tracks it: as ``Presence.list``, not enriched."""
+    """Return the presences on `topic` of all Presence classes: as ``Presence.list``, but not enriched."""
     for socket_class in known_sockets():
-        routes_of(socket_class)  # which loads the channels, and they their presences
+        routes_of(
+            socket_class
+        )  # imports the channels, and with them their Presence classes
     trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):
@@ -118,7 +125,7 @@ async def alist_presences(topic: str) -> Presences:
 
 
 async def ahistory(topic: str) -> HistoryInfo | None:
-    """What is kept of `topic`, or None when its channel class keeps nothing."""
+    """Return the history of `topic`, or None if its channel class has no history."""
     kept = history_of(topic)
     if kept is None:
         return None
@@ -130,7 +137,7 @@ async def ahistory(topic: str) -> HistoryInfo | None:
 
 
 def sees_only_itself() -> bool:
-    """Whether other processes cannot be seen from this one: the state or the layer is in memory."""
+    """Return True if this process cannot see others: the state or the layer is in memory."""
     layer = get_channel_layer(options().channel_layer)
     return is_in_memory(layer) or backend(options().state) == "memory"
 
@@ -138,7 +145,7 @@ def sees_only_itself() -> bool:
 async def _ask_all(
     name: str, body: dict[str, Any]
 ) -> list[tuple[NodeInfo, dict[str, Any]]]:
-    """The answers of the nodes that give one."""
+    """Call all nodes. Return each node that answered with its answer."""
     node, others = get_node(), await alist_nodes()
     answers = await asyncio.gather(*(_ask(node, other, name, body) for other in others))
     return [(other, told) for other, told in zip(others, answers) if told is not None]

@@ -1,4 +1,4 @@
-"""What a node tells of itself when another one asks."""
+"""The answers of a node to the calls of introspection."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 Item = TypeVar("Item")
 
-#: bytes of one answer, of which several may be on their way to a node
+#: most bytes of one answer; several answers may be sent to a node at the same time
 ANSWER = 1024 * 1024
-#: bytes of what comes beside an item: its rate, its place in a list
+#: bytes that an item needs besides its own JSON, such as its rate or a comma
 OVERHEAD = 32
 
 
@@ -28,7 +28,7 @@ class Report(Part):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        #: nodes that this one asks at the same time: so many answers may be on their way
+        #: limits how many nodes this one calls at the same time, and so how many answers come
         self.asking = asyncio.Semaphore(8)
 
     @property
@@ -65,7 +65,7 @@ class Report(Part):
         }
 
     def _channels(self, topic: str) -> list[str]:
-        """The classes of the channels that have joined: one of each fastlane tells."""
+        """Return the classes of the joined channels: channels with one fastlane are of one class."""
         joined: list[Any] = self.node.pubsub.registry.one_of_each_lane(topic)
         classes = (server.route.channel_class for server in joined)
         return list({f"{c.__module__}.{c.__qualname__}": None for c in classes})
@@ -82,7 +82,7 @@ class Report(Part):
 
 
 def within(items: Iterable[Item], limit: int) -> Iterator[Item]:
-    """The first of `items` that have `limit` bytes of JSON together."""
+    """Yield the first of `items`, as many as fit into `limit` bytes of JSON together."""
     for item in items:
         limit -= len(json.encode(item)) + OVERHEAD
         if limit < 0:
@@ -91,7 +91,7 @@ def within(items: Iterable[Item], limit: int) -> Iterator[Item]:
 
 
 def _cut(topics: list[str], limit: int) -> tuple[list[str], int]:
-    """So many of `topics` as `limit` bytes take, and how many more there are."""
+    """Return as many of `topics` as fit into `limit` bytes, and how many are left out."""
     kept = list(within(topics, limit))
     return kept, len(topics) - len(kept)
 

@@ -1,4 +1,4 @@
-"""Logs: loggers that hold back what repeats itself, and what of a client's text may be written."""
+"""Logs: loggers that suppress repeated records, and functions that make a client's text safe to log."""
 
 from .loggers import get_logger
 

@@ -1,4 +1,4 @@
-"""What of a client's parameters may be logged (``Phoenix.Logger``'s ``filter_parameters``)."""
+"""Masking a client's parameters in the log (``Phoenix.Logger``'s ``filter_parameters``)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ FILTERED = "[FILTERED]"
 
 
 def is_hidden(name: str, names: Any) -> bool:
-    """Whether the value of the parameter `name` is masked.
+    """Return True if the value of the parameter `name` is masked.
 
-    `names` is a list, of which one is part of `name`, in any case; or ``{"keep": [...]}``,
-    which has just these shown.
+    `names` is a list: a parameter is masked if its name contains one of them, ignoring case. Or
+    it is ``{"keep": [...]}``: all parameters except these are masked.
     """
     if isinstance(names, Mapping):
         return name not in names["keep"]
@@ -21,9 +21,9 @@ def is_hidden(name: str, names: Any) -> bool:
 
 
 def filter_parameters(value: Any, names: Any) -> Any:
-    """`value` as it may be logged: with every hidden parameter masked, at any depth.
+    """Return `value` with every hidden parameter masked, at any depth.
 
-    So is a text with a ``name=`` of a hidden one in it; see ``is_hidden`` for `names`.
+    A text that contains ``name=`` of a hidden parameter is masked too. See ``is_hidden`` for `names`.
     """
     if isinstance(value, dict):
         return {key: _value(str(key), v, names) for key, v in value.items()}
@@ -38,7 +38,7 @@ def _value(name: str, value: Any, names: Any) -> Any:
     if not is_hidden(name, names):
         return filter_parameters(value, names)
     if isinstance(names, Mapping) and isinstance(value, (dict, list)):
-        return filter_parameters(value, names)  # what is kept may be further down
+        return filter_parameters(value, names)  # a name to keep may be deeper inside
     return FILTERED
 
 

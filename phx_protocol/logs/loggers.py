@@ -1,4 +1,4 @@
-"""Loggers that stay readable: what repeats is counted instead of written."""
+"""Loggers that stay readable: repeated records are counted instead of written."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from typing import Any
 
 from .printable import shown, text_of, traceback_of
 
-#: seconds after which a line that was held back may be written again
+#: seconds after which a suppressed record may be written again
 PERIOD = 10.0
-#: how many lines of one kind, and tracebacks of one cause, are written in that time
+#: how many records of one kind, and tracebacks of one cause, are written in that time
 LINES = 20
 TRACEBACKS = 1
-#: kinds that are remembered; they are few, unless somebody's texts are not
+#: most kinds to remember; usually they are few, unless a caller formats its messages itself
 KINDS = 10_000
 
 
 class Repeats(logging.Filter):
-    """Holds back warnings and errors that repeat; how many they were is said afterwards.
+    """A filter that suppresses repeated warnings and errors, and later logs how many they were.
 
-    Lines are of one kind when their text before formatting is the same. Tracebacks have one
-    cause when the exception's class is the same and so is ``extra={"cause": ...}``.
+    Records are of one kind if their message before formatting is the same. Tracebacks have one
+    cause if the class of the exception and ``extra={"cause": ...}`` are the same.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._written: dict[Any, tuple[float, int]] = {}  # kind -> since when, how many
+        self._written: dict[Any, tuple[float, int]] = (
+            {}
+        )  # kind -> begin of period, count
         self._held: dict[tuple[str, int, str], int] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None  # that will say so
+        # the loop that will log how many records were suppressed
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
@@ -62,7 +65,7 @@ class Repeats(logging.Filter):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return  # said with the next line that comes on a loop
+            return  # logged after the next record that is suppressed on a loop
         if self._loop is not loop:
             self._loop = loop
             loop.call_later(PERIOD, self._tell)
@@ -75,9 +78,9 @@ class Repeats(logging.Filter):
 
 
 class Printable(logging.Filter):
-    """Makes what a line is about printable: its arguments, and the text of its traceback.
+    """A filter that makes the arguments of a record and the text of its traceback printable.
 
-    The line's own text, which may have several lines, is ours. Lets every record pass and never
+    The message itself is ours and may have several lines. It lets every record pass and never
     raises.
     """
 
@@ -87,13 +90,13 @@ class Printable(logging.Filter):
         elif record.args:
             record.args = tuple(map(_argument, record.args))
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
-            # where formatters keep, and look for, what they made of an exception
+            # formatters use this text instead of formatting the exception
             record.exc_text = traceback_of(record.exc_info[1])
         return True
 
 
 class Argument(str):
-    """An argument of a line: `%s` and `%r` of it are both made already."""
+    """An argument of a record, with the texts for `%s` and `%r`."""
 
     _repr: str
 
@@ -117,11 +120,12 @@ _printable = Printable()
 
 
 class Lasting:
-    """Makes a logger that a configuration turns off only by its name, or that of a parent.
+    """A logger that a configuration can turn off only by its name, or that of a parent.
 
-    asgi.py imports this package before Django configures logging, and LOGGING turns off whatever
-    exists by then unless it names it or says ``"disable_existing_loggers": False``; Django does
-    that again each time ``django.setup`` is called. What code sets holds.
+    asgi.py imports this package before Django configures logging. LOGGING then disables every
+    logger that already exists, unless it names that logger or has
+    ``"disable_existing_loggers": False``; this happens again at each ``django.setup``. Code that
+    sets ``disabled`` is obeyed.
     """
 
     @property
@@ -130,16 +134,16 @@ class Lasting:
 
     @disabled.setter
     def disabled(self, value: bool) -> None:
-        # a configuration turns off what it does not name, and nothing else
+        # only ``logging.config`` sets True for loggers that LOGGING does not name: ignore that
         setter = sys._getframe(1).f_globals.get("__name__")
         if not value or setter != "logging.config":
             self.__dict__["disabled"] = value
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `name`, with what repeats held back and what clients say printable.
+    """Return the logger `name`, which suppresses repeated records and makes clients' text printable.
 
-    LOGGING has to name it to turn it off.
+    LOGGING must name it to turn it off.
     """
     logger = logging.getLogger(name)
     logger.addFilter(_repeats)

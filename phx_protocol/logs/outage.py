@@ -1,4 +1,4 @@
-"""Outage: something that other processes share fails, which is said once and not once a call."""
+"""Outage: logs the begin and the end of an outage once, instead of every failed call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from .printable import in_words
 
 
 class Outage:
-    """Told how every call went; says when it begins (`failed`) and ends (`recovered`), and counts."""
+    """An outage of the channel layer or the state: its begin, its end, and the number of failures.
+
+    It logs `fails` and calls `failed` when it begins, logs `works` and calls `recovered` when it ends.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,7 @@ class Outage:
         self._works = works
 
     def report(self, error: BaseException | None) -> None:
-        """`error` is what the last call raised, or None."""
+        """Note the result of the last call: `error` is the error that it raised, or None."""
         self.failures += error is not None
         if (error is not None) == self.is_on:
             return

@@ -1,7 +1,7 @@
-"""Text of others as a log or a terminal can take it: on one line, and of bounded length.
+"""Making text of clients safe for a log or a terminal: on one line, and of bounded length.
 
-A client chooses topics, events, payloads and more: none of it may write a line of its own or move
-a cursor, and to print it may not cost more than what is printed.
+A client chooses topics, events, payloads and more. None of that may add a line to a log or move
+a cursor, and printing a huge value must not cost more than the short text that is printed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-#: characters of a text that are printed
+#: most characters of a text that are printed
 TEXT = 2_000
-#: characters of a text within a value, and of what is printed of a value by default
+#: most characters of a text within a value; by default also of the printed value
 LENGTH = 500
-#: values within a value, and how deep they may lie
+#: most values within a value, and how deep they may be nested
 ITEMS = 100
 DEPTH = 10
-#: exceptions of one chain, and of one group
+#: most exceptions of one chain, and of one group
 CHAIN = 10
 
 _CAUSE = "\n\nThe above exception was the direct cause of the following exception:\n\n"
@@ -28,10 +28,10 @@ _CONTEXT = "\n\nDuring handling of the above exception, another exception occurr
 
 
 def printable(text: str, length: int | None = TEXT) -> str:
-    """`text` on one line, with escapes for what ``str.isprintable`` is not true of.
+    """Return `text` on one line, with escapes for characters that are not ``str.isprintable``.
 
-    Control characters, line separators, those that turn the direction of writing, lone
-    surrogates. Of more than `length` characters the rest is cut; None cuts nothing.
+    These are control characters, line separators, characters that change the direction of writing,
+    and lone surrogates. Text after `length` characters is cut off; with None nothing is cut.
     """
     cut = str(text[:length])
     if not cut.isprintable():
@@ -40,7 +40,7 @@ def printable(text: str, length: int | None = TEXT) -> str:
 
 
 def shown(value: Any, length: int = LENGTH) -> str:
-    """The ``repr`` of `value`, printable, of bounded length, made in bounded time; never raises."""
+    """Return the ``repr`` of `value`, printable and short, made in limited time; never raises."""
     try:
         return printable(repr(bounded(value, _own_repr)), length)
     except Exception:
@@ -48,7 +48,7 @@ def shown(value: Any, length: int = LENGTH) -> str:
 
 
 def text_of(value: Any) -> str:
-    """``str(value)`` where its class has one of its own, else its ``repr``, as above."""
+    """Return ``str(value)`` if its class defines ``__str__``, else its ``repr``; both printable."""
     if isinstance(value, BaseException):
         return said(value)
     try:
@@ -61,17 +61,17 @@ def text_of(value: Any) -> str:
 
 
 def bounded(value: Any, other: Callable[[Any], str] | None = None) -> Any:
-    """A copy of `value` that is small: as deep as DEPTH, with ITEMS values, with texts of LENGTH.
+    """Make a small copy of `value`: at most DEPTH deep, with ITEMS values and texts of LENGTH.
 
-    What is left out prints as ``...``. Objects with fields become dicts of these; what is no data
-    prints as `other` says, by default its class alone: who filters what is printed knows nothing
-    of what is in it.
+    Omitted parts print as ``...``. Objects with fields become dicts of their fields. For any other
+    object `other` makes the text, by default only the name of its class: a filter of parameters
+    could not see what is in its ``repr``.
     """
     return _Copier(other or _nameless).copy(value, DEPTH)
 
 
 def said(error: BaseException) -> str:
-    """The text of an exception, printable and of bounded length; never raises."""
+    """Return the text of an exception, printable and short; never raises."""
     try:
         return printable(_message(error))
     except Exception:
@@ -79,13 +79,13 @@ def said(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Describe an exception of somebody else; redis-py keeps the message out of the ``repr``."""
+    """Describe an exception of another library; the ``repr`` of redis-py's lacks the message."""
     text = said(error)
     return f"{type(error).__name__}: {text}" if text else shown(error)
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback as ``traceback.format_exception`` has it, with printable messages; never raises."""
+    """Format a traceback as ``traceback.format_exception`` does, with printable messages; never raises."""
     try:
         parts = [_traceback(one) + link for one, link in _chain(error)]
     except Exception:
@@ -94,7 +94,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 class Said:
-    """Prints as `text`, without quotes."""
+    """A value whose ``repr`` is `text`, without quotes."""
 
     __slots__ = ("text",)
 
@@ -106,7 +106,7 @@ class Said:
 
 
 class Fields(dict[Any, Any]):
-    """The fields of an object; prints as the object would."""
+    """The fields of an object; its ``repr`` looks like that of the object."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -178,14 +178,14 @@ class _Copier:
             elif isinstance(key, (int, float)) or key is None:
                 copied[self.copy(key, 0)] = self.copy(value, depth)
             else:
-                # a filter that reads names would not find the one that is cut off
+                # no value: a filter of parameters could not recognize a name that is cut off
                 copied[Said(shown(key, 50))] = CUT
                 self._left -= 1
         return copied
 
 
 def _field_names(value: Any) -> Iterable[str] | None:
-    """The fields of a Struct, a dataclass or a pydantic model."""
+    """Return the field names of a Struct, a dataclass or a pydantic model; None for others."""
     kind = type(value)
     if (names := getattr(kind, "__struct_fields__", None)) is not None:
         return tuple(names)
@@ -205,10 +205,10 @@ def _own_repr(value: Any) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """``str(error)``, without a text of all that the exception was made with."""
+    """Return ``str(error)``, but short: its arguments may be large values."""
     count = getattr(
         error, "error_count", None
-    )  # of pydantic's, which has a line for each
+    )  # of pydantic's errors, whose text has a line for each error
     if callable(count) and count() > ITEMS:
         return f"{count()} errors in {getattr(error, 'title', 'a value')}"
     own = type(error).__str__
@@ -224,7 +224,7 @@ def _message(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """`error` and what led to it, each with what stands between it and what it led to."""
+    """Yield `error` and the errors that led to it, each with the text to print after it."""
     seen: set[int] = set()
     link, one = "", error
     while id(one) not in seen and len(seen) < CHAIN:

@@ -1,1 +1,1 @@
-"""The node: what one event loop of one process is among the others."""
+"""The node: one event loop of one process, and its connection to the other nodes."""

@@ -1,4 +1,4 @@
-"""What synchronous code asks for runs on a loop of this process, and is waited for."""
+"""Calling async functions from synchronous code: they run on an event loop of this process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ logger = get_logger("phx_protocol.pubsub")
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
-#: seconds that synchronous code waits
+#: most seconds that synchronous code waits
 TIMEOUT = 10.0
 
-# Tests replace it: the loop may need the thread that waits, for the test's database connection.
+# Tests replace it: the loop may need the waiting thread, which has the test's database connection.
 wait: Callable[[concurrent.futures.Future[Any], float], Any]
 wait = concurrent.futures.Future.result
 
@@ -42,10 +42,11 @@ def run(
     loop: asyncio.AbstractEventLoop | None = None,
     timeout: float = TIMEOUT,
 ) -> Result:
-    """The result of `coroutine`, run on `loop`, or where this process does such things.
+    """Run `coroutine` on `loop`, and return its result.
 
-    Raises RuntimeError on a running event loop, where `name` must not block and `advice` is
-    right; TimeoutError after `timeout` seconds.
+    Without `loop` it runs on a loop that serves sockets, or else on one in a thread of its own.
+    Raises RuntimeError on a running event loop, which `name` would block; its text recommends
+    `advice`. Raises TimeoutError after `timeout` seconds.
     """
     try:
         asyncio.get_running_loop()
@@ -73,8 +74,8 @@ def sync(
 ) -> Callable[Params, Result]:
     """Make the twin of an async function for synchronous code: ``drain = sync(adrain)``.
 
-    It raises what `function` raises, RuntimeError on a running event loop, and `raises` when
-    there is no answer after so many seconds as `timeout` says.
+    The twin raises the errors of `function`, RuntimeError on a running event loop, and `raises` if
+    `function` is not done after the seconds that `timeout` returns.
     """
     name = function.__name__.removeprefix("a")
 
@@ -111,8 +112,10 @@ _warned = False
 
 
 def warn_if_nobody_hears(name: str) -> None:
-    """Say once, with DEBUG on, that a call in a shell or a worker reaches no client: `name` is called
-    in a process without sockets, and the channel layer is in memory."""
+    """Warn once, with DEBUG on, that a call in a shell or a worker reaches no client.
+
+    That is so if this process, which calls `name`, has no sockets and the channel layer is in memory.
+    """
     global _warned
     if _warned or not settings.DEBUG or mounted or serving_nodes():
         return
@@ -127,9 +130,9 @@ def warn_if_nobody_hears(name: str) -> None:
 
 
 async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run `coroutine` so that the sync code which it awaits, the ORM's above all, has a thread.
+    """Run `coroutine` with a thread of its own for the sync code that it awaits, mostly Django's ORM.
 
-    asgiref would give it the thread that belongs to the caller, which waits for `coroutine`.
+    asgiref would use the thread of the caller, which is blocked: it waits for `coroutine`.
     """
     if callbacks.thread_sensitive:
         return await coroutine
@@ -146,7 +149,9 @@ async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await coroutine
     except asyncio.CancelledError:
-        place = ThreadSensitiveContext()  # its thread may be busy still
+        place = (
+            ThreadSensitiveContext()
+        )  # a new one: the old one's thread may still be busy
         raise
     finally:
         _close_old_connections(place)
@@ -155,15 +160,15 @@ async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _close_old_connections(place: ThreadSensitiveContext) -> None:
-    """As Django does before and after a request. Nobody waits for it."""
+    """Close old connections, as Django does before and after a request; do not wait for it."""
     executor = SyncToAsync.context_to_thread_executor.get(place)
-    if executor is not None:  # sync code has been awaited
+    if executor is not None:  # None if no sync code has been awaited yet
         executor.submit(callbacks.close_old)
 
 
-#: threads that are kept for the sync code of calls
+#: most idle threads that are kept for the sync code of calls
 IDLE = 8
-# where such code runs, each with a thread of its own if need be: those that no call uses now
+# contexts for such code that no call uses now; each has a thread of its own if it has run any
 _places: list[ThreadSensitiveContext] = []
 
 
@@ -179,7 +184,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def _own_loop() -> asyncio.AbstractEventLoop:
-    """A loop in a thread of its own, made once: a loop per call costs 4 ms and a connection."""
+    """Return the loop in a thread of its own. It is made once: one per call costs 4 ms and a connection."""
     global _loop
     with _lock:
         if _loop is None:

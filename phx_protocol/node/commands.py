@@ -1,4 +1,4 @@
-"""Commands: what the sockets of all nodes are told to do, and who has done it."""
+"""Commands: actions on the sockets of all nodes, such as disconnecting a user."""
 
 from __future__ import annotations
 
@@ -17,96 +17,102 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-ORDER = "order"
-#: orders that are known when they come a second time
+#: the name of the cast and of the call that carry a command
+COMMAND = "order"
+#: how many commands a node remembers, to recognize one that arrives a second time
 REMEMBERED = 1000
 
 Body = dict[str, Any]
 
 
 class Commands:
-    """The orders of one node, those it gives and those it takes.
+    """The commands of one node: those that it sends and those that it receives.
 
-    Each goes to the group of all nodes with sockets, which does it without delay, and to each of
-    these that the state knows by itself, which is how a node says that it is done. It is done once.
+    A command is sent twice: as a cast to the group of all nodes with sockets, which execute it
+    without delay; and as a call to each of these nodes that the state knows, to learn when it is
+    done there. Each node executes it once.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        # id -> done when the order is
-        self._taken: dict[str, asyncio.Future[None]] = {}
-        node.rpc.on_cast(ORDER, self._hear)
-        node.rpc.on_call(ORDER, self._answer)
+        # id -> future that is done when the command is
+        self._received: dict[str, asyncio.Future[None]] = {}
+        node.rpc.on_cast(COMMAND, self._on_cast)
+        node.rpc.on_call(COMMAND, self._on_call)
 
-    def take(self, order: Body) -> asyncio.Future[None]:
-        """Do what is ordered, unless that has been done; the future tells when it is."""
-        id = order["id"]
-        if id not in self._taken:
-            # what can be done at once is done here, before a later broadcast can be delivered
-            rest = self._obey(order["name"], order["body"])
-            done = self._taken[id] = begin(_finish(order["name"], rest))
+    def take(self, command: Body) -> asyncio.Future[None]:
+        """Execute a command, unless it was executed before. The future is done when it is."""
+        id = command["id"]
+        if id not in self._received:
+            # the synchronous part runs here, before any later broadcast can be delivered
+            rest = self._execute(command["name"], command["body"])
+            done = self._received[id] = begin(_finish(command["name"], rest))
             done.add_done_callback(_seen)
-            if len(self._taken) > REMEMBERED:
-                del self._taken[next(iter(self._taken))]
-        return self._taken[id]
+            if len(self._received) > REMEMBERED:
+                del self._received[next(iter(self._received))]
+        return self._received[id]
 
-    def _obey(self, name: str, body: Body) -> Awaitable[Any] | None:
+    def _execute(self, name: str, body: Body) -> Awaitable[Any] | None:
         try:
-            return self._node.connections.obey(name, body)
-        except Exception as error:  # the other nodes are told all the same
+            return self._node.connections.execute(name, body)
+        except (
+            Exception
+        ) as error:  # not raised here: the other nodes must get the command too
             return _failed(error)
 
-    def _hear(self, order: Body) -> None:
-        self.take(order)
+    def _on_cast(self, command: Body) -> None:
+        self.take(command)
 
-    async def _answer(self, order: Body) -> Body:
-        await asyncio.shield(self.take(order))
+    async def _on_call(self, command: Body) -> Body:
+        await asyncio.shield(self.take(command))
         return {}
 
-    async def give(self, name: str, body: Body) -> None:
-        """Have every node do it; returns when all have.
+    async def send(self, name: str, body: Body) -> None:
+        """Send a command to every node; return when all have executed it.
 
-        Raises BroadcastError when the layer did not take it, and after TELL_TIMEOUT with the
-        names of the nodes that have not said that it is done.
+        Raises BroadcastError if the layer did not accept it; also after TELL_TIMEOUT, with the names
+        of the nodes that have not answered that it is done.
         """
         node = self._node
-        order = {"id": node.new_id(), "name": name, "body": body}
-        self.take(order)
-        doubt = await self._tell(order)
+        command = {"id": node.new_id(), "name": name, "body": body}
+        self.take(command)
+        doubt = await self._cast(command)
         known = {n.heartbeat.name: Body() for n in (node, *node.others())}
         if not node.sees_one_process and doubt is None:
             try:
                 known = {**await self._serving(), **known}
             except StateError as error:
                 doubt = f"it is not known who else there is: {error}"
-        asked = (self._ask(n, about, order) for n, about in known.items())
-        silent = [name for name in await asyncio.gather(*asked) if name is not None]
+        calls = (self._call(n, about, command) for n, about in known.items())
+        silent = [name for name in await asyncio.gather(*calls) if name is not None]
         if silent:
             doubt = f"not done (yet) by {', '.join(silent)}"
         if doubt is not None:
             raise BroadcastError(doubt)
 
     async def _serving(self) -> dict[str, Body]:
-        """The nodes that may have sockets. A worker or a command, which may be gone, has none."""
+        """Return the nodes that may have sockets: not workers and management commands."""
         nodes = await self._node.heartbeat.state.nodes()
         return {
             name: about for name, about in nodes.items() if about.get("serves", True)
         }
 
-    async def _tell(self, order: Body) -> str | None:
-        """Tell the nodes that have sockets; returns what went wrong."""
+    async def _cast(self, command: Body) -> str | None:
+        """Cast to the nodes that have sockets. Return the text of the error, or None."""
         try:
-            await self._node.rpc.cast_all(ORDER, order)
+            await self._node.rpc.cast_all(COMMAND, command)
             return None
         except Exception as error:
             return f"the channel layer did not take it: {in_words(error)}"
 
-    async def _ask(self, name: str, about: Body, order: Body) -> str | None:
-        """Wait until the node `name` has done it; returns how it is called if it has not."""
+    async def _call(self, name: str, about: Body, command: Body) -> str | None:
+        """Wait until the node `name` has executed it. If it does not answer, return its name."""
         address = about.get("address")
         try:
             async with asyncio.timeout(TELL_TIMEOUT):
-                await call_node(self._node, name, address, ORDER, order, TELL_TIMEOUT)
+                await call_node(
+                    self._node, name, address, COMMAND, command, TELL_TIMEOUT
+                )
             return None
         except (NoAnswer, TimeoutError):
             where = f" ({about['host']}, pid {about['pid']})" if about else ""
@@ -119,7 +125,7 @@ async def _failed(error: Exception) -> None:
 
 def _seen(done: asyncio.Future[None]) -> None:
     if not done.cancelled():
-        done.exception()  # it is logged; nobody else need look
+        done.exception()  # it has been logged already: no warning if nobody awaits `done`
 
 
 async def _finish(name: str, rest: Awaitable[Any] | None) -> None:
@@ -127,5 +133,5 @@ async def _finish(name: str, rest: Awaitable[Any] | None) -> None:
         if rest is not None:
             await rest
     except Exception:
-        logger.exception("the order %r failed here", name)
+        logger.exception("the command %r failed here", name)
         raise

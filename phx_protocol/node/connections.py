@@ -1,4 +1,4 @@
-"""The sockets of one node, and what all nodes are asked to do with theirs."""
+"""The sockets of one node, and the commands for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Body = dict[str, Any]
 
 
 class OpeningSocket(Protocol):
-    """What a node asks of a socket that may open: see ``socket.opening.Opening``."""
+    """A socket that may open, as a node sees it: see ``socket.opening.Opening``."""
 
     def disconnect_named(self, name: str) -> None: ...
     def user_disconnected(self, key: str) -> None: ...
@@ -35,7 +35,7 @@ class OpeningSocket(Protocol):
 
 
 class OpenSocket(Protocol):
-    """What a node asks of the sockets that it serves: see ``socket.connection.Connection``."""
+    """An open socket, as its node sees it: see ``socket.connection.Connection``."""
 
     @property
     def socket(self) -> Any: ...
@@ -59,15 +59,15 @@ class OpenSocket(Protocol):
     def describe(self) -> dict[str, Any]: ...
 
 
-#: sockets of a node that ask again at once whether their clients may be there
+#: how many sockets of a node are reauthorized at the same time
 AT_ONCE = 100
 
 
 class Connections:
-    """A set of open sockets, which takes orders that concern some of them.
+    """The set of open sockets, which executes commands that concern some of them.
 
-    Those that are about to open hear of orders too: what was ordered while ``connect`` ran is
-    looked at when they open.
+    Sockets that are about to open get commands too: those that arrived while ``connect`` ran are
+    applied when the socket opens.
     """
 
     def __init__(self, is_shown: Callable[[str, str], bool]) -> None:
@@ -76,7 +76,7 @@ class Connections:
         self._opening: set[OpeningSocket] = set()
         self._ending: set[OpenSocket] = set()
         self._gone = asyncio.Event()
-        self._orders: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
+        self._commands: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
             "close_topic": self._close_topic,
             "disconnect": self._disconnect,
             "disconnect_socket": self._disconnect_socket,
@@ -90,53 +90,58 @@ class Connections:
         return len(self._sockets)
 
     def __iter__(self) -> Iterator[OpenSocket]:
-        return iter(tuple(self._sockets))  # as they are now, whatever is done to them
+        return iter(
+            tuple(self._sockets)
+        )  # a copy: sockets may close during the iteration
 
     @property
     def are_any(self) -> bool:
-        """Whether a socket is open, or about to be."""
+        """True if a socket is open or about to open."""
         return bool(self._sockets or self._opening)
 
     def expect(self, opening: OpeningSocket) -> None:
-        """Have commands reach a socket that may open, until ``decided``."""
+        """Pass commands to a socket that may open, until ``decided``."""
         self._opening.add(opening)
 
     def decided(self, opening: OpeningSocket) -> None:
-        """Forget an opening: its socket has been added, or did not open."""
+        """Forget an opening: its socket was added, or did not open."""
         self._opening.discard(opening)
 
     def add(self, socket: OpenSocket) -> None:
         self._sockets.add(socket)
 
     def discard(self, socket: OpenSocket) -> None:
-        """Let go of a socket that is closed, and has channels that end."""
+        """Remove a closed socket, and remember it until its channels have ended."""
         if socket in self._sockets:
             self._sockets.discard(socket)
             self._ending.add(socket)
 
     def ended(self, socket: OpenSocket) -> None:
-        """It has no channels any more."""
+        """Forget a closed socket: all its channels have ended."""
         self._ending.discard(socket)
         if not self._ending:
             self._gone.set()
 
     async def gone(self) -> None:
-        """Wait until all have ended."""
+        """Wait until all sockets are closed and their channels have ended."""
         while self._sockets or self._ending:
             self._gone.clear()
             await self._gone.wait()
 
     def of_user(self, key: str) -> Iterator[OpenSocket]:
-        """The sockets whose user has the primary key `key` (as text)."""
+        """Yield the sockets whose user has the primary key `key` (as text)."""
         for socket in self:
             if key_of(socket) == key:
                 yield socket
 
-    # ------------------------------------------------------------------ orders
+    # ---------------------------------------------------------------- commands
 
-    def obey(self, name: str, body: Body) -> Awaitable[Any] | None:
-        """Do what is ordered at once, but for what is awaited. Raises KeyError for no order."""
-        return self._orders[name](body)
+    def execute(self, name: str, body: Body) -> Awaitable[Any] | None:
+        """Execute a command at once. A part that takes time is returned, to be awaited.
+
+        Raises KeyError for an unknown command.
+        """
+        return self._commands[name](body)
 
     def _close_topic(self, body: Body) -> None:
         _each(self, lambda socket: socket.close_topic(body["topic"]))
@@ -185,13 +190,13 @@ class Connections:
 
 
 def _each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> None:
-    """Do it with each of the `sockets`, whatever comes of it with another one. Raises what it raised."""
+    """Call `do` with each of the `sockets`, even if it fails for some. Raises the last of the errors."""
     failure = None
     for socket in sockets:
         try:
             do(socket)
         except Exception as error:
-            logger.exception("a socket does not do what it is ordered")
+            logger.exception("a socket failed to execute a command")
             failure = error
     if failure is not None:
         raise failure
@@ -203,13 +208,13 @@ async def _reauthorize(sockets: list[OpenSocket], topic: str | None) -> None:
     async def ask() -> None:
         for socket in waiting:
             try:
-                # in its own context: it calls what users wrote
+                # in a task of the socket, with its context: it calls functions of users
                 await socket.create_task(socket.reauthorize(topic))
             except CRASHES as error:
                 if must_end(error):
                     raise
-                logger.exception("a socket cannot be asked again: it is closed")
+                logger.exception("a socket cannot be reauthorized and is closed")
                 socket.cut_off()
 
-    # one that takes its time holds up nobody behind it
+    # several at the same time, so that a slow one does not delay the others
     await asyncio.gather(*(ask() for _ in sockets[:AT_ONCE]))

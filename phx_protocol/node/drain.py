@@ -1,7 +1,7 @@
 """Drain: a node that goes down sends its clients away first (``Phoenix.Socket.PoolDrainer``).
 
-Sockets are closed in rounds with 1012, on which clients come back, to another process;
-handlers that run get SHUTDOWN_TIMEOUT. New connections are refused from the beginning.
+It closes its sockets in rounds with the code 1012, so that clients connect again, to another
+process. Running handlers may take SHUTDOWN_TIMEOUT. New connections are refused from the start.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class Drainer:
-    """The draining of one node, one at a time whoever asks for it (setting DRAINER)."""
+    """The draining of one node, which runs only once at a time (setting DRAINER)."""
 
     def __init__(self, node: Node) -> None:
-        #: whether new connections are refused
+        #: True if new connections are refused
         self.is_on = False
         self._node = node
         self._task: asyncio.Task[int] | None = None
         node.rpc.on_call("drain", self._asked)
 
     async def run(self) -> int:
-        """Close all sockets, in rounds; returns how many there were. Goes on when cancelled."""
+        """Close all sockets, in rounds; return how many there were. Draining continues when cancelled."""
         if self._task is None:
             self._switch(True)
             self._task = begin(self._run())
@@ -42,27 +42,29 @@ class Drainer:
         return await asyncio.shield(self._task)
 
     async def drain_now(self) -> None:
-        """Close all sockets, without rounds: it is too late for them, or there are few."""
+        """Close all sockets at once, without rounds: there is no time for these, or there are few sockets."""
         self._switch(True)
         self._close(self._node.connections)
         await self._gone()
 
     def resume(self) -> None:
-        """Let connections in again."""
+        """Accept connections again."""
         self._switch(False)
 
     def _switch(self, is_on: bool) -> None:
         self.is_on = is_on
-        # who has no sockets any more must still hear that it shall take up again
+        # keep listening while drained, or the command to resume could not reach this node
         (self._node.keep_alive if is_on else self._node.let_go)(self)
-        self._node.heartbeat.beat_soon()  # which tells the other nodes
+        self._node.heartbeat.beat_soon()  # the state then shows it to other nodes
 
     def _done(self, task: asyncio.Task[int]) -> None:
         self._task = None
 
     async def _run(self) -> int:
         sockets = list(self._node.connections)
-        random.shuffle(sockets)  # so that no topic is left alone all at once
+        random.shuffle(
+            sockets
+        )  # so that a topic does not lose all its clients in one round
         total, drainer = len(sockets), options().drainer or DRAINER
         interval = drainer["BATCH_INTERVAL"]
         size = max(drainer["BATCH_SIZE"], ceil(total * interval / drainer["SHUTDOWN"]))
@@ -74,7 +76,7 @@ class Drainer:
             socket_drain.emit(None, count=count, total=total, **told)
             self._close(batch)
             if index < rounds:
-                # nodes that go down together shall not all drop theirs in step
+                # jitter, so that nodes that go down together do not close sockets in step
                 await asyncio.sleep(interval * random.uniform(0.5, 1))
         await self._gone()
         return total
@@ -85,7 +87,7 @@ class Drainer:
             socket.close(CloseCode.COME_BACK, Reason.DRAINING)
 
     async def _gone(self) -> None:
-        """Wait until the last channel has ended, and what it had to say is said."""
+        """Wait until the last channel has ended and all messages to other nodes are sent."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * options().shutdown_timeout + 1):
                 await self._node.connections.gone()

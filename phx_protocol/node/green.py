@@ -1,7 +1,7 @@
 """Real threads where gevent or eventlet have replaced them, and a way to wait for one.
 
-Their threads share one thread of the operating system. An event loop in one of them counts as running
-in all: every second call, and Django's ORM, would take themselves to be on it.
+Green threads share one thread of the operating system. An event loop in one of them would count as
+running in all of them: a second call at the same time, and Django's ORM, would refuse to run on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..concurrency import callbacks
 
 Result = TypeVar("Result")
 
-#: seconds between two looks whether a call is done
+#: seconds between two checks if a call is done
 SHORTEST, LONGEST = 0.0005, 0.01
 
 
 def real_start_new_thread() -> Callable[..., Any] | None:
-    """``_thread.start_new_thread`` as it was; None where nobody has replaced it."""
+    """Return the original ``_thread.start_new_thread``; None if it was not replaced."""
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and gevent.is_module_patched("threading"):
         start: Callable[..., Any] = gevent.get_original("_thread", "start_new_thread")
@@ -35,10 +35,10 @@ def real_start_new_thread() -> Callable[..., Any] | None:
 
 
 class Here(ThreadPoolExecutor):
-    """Does at once what it is given (the loop looks up host names so).
+    """An executor that runs each function at once (the loop uses it to look up host names).
 
-    A thread of a pool would be a green one beside the loop, for whose end the process would wait
-    when it exits: for ever, as nobody runs the loop then.
+    The threads of a normal pool would be green. The process would wait for their end when it exits:
+    for ever, because at that time no loop runs them.
     """
 
     def submit(
@@ -53,12 +53,12 @@ class Here(ThreadPoolExecutor):
 
 
 def new_loop(start: Callable[..., Any]) -> asyncio.AbstractEventLoop:
-    """An event loop that runs in a real thread, which `start` starts."""
+    """Make an event loop that runs in a real thread, started by `start`."""
     made: list[asyncio.AbstractEventLoop] = []
     callbacks.threads_are_real = False
 
     def live() -> None:
-        # here: what it waits with belongs to the thread that makes it
+        # made in this thread, because its selector belongs to the thread that makes it
         loop = asyncio.new_event_loop()
         loop.set_default_executor(Here())
         loop.call_soon(made.append, loop)
@@ -75,10 +75,10 @@ def run(
     loop: asyncio.AbstractEventLoop,
     timeout: float,
 ) -> Result:
-    """The result of `coroutine`, run on `loop` in a real thread. Raises TimeoutError.
+    """Run `coroutine` on `loop`, which is in a real thread; return its result. Raises TimeoutError.
 
-    Other green threads run meanwhile. It looks again and again: what a real thread wakes a green
-    one with is a lock, and theirs are not for several threads.
+    Other green threads run meanwhile. It checks again and again if the call is done: a real thread
+    could wake a green one only with a lock, and green locks do not work between real threads.
     """
     done: list[asyncio.Task[Result]] = []
     tasks: list[asyncio.Task[Result]] = []
@@ -93,6 +93,6 @@ def run(
         if time.monotonic() > end:
             loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             raise TimeoutError
-        time.sleep(pause)  # the replaced one
+        time.sleep(pause)  # the green one: it lets other green threads run
         pause = min(2 * pause, LONGEST)
     return done[0].result()

@@ -1,4 +1,4 @@
-"""The heartbeat of a node: its lease on the state, and what is looked after at every beat."""
+"""Heartbeat: keeps a node's lease on the state, and does the regular work of every beat."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ VERSIONS = {
 }
 #: seconds between two reports of how many subscribers topics have
 REPORT = 1.0
-#: names that a node answers to
+#: how many of its names a node remembers
 NAMES = 20
 
 
 class Heartbeat:
-    """Runs while the node has something to look after; a state that fails never stops it."""
+    """The heartbeat of a node. It runs while the node has work to do, even if the state fails."""
 
     def __init__(self, node: Node) -> None:
         self.state: State = get_state()
-        #: who owns what this process has in the state; another one after a lease that was lost
+        #: the owner of this node's data in the state; a new name after the lease was lost
         self.name = node.name
-        #: this and the last ones before it: who was told of one may use it later
+        #: this name and the ones before it: another process may still use an old one
         self.names = deque([node.name], maxlen=NAMES)
         self.outage = Outage(
             logger,
@@ -64,14 +64,14 @@ class Heartbeat:
         self._has_beaten = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_first = True
-        self._counted = 0  # topics whose subscribers the state knows
-        self._sockets = 0  # that the state knows of
+        self._counted = 0  # number of topics whose subscribers the state knows
+        self._sockets = 0  # number of sockets that the state knows
         self._started_at = time.time()
         self._load = Load()
 
     @property
     def is_down(self) -> bool:
-        """Whether the state fails, and need not be asked before a beat has got through."""
+        """True if the state fails: do not call it before a beat has succeeded."""
         return self.outage.is_on and self._task is not None
 
     def start(self) -> None:
@@ -89,16 +89,16 @@ class Heartbeat:
                     await self._has_beaten.wait()
 
     def beat_soon(self) -> None:
-        """Tell now what is new about this node."""
+        """Beat now, to write what is new about this node to the state."""
         self._wake.set()
 
     def has_sockets(self) -> None:
-        """Tell now that this node has sockets, unless the last beat did."""
+        """Beat now, if the state does not know yet that this node has sockets."""
         if not self._sockets:
             self.beat_soon()
 
     def failed(self, error: StateError) -> None:
-        """The state did not do something. If it cannot be reached, it is looked after at once."""
+        """Note that the state did not do a step. If it was not reached, beat now."""
         if isinstance(error, StateRefused):
             logger.error("the state refuses something: %s", error)
         else:
@@ -106,7 +106,7 @@ class Heartbeat:
             self._wake.set()
 
     def doubted(self, error: StateError) -> None:
-        """The state did not read something that may be large: a beat finds out how it is."""
+        """Note that a reading failed, which may have been too large: beat, to see if the state works."""
         if not isinstance(error, StateTimeout):
             return self.failed(error)
         logger.warning("the state did not answer in time: %s", error)
@@ -122,7 +122,7 @@ class Heartbeat:
                 await self._rest()
 
     async def _rest(self) -> None:
-        """Until the next beat is due, or the state fails; what has changed is reported."""
+        """Wait until the next beat is due or the state fails. Meanwhile report changed counts."""
         due = self._node.loop.time() + self.state.beat_every
         while (left := due - self._node.loop.time()) > 0 and not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
@@ -131,7 +131,7 @@ class Heartbeat:
             await self._guarded(self._report)
 
     async def beat(self) -> None:
-        """Renew the lease, see to what the dead left, and to what is to be looked after."""
+        """Renew the lease, remove dead nodes, report counts, and run the ``beat`` of each part."""
         if await self._guarded(self._renew):
             self.outage.report(None)
             for step in (self.state.reap, self._recount, self._report, *self._duties()):
@@ -142,7 +142,7 @@ class Heartbeat:
         return (part.beat for part in self._node.parts)
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
-        """Take `step`; what goes wrong stops no other one. Returns whether nothing did."""
+        """Run `step`, and log its error. Return True if it succeeded."""
         try:
             await step()
             return True
@@ -162,15 +162,15 @@ class Heartbeat:
         self._is_first = False
 
     def _lose(self) -> None:
-        """The lease is over (the process was paused), or the store was lost."""
+        """Take a new name: the lease is over (the process was paused), or the store was lost."""
         lost = self._take_a_name()
-        self._is_first = True  # until it has beaten under that name
+        self._is_first = True  # until the first beat with the new name
         self._counted = 0
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
         self._node.lost()
 
     def _take_a_name(self) -> str:
-        """Have another one; returns that until now."""
+        """Take a new name; return the old one."""
         old, self.name = self.name, secrets.token_hex(8)
         self.names.append(self.name)
         return old
@@ -190,12 +190,12 @@ class Heartbeat:
         }
 
     async def _recount(self) -> None:
-        """Tell all counts again if the state has dropped some."""
+        """Report all counts again if the state has lost some."""
         if self._counted and await self.state.count(self.name, {}) < self._counted:
             self._node.pubsub.registry.all_changed()
 
     async def _report(self) -> None:
-        """Tell the state how many subscribers topics have, of those where that has changed."""
+        """Write to the state how many subscribers each topic has whose count has changed."""
         registry = self._node.pubsub.registry
         if self._is_first or not (counts := registry.take_changed()):
             return
@@ -206,7 +206,7 @@ class Heartbeat:
             raise
 
     def stop(self) -> Awaitable[None]:
-        """The end: nothing of this node stays in the state. It may start anew at once."""
+        """Stop, and remove everything of this node from the state. It may be started again at once."""
         task, self._task = self._task, None
         left = self._take_a_name()
         self._is_first = True
@@ -221,7 +221,7 @@ class Heartbeat:
                 await end(task)
                 await self.state.leave(name)
             if self._task is None:
-                await self.state.close()  # it may have been asked without a beat
+                await self.state.close()  # even without a task: it may have been used
         except StateError as error:
             self.outage.report(error)
 
@@ -233,7 +233,7 @@ class Load:
         self._then = time.process_time(), time.monotonic()
 
     def since_last(self) -> float:
-        """Since this was asked before; 0.25 for a quarter of one CPU."""
+        """Return the share since the last call; 0.25 is a quarter of one CPU."""
         now = time.process_time(), time.monotonic()
         used, passed = now[0] - self._then[0], now[1] - self._then[1]
         self._then = now

@@ -1,4 +1,4 @@
-"""Node: what one event loop of one process is among the others."""
+"""Node: one event loop of one process, and its connection to the other nodes."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ P = TypeVar("P", bound=Part)
 class Node:
     """The subscribers and connections of one event loop, and its links to the other nodes.
 
-    Its listener and its heartbeat start with the first subscriber or connection, and end when
-    there has been none for a while.
+    Its listener and its heartbeat start with the first subscriber or connection, and stop when
+    there have been none for a while.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.name = secrets.token_hex(8)
         layer = get_channel_layer(options().channel_layer)
-        # the remote calls pace what is sent; there is nothing to send before this is made
+        # made first: its pacer limits how fast the layer link sends
         self.rpc = NodeRpc(self)
         self.layer = LayerLink(
             layer, self.name, self.take, self._may_have_lost, self.rpc.pacer.room_for
         )
-        # Own broadcasts never enter an in-memory layer: local delivery has done it all.
+        # Broadcasts are not sent to an in-memory layer: local delivery reaches everybody.
         self.sees_one_process = is_in_memory(layer)
         self.remote: Link = (
             LoopLink(self.name, self.others) if self.sees_one_process else self.layer
@@ -65,14 +65,14 @@ class Node:
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[Any] | None = None
-        # what keeps the listener alive beside subscribers: a session, a request
+        # objects that keep the listener running besides subscribers: a session, a request
         self._kept_alive_by: set[Any] = set()
         self._parts: dict[type[Part], Part] = {}
         for part in PARTS:
             self.part(part)
 
     def part(self, cls: type[P]) -> P:
-        """Return the part of this node that is a `cls`; it is made when there is none."""
+        """Return the part of this node that is a `cls`; make it if there is none."""
         found = self._parts.get(cls)
         if not isinstance(found, cls):
             found = self._parts[cls] = cls(self)
@@ -87,17 +87,17 @@ class Node:
         return list(self._parts.values())
 
     def local(self) -> dict[str, Node]:
-        """The nodes of this process by their names, those that serve nobody (any more) too."""
+        """Return the nodes of this process by their names, even those without clients."""
         return {node.heartbeat.name: node for node in (self, *all_nodes())}
 
     def others(self) -> list[Node]:
-        """The nodes of the other event loops of this process that serve somebody."""
+        """Return the nodes of the other event loops of this process that have clients."""
         return [node for node in serving_nodes() if node is not self]
 
     # ---------------------------------------------------------------- connections
 
     async def expect_connection(self, opening: OpeningSocket) -> None:
-        """Take commands that concern a socket which may open, until it does or is discarded."""
+        """Pass commands to a socket that may open, until it opens or is discarded."""
         self.connections.expect(opening)
         if not self.layer.is_ready(NODES):
             self.start()
@@ -116,7 +116,7 @@ class Node:
         self._need_no_commands()
 
     def discard_opening(self, opening: OpeningSocket) -> None:
-        """Let go of a socket that does not open."""
+        """Forget a socket that does not open."""
         self.connections.decided(opening)
         self._need_no_commands()
 
@@ -125,14 +125,14 @@ class Node:
             self.layer.unused(NODES)
 
     async def reachable(self) -> None:
-        """Wait until what concerns the sockets of all nodes arrives here, two seconds at most."""
+        """Wait until commands to all nodes arrive here, two seconds at most."""
         self.heartbeat.start()
         await self.layer.ready(NODES)
 
     async def ready(self, topic: str) -> None:
         """Wait until broadcasts of other processes on `topic` arrive here, two seconds at most.
 
-        With a layer that is down it returns at once: what is local works.
+        If the layer is down, return at once: local broadcasts work.
         """
         if not self.layer.is_ready(topic):
             self.start()
@@ -143,22 +143,22 @@ class Node:
     # ---------------------------------------------------------------------- names
 
     def new_id(self) -> str:
-        """Return a name that is unique over all processes."""
+        """Return an id that is unique over all processes."""
         return f"{self.name}.{next(self._ids)}"
 
     def shown(self, id: str) -> str:
-        """Return one of ``new_id()`` for operators: under the name that they know this node by."""
+        """Return `id`, made by ``new_id()``, with the name of this node that operators see."""
         return f"{self.heartbeat.name}.{id.rpartition('.')[2]}"
 
     def is_shown(self, id: str, shown: str) -> bool:
-        """Return whether `id` is, or was, shown so: a name may be lost with the node's lease."""
+        """Return True if `id` is, or was, shown as `shown`: a node gets a new name if its lease is lost."""
         name, _, number = shown.rpartition(".")
         return name in self.heartbeat.names and number == id.rpartition(".")[2]
 
     # ------------------------------------------------------------------- messages
 
     async def address(self) -> str | None:
-        """The layer channel on which other nodes reach this one, or None: there is none, or the
+        """Return the layer channel on which other nodes reach this one; None if there is none, or the
         layer fails."""
         if self.sees_one_process:
             return None
@@ -166,7 +166,7 @@ class Node:
         return await self.layer.address()
 
     async def take(self, message: dict[str, Any]) -> None:
-        """Take one message of another node; a bad one costs a line in the log and nothing else."""
+        """Handle one message of another node. A bad message is logged and ignored."""
         try:
             if message.get("type") == layer_message.BROADCAST:
                 await self.pubsub.take(message)
@@ -176,7 +176,7 @@ class Node:
             _log_ignored(error)
 
     def take_now(self, message: dict[str, Any]) -> None:
-        """Take one message of another event loop of this process."""
+        """Handle one message of another event loop of this process."""
         try:
             if message.get("type") == layer_message.BROADCAST:
                 self.pubsub.take_now(message)
@@ -196,7 +196,7 @@ class Node:
             )
 
     def _may_have_lost(self, with_the_layer: bool) -> None:
-        """Look for what did not come: at once for presences too when the layer itself was there."""
+        """Look for lost messages; with `with_the_layer` (it kept working) also for presences at once."""
         self.pubsub.sequencer.resync()
         if with_the_layer:
             self.heartbeat.beat_soon()
@@ -204,7 +204,7 @@ class Node:
     # ------------------------------------------------------------------- lifetime
 
     def lost(self) -> None:
-        """Begin again: all that this node had in the state is gone."""
+        """Start again: everything that this node had in the state is lost."""
         self.pubsub.registry.all_changed()
         # a Redis that lost the leases may have lost the groups of the layer too
         self.layer.add_groups_again()
@@ -217,7 +217,7 @@ class Node:
 
     @contextlib.contextmanager
     def kept_alive(self, by: Any) -> Iterator[None]:
-        """Keep the listener, and with it the address, while this lasts."""
+        """Keep the listener running, and so the address valid, inside the ``with`` block."""
         self.keep_alive(by)
         try:
             yield
@@ -231,7 +231,7 @@ class Node:
         self._kept_alive_by.discard(by)
 
     def start(self) -> None:
-        """Listen to the layer, until nobody needs it any more."""
+        """Listen to the layer, as long as it is needed."""
         if self._timer is None:
             self._tick_later()
             self.layer.start()
@@ -259,7 +259,7 @@ class Node:
         )
 
     def _stop(self) -> None:
-        """End the listener and the heartbeat; who needs them starts them again."""
+        """Stop the listener and the heartbeat; they start again when they are needed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -267,7 +267,7 @@ class Node:
         self._ending = asyncio.gather(*ending)
 
     async def close(self) -> None:
-        """Stop, and wait until nothing runs any more."""
+        """Stop the listener and the heartbeat, and wait until they have ended."""
         self._stop()
         if self._ending is not None:
             await self._ending
@@ -291,7 +291,7 @@ def get_node() -> Node:
     loop = asyncio.get_running_loop()
     node = _nodes.get(loop)
     if node is None:
-        # asyncio.run() and async_to_sync() make a loop for each call, and a node for each of these
+        # asyncio.run() and async_to_sync() make a loop for each call, and each loop gets a node
         for closed in [other for other in _nodes if other.is_closed()]:
             del _nodes[closed]
         node = _nodes[loop] = Node()
@@ -299,10 +299,10 @@ def get_node() -> Node:
 
 
 def all_nodes() -> list[Node]:
-    """Return the nodes of this process, one for each event loop that runs."""
+    """Return the nodes of this process, one for each running event loop."""
     return [node for loop, node in list(_nodes.items()) if loop.is_running()]
 
 
 def serving_nodes() -> list[Node]:
-    """Return those that have subscribers or connections, or are about to."""
+    """Return the nodes of this process that have subscribers or connections, or are about to."""
     return [n for n in all_nodes() if n.pubsub.registry or n.connections.are_any]

@@ -1,9 +1,9 @@
-"""Pacer: a node sends no faster than it, and the nodes that listen to it, take what it sends.
+"""Pacer: a node sends no faster than it and the other nodes receive.
 
-Redis ends the connection of a subscriber for which too much waits, 32 MiB unless it is told
-otherwise, and all that waits there is lost. So a mark goes the way that broadcasts go when half
-of AHEAD is sent. Who reaches AHEAD waits until it is back, and until every node that answered
-marks before has answered this one.
+Redis closes the connection of a subscriber for which too much data waits (by default 32 MiB), and
+all this data is lost. So after half of AHEAD the node sends a mark in the same way as broadcasts.
+When AHEAD is reached, it sends no more until the mark has come back, and until every node that
+answered earlier marks has answered this one.
 
 ::
 
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: bytes that may be on their way: an eighth of what Redis keeps for a subscriber, which several send to
+#: most bytes sent and not yet received: an eighth of what Redis keeps for a subscriber, as several
+#: nodes send to it
 AHEAD = 4 * 1024 * 1024
-#: seconds that they may take; who has not taken them then is not waited for
-PATIENCE = 5.0
-#: seconds in which another node answers, when it is not known whether there are any, and for which
-#: it counts that there were none
+#: seconds to wait for the answers to a mark; then nodes without an answer are not waited for
+MARK_TIMEOUT = 5.0
+#: seconds to wait for the answer of a first other node, if none is known; seconds for which "there
+#: is no other node" is believed
 GRACE = 0.25
 ALONE = 5.0
 
 
 class Pacer:
-    """The bytes that one node has sent, and the nodes that have taken them."""
+    """The bytes that one node has sent, and the nodes that have received them."""
 
     def __init__(self, node: Node, rpc: NodeRpc) -> None:
         self._node = node
@@ -48,14 +49,14 @@ class Pacer:
         self._ahead = 0
         self._asking: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
-        self._id = ""  # of the mark that is on its way
-        self._others: set[str] = set()  # nodes that answer
+        self._id = ""  # of the mark that waits for answers
+        self._others: set[str] = set()  # other nodes that answer marks
         self._alone_until = 0.0
         self._missing: set[str] = set()  # nodes that have not answered yet
         self._answered = asyncio.Event()
 
     async def room_for(self, size: int) -> None:
-        """Wait until `size` more bytes may be on their way, and count them."""
+        """Wait until `size` more bytes may be sent, and count them."""
         while self._ahead and self._ahead + size > AHEAD:
             await asyncio.shield(self._asked())
         self._ahead += size
@@ -63,7 +64,7 @@ class Pacer:
             self._asked()
 
     def _asked(self) -> asyncio.Task[None]:
-        """A task that ends when all that was sent so far has arrived, after PATIENCE seconds at most."""
+        """Return a task that ends when all data sent so far has arrived, after MARK_TIMEOUT at most."""
         if self._asking is None:
             self._asking = begin(self._ask(), contextvars.Context())
         return self._asking
@@ -83,7 +84,7 @@ class Pacer:
 
     async def _arrived(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(MARK_TIMEOUT):
                 address = await self._node.address()
                 if address is None or not await self._mark(address):
                     return
@@ -96,7 +97,7 @@ class Pacer:
             logger.warning(
                 "%s has not answered in %s seconds: it is gone, or what it is sent may be lost",
                 name,
-                PATIENCE,
+                MARK_TIMEOUT,
             )
 
     async def _mark(self, address: str) -> bool:
@@ -127,7 +128,7 @@ class Pacer:
             self._alone_until = self._node.loop.time() + ALONE
 
     def take(self, message: dict[str, Any]) -> None:
-        """A mark arrived, of this node or of another one; or another node has this one's."""
+        """Handle a mark of this or another node, or another node's answer to a mark of this one."""
         id, name = message["id"], message["node"]
         if message["do"] == "mark" and name != self._node.name:
             self._rpc.answer_mark(message["from"], id)

@@ -1,4 +1,4 @@
-"""Part: what plugs into a node, such as presence, histories, or the sessions of long-poll."""
+"""Part: an extension of a node, such as presence, histories, or the sessions of long-poll."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Cast = Callable[[Body], None]
 
 
 class Part:
-    """One for each node: ``node.part(SomePart)`` makes it, or has made it before.
+    """An extension of one node. ``node.part(SomePart)`` returns the one of that node.
 
-    A class in ``PARTS`` is made with each node; any other one when it is first asked for.
+    Each node makes a part of every class in ``PARTS`` at once, of other classes at the first call.
     """
 
     def __init__(self, node: Node) -> None:
@@ -24,23 +24,23 @@ class Part:
 
     @property
     def calls(self) -> Mapping[str, Call]:
-        """Name -> the function that answers when another node calls it."""
+        """The functions that answer calls of other nodes: name -> function."""
         return {}
 
     @property
     def casts(self) -> Mapping[str, Cast]:
-        """Name -> the function that takes what other nodes cast, for which there is no answer."""
+        """The functions that handle casts of other nodes, which need no answer: name -> function."""
         return {}
 
     async def beat(self) -> None:
-        """Do what is due at every heartbeat. It may raise StateError."""
+        """Do the work of every heartbeat. May raise StateError."""
 
     def lost(self) -> None:
-        """Forget what this node had in the state: its lease is over, or the state was lost."""
+        """Note that the state has nothing of this node: its lease is over, or the state was lost."""
 
     def unused(self, topic: str) -> None:
         """Forget `topic`: its last subscriber of this node has left."""
 
 
-#: the classes of which every node has one
+#: the classes of which every node has an instance
 PARTS: list[type[Part]] = []

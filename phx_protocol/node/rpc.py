@@ -1,8 +1,8 @@
-"""NodeRpc: a node calls another one, over the channel layer, and has its answer.
+"""NodeRpc: a node calls another one over the channel layer, and gets its answer.
 
-What lets any process answer for a long-poll session that lives in another. A request is
-acknowledged at once, so that a dead node is told from a slow answer; an answer may take as
-long as a poll waits.
+So any process can answer a request for a long-poll session of another process. A request is
+acknowledged at once, to distinguish a dead node from a slow answer. An answer may take as long as
+a poll waits.
 
 ::
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: seconds between two tries to send to a channel of the layer that is full, or a layer that fails
+#: seconds between two tries to send, if the channel of the layer is full or the layer fails
 RETRY = 0.05
-#: seconds for which that is tried when nobody waits for an answer
+#: seconds after which sending a message that needs no answer is given up
 TELL_TIMEOUT = 2.0
-#: seconds in which an answer saves the acknowledgement
-SOON = 0.005
-#: seconds in which a node takes a request, and answers one that costs it little
-PATIENCE = 2.0
-#: requests that are known when they come a second time
+#: seconds to wait for the answer before an acknowledgement is sent
+ACK_AFTER = 0.005
+#: seconds in which a node must acknowledge a request, and answer a simple one
+CALL_TIMEOUT = 2.0
+#: how many requests a node remembers, to recognize one that arrives a second time
 REMEMBERED = 1000
 
-#: bytes of one message: what a long-poll session takes at once, and some
+#: most bytes of one message: a little more than a long-poll session accepts at once
 LARGEST = 8 * 1024 * 1024
-#: bytes from which on a message is counted among what may be on its way: see ``pacer``
+#: bytes; a message of this size or more must wait for the pacer: see ``pacer``
 LARGE = 64 * 1024
 
 Body = dict[str, Any]
@@ -60,11 +60,11 @@ class NoAnswer(PhxError):
 
 
 class TooLarge(PhxError):
-    """A message that a channel layer may not bear."""
+    """A message that is too large for a channel layer."""
 
 
 class Call:
-    """What is asked of another node and not answered yet."""
+    """A call of another node that has no answer yet."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class Call:
 
 
 class NodeRpc:
-    """The requests of one node, to others and from them."""
+    """The calls and casts of one node, to other nodes and from them."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -81,20 +81,19 @@ class NodeRpc:
         self._listeners: dict[str, Callable[[Body], None]] = {}
         self._calls: dict[str, Call] = {}
         self._running: dict[str, asyncio.Future[Body | None]] = {}
-        self._taken: dict[str, None] = {}  # ids of requests, the newest last
-        # who is told of an answer that comes after all
+        self._taken: dict[str, None] = {}  # ids of received requests, the newest last
+        # id -> callback for an answer that arrives after the caller gave up
         self._late: dict[str, Callable[[Body], None]] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
         self.pacer = Pacer(node, self)
 
     def on_call(self, name: str, handler: Handler) -> None:
-        """Have `handler` answer what other nodes ask for by `name`. It is cancelled when they
-        do not want to know any more."""
+        """Answer calls of other nodes by `name` with `handler`. It is cancelled if the caller gives up."""
         self._handlers[name] = handler
 
     def on_cast(self, name: str, listener: Callable[[Body], None]) -> None:
-        """Have `listener` told what other nodes note by `name`, for which there is no answer."""
+        """Pass casts of other nodes by `name` to `listener`. They get no answer."""
         self._listeners[name] = listener
 
     async def call(
@@ -107,10 +106,10 @@ class NodeRpc:
         timeout: float,
         on_late_answer: Callable[[Body], None] | None = None,
     ) -> Body:
-        """The answer of the node that reads `channel`. Raises NoAnswer when it has not taken
-        the request after `patience` seconds, or not answered after `timeout`.
+        """Call the node that reads `channel`, and return its answer.
 
-        `on_late_answer` is called with an answer that crossed the end of this call.
+        Raises NoAnswer if it has not acknowledged the request after `patience` seconds, or not
+        answered after `timeout`. `on_late_answer` is called with an answer that arrives later.
         """
         node, call = self._node, Call()
         id = f"{node.name}.{next(self._ids)}"
@@ -158,11 +157,11 @@ class NodeRpc:
             on_late_answer(answer)
 
     def cast_soon(self, channel: str, name: str, body: Body) -> None:
-        """``tell`` of a note, from where nothing can wait."""
+        """Cast to one node, without waiting until it is sent."""
         self._keep(self.tell(channel, "note", name=name, body=body))
 
     def answer_mark(self, channel: str, id: str) -> None:
-        """Tell who sent the mark `id` that it arrived here."""
+        """Answer the sender of the mark `id` that it arrived here."""
         self._keep(self.tell(channel, "marked", id=id, node=self._node.name))
 
     def _keep(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -174,26 +173,26 @@ class NodeRpc:
     def _kept(self, task: asyncio.Task[None]) -> None:
         self._telling.discard(task)
         if not task.cancelled():
-            task.exception()  # who still waits has it; nobody else wants it
+            task.exception()  # no warning if nobody awaits the task
 
     async def tell(self, channel: str, do: str, **fields: Any) -> None:
-        """Send what needs no answer; it is lost when the layer does not take it for a while."""
+        """Send a message that needs no answer. It is lost if the layer does not accept it in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TELL_TIMEOUT):
                 await self._send(channel, do, **fields)
 
     async def settled(self) -> None:
-        """Wait until what is being told is told, TELL_TIMEOUT at the most."""
+        """Wait for pending sends, TELL_TIMEOUT at most."""
         if self._telling:
             await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
 
     async def cast_all(self, name: str, body: Body) -> None:
-        """Tell every other node with sockets. Raises what the layer raises."""
+        """Cast to every other node with sockets. Raises any error of the layer."""
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         await self._node.remote.cast(NODES, _message(**note))
 
     async def cast_topic(self, topic: str, name: str, body: Body) -> None:
-        """Tell the other nodes with subscribers of `topic`; lost when the layer does not take it."""
+        """Cast to the other nodes with subscribers of `topic`. It is lost if the layer fails."""
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         try:
             if _size(note) > LARGEST:
@@ -205,18 +204,18 @@ class NodeRpc:
             self._node.layer.report(error)
 
     async def call_local(self, name: str, body: Body) -> Body:
-        """The answer of this node itself. Raises NoAnswer."""
+        """Return the answer of this node itself. Raises NoAnswer."""
         answer = await self._handle({"name": name, "body": body})
         if answer is None:
             raise NoAnswer(f"{name!r} failed here")
         return answer
 
     def cast_local(self, name: str, body: Body) -> None:
-        """Tell this node itself."""
+        """Cast to this node itself."""
         self._listeners[name](body)
 
     async def _send(self, channel: str, do: str, **fields: Any) -> None:
-        """Send until the layer takes it; who calls sets the limit. Raises TooLarge."""
+        """Send, and try again until the layer accepts it; the caller limits the time. Raises TooLarge."""
         message = _message(do=do, **fields)
         size = _size(message)
         if size > LARGEST:
@@ -225,8 +224,8 @@ class NodeRpc:
             await self.pacer.room_for(size)
         while True:
             try:
-                # Never cancelled in the middle: redis-py cuts its connection then, and below
-                # Python 3.12 its wait_for() swallows a cancellation, or a timeout, now and then.
+                # Never cancelled in the middle: redis-py would close its connection, and below
+                # Python 3.12 its wait_for() sometimes swallows a cancellation or a timeout.
                 sending = self._keep(self._node.layer.send(channel, message))
                 return await asyncio.shield(sending)
             except ChannelFull:
@@ -238,12 +237,12 @@ class NodeRpc:
     # --------------------------------------------------- what the listener hands on
 
     def take(self, message: Body) -> None:
-        """One message of another node. Raises Unreadable."""
+        """Handle one message of another node. Raises Unreadable."""
         if message.get("v") != layer_message.VERSION:
             raise layer_message.Unreadable(f"version {shown(message.get('v'), 100)}")
         do, id = message["do"], message.get("id", "")
         if do == "ask":
-            # a layer that took it may fail to say so, and it is sent again
+            # the layer may raise an error although it accepted a request, which is then sent again
             if id not in self._taken:
                 self._taken[id] = None
                 if len(self._taken) > REMEMBERED:
@@ -252,7 +251,9 @@ class NodeRpc:
                 run.add_done_callback(lambda run: self._running.pop(id, None))
                 self._keep(self._answer(message, run))
         elif do == "note":
-            if message.get("node") != self._node.name:  # it has told itself
+            if (
+                message.get("node") != self._node.name
+            ):  # the sender has handled it already
                 self.cast_local(message["name"], message["body"])
         elif do in ("mark", "marked"):
             self.pacer.take(message)
@@ -262,7 +263,7 @@ class NodeRpc:
         elif id in self._late:
             if do == "answer":
                 self._hand_over(self._late.pop(id), message["body"])
-        elif id in self._calls:  # not one that has given up
+        elif id in self._calls:  # ignore it if the caller has given up
             call = self._calls[id]
             if not call.taken.done():
                 call.taken.set_result(None)
@@ -271,11 +272,11 @@ class NodeRpc:
 
     async def _answer(self, request: Body, run: asyncio.Future[Body | None]) -> None:
         channel, id = request["from"], request["id"]
-        await asyncio.wait({run}, timeout=SOON)
-        if not run.done():  # an answer tells as much as "taken" does
+        await asyncio.wait({run}, timeout=ACK_AFTER)
+        if not run.done():  # else the answer is the acknowledgement
             await self.tell(channel, "taken", id=id)
         await asyncio.wait({run})
-        # told even when it is cancelled by now: who asked may have to give it back
+        # sent even if the caller gave up meanwhile: it may have to return what the answer contains
         if not run.cancelled():
             try:
                 await self.tell(channel, "answer", id=id, body=run.result())
@@ -285,7 +286,7 @@ class NodeRpc:
                 await self.tell(channel, "answer", id=id, body=None)
 
     async def _handle(self, request: Body) -> Body | None:
-        """The answer, or None for a request that cannot be answered."""
+        """Return the answer, or None for a request that cannot be answered."""
         try:
             return await self._handlers[request["name"]](request["body"])
         except Exception:
@@ -299,10 +300,12 @@ async def call_node(
     address: str | None,
     what: str,
     body: Body,
-    timeout: float = PATIENCE,
+    timeout: float = CALL_TIMEOUT,
 ) -> Body:
-    """What the node `name`, whose listener is at `address`, answers: another one, one of this
-    process, or `node` itself. Raises NoAnswer."""
+    """Call the node `name`, whose listener is at `address`, and return its answer.
+
+    It may be `node` itself, another node of this process, or one of another process. Raises NoAnswer.
+    """
     here = node.local().get(name)
     if here is node:
         return await node.rpc.call_local(what, body)
@@ -312,11 +315,13 @@ async def call_node(
         return await asyncio.wrap_future(future)
     if address is None:
         raise NoAnswer("it is not on the channel layer")
-    return await node.rpc.call(address, what, body, patience=PATIENCE, timeout=timeout)
+    return await node.rpc.call(
+        address, what, body, patience=CALL_TIMEOUT, timeout=timeout
+    )
 
 
 def _size(message: Body) -> int:
-    """Its bytes as a Redis layer sends it; 0 for what no layer takes, which it says itself."""
+    """Return its bytes as a Redis layer sends it; 0 if it cannot be encoded: the layer raises then."""
     try:
         return len(msgspec.msgpack.encode(message))
     except Exception:

@@ -1,11 +1,11 @@
-"""SIGTERM and SIGINT: a process drains its sockets before its server hears of them.
+"""SIGTERM and SIGINT: a process drains its sockets before its server handles the signal.
 
-uvicorn closes every socket before it sends ``lifespan.shutdown``, and Daphne has no lifespan:
-so we stand in front of the server's own handlers, from the first socket on, and call them when
-we are done. A second signal goes straight through.
+uvicorn closes every socket before it sends ``lifespan.shutdown``, and Daphne has no lifespan. So
+with the first socket we replace the server's own signal handlers by one that drains, and then
+calls them. A second signal goes to the server at once.
 
-hypercorn tells its workers by an event, and granian's are told by their event loop, where
-nobody can stand in front: there it is ``phx_drain`` before the signal.
+hypercorn stops its workers by an event, and granian by a handler of the event loop, which we
+cannot replace: there the operator runs ``phx_drain`` before the signal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.socket")
 
-# those that the platform has: Ctrl-Break is Windows' own
+# the signals that the platform has: only Windows has SIGBREAK (Ctrl-Break)
 NAMES = ("SIGTERM", "SIGINT", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
@@ -35,7 +35,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class DrainOnSignal:
-    """What stands in front of the server's handlers."""
+    """The signal handler that drains the sockets, and then calls the server's handlers."""
 
     def __init__(self, node: Node, servers: dict[int, Handler]) -> None:
         self._node = node
@@ -43,7 +43,7 @@ class DrainOnSignal:
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The handler, run by Python wherever the main thread happens to be."""
+        """Handle a signal. Python may call this at any point of the main thread."""
         if self._task is None and self._node.loop.is_running():
             self._node.loop.call_soon_threadsafe(self._begin, signum)
         else:
@@ -58,14 +58,14 @@ class DrainOnSignal:
     async def _run(self, signum: int) -> None:
         try:
             await self._node.drainer.run()
-            await self._node.close()  # nobody waits for the end of its lease
+            await self._node.close()  # so that its data is removed before its lease is over
         except Exception:
             logger.exception("the sockets are not drained")
         finally:
             self._hand_on(signum)
 
     def _hand_on(self, signum: int) -> None:
-        """To the server, which has its handlers back."""
+        """Install the server's handlers again, and call the one for `signum`."""
         for number, handler in self._servers.items():
             if signal.getsignal(number) is self:
                 signal.signal(number, handler)
@@ -75,7 +75,7 @@ class DrainOnSignal:
 def install_signal_handlers(node: Node) -> None:
     """Drain the sockets of `node` before the server of this process goes down."""
     if threading.current_thread() is not threading.main_thread():
-        return  # a development server that reloads: see receivers.close_sockets_to_reload
+        return  # the development server with reload: see receivers.close_sockets_to_reload
     if not options().drainer:
         return
     found: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
@@ -87,7 +87,7 @@ def install_signal_handlers(node: Node) -> None:
 
 
 def _is_of_a_server(handler: Any) -> bool:
-    """Not one of Python or an event loop, which are told by other ways than calling it."""
+    """Return True for a handler that a server installed; those of Python and asyncio need no call."""
     if not callable(handler) or handler is signal.default_int_handler:
         return False
     if isinstance(handler, functools.partial):

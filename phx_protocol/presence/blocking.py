@@ -1,4 +1,4 @@
-"""The calls of a Presence class for synchronous code: views, tasks, commands, the shell."""
+"""The methods of a Presence class for synchronous code: views, tasks, commands, the shell."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class BlockingPresence:
-    """``RoomPresence.sync``: the calls of ``Presence`` for code that is not async.
+    """``RoomPresence.sync``: the methods of ``Presence`` for code that is not async.
 
-    Each raises RuntimeError on a running event loop, TimeoutError after ten seconds.
+    Each raises RuntimeError on a running event loop, and TimeoutError after ten seconds.
     """
 
     def __init__(self, presence: type[Presence]) -> None:
@@ -28,7 +28,7 @@ class BlockingPresence:
     def track(
         self, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
     ) -> str:
-        """As ``Presence.track``."""
+        """Do what ``Presence.track`` does."""
         call = self._presence.track(where, key, meta, topic=topic)
         return str(self._run(call, "track", where))
 
@@ -40,24 +40,24 @@ class BlockingPresence:
         *,
         topic: str | None = None,
     ) -> str:
-        """As ``Presence.update``."""
+        """Do what ``Presence.update`` does."""
         call = self._presence.update(where, key, meta, topic=topic)
         return str(self._run(call, "update", where))
 
     def untrack(
         self, where: Channel | str, key: Any = None, *, topic: str | None = None
     ) -> None:
-        """As ``Presence.untrack``."""
+        """Do what ``Presence.untrack`` does."""
         call = self._presence.untrack(where, key, topic=topic)
         self._run(call, "untrack", where)
 
     def list(self, where: Channel | str) -> Presences:
-        """As ``Presence.list``."""
+        """Return what ``Presence.list`` returns."""
         found: Presences = self._run(self._presence.list(where), "list", where)
         return found
 
     def get(self, where: Channel | str, key: Any) -> dict[str, Any] | None:
-        """As ``Presence.get``."""
+        """Return what ``Presence.get`` returns."""
         call = self._presence.get(where, key)
         found: dict[str, Any] | None = self._run(call, "get", where)
         return found
@@ -74,8 +74,11 @@ class BlockingPresence:
 def loop_of(
     presence: type[Presence], where: Channel | str
 ) -> asyncio.AbstractEventLoop | None:
-    """The event loop that has what belongs to `where`: a channel's own, or the one of this
-    process that tracks something there; None for any."""
+    """Return the event loop that owns the presences of `where`.
+
+    For a channel it is the loop of its connection; for a topic the loop of this process that tracks
+    something on it, or None: then any loop will do.
+    """
     if isinstance(where, Channel):
         return where.__phx__.server.connection.node.loop
     for node in all_nodes():

@@ -1,4 +1,4 @@
-"""Delivery: diffs to the clients of this process, at most one in every ``diff_interval``."""
+"""DiffSender: sends diffs to the clients of this process, at most one per ``diff_interval``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 logger = get_logger("phx_protocol.presence")
 
 
-class Delivery:
-    """What is to be told of one topic. The first diff goes out at once, the next are merged."""
+class DiffSender:
+    """The diffs of one topic. The first is sent at once; those of an interval after it are merged."""
 
     def __init__(self, node: Node, presence: Presence, topic: PresenceTopic) -> None:
         self._node = node
@@ -33,7 +33,7 @@ class Delivery:
         self._topic = topic
         self._waiting = Diff()
         self._timer: asyncio.TimerHandle | None = None
-        # diffs whose presences are being enriched
+        # diffs that wait for ``fetch`` to enrich their presences
         self._fetching: deque[Diff] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -72,7 +72,7 @@ class Delivery:
             self._task = begin(self._fetch())
 
     async def _fetch(self) -> None:
-        """Enrich diff after diff, in order, each once for all clients."""
+        """Enrich and send one diff after the other, in order, each once for all clients."""
         try:
             while self._fetching:
                 await self._enrich(self._fetching.popleft())
@@ -107,7 +107,10 @@ class Delivery:
 
 
 async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
-    """`roster` as ``Presence.fetch`` enriches it, or as it is when that crashes or returns no presences."""
+    """Return the presences in `roster` as ``Presence.fetch`` enriches them.
+
+    If ``fetch`` crashes, or returns something that is not presences, they are returned as they are.
+    """
     presences = roster.presences()
     if not presences or not presence._fetches:
         return presences
@@ -116,7 +119,7 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
         look_for_stale_connections()
         enriched: Presences = await presence._fetch(topic, presences)
         if wrong := _is_wrong_with(enriched):
-            # a list that is poor is better than one on which clients break
+            # clients do better with a list without extra data than with one that they cannot read
             logger.error(f"{name}.fetch returns {wrong}: %.200r", type(enriched))
             return roster.presences()
         return enriched
@@ -128,7 +131,7 @@ async def fetched(presence: Presence, topic: str, roster: Roster) -> Presences:
 
 
 async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
-    """Return what ``fetched`` returns, or `roster` as it is when that is no JSON."""
+    """Return what ``fetched`` returns, or the presences as they are if that is not JSON."""
     presences = await fetched(presence, topic, roster)
     try:
         json.encode_payload(presences)
@@ -140,7 +143,7 @@ async def sendable(presence: Presence, topic: str, roster: Roster) -> Presences:
 
 
 def _is_wrong_with(presences: Any) -> str | None:
-    """Why clients cannot take `presences`; None if they can."""
+    """Return why clients cannot read `presences`; None if they can."""
     if not isinstance(presences, Mapping):
         return "no mapping"
     for key, presence in presences.items():

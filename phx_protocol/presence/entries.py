@@ -1,4 +1,4 @@
-"""Presences as values: entries, diffs of them, and the maps that clients see."""
+"""The values of presence: entries, diffs of entries, and the dicts that clients get."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Presences = dict[str, dict[str, Any]]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One meta of one key: what a device of a user is, say.
+    """One meta of one key: for example one device of a user.
 
-    `meta` is JSON with ``phx_ref`` in it; `since` orders the metas of a key, in microseconds
-    of the epoch, and stays when the meta is updated.
+    `meta` is JSON that contains ``phx_ref``. `since`, in microseconds of the epoch, orders the
+    metas of a key, and does not change when the meta is updated.
     """
 
     ref: str
@@ -31,15 +31,13 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def make(
         cls, key: str, since: int, meta: Mapping[str, Any], previous: str | None = None
     ) -> Entry:
-        """A new entry with a ref of its own. Raises TypeError, EncodeError."""
+        """Make a new entry with a new ref. Raises TypeError, EncodeError."""
         if not isinstance(meta, Mapping):
             raise TypeError(f"a meta is a mapping, not {shown(meta, 100)}")
-        ref = secrets.token_urlsafe(
-            12
-        )  # never the same, in no process and after no restart
+        ref = secrets.token_urlsafe(12)  # unique over all processes and restarts
         refs = {"phx_ref": ref} if previous is None else _refs(ref, previous)
         raw = msgspec.Raw(json.encode({**meta, **refs}))
-        json.encode(key)  # it may be a string that is no Unicode
+        json.encode(key)  # raises EncodeError for a string with lone surrogates
         return cls(ref, key, since, raw)
 
     def pack(self) -> bytes:
@@ -50,7 +48,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return _decode(data)
 
     def decoded(self) -> dict[str, Any]:
-        """The meta without its refs, as ``track`` was given it."""
+        """Return the meta without its refs, as it was passed to ``track``."""
         meta: dict[str, Any] = json.decode(bytes(self.meta))
         meta.pop("phx_ref")
         meta.pop("phx_ref_prev", None)
@@ -72,7 +70,7 @@ def by_ref(entries: Iterable[Entry]) -> Entries:
 
 
 class Diff:
-    """Who came and who left."""
+    """The entries that joined and those that left."""
 
     __slots__ = ("joins", "leaves")
 
@@ -86,9 +84,10 @@ class Diff:
         return bool(self.joins or self.leaves)
 
     def add(self, later: Diff) -> None:
-        """Have `later` happen as well.
+        """Merge `later`, which happened after this diff, into it.
 
-        Nothing cancels out: whoever has been told a part of it comes to the same end.
+        An entry that joined and left stays in ``leaves``: a client that already knows a part of
+        the changes ends with the right list too.
         """
         for ref, entry in later.leaves.items():
             self.joins.pop(ref, None)
@@ -104,13 +103,13 @@ class Diff:
 
 
 class Roster:
-    """Entries by their ref and by their key; each key is encoded once, until it changes."""
+    """A set of entries, by ref and by key; the JSON of each key is cached until the key changes."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: Entries = {}
         self._keys: dict[str, list[Entry]] = (
             {}
-        )  # the metas of a key in the order they came
+        )  # the metas of a key in the order in which they joined
         self._encoded: dict[str, bytes] = {}
         self.change(Diff(entries))
 
@@ -120,12 +119,12 @@ class Roster:
             self.entries[entry.ref] = entry
             self._encoded.pop(entry.key, None)
             bisect.insort(self._keys.setdefault(entry.key, []), entry, key=_since)
-        for key in left:  # only now: one that was updated keeps its place
+        for key in left:  # after the joins: a key that was updated keeps its place
             if key in self._keys and not self._keys[key]:
                 del self._keys[key]
 
     def _drop(self, ref: str) -> str | None:
-        """Take out an entry; returns its key."""
+        """Remove an entry; return its key, or None if there is no such entry."""
         entry = self.entries.pop(ref, None)
         if entry is None:
             return None
@@ -134,15 +133,15 @@ class Roster:
         return entry.key
 
     def __len__(self) -> int:
-        """How many keys are present."""
+        """Return how many keys are present."""
         return len(self._keys)
 
     def of(self, key: str) -> Roster:
-        """Those of one key."""
+        """Return a roster with the entries of one key."""
         return Roster(self._keys.get(key, ()))
 
     def encoded(self) -> msgspec.Raw:
-        """``{key: {"metas": [...]}}`` as JSON, the keys in the order they came."""
+        """Return ``{key: {"metas": [...]}}`` as JSON, the keys in the order in which they joined."""
         for key in self._keys.keys() - self._encoded.keys():
             metas = {key: {"metas": [entry.meta for entry in self._keys[key]]}}
             self._encoded[key] = json.encode(metas)[1:-1]
@@ -150,7 +149,7 @@ class Roster:
         return msgspec.Raw(b"{" + b",".join([parts[key] for key in self._keys]) + b"}")
 
     def presences(self) -> Presences:
-        """``{key: {"metas": [...]}}``, which is the caller's own."""
+        """Return ``{key: {"metas": [...]}}``, a new dict that the caller may change."""
         found: Presences = json.decode(bytes(self.encoded()))
         return found
 

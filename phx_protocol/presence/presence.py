@@ -1,4 +1,4 @@
-"""Presence: what users subclass, and call from channels, views and workers."""
+"""Presence: the class that users subclass, and call from channels, views and workers."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ Meta = Mapping[str, Any]
 
 
 class Presence:
-    """Who is on a topic. Subclass it, name it in ``Channel.presence``, and that is mostly all.
+    """Tracks who is on a topic. Usually it is enough to subclass it and name it in ``Channel.presence``.
 
     ::
 
         class RoomPresence(Presence):
-            async def fetch(self, topic, presences):  # may be left out
+            async def fetch(self, topic, presences):  # optional
                 ...
 
         class RoomChannel(Channel):
             presence = RoomPresence
 
-    A presence is a key (a user, say) with one or more metas (its devices), each a mapping with
-    a ``phx_ref`` of its own. It belongs to the channel that tracked it and ends with it,
-    whatever ends it; a topic in place of a channel makes it one of the process. Mirrors
-    ``Phoenix.Presence``.
+    A presence is a key (for example a user) with one or more metas (its devices), each a mapping
+    with its own ``phx_ref``. It belongs to the channel that tracked it and ends with that channel,
+    however the channel ends. If a topic is passed instead of a channel, the presence belongs to the
+    process. Mirrors ``Phoenix.Presence``.
     """
 
-    #: seconds in which changes of a topic are merged into one diff, after a first one that goes
-    #: out at once; 0 for one diff a change, as Phoenix does
+    #: seconds in which changes of a topic are merged into one diff, after a first change, which is
+    #: sent at once; 0 for one diff per change, as Phoenix does
     diff_interval: ClassVar[float] = 0.01
-    #: what clients listen for (``opts.events`` of phoenix.js's Presence)
+    #: the events that clients listen for (``opts.events`` of phoenix.js's Presence)
     state_event: ClassVar[str] = "presence_state"
     diff_event: ClassVar[str] = "presence_diff"
-    #: presences of classes with different names never meet; the default is the dotted path
+    #: classes with different names have separate presences; the default is the dotted path
     name: ClassVar[str] = "phx_protocol.Presence"
-    #: the same calls for synchronous code: ``RoomPresence.sync.list("room:lobby")``
+    #: the same methods for synchronous code: ``RoomPresence.sync.list("room:lobby")``
     sync: ClassVar[Blocking] = Blocking()
 
     # ------------------------------------------------------------- who is there
@@ -59,12 +59,12 @@ class Presence:
     async def track(
         cls, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
     ) -> str:
-        """Have `key` be present with `meta`; returns its ``phx_ref``, or "" for a channel that
-        has ended.
+        """Make `key` present with `meta`. Return its ``phx_ref``, or "" if the channel has ended.
 
-        `where` is the channel it belongs to, on whose topic it is (or on `topic`), or a topic:
-        then it belongs to this process. Raises AlreadyTracked for the same owner, topic and
-        key, EncodeError for a meta that is not JSON. Mirrors ``c:track/3`` and ``c:track/4``.
+        `where` is a channel: the presence belongs to it and is on its topic (or on `topic`). Or
+        `where` is a topic: the presence belongs to this process. Raises AlreadyTracked if this
+        owner already tracks the key on the topic, EncodeError for a meta that is not JSON. Mirrors
+        ``c:track/3`` and ``c:track/4``.
         """
         owner, topic = cls._place(where, topic)
         if isinstance(where, Channel) and not cls._ends_with(where, topic):
@@ -80,10 +80,10 @@ class Presence:
         *,
         topic: str | None = None,
     ) -> str:
-        """Give a tracked presence another meta, or what `meta` makes of the old one.
+        """Replace the meta of a tracked presence by `meta`, or by the result of calling `meta` with it.
 
-        Clients see one diff, in which the new meta has ``phx_ref_prev``. Returns the new
-        ``phx_ref``; raises NotTracked. Mirrors ``c:update/3`` and ``c:update/4``.
+        Clients get one diff, in which the new meta has ``phx_ref_prev``. Return the new
+        ``phx_ref``. Raises NotTracked. Mirrors ``c:update/3`` and ``c:update/4``.
         """
         owner, topic = cls._place(where, topic)
         return await cls._tracker(where).update(owner, topic, _key(key), meta)
@@ -92,7 +92,7 @@ class Presence:
     async def untrack(
         cls, where: Channel | str, key: Any = None, *, topic: str | None = None
     ) -> None:
-        """End a presence, or all that `where` tracks on the topic. Nothing to end is no error.
+        """End one presence, or all that `where` tracks on the topic. It is no error if there is none.
 
         Mirrors ``c:untrack/1``, ``c:untrack/2`` and ``c:untrack/3``.
         """
@@ -103,21 +103,21 @@ class Presence:
 
     @classmethod
     async def list(cls, where: Channel | str) -> Presences:
-        """``{key: {"metas": [...]}}`` of a topic, as ``fetch`` enriches it. Mirrors ``c:list/1``."""
+        """Return ``{key: {"metas": [...]}}`` of a topic, enriched by ``fetch``. Mirrors ``c:list/1``."""
         topic, tracker = _topic(where), cls._tracker()
         roster = await tracker.roster(topic)
         return await fetched(tracker.presence, topic, roster)
 
     @classmethod
     async def get(cls, where: Channel | str, key: Any) -> dict[str, Any] | None:
-        """What ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
+        """Return the presence that ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
         topic, tracker, key = _topic(where), cls._tracker(), _key(key)
         roster = await tracker.roster(topic)
         return (await fetched(tracker.presence, topic, roster.of(key))).get(key)
 
     @classmethod
     async def push_state(cls, channel: Channel) -> None:
-        """Push ``presence_state`` to the client: who is on the channel's topic."""
+        """Push ``presence_state``, all presences of the channel's topic, to the client."""
         tracker = cls._tracker()
         roster = await tracker.roster(channel.topic)
         if cls._fetches:
@@ -128,17 +128,17 @@ class Presence:
 
     @classmethod
     async def enter(cls, channel: Channel) -> None:
-        """Push the state and track the client: called after the join for ``Channel.presence``.
+        """Push the state and track the client. Called after the join if ``Channel.presence`` is set.
 
-        A key that is none is logged, and the channel is tracked under its own; a meta that is none
-        is empty.
+        If ``presence_key`` returns no valid key, that is logged and the channel is tracked under the
+        default key; in place of an invalid meta it is tracked with an empty one.
         """
         await cls.push_state(channel)
         key, meta = channel.presence_key(), channel.presence_meta()
         key, meta = await settled(key), await settled(meta)
         if not _is_text(key):
             _say_wrong(channel, "presence_key", "no key", key)
-            key = channel.__phx__.server.id
+            key = channel.__phx__.id
         if not isinstance(meta, Mapping) or not _is_json(meta):
             _say_wrong(channel, "presence_meta", "no mapping that is JSON", meta)
             meta = {}
@@ -147,28 +147,28 @@ class Presence:
     # ---------------------------------------------------------------- for users
 
     async def fetch(self, topic: str, presences: Presences) -> Presences:
-        """Enrich presences before clients see them: names from the database, say.
+        """Enrich presences before clients get them, for example with names from the database.
 
-        Called with all that joined in a diff, with all that left, and with the whole list for
-        whoever asks for it: each client that joins, and each ``list``. Return `presences` with more
-        in it, each with its ``metas``; what is something else is logged, and clients get the list
-        as it was. Keys need not be those of users: a visitor without one has its channel's. Diffs
-        keep their order while it runs. Mirrors ``c:fetch/2``.
+        Called with all presences that joined in a diff, with all that left, and with the whole list
+        for each client that joins and each call of ``list``. Return `presences` with more data in
+        it; each presence must keep its ``metas``. Any other result is logged, and clients get the
+        list without the extra data. A key is not always that of a user: an anonymous visitor has
+        the key of its channel. Diffs keep their order while this runs. Mirrors ``c:fetch/2``.
         """
         return presences
 
     async def handle_metas(
         self, topic: str, joins: Presences, leaves: Presences, presences: Presences
     ) -> None:
-        """Called after every diff, in every process with subscribers of `topic`.
+        """Handle a diff. Called after every diff, in every process with subscribers of `topic`.
 
-        `presences` is who is there then. Mirrors ``c:handle_metas/4``; what it would keep as
-        its state can be kept on `self`, of which a process (event loop) has one.
+        `presences` are all presences after the diff. Mirrors ``c:handle_metas/4``. State can be kept
+        on `self`: each process (event loop) has one instance.
         """
 
     # ------------------------------------------------------- the implementation
 
-    # whether ``fetch`` and ``handle_metas`` do anything
+    # True if the class overrides ``fetch`` or ``handle_metas``
     _fetches: ClassVar[bool] = False
     _handles: ClassVar[bool] = False
     _fetch: ClassVar[AsyncCallable] = fetch
@@ -189,7 +189,7 @@ class Presence:
 
     @classmethod
     def _tracker(cls, where: Channel | str = "") -> Tracker:
-        # the node of a channel is that of its socket, whatever loop this runs on
+        # for a channel use the node of its socket, even if this runs on another loop
         if isinstance(where, Channel):
             node = where.__phx__.server.connection.node
         else:
@@ -199,20 +199,20 @@ class Presence:
 
     @classmethod
     def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:
-        """The owner of a presence, and its topic."""
+        """Return the owner of a presence, and its topic."""
         if isinstance(where, Channel):
-            where.__phx__.server.must_have_joined(where, "a presence")
+            where.__phx__.must_have_joined("a presence")
             # one that has ended owns nothing: its server may have another channel by now
-            is_there = where.__phx__.server.channel is where
-            return where.__phx__.server.id if is_there else where, topic or where.topic
+            is_there = where.__phx__.is_current
+            return where.__phx__.id if is_there else where, topic or where.topic
         return None, topic or _topic(where)
 
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
         """Have presences on `topic` end with `channel`; False when it has ended already."""
-        server, tracker = channel.__phx__.server, cls._tracker(channel)
-        end = functools.partial(tracker.end, server.id, topic)
-        return server.at_end(channel, (cls, topic), end)
+        membership, tracker = channel.__phx__, cls._tracker(channel)
+        end = functools.partial(tracker.end, membership.id, topic)
+        return membership.on_end((cls, topic), end)
 
 
 classes[Presence.name] = Presence
@@ -245,5 +245,5 @@ def _is_json(value: Any) -> bool:
 
 def _say_wrong(channel: Channel, name: str, what: str, value: Any) -> None:
     if inspect.iscoroutine(value):
-        value.close()  # of an ``async def``: it is called on the event loop, and must be plain
+        value.close()  # the method is an ``async def``, but it must be a plain ``def``
     logger.error(f"{type(channel).__name__}.{name} returns {what}: %.200r", value)

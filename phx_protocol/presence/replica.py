@@ -1,4 +1,4 @@
-"""Replica: what this process knows of the presences of one topic."""
+"""Replica: this process's copy of the presences of one topic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from ..state import Position
 from .entries import Diff, Entries, Roster
 
-#: hints that may wait for one that is missing
-PATIENCE = 100
+#: most hints that may wait for a missing one
+MAX_EARLY_HINTS = 100
 
 
 class Hint(NamedTuple):
-    """A change that some node made: it took the topic from one position to another."""
+    """A change that a node made: it moved the topic from one position to another."""
 
     before: Position
     after: Position
@@ -20,11 +20,11 @@ class Hint(NamedTuple):
 
 
 class Replica:
-    """Entries, and how far they are known without a gap.
+    """The entries, and the position up to which they are known without a gap.
 
-    Hints are applied in whatever order they come: a ref is put once and dropped once. Those
-    that came before their time are kept, so that an older reading of the state takes nothing
-    back. A gap that stays is what a look at the state tells.
+    Hints are applied in the order in which they arrive: each ref is put once and dropped once.
+    Hints that arrive early are kept, so that reading an older version of the state does not undo
+    them. A gap that remains is closed by reading the state.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class Replica:
 
     @property
     def is_lost(self) -> bool:
-        """Whether so much came early that a gap will not be closed by what is on its way."""
-        return len(self._early) > PATIENCE
+        """True if so many hints are early that the missing one will not arrive any more."""
+        return len(self._early) > MAX_EARLY_HINTS
 
     def apply(self, hint: Hint) -> Diff:
-        """Take `hint`; returns what of it is news."""
+        """Apply `hint`. Return the part of its diff that is new."""
         if self.position is None:
-            # who is told of this gets the state later, on top of which it will be put
+            # the client gets ``presence_state`` later and applies this diff to it
             self._early.append(hint)
             self.roster.change(hint.diff)
             return hint.diff
@@ -60,11 +60,11 @@ class Replica:
         return news
 
     def apply_unseen(self, diff: Diff) -> Diff:
-        """Take what the state has not taken; the next reading sets it right."""
+        """Apply a diff that the state did not accept; the next reading of the state corrects it."""
         return self._apply(diff)
 
     def read(self, position: Position, entries: Entries) -> Diff:
-        """Take what the state has; returns how that differs from what was told."""
+        """Replace the entries by those of the state. Return the difference, as a diff for clients."""
         if self._is_behind(position):
             return Diff()
         is_first = self.position is None
@@ -76,11 +76,11 @@ class Replica:
         news = Diff.between(self.entries, target.entries)
         self.roster = target
         self._catch_up()
-        # who joins is in the state that is pushed now
+        # at the first reading the joins are in the ``presence_state`` that is pushed now
         return Diff((), news.leaves.values()) if is_first else news
 
     def has_come_to(self, position: Position) -> bool:
-        """Whether nothing is missing up to `position`, and nothing came of a store that is lost."""
+        """Return True if no hint up to `position` is missing, and none is of another epoch."""
         at = self.position
         if at is None or at.epoch != position.epoch or at.n < position.n:
             return False
@@ -107,7 +107,7 @@ class Replica:
         return news
 
     def _catch_up(self) -> None:
-        """Move on over the hints that came early, as far as there is no gap."""
+        """Advance the position over the early hints, up to the next gap."""
         while following := [h for h in self._early if h.before == self.position]:
             self.position = following[0].after
             self._early.remove(following[0])

@@ -1,4 +1,4 @@
-"""PresenceTopic: the presences of one topic, as one process tracks and sees them."""
+"""PresenceTopic: the presences of one topic in one process, its own and those of all nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..state import NOWHERE, Position
 from ..wire import json
-from .delivery import Delivery
+from .delivery import DiffSender
 from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ..node.node import Node
     from .presence import Presence
 
-#: what a node notes to the others of a topic
+#: the name of the cast that carries a hint
 HINT = "presence"
 #: seconds that a hint may take
-PATIENCE = 0.1
+HINT_TIMEOUT = 0.1
 
 
 class Change(NamedTuple):
@@ -31,27 +31,27 @@ class Change(NamedTuple):
 
 
 class PresenceTopic:
-    """The way of a change: into the state, to the clients here, as a hint to the other nodes.
+    """Writes each change to the state, sends it to the clients here, and to other nodes as a hint.
 
-    With a state that fails it goes to the clients here at once; the rest is made up for when
-    the state is back.
+    If the state fails, the clients here get the change at once; the state and the other nodes get
+    it when the state works again.
     """
 
     def __init__(self, node: Node, presence: Presence, name: str) -> None:
         self.name = name
         self.group = f"{presence.name}\n{name}"
-        #: what this process tracks here
+        #: the entries that this process tracks on this topic
         self.own: Entries = {}
-        #: whether the state may have something else of this process
+        #: True if the state may have other entries of this process than `own`
         self.is_dirty = False
-        # whether it may have anything, and the epoch in which it has
+        # True if the state may have entries of this process; the epoch in which it got them
         self._is_put = False
         self._epoch = ""
         self.replica: Replica | None = None
         self._node = node
         self._presence = presence
         self._state = node.heartbeat.state
-        self._delivery = Delivery(node, presence, self)
+        self._diff_sender = DiffSender(node, presence, self)
         self._outbox: list[Change] = []
         self._task: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
@@ -63,14 +63,14 @@ class PresenceTopic:
 
     @property
     def is_idle(self) -> bool:
-        """Whether this can be forgotten."""
+        """True if this object can be dropped."""
         busy = self.own or self.is_dirty or self._outbox or self._task or self._reading
-        return not (busy or self.is_subscribed) and self._delivery.is_idle
+        return not (busy or self.is_subscribed) and self._diff_sender.is_idle
 
     # ------------------------------------------------------------ changes made here
 
     def change(self, diff: Diff) -> asyncio.Future[None]:
-        """Have `diff` happen, behind the changes before it; the future never raises."""
+        """Queue `diff` behind earlier changes. The returned future is done afterwards; it never raises."""
         for ref in diff.leaves:
             del self.own[ref]
         self.own.update(diff.joins)
@@ -84,7 +84,8 @@ class PresenceTopic:
         try:
             await self._node.heartbeat.ready()
             while self._outbox:
-                # one diff a change is what Phoenix does; who merges them saves steps too
+                # with an interval of 0 one diff per change, as in Phoenix; else merge all that
+                # wait, which also saves steps of the state
                 many = len(self._outbox) if self._presence.diff_interval else 1
                 changes, self._outbox = self._outbox[:many], self._outbox[many:]
                 diff = Diff()
@@ -104,11 +105,11 @@ class PresenceTopic:
     async def _put(self, diff: Diff) -> Hint | None:
         beat = self._node.heartbeat
         puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
-        # nothing is kept of a topic on which this process has nothing
+        # True if this process has no entries on the topic after this change
         is_last = not self.own and not self._outbox
         try:
             if beat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             async with self._writing:
                 self._is_put = True
                 change = self._state.change
@@ -128,13 +129,13 @@ class PresenceTopic:
         return hint
 
     def _see(self, epoch: str, put: Collection[str] = ()) -> None:
-        """The group is in `epoch`: in another one than before, only what was `put` is there."""
+        """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
         before, self._epoch = self._epoch, epoch
         if before and before != epoch and not self.own.keys() <= set(put):
             self.is_dirty = True
 
     async def _tell(self, hint: Hint) -> None:
-        """A hint to the other nodes; one that is lost is made up for at their next beat."""
+        """Send a hint to the other nodes. If it is lost, they notice at their next beat."""
         body = {
             "name": self._presence.name,
             "topic": self.name,
@@ -148,7 +149,7 @@ class PresenceTopic:
     # --------------------------------------------------------------- what is known
 
     def take(self, hint: Hint) -> None:
-        """A change that this node or another one made."""
+        """Apply a change that this node or another one made, and send it to the clients here."""
         diff = hint.diff
         if self.replica is not None:
             diff = self.replica.apply(hint)
@@ -158,10 +159,10 @@ class PresenceTopic:
 
     def _deliver(self, diff: Diff) -> None:
         if self.is_subscribed:
-            self._delivery.put(diff)
+            self._diff_sender.put(diff)
 
     async def roster(self) -> Roster:
-        """Who is here: from the replica where clients are told of changes, else from the state."""
+        """Return the presences: from the replica if clients here have joined, else from the state."""
         while self.is_subscribed:
             await self._node.heartbeat.ready()
             if self.replica is None:
@@ -180,7 +181,7 @@ class PresenceTopic:
         return position, by_ref(map(Entry.unpack, found.values()))
 
     def unused(self) -> None:
-        """No client here has joined the topic any more: hints may not come from now on."""
+        """Drop the replica: no client here has joined the topic any more, so hints may not arrive."""
         self.replica = None
 
     def _read_soon(self) -> asyncio.Future[None]:
@@ -190,15 +191,15 @@ class PresenceTopic:
         return self._reading
 
     async def _read(self, replica: Replica) -> None:
-        """Have `replica` as the state is; clients are told what that changes."""
+        """Update `replica` from the state, and send the difference to the clients."""
         try:
             if self._node.heartbeat.is_down:
-                raise StateError("it is known to fail")
+                raise StateError("the state is failing")
             position, entries = await self._from_state()
         except StateError as error:
             self._node.heartbeat.doubted(error)
             if replica.position is None:
-                # what is here is better than nothing; the next beat sets it right
+                # use the entries of this process for now; the next beat corrects that
                 replica.read(NOWHERE, dict(self.own))
         else:
             news = replica.read(position, entries)
@@ -210,12 +211,12 @@ class PresenceTopic:
     # ------------------------------------------------------------------- the beat
 
     def lose(self) -> None:
-        """The state has nothing of this process any more."""
+        """Note that the state has no entries of this process any more."""
         self.is_dirty = bool(self.own)
         self._is_put = False
 
     async def mend(self) -> None:
-        """Have the state know what this process tracks. Raises StateError."""
+        """Write the entries of this process to the state, if it may have others. Raises StateError."""
         if not self.is_dirty:
             return
         async with self._writing:
@@ -231,19 +232,23 @@ class PresenceTopic:
                 raise
 
     def compare(self, position: Position) -> None:
-        """Read again if the replica does not come to where the state is; put again what is not
-        there any more."""
+        """Compare with `position`, that of the state.
+
+        If the state has a new epoch, note that it may lack the entries of this process. If the
+        replica does not reach the position soon, read the state.
+        """
         if self.own:
             self._see(position.epoch)
         replica = self.replica
         if replica is None or replica.has_come_to(position):
             return
-        # what is missing may be on its way; in a store that is new, what the others have is
-        patience = PATIENCE
+        # missing hints may still arrive; after a new epoch, wait for the other nodes, which write
+        # their entries again at their next beat
+        timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            patience += self._state.beat_every
+            timeout += self._state.beat_every
         self._node.loop.call_later(
-            patience, self._compare_again, position, context=contextvars.Context()
+            timeout, self._compare_again, position, context=contextvars.Context()
         )
 
     def _compare_again(self, position: Position) -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from .presence import Presence
 
 Meta = Mapping[str, Any]
-Owner = Any  # the ChannelServer's id of a channel, or None for the process itself
+Owner = Any  # the id of a channel's ChannelServer, or None for the process itself
 #: every Presence class by its name
 classes: dict[str, type[Presence]] = {}
 _entries = msgspec.json.Decoder(list[Entry]).decode
 
 
 class Tracker:
-    """Who tracks what: a channel, or the process itself, has one meta for each topic and key."""
+    """The presences of each owner: a channel, or the process, has one meta per topic and key."""
 
     def __init__(self, node: Node, presence: Presence) -> None:
         self.presence = presence
@@ -43,7 +43,7 @@ class Tracker:
         return topic
 
     async def roster(self, name: str) -> Roster:
-        """Who is on a topic; one that only is asked about is not kept."""
+        """Return the presences of a topic. A topic without clients here is not remembered."""
         if name in self._topics or name in self._node.pubsub.registry:
             return await self.topic(name).roster()
         return await PresenceTopic(self._node, self.presence, name).roster()
@@ -92,11 +92,11 @@ class Tracker:
             await done
 
     def owns(self, topic: str) -> bool:
-        """Whether something on `topic` belongs to the process."""
+        """Return True if the process itself tracks a presence on `topic`."""
         return (None, topic) in self._owned
 
     def end(self, owner: Owner, topic: str) -> None:
-        """The channel `owner` is no more."""
+        """End all presences of the channel `owner` on `topic`: it has ended."""
         owned = self._owned.pop((owner, topic), {})
         if owned:
             self.topic(topic).change(Diff((), owned.values()))
@@ -107,14 +107,14 @@ class Tracker:
             self._node.let_go(self)
 
     def _now(self) -> int:
-        # never the same, so that the order is that of the calls
+        # each time is unique, so that presences are in the order of the calls
         self._last = max(time.time_ns() // 1000, self._last + 1)
         return self._last
 
     # -------------------------------------------------------- what the node calls
 
     def take(self, body: dict[str, Any]) -> None:
-        """The hint of another node."""
+        """Apply a hint of another node."""
         name = body["topic"]
         if name in self._node.pubsub.registry:
             diff = Diff(_entries(body["joins"]), _entries(body["leaves"]))
@@ -130,13 +130,13 @@ class Tracker:
             topic.lose()
 
     async def beat(self) -> None:
-        """Make up for what the state missed, and for what this process missed of it."""
+        """Write entries that the state lacks, and read changes that this process missed."""
         for name in [n for n, topic in self._topics.items() if topic.is_idle]:
             del self._topics[name]
         topics = list(self._topics.values())
         for topic in topics:
             await topic.mend()
-        # asked for what it owns as well: that keeps it from expiring
+        # topics with own entries too: reading their position keeps them from expiring
         kept = [t for t in topics if t.own or t.replica is not None]
         if not kept:
             return
@@ -145,7 +145,7 @@ class Tracker:
         await beat.state.own(beat.name, [topic.group for topic in kept if topic.own])
         positions = await beat.state.positions([topic.group for topic in kept])
         if any(map(is_behind, positions, known)):
-            # whoever took the lost steps may be gone, and they with it
+            # forget all: the nodes that made the lost steps, and could repeat them, may be gone
             await beat.state.lost()
             return beat.beat_soon()
         for topic, position in zip(kept, positions):
@@ -172,7 +172,7 @@ class Trackers(Part):
         return tracker
 
     def count(self, topic: str) -> int:
-        """How many keys are on `topic`, as far as this process knows without asking."""
+        """Return how many keys are on `topic`, as far as this process knows without the state."""
         return sum(tracker.count(topic) for tracker in self._trackers.values())
 
     def _take(self, body: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Who gets a broadcast: in this process at once, in the others over the channel layer.
+"""Delivering broadcasts: in this process at once, to other processes over the channel layer.
 
-Each process (event loop) is one node with one channel on the channel layer, whatever the
-number of its sockets: a broadcast crosses the layer once per process, as in Phoenix, and is
-encoded once per serializer there.
+Each process (event loop) is one node with one channel on the channel layer, for any number of
+sockets. So a broadcast crosses the layer once per process, as in Phoenix, and each process encodes
+it once per serializer.
 """
 
 from .message import group_name

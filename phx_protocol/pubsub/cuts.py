@@ -1,6 +1,7 @@
-"""Cuts: a subscription that Redis ended is noticed, since redis-py makes another one in silence.
+"""Cuts: notices when Redis has ended a subscription; redis-py makes a new one without any sign.
 
-What was sent meanwhile is lost. The lists of ``channels_redis.core`` wait for whoever comes back.
+Messages that were sent in between are lost. With ``channels_redis.core`` nothing is lost: its
+lists keep the messages until the reader comes back.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ class Cuts:
         self._watched: WeakSet[Any] = WeakSet()
 
     def watch(self) -> None:
-        """Watch the connections that there are by now; called every now and then."""
+        """Watch all current connections. Called regularly, as there may be new ones."""
         try:
             for connection in self._connections():
                 if connection not in self._watched:
                     self._watched.add(connection)
                     # redis-py keeps a weak reference to the method
                     connection.register_connect_callback(self._connected)
-        except Exception:  # of another version of channels_redis or redis-py
+        except (
+            Exception
+        ):  # another version of channels_redis or redis-py may look different
             logger.exception("it cannot be seen whether Redis ends a subscription")
 
     def _connections(self) -> Iterator[Any]:
-        # channels_redis has a parameter ``on_reconnect``, which it does not call
+        # channels_redis has a parameter ``on_reconnect``, but never calls it
         get_layer = getattr(type(self._layer), "_get_layer", None)
         loop_layer = get_layer(self._layer) if get_layer else None
         for shard in getattr(loop_layer, "_shards", ()):

@@ -1,4 +1,4 @@
-"""Which groups of the channel layer this process is in: what it wants against what is so."""
+"""Groups: the groups of the channel layer that this process wants to be in, and those it is in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..concurrency.tasks import begin, is_cancelled
 from .message import Internal, group_name
 
-#: whose group it is: a topic's, or one that only nodes know of
+#: what a group belongs to: a topic, or only the nodes (Internal)
 Key = str | Internal
 
 #: seconds for which a group is kept after the last subscriber of its topic has left
@@ -17,49 +17,49 @@ LINGER = 5.0
 
 
 class Groups:
-    """One step at a time, in the order they were asked for; what fails is tried again."""
+    """Joins and leaves groups of the layer, one step at a time, in order; a failed step is repeated."""
 
     def __init__(
         self, layer: Any, report: Callable[[BaseException | None], None]
     ) -> None:
         self.layer = layer
-        self.channel_name: str | None = None  # while None, nothing can be done
+        self.channel_name: str | None = None  # while None, no step can be made
         self._report = report
         self._wanted: set[Key] = set()
         self._actual: set[Key] = set()
-        self._idle: dict[Key, float] = {}  # topic -> since when it has no subscriber
-        # topic -> done when it is as wanted
+        self._idle: dict[Key, float] = {}  # topic -> when its last subscriber left
+        # topic -> future that is done when the group is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._tried: set[Key] = (
             set()
-        )  # of which the layer was asked, and has not answered
-        self.done = 0  # steps so far
+        )  # steps that were sent to the layer and have no answer yet
+        self.done = 0  # number of finished steps
 
     def __contains__(self, topic: Key) -> bool:
-        # not one that is being discarded right now
+        # False while the group is being discarded
         return topic in self._actual and topic in self._wanted
 
     def __len__(self) -> int:
         return len(self._wanted)
 
     def add(self, topic: Key) -> asyncio.Future[None]:
-        """Want `topic`; the future is done when broadcasts on it arrive here."""
+        """Join the group of `topic`. The future is done when its broadcasts arrive here."""
         self._wanted.add(topic)
         return self._step(topic)
 
     def last(self) -> asyncio.Future[None] | None:
-        """What is done when all that was asked for so far is done, or None when it is."""
+        """Return the future of the last waiting step, or None if no step waits."""
         return next(reversed(self._steps.values()), None)
 
     def used(self, topic: Key) -> None:
-        """Somebody is subscribed to `topic`, however long ago it was added."""
+        """Note that `topic` has a subscriber; join its group if necessary."""
         self._idle.pop(topic, None)
         if topic not in self._wanted:
             self.add(topic)
 
     def unused(self, topic: Key, now: float) -> None:
-        """Nobody is subscribed to `topic` now; after LINGER seconds it is wanted no more."""
+        """Note that `topic` has no subscriber since `now`. LINGER seconds later its group is left."""
         self._idle[topic] = now
 
     def sweep(self, now: float) -> None:
@@ -68,11 +68,11 @@ class Groups:
             self._wanted.discard(topic)
             if topic in self._actual or topic in self._tried:
                 self._step(topic)
-            else:  # the layer never heard of it
+            else:  # the layer does not know this group
                 self._is_done(topic)
 
     def connected(self, channel_name: str) -> None:
-        """The layer may have forgotten everything: add all that is wanted (again)."""
+        """Use the channel `channel_name`, and join all wanted groups (again) with it."""
         self.channel_name = channel_name
         self._actual.clear()
         for topic in self._wanted:
@@ -115,7 +115,7 @@ class Groups:
         step = self._steps.pop(topic, None)
         if (
             step is not None and not step.done()
-        ):  # who waited for it may have been cancelled
+        ):  # a cancelled waiter may have cancelled it
             step.set_result(None)
 
     async def _reconcile(self, topic: Key) -> None:
@@ -127,7 +127,7 @@ class Groups:
             else:
                 await self.layer.group_discard(group_name(topic), self.channel_name)
             if self._task is not asyncio.current_task():
-                # closed meanwhile, and redis-py's ``wait_for`` swallowed the cancellation
+                # ``close`` was called, but redis-py's ``wait_for`` swallowed the cancellation
                 raise asyncio.CancelledError
             self._tried.discard(topic)
             (self._actual.add if wanted else self._actual.discard)(topic)
@@ -139,7 +139,7 @@ class Groups:
         return topic not in self._actual and topic not in self._tried
 
     def close(self) -> None:
-        """Nothing is wanted any more; of the layer's channel others get rid."""
+        """Forget all groups and stop; the layer expires the channel by itself."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

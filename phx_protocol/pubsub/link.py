@@ -1,4 +1,4 @@
-"""Links: the ways from one node to the others."""
+"""Links: how a node sends to the other nodes and hears from them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .publisher import Publisher
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: seconds without any progress that a join waits for the layer when its topic is new here
+#: seconds that a join on a new topic waits for the layer while no step makes progress
 READY_TIMEOUT = 2.0
-#: failures in a row after which the layer may have forgotten the channel of a node
+#: number of failures in a row after which the layer may have forgotten the channel of a node
 FORGOTTEN = 3
-#: seconds after which every group is added again at the latest (layers forget them)
+#: most seconds after which every group is added again (layers let them expire)
 REFRESH = 600.0
 
 Message = dict[str, Any]
@@ -37,13 +37,13 @@ class Link(Protocol):
     """A way to the other nodes, for broadcasts and for messages between nodes."""
 
     def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
-        """Send `broadcast` on; the future is done when it has been taken. None: there is no need to wait."""
+        """Send `broadcast`. The future is done when the layer has accepted it. None: no need to wait."""
 
     async def cast(self, key: Key, message: Message) -> None:
-        """Send `message` to the nodes that listen to `key`. Raises what the layer raises."""
+        """Send `message` to the nodes that listen to `key`. Raises any error of the layer."""
 
     async def send(self, address: str, message: Message) -> None:
-        """Send `message` to the node at `address`. Raises what the layer raises."""
+        """Send `message` to the node at `address`. Raises any error of the layer."""
 
 
 class Peer(Protocol):
@@ -55,9 +55,9 @@ class Peer(Protocol):
 
 
 class LoopLink:
-    """Hands messages to the nodes of the other event loops of this process.
+    """Sends messages to the nodes of the other event loops of this process.
 
-    It is the way between nodes where the channel layer is in memory, and so of one loop.
+    It is used if the channel layer is in memory: such a layer connects nothing beyond one loop.
     """
 
     def __init__(self, name: str, others: Callable[[], Iterable[Peer]]) -> None:
@@ -76,7 +76,7 @@ class LoopLink:
     async def send(self, address: str, message: Message) -> None:
         self._hand(
             self._others(), message
-        )  # nodes have no address here: the right one takes it
+        )  # nodes have no address here: all get it, and the right one takes it
 
     def _hand(self, others: Iterable[Peer], message: Message) -> None:
         for other in others:
@@ -88,7 +88,7 @@ class LoopLink:
 class LayerLink:
     """The channel of one node on the channel layer, and the groups that it is in.
 
-    The listener backs off while the layer fails, and adds every group again when it is back.
+    While the layer fails, the listener waits longer after each try. Then it adds every group again.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class LayerLink:
         self.groups = Groups(layer, self.report)
         self.publisher = Publisher(layer, name, self.report, room_for)
         self._take = take
-        # called when messages may have been lost, with True when the layer itself was there
+        # called when messages may have been lost; with True if the layer itself kept working
         self._lost = lost
         self._cuts = Cuts(layer, self._subscription_was_cut)
         self._listener: asyncio.Task[None] | None = None
-        # a channel that works while the one there is fails
+        # a new channel that works although the current one fails
         self._spare: str | None = None
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
@@ -123,7 +123,7 @@ class LayerLink:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits for the layer that who sends has to wait as well."""
+        """True if so much waits for the layer that senders must wait as well."""
         return self.publisher.is_full
 
     def publish(self, broadcast: Broadcast) -> asyncio.Future[None]:
@@ -138,24 +138,24 @@ class LayerLink:
     # ------------------------------------------------------------------- the groups
 
     def is_ready(self, key: Key) -> bool:
-        """Return whether messages of other processes for `key` arrive here, if there can be any."""
+        """Return True if messages of other processes for `key` arrive here, or there can be none."""
         return self.layer is None or key in self.groups
 
     async def ready(self, key: Key) -> None:
-        """Wait until messages for `key` arrive here, READY_TIMEOUT at most if nothing moves.
+        """Wait until messages for `key` arrive here, READY_TIMEOUT at most if no step makes progress.
 
-        With a layer that is down it returns at once.
+        If the layer is down, return at once.
         """
         if not self.is_ready(key):
             await self._done(self.groups.add(key))
 
     @property
     def is_settled(self) -> bool:
-        """Whether no topic waits for the layer."""
+        """True if no topic waits for the layer."""
         return self.groups.last() is None or self.is_failing
 
     async def settled(self) -> None:
-        """Wait for the topics that wait for the layer now, two seconds at most."""
+        """Wait for the topics that wait for the layer now, READY_TIMEOUT at most without progress."""
         last = self.groups.last()
         if last is not None:
             await self._done(last)
@@ -172,12 +172,12 @@ class LayerLink:
                     return self.report(error)
 
     def used(self, key: Key) -> None:
-        """Somebody here listens to `key`."""
+        """Note that this node has a subscriber for `key`."""
         if self.layer is not None:
             self.groups.used(key)
 
     def unused(self, key: Key) -> None:
-        """Nobody here listens to `key` now; somebody may soon."""
+        """Note that this node has no subscriber for `key` now; a new one may come soon."""
         if self.layer is not None:
             self.groups.unused(key, asyncio.get_running_loop().time())
 
@@ -185,15 +185,15 @@ class LayerLink:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the layer did not do what it was last asked."""
+        """True if the last call of the layer failed."""
         return self.outage.is_on
 
     def report(self, error: BaseException | None) -> None:
-        """Note how the last call of the layer went: what it raised, or None."""
+        """Note the result of the last call of the layer: the error that it raised, or None."""
         self.outage.report(error)
 
     async def address(self) -> str | None:
-        """The layer channel on which other nodes reach this one; None if the layer fails."""
+        """Return the layer channel on which other nodes reach this one; None if the layer fails."""
         if self.groups.channel_name is None and not self.is_failing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READY_TIMEOUT):
@@ -201,20 +201,20 @@ class LayerLink:
         return self.groups.channel_name
 
     def start(self) -> None:
-        """Listen to the layer, until ``stop``."""
+        """Listen to the layer until ``stop``."""
         if self.layer is not None:
-            # In an empty context: it lives longer than the request that started it.
+            # In an empty context: the listener outlives the request that started it.
             self._listener = begin(self._listen(), contextvars.Context())
 
     def stop(self) -> Awaitable[None]:
-        """Listen no more; the end of the listener can be awaited."""
+        """Stop listening. Return an awaitable for the end of the listener."""
         listener, self._listener = self._listener, None
         self._named.clear()
         self.groups.close()
         return end(listener)
 
     def tick(self, now: float) -> None:
-        """Do what is due now and then: groups that nobody uses, or that the layer may have forgotten."""
+        """Leave groups that are not used any more, and add groups that the layer may have forgotten."""
         self.groups.sweep(now)
         self._cuts.watch()
         expiry = getattr(self.layer, "group_expiry", None) or 2 * REFRESH
@@ -228,9 +228,9 @@ class LayerLink:
             self.groups.connected(self.groups.channel_name)
 
     async def _listen(self) -> None:
-        """Take messages for ever; when the layer fails, back off, come back, add every group again.
+        """Receive messages until cancelled. When the layer fails, wait, try again, add every group again.
 
-        ``receive()`` is never cancelled before the end: a layer drops its buffer then.
+        ``receive()`` is not cancelled before that: a layer would drop its buffer.
         """
         delay, failures = 0.1, 0
         while True:
@@ -255,9 +255,10 @@ class LayerLink:
                 delay = min(2 * delay, 5)
 
     async def _channel(self, failures: int) -> str:
-        """Return the layer's channel of this node: the one it has, but for one that the layer forgot.
+        """Return the channel of this node: the current one, or a new one if the layer forgot that.
 
-        It is forgotten when it fails though another one works: clients have it in their tokens.
+        The current one is kept as long as possible, because clients have it in their tokens. The
+        layer has forgotten it if it fails although a new one works.
         """
         channel, spare = self.groups.channel_name, self._spare
         if channel is None or (failures and spare is not None):
@@ -277,7 +278,7 @@ class LayerLink:
         return channel
 
     def _subscription_was_cut(self) -> None:
-        """Tell of a loss: broadcasts that came meanwhile are gone, unless the state has kept them."""
+        """Report a loss: broadcasts sent in between are lost, except those that a history kept."""
         lost = "Redis ended the subscription of this process, what was sent meanwhile is lost"
         self.report(ConnectionError(lost))
         self.report(None)
@@ -285,5 +286,5 @@ class LayerLink:
 
 
 def is_in_memory(layer: Any) -> bool:
-    """Whether what goes onto `layer` stays in the process."""
+    """Return True if messages on `layer` stay in this process."""
     return layer is None or isinstance(layer, InMemoryChannelLayer)

@@ -7,9 +7,9 @@
                 "from": <channel id or None>, "offset": <str or None>,
                 "at": <seconds of the epoch or None>, "headers": <dict of str, or None>}]}
 
-Any code may ``group_send`` it to ``group_name(topic)`` and reach Phoenix clients. A payload
-of ``str`` is JSON already encoded (msgpack refuses datetimes and breaks its receiver on
-integer keys), one of ``bytes`` is binary.
+Any code may ``group_send`` it to ``group_name(topic)`` and so reach Phoenix clients. A payload
+of type ``str`` is encoded JSON (msgpack refuses datetimes, and integer keys in it break the
+receiver); one of type ``bytes`` is binary.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ RELAY = "phx.relay"
 
 
 class Internal(NamedTuple):
-    """A group of nodes that is no topic's: no text that a client sends equals it."""
+    """The key of a group that belongs to no topic: no text that a client sends is equal to it."""
 
     name: str
 
 
-#: the group that every node with connections is in
+#: the group of all nodes with connections
 NODES = Internal("nodes")
 
 
 @functools.lru_cache(maxsize=1024)
 def group_name(topic: str) -> str:
-    """The layer's group for `topic`: readable, and unique by its hash.
+    """Return the layer's group for `topic`: readable, and unique because of its hash.
 
-    Always with the hash: ``room:1`` and ``room.1`` must never share a group.
+    It always has the hash: ``room:1`` and ``room.1`` must never share a group.
     """
-    # Nodes ask for a group of their own too. It has no hash, and so the name of no topic's.
+    # The key of a group of nodes. Its name has no hash, so that it differs from that of any topic.
     if isinstance(topic, Internal):
         return f"phx.{topic.name}"
     readable = re.sub(r"[^a-zA-Z0-9_-]+", ".", topic[:40])
@@ -58,10 +58,10 @@ def group_name(topic: str) -> str:
 
 
 def size_of(broadcast: Broadcast) -> int:
-    """The bytes of its payload, topic and event. Raises EncodeError for text that is no Unicode."""
+    """Return the bytes of its payload, topic and event. Raises EncodeError for lone surrogates."""
     topic, event = broadcast.topic, broadcast.event
     try:
-        if topic.isascii() and event.isascii():  # as most are
+        if topic.isascii() and event.isascii():  # the usual case
             return len(topic) + len(event) + len(memoryview(broadcast.payload))
         text = len(topic.encode()) + len(event.encode())
     except (AttributeError, UnicodeError) as error:
@@ -70,7 +70,7 @@ def size_of(broadcast: Broadcast) -> int:
 
 
 def pack_item(broadcast: Broadcast) -> dict[str, Any]:
-    """`broadcast` as an item of a message. Raises EncodeError for a payload that is not UTF-8."""
+    """Make an item of a message. Raises EncodeError for a payload that is not UTF-8."""
     payload = broadcast.payload
     try:
         packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
@@ -111,7 +111,7 @@ def unpack(message: dict[str, Any]) -> Iterator[Broadcast]:
             topic, event, payload = item["topic"], item["event"], item["payload"]
             if isinstance(payload, str):
                 if message.get("node") is None:
-                    json.decode(payload)  # of foreign making
+                    json.decode(payload)  # check it: it was not encoded by this package
                 raw: msgspec.Raw | bytes = msgspec.Raw(payload.encode())
             else:
                 raw = json.encode_payload(payload)
@@ -129,7 +129,7 @@ def unpack(message: dict[str, Any]) -> Iterator[Broadcast]:
 
 
 def _told(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
-    """When the broadcast was sent, and its headers. Raises Unreadable."""
+    """Return the time at which the broadcast was sent, and its headers. Raises Unreadable."""
     at, headers = item.get("at"), item.get("headers")
     if at is not None and not isinstance(at, (int, float)):
         raise Unreadable(f"at is a number, not {shown(at, 100)}")

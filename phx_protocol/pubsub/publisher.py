@@ -1,4 +1,4 @@
-"""The one ordered way from this process to the channel layer."""
+"""Publisher: the ordered queue of broadcasts from this node to the channel layer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..wire.messages import Broadcast
 from . import message
 from .message import group_name
 
-#: how many broadcasts, or bytes, may wait for the layer before a publisher has to wait as well
+#: so many broadcasts, or bytes, may wait for the layer; with more, senders have to wait as well
 OUTBOX = 1000
 OUTBOX_BYTES = 8 * 1024 * 1024
-#: how many bytes may wait for it at all
+#: most bytes that may wait for the layer; further broadcasts are dropped
 LIMIT = 256 * 1024 * 1024
-#: how many broadcasts travel in one message at the most, and how many bytes
+#: most broadcasts in one message, and their bytes
 BATCH = 1000
 BATCH_BYTES = 256 * 1024
 
 
 class Entry(NamedTuple):
-    """A broadcast that waits, as the message has it."""
+    """A waiting broadcast, as an item of a message."""
 
     item: dict[str, Any]
     size: int
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 
 class Publisher:
-    """Sends the broadcasts of a topic in the order they came; what waits for one travels together."""
+    """Sends broadcasts in order for each topic; those that wait for a topic share one message."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Publisher:
         self.node = node
         self._report = report
         self._room_for = room_for
-        # topic -> what waits for it; the topic that waits longest first
+        # topic -> its waiting broadcasts; the topic that waits longest is first
         self._outbox: dict[str, deque[Entry]] = {}
         self._waiting = 0
         self._bytes = 0
@@ -58,9 +58,9 @@ class Publisher:
         return self._waiting >= OUTBOX or self._bytes >= OUTBOX_BYTES
 
     def publish(self, broadcast: Broadcast) -> asyncio.Future[None]:
-        """Queue `broadcast`. The future is done when the layer took it; its error is a BroadcastError.
+        """Queue `broadcast`. The future is done when the layer accepted it, or has a BroadcastError.
 
-        Raises EncodeError for text that is no Unicode.
+        Raises EncodeError for text with lone surrogates.
         """
         item = message.pack_item(broadcast)
         size = message.size_of(broadcast)
@@ -111,7 +111,7 @@ class Publisher:
         await self.layer.group_send(group_name(topic), message.pack(items, self.node))
 
     def _next_batch(self) -> tuple[str, list[Entry]]:
-        """The topic that waits longest, and its next broadcasts."""
+        """Return the topic that waits longest, and its next broadcasts."""
         topic = next(iter(self._outbox))
         entries = self._outbox.pop(topic)
         batch: list[Entry] = []
@@ -132,6 +132,6 @@ class Publisher:
 
 
 def _seen(future: asyncio.Future[None]) -> None:
-    # who does not wait for the future has it counted and logged all the same
+    # the error is counted and logged already: no warning if nobody awaits the future
     if not future.cancelled():
         future.exception()

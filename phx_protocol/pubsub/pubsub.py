@@ -1,4 +1,4 @@
-"""PubSub: who gets a broadcast, in this process at once, in the others over a link."""
+"""PubSub: delivers broadcasts, in this process at once, to the other processes over a link."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Sender(Subscriber, Protocol):
 
 
 class PubSub:
-    """The subscribers of one node. Local delivery is synchronous and works whatever the layer does."""
+    """The subscribers of one node. Local delivery is synchronous and works even if the layer fails."""
 
     def __init__(self, name: str, layer: LayerLink, remote: Link) -> None:
-        self.name = name  # by which the node knows what it has sent itself
+        self.name = name  # of the node, to recognize messages that it sent itself
         self.registry = Registry()
         self.traffic = Traffic()
         self.replies = Replies()
-        #: the order of broadcasts that are kept, which ``history`` puts in its place
+        #: decides the order of kept broadcasts; ``history`` replaces it
         self.sequencer = Sequencer(self.deliver_local)
         #: called with a topic whose last subscriber here has left
         self.on_unused: Callable[[str], None] = _ignore
@@ -66,11 +66,12 @@ class PubSub:
     async def broadcast(
         self, broadcast: Broadcast, history: Any, exclude: Sender | None = None
     ) -> None:
-        """Deliver here at once and queue for the layer; a layer that fails is no error here.
+        """Deliver here at once and queue for the layer; a failing layer is not an error here.
 
-        What `history` keeps is kept first. Raises EncodeError when no client here can be sent it.
+        A broadcast that `history` keeps is kept first. Raises EncodeError if it cannot be encoded
+        for any client here.
         """
-        # no other process has the sender's channel: nobody there is left out
+        # `exclude` applies only here: no other process has that channel
         published = await self.publish(broadcast, history, exclude)
         if published is not None and self._layer.is_full:
             await asyncio.wait({published})
@@ -82,9 +83,9 @@ class PubSub:
         history: Any,
         exclude: Sender | None = None,
     ) -> asyncio.Future[None] | None:
-        """Deliver here and queue for the layer; returns what is done when the layer took it.
+        """Deliver here and queue for the layer. Return a future: it is done when the layer accepts it.
 
-        Raises EncodeError for what is larger than MAX_BROADCAST_SIZE, and as ``broadcast``.
+        Raises EncodeError if it is larger than MAX_BROADCAST_SIZE, and in the cases of ``broadcast``.
         """
         topic, event = broadcast.topic, broadcast.event
         limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
@@ -98,13 +99,15 @@ class PubSub:
         if history is not None and history.keeps(broadcast):
             if (
                 exclude is not None
-            ):  # it may have another channel when this is delivered
+            ):  # by its id, as the client may have another channel when this is delivered
                 broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
             return await self.sequencer.broadcast(history, broadcast)
         try:
             self.deliver_local(broadcast, exclude, strict=True)
         except EncodeError:
-            if is_carried(broadcast):  # by clients of other processes, which get it
+            if is_carried(
+                broadcast
+            ):  # clients of other processes may be able to get it
                 self.publish_remote(broadcast)
             raise
         return self.publish_remote(broadcast)
@@ -136,7 +139,7 @@ class PubSub:
         exclude: Subscriber | None = None,
         strict: bool = True,
     ) -> None:
-        """Deliver to the subscribers of this process: now, or in its order if it has an offset."""
+        """Deliver to the subscribers of this process: now, or in the order of offsets if it has one."""
         if broadcast.offset is None:
             self.deliver_local(broadcast, exclude, strict)
         else:
@@ -162,7 +165,7 @@ class PubSub:
             )
 
     async def yield_to_loop(self) -> None:
-        """Give the loop a turn when deliveries have held it up for a while."""
+        """Let the loop run other tasks, if deliveries have blocked it for a while."""
         if self._delivered >= YIELD_AFTER:
             self._delivered = 0
             if time.monotonic() - self._yielded_at > YIELD_SECONDS:
@@ -172,7 +175,7 @@ class PubSub:
     # ------------------------------------------------------------ later replies
 
     def expect_reply(self, replier: Replier) -> str:
-        """Remember `replier`; returns the layer channel on which replies to it are taken."""
+        """Remember `replier`. Return the layer channel to which replies for it are sent."""
         self.replies.expect(replier)
         return self._layer.groups.channel_name or self.name
 

@@ -19,10 +19,10 @@ NEWEST = V2JSONSerializer()
 
 
 class Fastlane(NamedTuple):
-    """How a broadcast becomes a frame, and for which events it does not.
+    """How a broadcast is encoded as a frame; events in `intercepts` are not encoded.
 
-    Subscribers with equal ones get the very same frame, made once. Without `offsets` its ref is
-    null: some clients take a broadcast that has one for a reply.
+    Subscribers with equal fastlanes get the same frame, made once. Without `offsets` its ref is
+    null: some clients take a broadcast that has a ref for a reply.
     """
 
     serializer: Serializer
@@ -31,17 +31,17 @@ class Fastlane(NamedTuple):
     offsets: bool = True
 
     def frame(self, broadcast: Broadcast) -> Frame:
-        """Make the frame that these subscribers get. Raises EncodeError."""
+        """Encode `broadcast` for these subscribers. Raises EncodeError."""
         if broadcast.offset is not None and not self.offsets:
             broadcast = msgspec.structs.replace(broadcast, offset=None)
         return self.serializer.fastlane(broadcast)
 
 
 class Subscriber(Protocol):
-    """Who gets the broadcasts of a topic.
+    """An object that gets the broadcasts of a topic.
 
-    With a `fastlane` the finished frame goes to ``write``; without one, and for events that
-    it intercepts, the broadcast goes to ``deliver_broadcast``. Neither ever waits.
+    If it has a `fastlane`, its ``write`` gets the encoded frame. If it has none, or intercepts the
+    event, its ``deliver_broadcast`` gets the broadcast. Neither method blocks.
     """
 
     @property
@@ -50,13 +50,13 @@ class Subscriber(Protocol):
 
 
 class Registry:
-    """topic -> its subscribers, those with equal fastlanes together."""
+    """The subscribers of each topic, grouped by their fastlane."""
 
     def __init__(self) -> None:
         self._topics: dict[
             str, dict[Any, dict[Subscriber, Callable[[Any], None] | None]]
         ] = {}
-        # topics whose count others are to be told, and those that they may know of by now
+        # topics whose count must be reported to the state, and those that it may already know
         self._changed: set[str] = set()
         self._told: set[str] = set()
 
@@ -82,24 +82,24 @@ class Registry:
             lanes.pop(subscriber.fastlane, None)
         if not lanes:
             self._topics.pop(topic, None)
-            if topic not in self._told:  # nobody heard that it was there
+            if topic not in self._told:  # the state never knew of it
                 self._changed.discard(topic)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         return [s for members in self._topics.get(topic, {}).values() for s in members]
 
     def one_of_each_lane(self, topic: str) -> list[Subscriber]:
-        """Of the channels that have joined `topic` one for each fastlane."""
+        """Return one of the channels that have joined `topic` for each fastlane."""
         lanes = self._topics.get(topic, {})
         return [next(iter(members)) for lane, members in lanes.items() if lane]
 
     def count_joined(self, topic: str) -> int:
-        """The channels that have joined `topic`: a fastlane is what they have."""
+        """Return how many channels have joined `topic`: they are the subscribers with a fastlane."""
         lanes = self._topics.get(topic, {})
         return sum(len(members) for lane, members in lanes.items() if lane)
 
     def take_changed(self) -> dict[str, int]:
-        """topic -> channels that have joined it, where that is not what was taken before."""
+        """Return topic -> number of joined channels, for topics that changed since the last call."""
         counts = {topic: self.count_joined(topic) for topic in self._changed}
         self._changed = set()
         for topic, count in counts.items():
@@ -107,12 +107,12 @@ class Registry:
         return counts
 
     def not_told(self, counts: dict[str, int]) -> None:
-        """Have counts that were taken told again: they may not have arrived."""
+        """Return `counts` again at the next ``take_changed``: the state may not have got them."""
         self._changed |= counts.keys()
         self._told |= counts.keys()
 
     def all_changed(self) -> None:
-        """Nothing of what was told counts any more: all topics are to be told again."""
+        """Return all topics at the next ``take_changed``: the state has lost their counts."""
         self._changed = set(self._topics)
         self._told = set()
 
@@ -122,13 +122,14 @@ class Registry:
         exclude: Subscriber | None = None,
         strict: bool = True,
     ) -> int:
-        """Hand `broadcast` to every subscriber but the channels of the client that is known as its
-        `sender`, or else but `exclude`; returns how many those are.
+        """Pass `broadcast` to every subscriber of its topic. Return how many these are.
 
-        Every frame is made before the first is written. Who cannot be sent it is left out, with
-        a line in the log, and so is who does not take it. If `strict`, raises EncodeError when
-        no client here can be sent it and none elsewhere could (see ``is_carried``); where a
-        channel sends, as `exclude`, the first is enough, as in Phoenix.
+        The channels of the client that sent it (found by its `sender`) are left out; without a
+        `sender`, the subscriber `exclude` is. Every frame is made before the first is written. If it
+        cannot be encoded for a subscriber, or the subscriber raises an error, that is logged and the
+        others get it. If `strict`, raises EncodeError if it can be encoded neither for any client
+        here nor for one elsewhere (see ``is_carried``); with `exclude`, when a channel sends, the
+        former is enough, as in Phoenix.
         """
         lanes = self._topics.get(broadcast.topic)
         if lanes is None:
@@ -161,8 +162,11 @@ class Registry:
     def _frames(
         lanes: dict[Any, Any], broadcast: Broadcast, excluded: set[Any]
     ) -> tuple[list[Any], list[Exception], bool]:
-        """Make the frames: pairs of one (None: the broadcast itself) and those who get it; why others
-        do not; and whether any client does."""
+        """Encode the broadcast for each lane.
+
+        Return pairs of a frame (None: the broadcast itself) and the subscribers that get it; the
+        errors of encoding; and True if any client gets it.
+        """
         made: dict[Any, Any] = {}
         pairs: list[Any] = []
         errors: list[Exception] = []
@@ -189,7 +193,7 @@ class Registry:
 
     @staticmethod
     def _known_as(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
-        """The channels of the client that has sent as `channel_id`."""
+        """Return the channels of the client that had the channel `channel_id` when it sent."""
         return {
             subscriber
             for members in lanes.values()
@@ -199,7 +203,7 @@ class Registry:
 
 
 def is_carried(broadcast: Broadcast) -> bool:
-    """Whether the newest version of the protocol carries `broadcast`, if not all of them do."""
+    """Return True if at least the newest version of the protocol can carry `broadcast`."""
     try:
         NEWEST.fastlane(broadcast)
     except EncodeError:
@@ -208,14 +212,14 @@ def is_carried(broadcast: Broadcast) -> bool:
 
 
 def _refuse(broadcast: Broadcast, errors: list[Exception], by_channel: bool) -> None:
-    """Raise the first EncodeError, unless clients of other processes can be sent `broadcast`."""
+    """Raise the first EncodeError, unless clients of other processes may be able to get `broadcast`."""
     refusal = next((e for e in errors if isinstance(e, EncodeError)), None)
     if refusal is not None and (by_channel or not is_carried(broadcast)):
         raise refusal
 
 
 def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> None:
-    """Call all of `takers`, whatever one of them raises."""
+    """Call all of `takers`. An error of one is logged and does not stop the others."""
     left = iter(takers)
     while True:
         try:
@@ -229,7 +233,7 @@ def _hand(what: Any, takers: Iterable[Callable[[Any], None]], of: Broadcast) -> 
 def _offer(
     broadcast: Broadcast, members: Iterable[Subscriber], excluded: set[Any]
 ) -> None:
-    """Have all `members` that are not `excluded` take `broadcast`, whatever one of them raises."""
+    """Pass `broadcast` to all `members` that are not `excluded`. An error of one is only logged."""
     left = iter(members)
     while True:
         try:
@@ -242,7 +246,7 @@ def _offer(
 
 
 def _log(broadcast: Broadcast, what: str, error: Exception) -> None:
-    # a serializer says what it cannot carry; anything else is a bug somewhere
+    # an EncodeError needs no traceback; any other error is a bug
     logger.error(
         f"%.100r on %.100r {what}: %s",
         broadcast.event,

@@ -1,4 +1,4 @@
-"""Replies: answers that a channel gives later, from whatever process."""
+"""Replies: replies to events that a channel sends later, from any process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..wire import json
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplyRef:
-    """Names an event that is answered later, from anywhere; ``Channel.reply_ref`` makes it."""
+    """The name of an event that is replied to later, from any process; made by ``Channel.reply_ref``."""
 
     node: str
     channel_id: str
@@ -21,7 +21,7 @@ class ReplyRef:
 
 
 class Replier(Protocol):
-    """Sends a later reply to its client: the server of a channel."""
+    """The server of a channel, which sends later replies to its client."""
 
     @property
     def id(self) -> str: ...
@@ -29,7 +29,7 @@ class Replier(Protocol):
 
 
 class Replies:
-    """The channels of one node that have given out a ReplyRef, as long as they live."""
+    """The channels of one node that have made a ReplyRef, as long as they live."""
 
     def __init__(self) -> None:
         self._repliers: weakref.WeakValueDictionary[str, Replier]
@@ -39,14 +39,14 @@ class Replies:
         self._repliers[replier.id] = replier
 
     def send(self, ref: ReplyRef, status: str, payload: Any) -> bool:
-        """Answer `ref`; returns False if its channel does not live here."""
+        """Reply to the event named by `ref`. Return False if its channel is not in this node."""
         replier = self._repliers.get(ref.channel_id)
         if replier is not None:
             replier.reply(ref, status, payload)
         return replier is not None
 
     def take(self, message: dict[str, Any]) -> None:
-        """Send the reply in a message of the layer, if its channel lives here."""
+        """Send the reply in a message of the layer, if its channel is in this node."""
         payload = message["payload"]
         if not isinstance(payload, bytes):
             payload = json.decode(payload)

@@ -1,4 +1,4 @@
-"""Sequence: in which order broadcasts that have an offset are delivered."""
+"""Sequence: the order in which broadcasts with an offset are delivered."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..wire.messages import Broadcast
 
 
 class Sequencer:
-    """Delivers as they come those that other processes kept; ``history`` has one that keeps some.
+    """Delivers kept broadcasts of other processes as they arrive, in any order.
 
-    A process that knows no channel with a history has no more than this.
+    ``history`` has a subclass that keeps broadcasts and delivers them in the order of offsets.
     """
 
     def __init__(self, deliver: Callable[..., None]) -> None:
@@ -21,15 +21,15 @@ class Sequencer:
     async def broadcast(
         self, history: Any, broadcast: Broadcast
     ) -> asyncio.Future[None] | None:
-        """Keep, deliver here, and queue for the layer; the publisher's future is returned."""
+        """Keep `broadcast`, deliver it here, queue it for the layer; return the publisher's future."""
         raise NotImplementedError
 
     def offer(self, broadcast: Broadcast) -> None:
-        """Deliver a broadcast with an offset, from wherever, when its turn comes."""
+        """Deliver a broadcast with an offset, from any process, after the ones before it."""
         self._deliver_now(broadcast)
 
     def warn_if_not_kept(self, broadcast: Broadcast) -> None:
         """Warn about a broadcast that another process sent without keeping it."""
 
     def resync(self) -> None:
-        """Look for more than what came: messages may have been lost."""
+        """Look for broadcasts that did not arrive: messages may have been lost."""

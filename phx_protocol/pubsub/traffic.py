@@ -1,15 +1,15 @@
-"""Traffic: how many messages each topic of this process had lately."""
+"""Traffic: how many messages each topic of this process had in the last seconds."""
 
 from __future__ import annotations
 
 import time
 
-#: seconds that are looked back on at the least
+#: seconds of one window: rates are of the last one to two windows
 WINDOW = 2.5
 
 
 class Traffic:
-    """Counts in two windows of time, of which the older one goes when the newer is full."""
+    """Counts messages in two windows of time; when the newer one is full, the older is dropped."""
 
     def __init__(self) -> None:
         self._began = self._before_began = time.monotonic()
@@ -20,11 +20,11 @@ class Traffic:
         if topic in self._counts:
             self._counts[topic] += messages
         elif messages:
-            self.turn()  # a process that only broadcasts has nobody else who calls it
+            self.turn()  # in a process that only broadcasts nothing else calls it
             self._counts[topic] = messages
 
     def rates(self) -> dict[str, float]:
-        """topic -> messages in a second, of those that had any."""
+        """Return topic -> messages per second, for topics that had messages."""
         self.turn()
         seconds = max(time.monotonic() - self._before_began, WINDOW)
         topics = self._counts.keys() | self._before.keys()
@@ -34,7 +34,7 @@ class Traffic:
         }
 
     def turn(self) -> None:
-        """Forget what is too old; called now and then."""
+        """Drop the older window if the newer one is full. Called regularly."""
         now = time.monotonic()
         if now - self._began >= WINDOW:
             self._before, self._before_began = self._counts, self._began

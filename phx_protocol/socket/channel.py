@@ -11,10 +11,12 @@ from ..auth.users import key_of
 from ..history import History
 from ..logs import get_logger
 from ..wire.reasons import Reason, Refusal
+from .authorization import reauthorize
 from .events import Answer, event
+from .membership import Membership
 from .refusals import refusals
 from .socket import Socket, loggable
-from .tables import ChannelState, ChannelTables
+from .tables import ChannelTables
 
 if TYPE_CHECKING:
     from ..pubsub.replies import ReplyRef
@@ -107,7 +109,7 @@ class Channel:
         a payload. The default answers an error and logs a warning; Phoenix crashes the channel.
         """
         logger.warning("%s: unhandled event %.100r", self.topic, event)
-        refusals[Refusal.UNHANDLED_EVENT] += 1
+        refusals.count(Refusal.UNHANDLED_EVENT)
         return "error", {"reason": Refusal.UNHANDLED_EVENT}
 
     async def handle_out(self, event: str, payload: Any) -> None:
@@ -131,7 +133,7 @@ class Channel:
 
         Called on the event loop: it must not wait.
         """
-        return key_of(self.socket) or self.__phx__.server.id
+        return key_of(self.socket) or self.__phx__.id
 
     def presence_meta(self) -> dict[str, Any]:
         """What `presence` tells of the client; the default is when it came, in seconds."""
@@ -145,7 +147,7 @@ class Channel:
         binary, with a line in the log. Mirrors ``Phoenix.Channel.push/3``.
         """
         payload = self.__phx_tables__.sent(event, payload)
-        self.__phx__.server.push(self, event, payload)
+        self.__phx__.push(event, payload)
 
     async def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to all subscribers of the topic, on every process.
@@ -155,12 +157,12 @@ class Channel:
         ``Phoenix.Channel.broadcast/3``.
         """
         payload = self.__phx_tables__.sent(event, payload)
-        await self.__phx__.server.broadcast(self, event, payload)
+        await self.__phx__.broadcast(event, payload)
 
     async def broadcast_from(self, event: str, payload: Any) -> None:
         """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
         payload = self.__phx_tables__.sent(event, payload)
-        await self.__phx__.server.broadcast(self, event, payload, from_self=True)
+        await self.__phx__.broadcast(event, payload, from_self=True)
 
     def reply_ref(self) -> ReplyRef:
         """A value (it can be pickled) to answer the event being handled later.
@@ -168,19 +170,19 @@ class Channel:
         Hand it to ``phx_protocol.reply`` anywhere. Raises RuntimeError outside ``handle_in``
         and for an event that came without a ref. Mirrors ``Phoenix.Channel.socket_ref/1``.
         """
-        return self.__phx__.server.reply_ref(self)
+        return self.__phx__.reply_ref()
 
     def send_info(self, message: Any) -> None:
         """Put `message` behind the channel's other mail; ``handle_info`` gets it."""
-        self.__phx__.server.send_info(self, message)
+        self.__phx__.server.send_info(self.__phx__, message)
 
     async def subscribe(self, topic: str) -> None:
         """Have broadcasts of a further topic come to ``handle_info``, until the channel ends."""
-        await self.__phx__.server.subscribe(self, topic)
+        await self.__phx__.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
         """The end of ``subscribe``."""
-        self.__phx__.server.unsubscribe(self, topic)
+        self.__phx__.unsubscribe(topic)
 
     async def stop(self, reason: str = Reason.NORMAL) -> None:
         """End the channel after the running callback, whose reply goes out first; at once if none runs.
@@ -188,8 +190,7 @@ class Channel:
         For the reasons "normal" and "shutdown" the client gets ``phx_close``; for any other
         ``phx_error``. Mirrors ``{:stop, reason, socket}``.
         """
-        self.__phx__.stop_reason = str(reason)
-        self.__phx__.server.stop_soon(self)
+        self.__phx__.stop(str(reason))
 
     async def reauthorize(self) -> bool:
         """Ask again whether the client may be here, with its user as the database has it now.
@@ -198,7 +199,7 @@ class Channel:
         ``phx_close`` (on which phoenix.js stays away), and this returns False. From elsewhere:
         ``phx_protocol.reauthorize``.
         """
-        return await self.__phx__.server.reauthorize(self)
+        return await reauthorize(self)
 
     @property
     def join_ref(self) -> Any:
@@ -215,7 +216,7 @@ class Channel:
     # Users may give any other name to what is theirs, so the library adds none but such as Python
     # reserves: one for all that it looks up of the class, one for all that it keeps of a channel.
     __phx_tables__: ClassVar[ChannelTables]
-    __phx__: ChannelState
+    __phx__: Membership
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -226,7 +227,7 @@ class Channel:
     ) -> None:
         if not self.__phx_tables__.is_finished:
             type(self).__phx_tables__ = ChannelTables(type(self), is_finished=True)
-        self.__phx__ = ChannelState(server)
+        self.__phx__ = Membership(server)
         self.socket = server.connection.socket
         self.topic = server.topic
         self.subtopic = subtopic

@@ -33,6 +33,7 @@ from ..wire.messages import (
 from ..wire.protocol import Action
 from ..wire.reasons import CloseCode, Reason, Refusal
 from ..wire.serializers import SMALL, head_decoder
+from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
 from .refusals import refusals
@@ -122,7 +123,7 @@ class Connection:
             server = self._serve(message)
         if server is not None:
             size = len(frame)
-            server.deliver(message, size if size < SMALL else _bytes(frame))
+            server.receive(message, size if size < SMALL else _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
         """Answer what needs no channel; say nothing to what is stale."""
@@ -144,7 +145,7 @@ class Connection:
             message.topic,
             type(self.socket).__name__,
         )
-        refusals[reason] += 1
+        refusals.count(reason)
         self.push(protocol.refusal(message, reason, join_ref, **details))
 
     def refuse_for(self, seconds: float, message: Message, join_ref: Any) -> None:
@@ -316,9 +317,9 @@ class Connection:
             if must_end(error):
                 raise
             for server in servers:
-                server.fail(error)
+                fail(server, error)
         else:
-            await asyncio.gather(*(server.ask_again() for server in servers))
+            await asyncio.gather(*(ask_again(server) for server in servers))
 
     def describe(self) -> dict[str, Any]:
         """Say what an operator sees of this connection; plain JSON."""

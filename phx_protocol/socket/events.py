@@ -130,7 +130,7 @@ class Handler:
         return await self.requirement.is_met_by(channel.socket.user)
 
     def _unauthorized(self, channel: Channel) -> Answer:
-        refusals[Refusal.UNAUTHORIZED] += 1
+        refusals.count(Refusal.UNAUTHORIZED)
         logger.warning("%s: unauthorized", channel.topic)
         return "error", {"reason": Refusal.UNAUTHORIZED}
 

@@ -8,10 +8,11 @@ from .. import signals
 
 
 class Refusals(Counter[str | int]):
-    """A count that tells the signal `refused` of everything it counts."""
+    """How often each reason was one to refuse something."""
 
-    def __setitem__(self, reason: str | int, times: int) -> None:
-        super().__setitem__(reason, times)
+    def count(self, reason: str | int) -> None:
+        """Count a refusal, and tell the signal `refused` of it."""
+        self[reason] += 1
         signals.refused.emit(None, reason=reason)
 
 

@@ -1,6 +1,6 @@
-"""ChannelTables and ChannelState: what the library keeps about a Channel class, and about a channel.
+"""ChannelTables: what the library looks up of a Channel class.
 
-Both lie outside of the namespace of the class: there all names are the users' own.
+They lie outside of the namespace of the class: there all names are the users' own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from .throttle import parse_rates
 
 if TYPE_CHECKING:
     from .channel import Channel
-    from .server import ChannelServer
 
 #: name -> how many arguments it takes beside the channel
 CALLBACKS = {
@@ -95,15 +94,3 @@ def _check_attributes(owner: type[Channel]) -> None:
         raise TypeError(
             f"{owner.__name__}.presence is a Presence class or None, not {shown(owner.presence, 100)}"
         )
-
-
-class ChannelState:
-    """What the library keeps of one channel, from its join on."""
-
-    __slots__ = ("server", "stop_reason", "joined_at", "is_cut_off")
-
-    def __init__(self, server: ChannelServer) -> None:
-        self.server = server
-        self.stop_reason: str | None = None  # with which its own code wants it to end
-        self.joined_at: float | None = None
-        self.is_cut_off = False  # nothing of it goes out any more

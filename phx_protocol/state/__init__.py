@@ -1,7 +1,7 @@
-"""What processes share: live nodes, topics, presences and history.
+"""The state that processes share: live nodes, topics, presences and histories.
 
-One small interface (``base.State``) with two homes: ``memory`` for a project of one process,
-``redis`` for one of several. What a dead process owned goes when its lease ends.
+One small interface (``base.State``) with two implementations: ``memory`` for a project of one
+process, ``redis`` for several. When the lease of a dead process ends, what it owned is removed.
 """
 
 from .base import NOWHERE, Entries, Item, Kept, Position, State, is_behind

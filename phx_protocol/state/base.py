@@ -1,4 +1,4 @@
-"""The interface of a state, and the values that go in and out of it."""
+"""The interface of a state, and its values."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 About = Mapping[str, Any]
-#: ref of a presence -> what is known of it
+#: ref of a presence -> its encoded entry
 Entries = Mapping[str, bytes]
 
 
 class Position(NamedTuple):
-    """How far something has come: the `n`-th step of what began as `epoch`.
+    """A place in a sequence of steps: the `n`-th step of the sequence named `epoch`.
 
-    An epoch begins with a letter and is never used twice: what was lost and began anew has
-    another one.
+    An epoch begins with a letter and is never used twice: a sequence that was lost and begins
+    again gets a new one.
     """
 
     epoch: str
@@ -27,7 +27,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: Any) -> Position | None:
-        """The position that ``str`` wrote, or None for anything else."""
+        """Parse the text that ``str`` makes of a position; None for anything else."""
         if not isinstance(text, str) or len(text) > 100:
             return None
         epoch, _, n = text.rpartition("-")
@@ -35,41 +35,44 @@ class Position(NamedTuple):
         return cls(epoch, int(n)) if epoch and digits else None
 
 
-#: where what never began stands
+#: the position of a sequence that does not exist
 NOWHERE = Position("", 0)
 
 
 def is_behind(position: Position, known: Position | None) -> bool:
-    """Whether the state, which is at `position`, lacks what was `known` before it was asked."""
+    """Return True if the state, which is at `position`, has lost steps up to `known`.
+
+    `known` is the position that the caller knew before it read the state.
+    """
     return known is not None and known.epoch == position.epoch and position.n < known.n
 
 
 def new_epoch() -> str:
-    # phoenix.js takes a frame whose ref is that of its heartbeat, a number, for the answer
+    # not a number: phoenix.js takes a frame with the ref of its heartbeat, a number, for the reply
     return f"e{secrets.token_hex(5)}"
 
 
 class Item(NamedTuple):
-    """A broadcast to be kept: `payload` is JSON, `id` is never used again."""
+    """A broadcast for a history to keep: `payload` is JSON, `id` is unique."""
 
     topic: str
     id: str
     event: str
     payload: bytes
     sender: str | None
-    #: broadcasts that the topic keeps, seconds for which it does, and bytes of them
+    #: limits of the topic's history: number of broadcasts, seconds that each is kept, total bytes
     size: int
     ttl: float
     max_bytes: int = 4 * 1024 * 1024
 
     @property
     def bytes(self) -> int:
-        """The size for which an item counts against `max_bytes`."""
+        """The bytes that this item counts against `max_bytes`."""
         return len(self.payload) + len(self.event.encode())
 
 
 class Kept(NamedTuple):
-    """A broadcast that was kept, the `n`-th of its topic."""
+    """A broadcast in a history, the `n`-th of its topic."""
 
     n: int
     id: str
@@ -82,19 +85,21 @@ class Kept(NamedTuple):
         return len(self.payload) + len(self.event.encode())
 
 
-#: bytes and broadcasts after which a page of a history ends
+#: a page of a history ends after so many bytes or broadcasts
 PAGE_BYTES = 256 * 1024
 PAGE = 1000
 
 
 class State(ABC):
-    """Every method may raise StateError, and may have done its step all the same: an answer can be lost.
+    """The interface of a state.
 
-    A node is one event loop of one process. It lives while it beats; what it owns (its counts,
-    its presences) is dropped by ``reap`` when its lease is over, whoever calls that.
+    Every method may raise StateError although its step was done: the answer may be lost.
+
+    A node is one event loop of one process. It lives while it beats. When its lease is over,
+    ``reap`` drops what it owns (its counts, its presences), whichever node calls that.
     """
 
-    #: seconds after which what a silent node owned is gone everywhere
+    #: seconds after which everything that a silent node owned is gone
     lease: float
 
     @property
@@ -104,63 +109,63 @@ class State(ABC):
 
     @property
     def silence(self) -> float:
-        """Seconds of silence after which a node is dead: the others look a beat later."""
+        """Seconds without a beat after which a node is dead; the others notice one beat later."""
         return self.lease - self.beat_every
 
     @property
     def expiry(self) -> float:
-        """Seconds after which what nobody cares for is gone: all nodes may have died at once."""
+        """Seconds after which data that no node renews expires: all nodes may have died at once."""
         return max(10 * self.lease, 60.0)
 
     @property
     def linger(self) -> float:
-        """Seconds after which the place of what is empty is gone when nobody cares for it."""
+        """Seconds after which the position of an empty group or history expires if no node renews it."""
         return self.lease
 
     async def lost(self) -> None:
-        """Steps that were done are not there: forget everything, which nodes see as a loss."""
+        """Forget everything: the store has lost steps. All nodes notice it as a loss."""
 
     async def lacks(self) -> dict[str, str]:
-        """Try the commands that are needed; returns those that fail: command -> error. Raises StateError."""
+        """Try the commands that a state needs. Return those that fail: command -> error. Raises StateError."""
         return {}
 
     async def eviction_policy(self) -> str | None:
-        """Ask for the server's eviction policy; None where there is none. Raises StateError."""
+        """Return the server's eviction policy; None if it has none. Raises StateError."""
         return None
 
     # ------------------------------------------------------------------- nodes
 
     @abstractmethod
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
-        """Renew the lease of `node`. False: it is over, or was lost; take another name.
+        """Renew the lease of `node`. Return False if the lease is over or lost: take a new name.
 
-        `about` is JSON that ``nodes`` tells. With `first` a lease is made.
+        `about` is JSON that ``nodes`` returns. With `first` a new lease is made.
         """
 
     @abstractmethod
     async def reap(self) -> int:
-        """Drop what dead nodes owned; returns how many of them are gone for good."""
+        """Drop everything that dead nodes owned. Return how many nodes were removed."""
 
     @abstractmethod
     async def leave(self, node: str) -> None:
-        """The end of `node`, with all that it owns."""
+        """Remove `node` and everything that it owns."""
 
     @abstractmethod
     async def nodes(self) -> dict[str, dict[str, Any]]:
-        """The live nodes and what they say about themselves."""
+        """Return the live nodes: name -> the `about` of the last beat."""
 
     # ------------------------------------------------------------------ topics
 
     @abstractmethod
     async def count(self, node: str, counts: Mapping[str, int]) -> int:
-        """Set how many subscribers topics have on `node`; 0 removes one.
+        """Set how many subscribers topics have on `node`; 0 removes a topic.
 
-        Returns how many topics of `node` have some.
+        Return how many topics of `node` have subscribers.
         """
 
     @abstractmethod
     async def counts(self) -> dict[str, dict[str, int]]:
-        """topic -> live node -> subscribers."""
+        """Return the counts: topic -> live node -> subscribers."""
 
     # --------------------------------------------------------------- presences
 
@@ -174,34 +179,34 @@ class State(ABC):
         *,
         is_last: bool = False,
     ) -> tuple[Position, Position]:
-        """Put entries of `node` into `group` and drop some by their refs, in one step.
+        """Put entries of `node` into `group` and drop others by their refs, in one step.
 
-        Returns the group's position before and after; each entry that was really put or
-        dropped moves it by one. NOWHERE before the first. With `is_last` the node has nothing
-        in the group then.
+        Return the group's position before and after. Each entry that was really added or
+        removed moves it by one; before the first entry it is NOWHERE. `is_last` means that
+        the node has nothing in the group afterwards.
         """
 
     @abstractmethod
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
-        """Make `entries` all that `node` has in `group`; returns the position."""
+        """Replace all that `node` has in `group` with `entries`. Return the position."""
 
     @abstractmethod
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
-        """All entries of `group` with their position."""
+        """Return the position of `group` and all its entries."""
 
     @abstractmethod
     async def own(self, node: str, groups: Sequence[str]) -> None:
-        """Say again in which groups `node` has something."""
+        """Record again that `node` has entries in `groups`."""
 
     @abstractmethod
     async def positions(self, groups: Sequence[str]) -> list[Position]:
-        """Where each of `groups` is; they are kept from expiring by this."""
+        """Return the position of each of `groups`, and keep the groups from expiring."""
 
     # ----------------------------------------------------------------- history
 
     @abstractmethod
     async def append(self, items: Sequence[Item]) -> list[Position]:
-        """Keep `items`, each at the next position of its topic, which are returned."""
+        """Keep `items`, each at the next position of its topic. Return these positions."""
 
     @abstractmethod
     async def since(
@@ -213,37 +218,40 @@ class State(ABC):
         partial: bool = False,
         limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
-        """Return the position of `topic`, and the first page of what was kept after its `n`-th in order.
+        """Return the position of `topic`, and in order the first page of the broadcasts after its `n`-th.
 
-        Nothing when that is not all there any more; unless `partial`, then of what is left of
-        it. Nothing either when all of it has more than `limit` bytes. A page ends with the last
-        broadcast, or past PAGE_BYTES.
+        The page is empty if some of these are no longer kept; with `partial` it has those that
+        are. It is also empty if all of them together have more than `limit` bytes. A page ends
+        after PAGE broadcasts or PAGE_BYTES.
         """
 
     @abstractmethod
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
-        """Return the position of `topic`, and how many broadcasts are kept."""
+        """Return the position of `topic`, and how many broadcasts its history keeps."""
 
     @abstractmethod
     async def open(self, topic: str, ttl: float) -> Position:
-        """Where the history of `topic` is; it begins when there is none."""
+        """Return the position of the history of `topic`; begin a history if there is none."""
 
     @abstractmethod
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
-        """Where the history of each of `topics` is, NOWHERE for none.
+        """Return the position of the history of each of `topics`, NOWHERE if it has none.
 
-        `topics` is topic -> ttl; their positions are kept from expiring by this.
+        `topics` is topic -> ttl. This keeps the positions from expiring.
         """
 
     @abstractmethod
     async def reset(self, topic: str) -> None:
-        """Forget the history of `topic`: something is missing in it."""
+        """Forget the history of `topic`, because a broadcast is missing in it."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections to the store."""
 
 
 def history_expiry(ttl: float) -> float:
-    """Seconds for which a topic's position is known: who missed nothing is told so for longer
-    than anything is kept."""
+    """Return the seconds for which a topic's position is kept.
+
+    It is longer than broadcasts are kept, so that a client that missed nothing still gets to
+    know that.
+    """
     return max(2 * ttl, 3600.0)

@@ -1,4 +1,4 @@
-"""Which state a project has: the setting STATE, and what "auto" makes of the channel layer."""
+"""The choice of the state: the setting STATE, where "auto" depends on the channel layer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .memory import MemoryState
 
 
 def get_state() -> State:
-    """A state for the running event loop: in memory the one of the process, else a connection.
+    """Return a state for the running event loop: in memory that of the process, else a connection.
 
-    Raises StateError when Redis is asked for and there are no hosts to be had.
+    Raises StateError if STATE names Redis and no hosts are configured.
     """
     state = options().state
     if backend(state) == "memory":
@@ -28,7 +28,7 @@ def get_state() -> State:
 
 
 def backend(state: dict[str, Any]) -> str:
-    """What ``STATE["BACKEND"]`` comes to: "memory" or "redis"."""
+    """Return the backend that ``STATE["BACKEND"]`` selects: "memory" or "redis"."""
     chosen: str = state["BACKEND"]
     if chosen != "auto":
         return chosen
@@ -40,7 +40,7 @@ def _is_of_channels_redis() -> bool:
     return any(c.__module__.startswith("channels_redis.") for c in type(layer).__mro__)
 
 
-_memories: dict[float, MemoryState] = {}  # by their lease
+_memories: dict[float, MemoryState] = {}  # lease -> state
 _lock = threading.Lock()
 
 
@@ -62,7 +62,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def _redis(state: dict[str, Any]) -> State:
-    # only now: a project in memory has neither package
+    # imported here: a project whose state is in memory needs neither package
     from channels_redis.utils import create_pool, decode_hosts
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -71,7 +71,9 @@ def _redis(state: dict[str, Any]) -> State:
 
     hosts, prefix = state["HOSTS"], state["PREFIX"]
     if not hosts and not _is_of_channels_redis():
-        raise StateError('STATE is "redis" and has no HOSTS, nor has the channel layer')
+        raise StateError(
+            'STATE is "redis", but neither it nor the channel layer has HOSTS'
+        )
     alias = options().channel_layer
     layer: dict[str, Any] = getattr(settings, "CHANNEL_LAYERS", {}).get(alias, {})
     config = layer.get("CONFIG", {})
@@ -79,7 +81,7 @@ def _redis(state: dict[str, Any]) -> State:
         prefix = f"{config.get('prefix', 'asgi')}:phx:"
     pool = create_pool(decode_hosts(hosts or config.get("hosts"))[0])
     limits = {k: state["TIMEOUT"] for k in ("socket_timeout", "socket_connect_timeout")}
-    # what the hosts say of a limit wins; of the sentinels they say nothing
+    # timeouts in HOSTS win; for the connections to sentinels HOSTS has none
     pool.connection_kwargs.update({**limits, **pool.connection_kwargs})
     for sentinel in getattr(pool, "sentinel_manager", NO_SENTINELS).sentinels:
         limits["retry"] = Retry(NoBackoff(), 0)

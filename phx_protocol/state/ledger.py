@@ -1,4 +1,4 @@
-"""Ledger: what one author of steps knows of the store, by which it sees that some were lost."""
+"""Ledger: how many writes the store must have; with fewer the store has lost some."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from collections.abc import Callable
 
 
 class Ledger:
-    """The store's generation, and how many writes of this author must be in it.
+    """The store's generation, and how many writes of this author the store must contain.
 
-    The store counts the writes of each author. Answers may come in any order, and some writes
-    are done and never answered, so both the answers and the highest count are kept: the store
-    has at least the greater of the two, or has lost something.
+    The store counts the writes of each author. Answers may come in any order, and the answer to a
+    write may be lost. So the ledger keeps both the number of answers and the highest count: a
+    store with fewer writes than the greater of the two has lost some.
     """
 
     def __init__(self, expiry: float, clock: Callable[[], float] = time.time) -> None:
         self.generation = ""
         self.author = secrets.token_hex(6)
         self._answers = self._highest = 0
-        #: seconds after which the store may have forgotten an author that says nothing
+        #: seconds without a write after which the store may have forgotten an author
         self._expiry = expiry
         self._clock = clock
         self._answered_at = clock()
 
     @property
     def steps(self) -> int:
-        """Writes that the store must have counted."""
+        """The number of writes that the store must have counted."""
         if self._clock() - self._answered_at > self._expiry / 2:
             self.author = secrets.token_hex(6)
             self._answers = self._highest = 0
         return max(self._answers, self._highest)
 
     def note(self, generation: str, count: int) -> None:
-        """Take an answer; `count` is 0 when nothing was written."""
+        """Note an answer of the store; `count` is 0 if the call wrote nothing."""
         if _born(generation) < _born(self.generation):
-            return  # it was on its way when others had found out
+            return  # a late answer, from before other calls saw the new generation
         if generation != self.generation:
             self.generation = generation
             self._answers = self._highest = 0

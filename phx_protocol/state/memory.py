@@ -1,4 +1,4 @@
-"""State of a project that runs as one process: plain dicts, shared by its event loops."""
+"""The state of a project that runs as one process: plain dicts, shared by its event loops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .base import (
     new_epoch,
 )
 
-#: bytes of histories that are kept in memory, of all topics together
+#: most bytes of all histories together
 MOST_BYTES = 32 * 1024 * 1024
 
 
@@ -61,7 +61,7 @@ class Group:
 
 
 class Total:
-    """Bytes that are kept of all topics."""
+    """The bytes that the histories of all topics keep."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -102,7 +102,7 @@ class Topic:
 
 
 class MemoryState(State):
-    """Atomic by a lock: every step is short, and none waits in the middle."""
+    """A state in memory. A lock makes each step atomic; steps are short and await nothing."""
 
     def __init__(
         self, lease: float = 30.0, clock: Callable[[], float] = time.monotonic
@@ -161,7 +161,7 @@ class MemoryState(State):
                     group.until = self._clock() + self.linger
 
     def _bury_closed(self) -> None:
-        """Nodes whose event loop is closed: those of a test that is over, say."""
+        """Remove nodes whose event loop is closed, such as those of a finished test."""
         nodes = self._nodes.items()
         for name in [n for n, node in nodes if node.loop and node.loop.is_closed()]:
             self._bury(name)
@@ -229,7 +229,8 @@ class MemoryState(State):
                 self._nodes[node].groups.update(groups)
 
     def _group(self, group: str, node: str) -> Group:
-        # a node that never beat, or is dead, is made anew as a dead one: it is soon reaped
+        # a node that is not known (it never beat, or was removed) is added as a dead one, so that
+        # ``reap`` removes it soon
         self._nodes.setdefault(node, Node()).groups.add(group)
         return self._groups.setdefault(group, Group())
 
@@ -260,7 +261,7 @@ class MemoryState(State):
         topic = self._topic(item.topic, item.ttl)
         topic.append(item, self._clock())
         while self._total.bytes > MOST_BYTES:
-            # not what many have: one client can fill topics of its own
+            # shrink the largest, not all: a client that fills its own topics must not empty others
             largest = max(self._topics.values(), key=lambda topic: topic.bytes)
             largest.shrink(largest.bytes // 2)
         self._renew(topic, item.ttl)

@@ -1,8 +1,8 @@
-"""State of a project that runs as several processes: in Redis, every step one Lua script.
+"""The state of a project that runs as several processes: in Redis, where each step is a Lua script.
 
-All keys begin with the prefix, and every one expires. A Redis that has lost steps counts as an empty
-one, whatever it has kept: see ``lua/names.lua``. Scripts make up key names, so this is for one Redis
-server (or a primary behind sentinels), not for a cluster.
+All keys begin with the prefix, and all expire. A Redis that has lost some steps is treated as empty,
+whatever else it has kept: see ``lua/names.lua``. Scripts build key names, so this works with one
+Redis server (or a primary behind sentinels), not with a cluster.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ from .base import (
 )
 from .ledger import Ledger
 
-#: calls that are on their way at once
+#: most calls at the same time
 CONNECTIONS = 32
-#: groups or topics in one call of a script, which nothing else can pass
+#: most groups or topics in one call of a script: all other calls wait for it
 CHUNK = 500
-#: broadcasts, and bytes of them, in one call
+#: most broadcasts in one call, and their bytes
 ITEMS = 100
 ITEM_BYTES = 1024 * 1024
-#: seconds for which a generation is known at the least
+#: least seconds for which Redis remembers a generation
 GENERATION = 2 * history_expiry(0)
 
-#: the parts that scripts share
+#: script -> the shared parts that it needs
 PARTS = {
     **dict.fromkeys(("change", "bury", "entries", "positions"), ("group",)),
     **dict.fromkeys(("append", "since", "many"), ("kept",)),
 }
-#: scripts whose steps must not be lost
+#: scripts that write, whose steps Redis counts
 WRITERS = frozenset(
     {"beat", "bury", "count", "change", "append", "open", "reset", "own"}
 )
-#: a server that says so is there and does not serve, whoever asks
+#: errors of a server that cannot serve any call at the moment
 AWAY = (
     ReadOnlyError,
     BusyLoadingError,
@@ -76,13 +76,14 @@ AWAY = (
     TimeoutError,
     OSError,
 )
-#: the same in words that redis-py has no class for, or that Redis 6 wraps when a script hears them
+#: the same as text: codes that redis-py has no class for, or that Redis 6 wraps into the error of
+#: a script
 AWAY_CODES = re.compile(
     r"(?:^|[\s-])(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MISCONF|NOREPLICAS|OOM|BUSY|TRYAGAIN"
     r"|MOVED|ASK|UNBLOCKED|NOMASTERLINK) "
 )
 
-#: what scripts call -> arguments behind the key with which it can be tried
+#: command that scripts call -> arguments after the key, to try it with
 NEEDED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
         ("GET", "DEL", "EXISTS", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()
@@ -116,30 +117,31 @@ def _lua(name: str) -> str:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether the server cannot serve us now, which is not a matter of this step."""
+    """Return True if `error` means that the server cannot serve any call at the moment."""
     return isinstance(error, AWAY) or AWAY_CODES.search(str(error)) is not None
 
 
 class RedisState(State):
-    """`pool` makes the connections, and its server decides what time it is."""
+    """A state in the Redis server that `pool` connects to; the clock is that of the server."""
 
     def __init__(
         self, pool: ConnectionPool, prefix: str = "phx:", lease: float = 30.0
     ) -> None:
         self.lease = lease
         self._prefix = prefix
-        # one more try is ours: only we know what may be done twice
+        # no retries by redis-py: only this class knows which calls may be repeated
         pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
         self._redis = Redis(connection_pool=pool)
-        # a pool of redis-py refuses who asks for one connection too many
+        # wait here: a pool of redis-py raises an error when all its connections are in use
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._scripts: dict[str, Any] = {}
         self._ledger = Ledger(self.expiry)
-        # where Redis remembers what an append did; one that is over leaves its slot to the next
+        # free slots, where Redis remembers the result of an append; an append that is done leaves
+        # its slot to the next one
         self._slots: list[str] = []
 
     async def _run(self, name: str, *args: Any, known_for: float = GENERATION) -> Any:
-        """A script that may be run twice. Raises StateError."""
+        """Run a script that may run twice. Raises StateError."""
         return await self._tried(lambda again: self._call(name, args, known_for))
 
     async def _call(self, name: str, args: Iterable[Any], known_for: float) -> Any:
@@ -154,10 +156,10 @@ class RedisState(State):
         return answer
 
     async def _tried(self, call: Callable[[bool], Awaitable[Any]]) -> Any:
-        """`call`, told whether it is made again.
+        """Run ``call(False)``; if the server is away, close idle connections and run ``call(True)``.
 
-        A connection of the pool may have died long ago, or lead to a server that was a primary
-        once: then all of them are given up.
+        A connection of the pool may have died long ago, or lead to a server that is no longer the
+        primary. Raises StateError.
         """
         async with self._free:
             try:
@@ -172,10 +174,10 @@ class RedisState(State):
                 said = f"{type(error).__name__}: {error}"
                 if _is_away(error):
                     await self._let_go()
-                raise _kind(error)(f"Redis does not do it: {said}") from error
+                raise _kind(error)(f"a call to Redis failed: {said}") from error
 
     async def _let_go(self) -> None:
-        """Close the connections that nobody uses: the next ones may lead elsewhere."""
+        """Close the idle connections: new ones may lead to another server."""
         await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def _script(self, name: str) -> Any:
@@ -285,13 +287,13 @@ class RedisState(State):
         return found
 
     async def _append(self, items: Sequence[Item]) -> list[Position]:
-        """Several in one step: it is done as a whole or not at all."""
+        """Keep several items in one step, which is done as a whole or not at all."""
         slot = self._slots.pop() if self._slots else secrets.token_hex(8)
         id, expiry = secrets.token_hex(8), history_expiry(max(i.ttl for i in items))
         each = list(chain.from_iterable(map(_append_args, items)))
 
         async def keep(again: bool) -> Any:
-            # what the first try has done is found by its id
+            # if the first try has already been done, Redis knows that by the id
             args = [slot, id, "1" if again else "", *each]
             return await self._call("append", args, 2 * expiry)
 
@@ -338,7 +340,7 @@ class RedisState(State):
     # -------------------------------------------------------------- for the doctor
 
     async def lacks(self) -> dict[str, str]:
-        """Every command that scripts use is tried, on a key of its own. Raises StateError."""
+        """Try each command that scripts use, on a key of its own. Raises StateError."""
         script, found = self._redis.register_script(TRY), dict[str, str]()
         for command, args in NEEDED.items():
             key = f"{self._prefix}doctor:{command}"
@@ -360,7 +362,7 @@ class RedisState(State):
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
-        # a pool that asks sentinels leaves its connections to them open
+        # a pool with sentinels does not close its connections to them
         manager = getattr(self._redis.connection_pool, "sentinel_manager", None)
         for sentinel in manager.sentinels if manager else ():
             await sentinel.aclose(close_connection_pool=True)
@@ -388,7 +390,7 @@ def _kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> K
 
 def _append_args(item: Item) -> tuple[Any, ...]:
     bytes, most = item.bytes, item.max_bytes
-    # one that is too large to be kept takes its place alone
+    # an item that is too large is not kept, it only takes its position: its payload is not sent
     payload = item.payload if bytes <= most else b""
     what = item.topic, item.id, item.event, payload, item.sender or "", bytes
     rest = _ms(history_expiry(item.ttl)), new_epoch()
@@ -396,7 +398,7 @@ def _append_args(item: Item) -> tuple[Any, ...]:
 
 
 def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Items that are kept in one step."""
+    """Split `items` into lists that are each kept in one step."""
     bundle: list[Item] = []
     size = 0
     for item in items:

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 from ..concurrency import callbacks
 from ..exceptions import JoinDenied
 from ..node.node import get_node
-from ..socket.server import decode_payload
 from ..socket.socket import Socket
 from ..transports.authentication import BEARER
 from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast
+from ..wire.serializers import decode_payload
 from .database import keep, share
 from .lines import DirectLine, Line, WireLine
 

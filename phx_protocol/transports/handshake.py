@@ -191,12 +191,12 @@ class Handshake:
 
     def _check_room(self) -> None:
         if get_node().drainer.is_on:
-            refusals[Refusal.DRAINING] += 1
+            refusals.count(Refusal.DRAINING)
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
         if limit is not None and len(get_node().connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
-            refusals[Refusal.TOO_MANY_CONNECTIONS] += 1
+            refusals.count(Refusal.TOO_MANY_CONNECTIONS)
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
 
 

@@ -1,7 +1,7 @@
-"""JSON as the wire speaks it: msgspec, since its answers are Phoenix's.
+"""JSON for the wire, by msgspec, which accepts and refuses what Phoenix does.
 
-Integers of any size are exact, ``-0.0`` stays, duplicate keys count last, ``1e400``,
-``NaN`` and a lone surrogate are refused.
+Integers of any size are exact, ``-0.0`` is kept, the last of several equal keys wins, and
+``1e400``, ``NaN`` and a lone surrogate are refused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import msgspec
 from ..exceptions import DecodeError, EncodeError
 from ..logs.printable import said
 
-# What decoding really raises, beside msgspec's own errors (a ValueError): deep nesting
-# ends in RecursionError, text that is not UTF-8 in UnicodeError (a ValueError).
+# The errors that decoding raises. msgspec's own errors are ValueErrors, and so is the UnicodeError
+# for text that is not UTF-8; deep nesting raises RecursionError.
 DECODE_ERRORS = (ValueError, RecursionError)
 ENCODE_ERRORS = (
     TypeError,
@@ -30,17 +30,17 @@ ENCODE_ERRORS = (
     NotImplementedError,
 )
 
-#: bytes or characters from which on JSON is decoded without the garbage collector
+#: bytes or characters; JSON of this size or more is decoded without the garbage collector
 LARGE = 32 * 1024
 
 
 @singledispatch
 def json_default(value: object) -> Any:
-    """Turn a value that msgspec does not know into one that it does.
+    """Turn a value of a type that msgspec does not know into a value that it can encode.
 
-    A ``functools.singledispatch`` function: ``@json_default.register`` teaches the wire
-    another type. Django's own types are registered when the app is loaded; what has a
-    ``model_dump`` is one of pydantic's, and goes out by its aliases.
+    A ``functools.singledispatch`` function: ``@json_default.register`` adds another type.
+    Django's own types are registered when the app is loaded. An object with a ``model_dump`` is
+    taken for a pydantic model and is encoded by its aliases.
     """
     dump = getattr(value, "model_dump", None)
     if callable(dump):
@@ -74,11 +74,11 @@ _encode = msgspec.json.Encoder(enc_hook=json_default).encode
 
 
 def encode(value: Any) -> bytes:
-    """`value` as compact JSON in UTF-8. Raises EncodeError."""
+    """Encode `value` as compact JSON in UTF-8. Raises EncodeError."""
     try:
         encoded = _encode(value)
-        # An empty list may hide its items. Most frames have no list in them, and to look for one
-        # byte takes a third of the time that two take.
+        # An empty list in the JSON may be one that hides its items. Most frames have no list at
+        # all, and searching for one byte takes a third of the time of searching for two.
         if encoded.find(b"[", 1) < 0 or b"[]" not in encoded or not _hides(value):
             return encoded
         return _encode(_shown(value))
@@ -86,15 +86,16 @@ def encode(value: Any) -> bytes:
         raise EncodeError(f"this cannot be encoded as JSON: {said(error)}") from error
 
 
-# A form's errors are UserLists that are a ``list`` too: msgspec takes one for the list that it
-# derives from, which is empty.
+# The errors of a Django form are a UserList that also derives from ``list``. msgspec encodes the
+# ``list`` part of it, which is empty: the items are hidden.
 
 
 def _hides(value: Any) -> bool:
-    """Whether there is such a list in `value`.
+    """Return True if `value` contains a list that hides its items.
 
-    A client may have sent what is looked through: level by level, in a few calls for each, costs
-    some times what encoding costs. What the collector does not track has no list in it.
+    The value may come from a client, so this must be cheap: it visits the value level by level,
+    with a few calls for each level, and takes a few times as long as encoding. A value that the
+    garbage collector does not track contains no list.
     """
     level = [value]
     while level:
@@ -120,7 +121,7 @@ _PLAIN = frozenset({dict, list, tuple, set, frozenset})
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """The values that `value`, which is none of those above, is encoded with."""
+    """Return the values inside `value`, whose type is not one of _LEAVES or _PLAIN."""
     if isinstance(value, dict):
         return value.values()
     if isinstance(value, (list, tuple, set, frozenset, UserList)):
@@ -137,9 +138,10 @@ def _fields(value: Any) -> Iterable[str]:
 
 
 def _shown(value: Any) -> Any:
-    """`value` with plain lists in place of those that hide their items.
+    """Copy `value` with plain lists in place of the lists that hide their items.
 
-    It takes one call a level, as the encoder does: what can be encoded can be copied.
+    It recurses one call per level, as the encoder does: every value that can be encoded can be
+    copied.
     """
     if isinstance(value, UserList):
         return _shown(json_default(value))
@@ -162,7 +164,7 @@ def _shown(value: Any) -> Any:
 
 
 def _set(value: Any, name: str, to: Any) -> None:
-    """Set a field, of a frozen object too."""
+    """Set a field, even of a frozen object."""
     if isinstance(value, msgspec.Struct):
         msgspec.structs.force_setattr(value, name, to)
     else:
@@ -170,7 +172,7 @@ def _set(value: Any, name: str, to: Any) -> None:
 
 
 def decode(text: str | bytes | msgspec.Raw) -> Any:
-    """The value that `text` spells. Raises DecodeError."""
+    """Decode the JSON in `text`. Raises DecodeError."""
     try:
         if len(text if isinstance(text, (str, bytes)) else memoryview(text)) < LARGE:
             return msgspec.json.decode(text)
@@ -180,37 +182,39 @@ def decode(text: str | bytes | msgspec.Raw) -> Any:
 
 
 def _decode_large(text: str | bytes | msgspec.Raw) -> Any:
-    """Decode without the garbage collector, which would look for cycles in what has none.
+    """Decode while the garbage collector is off: decoded JSON contains no cycles.
 
-    It looks at all that is new again and again while there is more of it: of 1 MiB of lists that
-    takes 240 ms, and decoding 40 ms.
+    The collector would examine the new objects again and again while more are made: for 1 MiB of
+    lists that takes 240 ms, and decoding 40 ms.
     """
     if not gc.isenabled():
         return msgspec.json.decode(text)
-    gc.collect(1)  # what others have thrown away is not to become old with the rest
+    gc.collect(1)  # first, so that garbage of others is not moved to the old generation
     counted = min(gc.get_count()[2], gc.get_threshold()[2] + 1)
     gc.disable()
     try:
         return msgspec.json.decode(text)
     finally:
         if not gc.get_freeze_count():
-            # all that is new is old now, and the next collection does not look at it
+            # these two calls move all new objects to the old generation: the next collection
+            # does not examine them
             gc.freeze()
             gc.unfreeze()
-            # that has forgotten how many collections there were since the last one of what is old,
-            # which would never come while large payloads do; of nothing each takes no time
+            # The two calls also reset the count of collections since the last full one, which
+            # would never happen while large payloads arrive. So the count is restored; a
+            # collection of no new objects takes no time.
             for _ in range(counted):
                 gc.collect(1)
         gc.enable()
 
 
 def plain(value: Any) -> Any:
-    """`value` as who reads its JSON has it: dicts, lists, strings, numbers. Raises EncodeError."""
+    """Return `value` as a reader of its JSON sees it: dicts, lists, strings, numbers. Raises EncodeError."""
     return decode(encode(value))
 
 
 def encode_payload(payload: Any) -> msgspec.Raw | bytes:
-    """`payload` of a broadcast, encoded once for all who will get it; ``bytes`` stay binary."""
+    """Encode the payload of a broadcast, once for all its receivers; ``bytes`` stay binary."""
     if isinstance(payload, (bytes, bytearray, memoryview)):
         return bytes(payload)
     if isinstance(payload, msgspec.Raw):

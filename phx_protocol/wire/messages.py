@@ -1,4 +1,4 @@
-"""What travels: values without behaviour (``Phoenix.Socket.Message``, ``Reply``, ``Broadcast``)."""
+"""The messages: values without behaviour (``Phoenix.Socket.Message``, ``Reply``, ``Broadcast``)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ Frame = str | bytes
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A push of either side. In this order of fields it is the V2 text frame itself.
+    """A push of the client or of the server. The order of the fields is that of a V2 text frame.
 
-    `join_ref` and `ref` are whatever JSON the client sent (a string with phoenix.js, an
-    integer or null with others) and go back as they came. `topic` and `event` are strings
-    in every message of a sane client, and any JSON in those of the others. A `payload` of
-    ``bytes`` is a binary one.
+    `join_ref` and `ref` are any JSON that the client sent (a string with phoenix.js, an
+    integer or null with others) and are sent back unchanged. `topic` and `event` are strings
+    from a correct client, and may be any JSON from others. A `payload` of ``bytes`` is a binary one.
     """
 
     join_ref: Any
@@ -49,9 +48,9 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     """A message to all subscribers of `topic`.
 
     `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``). `offset` is
-    its place in the topic's history, if it is kept; it travels as the ref, which is null else.
-    `sent_at` (seconds of the epoch), `headers` (what traces need) and `sender` (the id of the
-    channel that must not get it) never reach a client.
+    its place in the topic's history, if the history keeps it; clients get it as the ref, which is
+    null otherwise. `sent_at` (seconds of the epoch), `headers` (for tracing) and `sender` (the id
+    of the channel that must not get it) never reach a client.
     """
 
     topic: str

@@ -7,16 +7,16 @@ from urllib.parse import unquote_to_bytes
 
 from ..exceptions import DecodeError
 
-#: bytes of a query string, percent escapes included: servers have limits of their own, or none
+#: most bytes of a query string, percent escapes included; servers have other limits, or none
 MAX_QUERY_BYTES = 64 * 1024
 
 
 def decode_query(
     query: bytes, *, max_keys: int = 1000, max_depth: int = 32
 ) -> dict[str, Any]:
-    """The parameters in `query` (``scope["query_string"]``), nested as their brackets say.
+    """Decode the parameters in `query` (``scope["query_string"]``), nested as their brackets say.
 
-    Of two values for one key the last counts; a bad percent escape is kept as it is.
+    If a key comes twice, its last value counts; a bad percent escape is kept as it is.
     Raises DecodeError on text that is not UTF-8, on more than MAX_QUERY_BYTES, on more than
     `max_keys` pairs and on brackets nested deeper than `max_depth`. Mirrors
     ``Plug.Conn.Query.decode/1``.
@@ -44,7 +44,7 @@ def _text(quoted: bytes) -> str:
 
 
 def _path(key: str) -> list[str]:
-    """``a[b][]`` is ``["a", "b", ""]``; brackets that do not pair up belong to the name."""
+    """Split ``a[b][]`` into ``["a", "b", ""]``; brackets without a partner belong to the name."""
     head, bracket, rest = key.partition("[")
     if not bracket or not head or not rest.endswith("]"):
         return [key]
@@ -52,7 +52,7 @@ def _path(key: str) -> list[str]:
 
 
 def _assign(params: dict[str, Any], path: list[str], value: str) -> None:
-    """Put `value` where `path` leads, making what is missing and replacing what is in the way."""
+    """Put `value` at `path`: create missing dicts and lists, replace values of another type."""
     here: Any = params
     for name, following in zip(path, [*path[1:], None], strict=True):
         new: Any = value if following is None else [] if following == "" else {}

@@ -1,4 +1,4 @@
-"""What a message asks of the socket, decided as a table; and the messages a server originates."""
+"""The table that decides what a message asks for, and the messages that a server creates."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .reasons import Refusal
 
 
 class Action(Enum):
-    """What a message asks for: the rows of ``classify``."""
+    """What a message asks for: the results of ``classify``."""
 
-    HEARTBEAT = auto()  # answered at once, whatever else waits
+    HEARTBEAT = auto()  # answered at once, even if other messages wait
     JOIN = auto()
     REJOIN = auto()  # the topic is joined: the old channel ends, a new one is joined
     LEAVE = auto()
     LEFT = (
         auto()
-    )  # a leave of what is not joined: ok, so that a client can always leave
+    )  # a leave of a topic that is not joined: ok, so that a client can always leave
     DELIVER = auto()
-    STALE = auto()  # meant for a channel that is gone: silence
+    STALE = auto()  # meant for a channel that has ended: ignored
     UNMATCHED = auto()
 
 
 def classify(message: Message, joined: bool, join_ref: Any) -> Action:
-    """What `message` asks for, when its topic is `joined` with `join_ref` or is not.
+    """Return what `message` asks for. `joined` is True if its topic is joined, with `join_ref`.
 
     Mirrors ``Phoenix.Socket.__in__/2`` of 1.8.12, clause by clause.
     """
@@ -52,7 +52,7 @@ def classify(message: Message, joined: bool, join_ref: Any) -> Action:
 
 
 def same_ref(one: Any, other: Any) -> bool:
-    """Whether two refs are the same JSON: 1, 1.0, true and "1" are four different refs."""
+    """Return True if two refs are the same JSON: 1, 1.0, true and "1" are four different refs."""
     if type(one) is not type(other):
         return False
     if isinstance(one, (dict, list)):
@@ -61,9 +61,9 @@ def same_ref(one: Any, other: Any) -> bool:
 
 
 def channel_join_ref(join: Message) -> Any:
-    """The join_ref of a channel's replies and pushes.
+    """Return the join_ref for a channel's replies and pushes.
 
-    A client that joins without one has the ref of its join instead
+    If the client joins without one, it is the ref of the join
     (``join_ref || ref`` in Phoenix, where false counts as missing too).
     """
     return (
@@ -78,21 +78,21 @@ def ok(message: Message, join_ref: Any = None) -> Reply:
 def refusal(
     message: Message, reason: Refusal, join_ref: Any = None, **details: Any
 ) -> Reply:
-    """An error reply that a client can read: ``{"reason": reason}`` and `details`.
+    """Make an error reply with the payload ``{"reason": reason}`` and `details`.
 
-    Where no channel is joined, or none could be, the join_ref is null whatever was sent.
+    If no channel is joined, or the join failed, its join_ref is null, whatever the client sent.
     """
     payload = {"reason": reason, **details}
     return Reply(join_ref, message.ref, message.topic, "error", payload)
 
 
 def closed(topic: str, join_ref: Any) -> Message:
-    """``phx_close``: the channel ended as it should. Its ref is the join's, and so is its join_ref."""
+    """Make a ``phx_close``: the channel ended normally. Its ref and join_ref are those of the join."""
     return Message(join_ref, join_ref, topic, CLOSE, {})
 
 
 def crashed(
     topic: str, join_ref: Any, reason: Refusal = Refusal.CHANNEL_CRASH
 ) -> Message:
-    """``phx_error``: the channel cannot go on; clients join again."""
+    """Make a ``phx_error``: the channel ended because of an error; clients join again."""
     return Message(join_ref, join_ref, topic, ERROR, {"reason": reason})

@@ -1,6 +1,6 @@
-"""Every word that a refusal has, and every code that a connection is closed with.
+"""Every reason of a refusal, every close code, and every reason for the end of a channel.
 
-docs/limits.md explains each to who gets it; a test holds the two together.
+docs/limits.md explains refusals and close codes to users; a test checks that it lists them all.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class Refusal(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """What a WebSocket is closed with: never 1000, on which phoenix.js before 1.8.16 stays away."""
+    """The close codes of a WebSocket. Never 1000: phoenix.js before 1.8.16 does not reconnect after it."""
 
     #: disconnect() was called for the socket's id, or its user logged out
     DISCONNECTED = 1001
-    IDLE = 1002  #: no frame of the client for TIMEOUT seconds
-    TOO_LARGE = 1009  #: a frame beyond MAX_FRAME_SIZE
-    CRASH = 1011  #: a frame that cannot be decoded, or a bug of ours
+    IDLE = 1002  #: the client sent no frame for TIMEOUT seconds
+    TOO_LARGE = 1009  #: a frame is larger than MAX_FRAME_SIZE
+    CRASH = 1011  #: a frame cannot be decoded, or the server has a bug
     COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
-    OVERLOADED = 1013  #: more waits than OUTBOUND or INBOUND allow
+    OVERLOADED = 1013  #: more data waits than OUTBOUND or INBOUND allow
 
 
 class Reason(StrEnum):
-    """Why a channel ended: what ``Channel.terminate`` is told."""
+    """Why a channel ended: the argument of ``Channel.terminate``."""
 
     LEFT = "left"  #: the client left the topic
     CLOSED = "closed"  #: the connection is gone
     NORMAL = "normal"  #: the channel stopped itself
-    SHUTDOWN = "shutdown"  #: the channel stopped itself so, or its join was denied
+    SHUTDOWN = "shutdown"  #: the channel stopped itself with this reason, or its join was denied
     DRAINING = "draining"  #: the server goes down
     DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
     DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again

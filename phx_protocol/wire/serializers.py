@@ -14,30 +14,31 @@ from ..logs.printable import shown
 from .json import DECODE_ERRORS, decode, encode
 from .messages import REPLY, Broadcast, Frame, Message, Reply
 
-#: characters of a frame that is decoded later; shorter ones at once: as many as may wait take little memory
+#: characters; the payload of a frame of this length or more is decoded later, when it is needed.
+#: A shorter one is decoded at once: those that may wait take little memory
 SMALL = 1024
 
 
 class Serializer(Protocol):
-    """One version of the wire. Stateless: an instance serves every socket of a process.
+    """One version of the wire. Stateless: one instance serves all sockets of a process.
 
-    One may have ``decode_head`` as well, which is ``decode`` that leaves the JSON payload of a frame
-    of SMALL characters or more as it came, a ``msgspec.Raw``: what goes nowhere, or waits, is then
-    not decoded as a whole.
+    A serializer may also have ``decode_head``: like ``decode``, but it leaves the JSON payload of a
+    frame of SMALL characters or more undecoded, as a ``msgspec.Raw``. So a message that waits, or
+    that no channel gets, is not decoded as a whole.
     """
 
     def decode(self, frame: Frame) -> Message:
-        """The message in `frame`. Raises DecodeError, and nothing else, on whatever came."""
+        """Return the message in `frame`. Raises DecodeError, and no other error, for any bad frame."""
 
     def encode(self, message: Message | Reply) -> Frame:
-        """`message` as a frame. Raises EncodeError on what this version cannot carry."""
+        """Encode `message` as a frame. Raises EncodeError if this version cannot carry it."""
 
     def fastlane(self, broadcast: Broadcast) -> Frame:
-        """`broadcast` as the one frame that all its receivers get. Raises EncodeError."""
+        """Encode `broadcast` as the one frame that all its receivers get. Raises EncodeError."""
 
 
 def with_payload(message: Message) -> Message:
-    """`message` with its payload decoded, if it is not yet. Raises DecodeError."""
+    """Return `message` with its payload decoded. Raises DecodeError."""
     payload = message.payload
     if not isinstance(payload, msgspec.Raw):
         return message
@@ -46,7 +47,7 @@ def with_payload(message: Message) -> Message:
 
 
 def head_decoder(serializer: Serializer) -> Callable[[Frame], Message]:
-    """``decode_head`` of `serializer`, or ``decode`` when its class has a newer one of its own."""
+    """Return ``decode_head`` of `serializer`, or its ``decode`` if a subclass overrides only that."""
     for cls in type(serializer).__mro__:
         if "decode_head" in vars(cls):
             return serializer.decode_head  # type: ignore[attr-defined, no-any-return]
@@ -56,15 +57,17 @@ def head_decoder(serializer: Serializer) -> Callable[[Frame], Message]:
 
 
 def _slim(frame: Frame) -> Frame:
-    """`frame` as what takes the least memory while its payload waits: a character takes up to
-    four bytes in a string that has a single one beyond ASCII."""
+    """Return `frame` in the form that takes the least memory while its payload waits.
+
+    In a string with a single character beyond ASCII each character takes up to four bytes.
+    """
     if isinstance(frame, bytes) or frame.isascii():
         return frame
     return frame.encode()
 
 
 def encode_map(payload: Any, event: Any) -> msgspec.Raw:
-    """The payload of a push or broadcast as JSON. Raises EncodeError for what is no mapping."""
+    """Encode the payload of a push or broadcast as JSON. Raises EncodeError if it is not a mapping."""
     # Phoenix's V2 matches %{} in pushes and broadcasts: phoenix.js's handlers expect an object.
     raw = payload if isinstance(payload, msgspec.Raw) else msgspec.Raw(encode(payload))
     if bytes(memoryview(raw)[:1]) != b"{":
@@ -88,7 +91,7 @@ class V2JSONSerializer:
         return with_payload(self.decode_head(frame))
 
     def decode_head(self, frame: Frame) -> Message:
-        """The message in `frame`, a large JSON payload as it came. Raises DecodeError."""
+        """Return the message in `frame`; a large JSON payload is left undecoded. Raises DecodeError."""
         try:
             if isinstance(frame, bytes):
                 return self._decode_binary(frame)
@@ -121,7 +124,7 @@ class V2JSONSerializer:
         return encode((*fields, encode_map(payload, event))).decode()
 
     def _decode_binary(self, frame: bytes) -> Message:
-        # <<0, four sizes, join_ref, ref, topic, event, data>>; other kinds go to clients only
+        # <<0, four sizes, join_ref, ref, topic, event, data>>; only the server sends other kinds
         if len(frame) < 5 or frame[0] != 0:
             raise ValueError("a binary frame is kind 0 with four sizes")
         at = 5
@@ -136,7 +139,7 @@ class V2JSONSerializer:
 
 
 class V1JSONSerializer:
-    """``{"topic", "event", "payload", "ref"}``; a join_ref is read and never written."""
+    """``{"topic", "event", "payload", "ref"}``; a join_ref is read but never written."""
 
     class _Frame(msgspec.Struct, gc=False):
         topic: Any
@@ -155,9 +158,9 @@ class V1JSONSerializer:
         return with_payload(self.decode_head(frame))
 
     def decode_head(self, frame: Frame) -> Message:
-        """The message in `frame`, a large payload as it came. Raises DecodeError."""
+        """Return the message in `frame`; a large payload is left undecoded. Raises DecodeError."""
         try:
-            # JSON in a binary frame is read as well
+            # JSON in a binary frame is accepted as well
             if len(frame) < SMALL:
                 v1 = self._decode(frame)
             else:
@@ -200,7 +203,7 @@ def _pack(kind: int, meta: tuple[Any, ...], data: bytes) -> bytes:
 
 
 def _meta(value: Any) -> bytes:
-    # to_string/1 of Elixir: null is nothing, a number its digits
+    # as to_string/1 of Elixir: null becomes the empty string, a number its digits
     text = (
         value
         if isinstance(value, str)
@@ -224,7 +227,7 @@ _SEMVER = re.compile(
     r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
 )
 
-#: What Phoenix speaks: ``~> X.Y.Z`` takes X.Y.Z and its later patches.
+#: The serializers of Phoenix. ``~> X.Y.Z`` accepts X.Y.Z and its later patches.
 DEFAULT_SERIALIZERS: tuple[tuple[str, Serializer], ...] = (
     ("~> 1.0.0", V1JSONSerializer()),
     ("~> 2.0.0", V2JSONSerializer()),
@@ -234,10 +237,10 @@ DEFAULT_SERIALIZERS: tuple[tuple[str, Serializer], ...] = (
 def for_version(
     vsn: Any, serializers: Iterable[tuple[str, Serializer]] = DEFAULT_SERIALIZERS
 ) -> Serializer | None:
-    """The first serializer whose requirement (``"~> X.Y.Z"``) takes `vsn`, or None.
+    """Return the first serializer whose requirement (``"~> X.Y.Z"``) accepts `vsn`, or None.
 
-    `vsn` is the connect parameter as decoded: anything but the string of a full semantic
-    version has no serializer.
+    `vsn` is the decoded connect parameter. The result is None for anything that is not the string
+    of a full semantic version.
     """
     version = (
         _SEMVER.fullmatch(vsn) if isinstance(vsn, str) and len(vsn) < 100 else None
@@ -254,9 +257,15 @@ def for_version(
     return None
 
 
+def decode_payload(broadcast: Broadcast) -> Any:
+    """Return the payload of a broadcast as Python's values; one that is binary as it is."""
+    payload = broadcast.payload
+    return payload if isinstance(payload, bytes) else decode(bytes(payload))
+
+
 @functools.cache
 def parse_requirement(requirement: str) -> tuple[int, int, int]:
-    """The three numbers of ``"~> X.Y.Z"``. Raises ValueError naming what is accepted."""
+    """Return the three numbers of ``"~> X.Y.Z"``. Raises ValueError for any other form."""
     match = re.fullmatch(rf"~>\s*{_NUMBER}\.{_NUMBER}\.{_NUMBER}", requirement)
     if match is None:
         raise ValueError(f'a version requirement reads "~> X.Y.Z", not {requirement!r}')

@@ -1,4 +1,4 @@
-"""Topic patterns: ``"room:lobby"`` is that topic, ``"room:*"`` every topic that begins so."""
+"""Topic patterns: ``"room:lobby"`` is that topic, ``"room:*"`` every topic with that beginning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Target = TypeVar("Target")
 
 
 def check_pattern(pattern: object) -> str:
-    """Return `pattern`, or raise InvalidTopicPattern: a ``*`` may only be its last character."""
+    """Return `pattern`. Raises InvalidTopicPattern: a ``*`` may only be its last character."""
     if not isinstance(pattern, str) or not pattern:
         raise InvalidTopicPattern(
             f"a topic pattern is a string that is not empty, not {pattern!r}"
@@ -24,7 +24,7 @@ def check_pattern(pattern: object) -> str:
 
 
 class TopicPatterns(Generic[Target]):
-    """Patterns in order, each with what it leads to; the first that matches wins.
+    """Patterns in order, each with its target; the first pattern that matches wins.
 
     Mirrors ``Phoenix.Socket.channel/3``.
     """
@@ -38,7 +38,7 @@ class TopicPatterns(Generic[Target]):
         return iter(self._patterns)
 
     def match(self, topic: str) -> tuple[Target, str] | None:
-        """What `topic` leads to and its subtopic (what the ``*`` stands for), or None."""
+        """Return the target of `topic` and its subtopic (the part that ``*`` stands for), or None."""
         for pattern, target in self._patterns:
             if pattern[-1] == "*":
                 if topic.startswith(pattern[:-1]):

@@ -8,37 +8,18 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.urls import reverse
-from django.utils.deprecation import MiddlewareMixin
 
 from phx_protocol import Presence, abroadcast
 from phx_protocol import introspection as look
 from phx_protocol.admin import topics
-from phx_protocol.admin.urls import address_of
 from phx_protocol.exceptions import BroadcastError, StateError
-from phx_protocol.testing import connect
-from tests.admin.conftest import (
-    Open,
-    SeatSocket,
-    Staff,
-    html,
-    joined,
-    links,
-    rows,
-    text,
-)
-from tests.test_layout import PACKAGE
+from tests.admin.conftest import Open, Staff, html, joined, links, rows, text
+from tests.admin.pages import LIST, url
 
-DISCONNECT = ("view_connection", "disconnect_connection")
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.admin.urls"),
 ]
-LIST = "/admin/phx_protocol/topic/"
-
-
-def url(page: str, topic: str) -> str:
-    return reverse(f"admin:phx_protocol_topic_{page}", args=[address_of(topic)])
 
 
 # -------------------------------------------------------------------- the list
@@ -57,66 +38,6 @@ async def test_a_topic_is_listed_with_what_is_known_of_it(
         ["room:b", channel, "2", "2"],
     ]
     assert all(re.fullmatch(r"\d+\.\d", row[4]) for row in listed)
-
-
-async def names(client: Any, query: str = "") -> list[str]:
-    return [row[0] for row in rows(await client.get(LIST + query), "topics")]
-
-
-async def test_a_search_finds_topics_with_all_its_words_in_any_case(
-    open: Open, staff: Staff
-) -> None:
-    await open("room:Straße", "room:b", "doc:b")
-    client = await staff("view_topic")
-    assert await names(client, "?q=STRASSE") == ["room:Straße"]
-    assert await names(client, "?q=b+room") == ["room:b"]
-    assert await names(client, "?q=%25") == []
-    assert "No topic matches." in html(await client.get(LIST + "?q=nowhere"))
-
-
-async def test_the_list_is_sorted_as_its_headings_offer(
-    open: Open, staff: Staff
-) -> None:
-    await open("b:crowd", "a:pair")
-    await open("b:crowd", "a:pair")
-    await open("b:crowd")
-    loud = await joined(open, "c:loud")
-    for _ in range(50):
-        await loud.push("nonsense", {})
-    client = await staff("view_topic")
-    by_name = ["a:pair", "b:crowd", "c:loud"]
-    assert await names(client) == by_name
-    assert await names(client, "?o=-topic") == by_name[::-1]
-    assert await names(client, "?o=-subscribers") == ["b:crowd", "a:pair", "c:loud"]
-    assert await names(client, "?o=subscribers") == ["c:loud", "a:pair", "b:crowd"]
-    assert (await names(client, "?o=-rate"))[0] == "c:loud"
-    assert await names(client, "?o=presences") == by_name  # not offered
-
-    page = html(await client.get(LIST + "?o=-subscribers&q=a"))
-    assert 'class="sorted descending" aria-sort="descending"' in page
-    assert "?o=subscribers&amp;q=a" in page and "?o=topic&amp;q=a" in page
-
-
-async def test_only_the_topics_of_the_page_that_is_shown_are_asked_about(
-    open: Open, staff: Staff, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[list[str]] = []
-
-    def describe_topics(topics: list[str]) -> Any:
-        asked.append(topics)
-        return describe(topics)
-
-    describe = look.describe_topics
-    monkeypatch.setattr(look, "describe_topics", describe_topics)
-    monkeypatch.setattr("phx_protocol.admin.listing.ROWS", 2)
-    await open("a", "b", "c", "d", "e")
-    client = await staff("view_topic")
-    assert await names(client) == ["a", "b"]
-    assert await names(client, "?p=3") == ["e"]
-    assert await names(client, "?p=99") == ["e"]
-    assert await names(client, "?p=x") == ["a", "b"]
-    assert asked == [["a", "b"], ["e"], ["e"], ["a", "b"]]
-    assert "5 topics" in html(await client.get(LIST))
 
 
 # ------------------------------------------------------------- names of topics
@@ -262,70 +183,6 @@ async def test_a_broadcast_is_confirmed_sent_and_logged(
     assert "Broadcast said: {&quot;body&quot;:&quot;&lt;b&gt;&quot;}" in html(history)
 
 
-@pytest.mark.parametrize(
-    "event, payload, message",
-    [
-        ("", "{}", "This field is required."),
-        ("e" * 1025, "{}", "at most 1024 characters"),
-        ("said", "", "This field is required."),
-        ("said", '{\r\n  "a": 1,\r\n  "b": x}', "in line 3, column 8"),
-        ("said", '{"é": x}', "in line 1, column 7"),
-        ("said", '{"a": 1', "not JSON"),
-        ("said", '{"a": NaN}', "not JSON"),
-        ("said", "[1]", "must be a JSON object"),
-        ("said", "null", "must be a JSON object"),
-    ],
-)
-async def test_a_broadcast_that_is_wrong_is_told_where(
-    staff: Staff, event: str, payload: str, message: str
-) -> None:
-    client = await staff("view_topic", "broadcast_topic")
-    typed = {"event": event, "payload": payload, "confirmed": "yes"}
-    page = await client.post(url("broadcast", "room:a"), typed)
-    assert message in " ".join(
-        error for errors in page.context["form"].errors.values() for error in errors
-    )
-    assert page.context["form"]["event"].value() == event
-    assert page.context["form"]["payload"].value() == payload
-    assert not await LogEntry.objects.aexists()
-
-
-@pytest.mark.parametrize("topic", ["room:a", "users:ada"])
-@pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply", "phx_"])
-async def test_no_event_of_the_protocol_is_broadcast(
-    open: Open, staff: Staff, topic: str, event: str
-) -> None:
-    room = await joined(open, topic)
-    client = await staff("view_topic", "broadcast_topic", *DISCONNECT)
-    typed = {"event": event, "payload": "{}", "confirmed": "yes"}
-    page = await client.post(url("broadcast", topic), typed)
-    (error,) = page.context["form"].errors["event"]
-    assert "the protocol's own" in error
-    await room.refute_push(event)
-    assert not await LogEntry.objects.aexists()
-
-
-class NamedSocket(SeatSocket):
-    def id(self) -> str | None:
-        return "seat of ada"
-
-
-async def test_who_may_not_disconnect_broadcasts_no_disconnect(staff: Staff) -> None:
-    ada = await connect(NamedSocket)
-    typed = {"event": "disconnect", "payload": "{}", "confirmed": "yes"}
-    for others in ((), DISCONNECT[:1]):
-        client = await staff("view_topic", "broadcast_topic", *others)
-        page = await client.post(url("broadcast", "seat of ada"), typed)
-        assert "may not do" in page.context["form"].errors["event"][0]
-    assert not await LogEntry.objects.aexists()
-    await ada.join("room:still")
-    client = await staff("view_topic", "broadcast_topic", *DISCONNECT)
-    await client.post(url("broadcast", "seat of ada"), typed)
-    await ada.assert_closed(1001)
-    assert await LogEntry.objects.acount() == 1
-    await ada.close()
-
-
 async def test_a_broadcast_that_the_layer_did_not_take_stays_in_the_form(
     staff: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,23 +197,6 @@ async def test_a_broadcast_that_the_layer_did_not_take_stays_in_the_form(
     assert error in html(page)
     # here it may have been delivered
     assert "But this failed" in (await LogEntry.objects.aget()).change_message
-
-
-async def test_a_broadcast_that_is_not_as_declared_goes_to_nobody(
-    open: Open, staff: Staff
-) -> None:
-    room = await joined(open, "room:a")
-    client = await staff("view_topic", "broadcast_topic")
-    typed = {"event": "counted", "payload": '{"free": "many"}', "confirmed": "yes"}
-    page = await client.post(url("broadcast", "room:a"), typed)
-    (error,) = page.context["form"].non_field_errors()
-    assert error.startswith("counted was not broadcast: SeatChannel.pushes['counted']")
-    assert "$.free: Expected `int`, got `str`" in error
-    await room.refute_push("counted")
-    assert "But this failed" in (await LogEntry.objects.aget()).change_message
-    typed["payload"] = '{"free": 3}'
-    await client.post(url("broadcast", "room:a"), typed)
-    await room.assert_push("counted", {"free": 3})
 
 
 # -------------------------------------------------------------------- closing
@@ -401,30 +241,3 @@ async def test_one_page_says_that_the_state_cannot_be_reached(
         page = await client.get(address)
         assert page.status_code == 503
         assert "Redis is &lt;away&gt;" in html(page)
-
-
-# ------------------------------------------------------------------- in a page
-
-
-class WithNonce(MiddlewareMixin):
-    """As django-csp, and with another name Django itself."""
-
-    def process_request(self, request: Any) -> None:
-        request.csp_nonce = "r4nd0m"
-
-
-async def test_every_script_of_ours_has_the_nonce_of_the_request(
-    staff: Staff, settings: Any
-) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.WithNonce"]
-    client = await staff("view_topic")
-    for address in (LIST, url("change", "room:a")):
-        page = html(await client.get(address))
-        ours = re.findall(r"<script[^>]*phx_protocol/[^>]*>", page)
-        assert ours and all('nonce="r4nd0m"' in script for script in ours)
-
-
-def test_no_template_has_a_script_without_a_nonce() -> None:
-    for template in (PACKAGE / "templates").rglob("*.html"):
-        for script in re.findall("<script.*?>", template.read_text()):
-            assert "{% phx_nonce_attribute %}" in script, template

@@ -10,7 +10,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.conformance.settings")
 
 from phx_protocol.asgi import Application, get_phoenix_application  # noqa: E402
-from tests import servers  # noqa: E402
+from tests.support import servers  # noqa: E402
 
 PHOENIX = servers.ROOT / "tests/node_modules/phoenix/priv/static/phoenix.mjs"
 FILES = {

@@ -5,31 +5,22 @@ from __future__ import annotations
 import os
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.browser.presence_settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.presence_settings")
 
-from phx_protocol import Channel, Presence, Socket, event  # noqa: E402
+from phx_protocol import Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
-from tests import servers  # noqa: E402
 from tests.browser.asgi import FILES, files  # noqa: E402
+from tests.support import presence_app, servers  # noqa: E402
+from tests.support.presence_app import RoomPresence  # noqa: E402
 
 FILES["/"] = (servers.ROOT / "tests/browser/presence.html", b"text/html")
 
 
-class RoomPresence(Presence):
-    name = "rooms"
-
-
-class RoomChannel(Channel):
-    presence = RoomPresence
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-    def presence_key(self) -> str:
-        return str(self.params["user"])
+class MoodyChannel(presence_app.RoomChannel):
+    """Those who are here have a mood, and may bring a guest who is in another one."""
 
     def presence_meta(self) -> dict[str, Any]:
-        return {"device": self.params["device"], "mood": "fine"}
+        return {**super().presence_meta(), "mood": "fine"}
 
     @event("feel")
     async def feel(self, mood: Any) -> Any:
@@ -42,18 +33,13 @@ class RoomChannel(Channel):
     @event("bring")
     async def bring(self, guest: Any) -> Any:
         meta = {"device": "none", "mood": "shy"}
-        await RoomPresence.track(self, guest["name"], meta)
-        return "ok"
-
-    @event("send_home")
-    async def send_home(self, guest: Any) -> Any:
-        await RoomPresence.untrack(self, guest["name"])
+        await RoomPresence.track(self, guest["key"], meta)
         return "ok"
 
 
-class RoomSocket(Socket):
-    channels = {"room:*": RoomChannel}
+class MoodySocket(Socket):
+    channels = {"room:*": MoodyChannel}
     longpoll = {"WINDOW": 2.0}  # a tab that polls is missed soon
 
 
-application = get_phoenix_application({"/socket": RoomSocket}, http=files)
+application = get_phoenix_application({"/socket": MoodySocket}, http=files)

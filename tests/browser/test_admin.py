@@ -18,10 +18,10 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from redis.asyncio import Redis
 
-from tests import servers
 from tests.browser.pages import Visit, heard_out
-from tests.client import Client
-from tests.line import Line
+from tests.support import servers
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.ws_client import Client
 
 APPLICATION = "tests.browser.admin_app:application"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -358,7 +358,7 @@ async def test_the_page_outlives_a_server_that_is_away(
     site: Site, visit: Visit, console: list[str]
 ) -> None:
     page = await visit()
-    async with site.client() as one, Line(site.admin.port) as line:
+    async with site.client() as one, TcpProxy(site.admin.port) as line:
         await one.join("room:one")
         site.port = line.port
         try:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests import servers
 from tests.browser.pages import Visit, heard_out
-from tests.line import Line
+from tests.support import servers
+from tests.support.tcp_proxy import TcpProxy
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
 HELLO = "Hello from a Django view!"
@@ -224,7 +224,7 @@ async def test_the_room_shows_who_is_here(demo: Demo, visit: Visit) -> None:
 async def test_a_tab_that_was_offline_catches_up(
     demo: Demo, visit: Visit, console: list[str]
 ) -> None:
-    async with Line(demo.port) as line:
+    async with TcpProxy(demo.port) as line:
         far = dataclasses.replace(demo, port=line.port)
         kim = await enter(visit, far, "kim")
         lou = await enter(visit, demo, "lou")

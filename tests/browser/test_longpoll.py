@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Page, WebSocket, expect
 
-from tests import servers
 from tests.browser.pages import Visit, heard_out
+from tests.support import servers
 
 APPLICATION = "tests.browser.asgi:application"
 SERVERS = ["daphne", "uvicorn"]

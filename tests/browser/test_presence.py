@@ -16,8 +16,8 @@ import pytest
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from tests import servers
 from tests.browser.pages import PATIENCE, Visit, heard_out
+from tests.support import servers
 
 APPLICATION = "tests.browser.presence_app:application"
 #: as presence_settings has it, and the seconds between two beats
@@ -44,7 +44,7 @@ class Cluster:
         env = {
             "PHX_REDIS_URL": f"{self._redis_url}?client_name={name}",
             "PHX_LAYER": "pubsub",
-            "DJANGO_SETTINGS_MODULE": "tests.browser.presence_settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
         }
         log = self._directory / f"{name}.log"
         return self._running.enter_context(servers.run(command, port, log, **env))
@@ -213,7 +213,7 @@ async def lose_a_hint(cluster: Cluster, redis: Redis, ada: Page) -> None:
         os.killpg(cluster.two.process.pid, signal.SIGSTOP)
         try:
             await redis.client_kill_filter(_id=deaf)
-            await ada.evaluate("ask('bring', {name: 'guest'})")
+            await ada.evaluate("ask('bring', {key: 'guest'})")
             async with asyncio.timeout(PATIENCE / 1000):
                 async for message in spy.listen():
                     if message["type"] == "pmessage" and b"guest" in message["data"]:
@@ -252,7 +252,7 @@ async def test_a_diff_that_is_lost_between_the_processes_is_made_up_for_at_the_n
     async with asyncio.timeout(PATIENCE / 1000):
         while not await subscriptions(redis, "two"):
             await asyncio.sleep(0.05)
-    await ada.evaluate("ask('send_home', {name: 'guest'})")
+    await ada.evaluate("ask('untrack', {key: 'guest'})")
     await expect_people(people, *tabs)
     await expect_called(*tabs, calls=[["leave", "guest", [], ["none shy"]]])
     assert cluster.one.logged() == ""

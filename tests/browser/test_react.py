@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests import servers
 from tests.browser.pages import Visit
+from tests.support import servers
 
 FILES = dict(
     re.findall(

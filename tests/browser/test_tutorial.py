@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Error, Page, expect
 
-from tests import servers
 from tests.packaging.wheel import Distribution
+from tests.support import servers
 
 TUTORIAL = (servers.ROOT / "docs/tutorial.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
@@ -37,7 +37,7 @@ class Terminal:
 
     def __init__(self, folder: Path, log: Path, env: dict[str, str]) -> None:
         self.log = log
-        self.process = subprocess.Popen(
+        self.process = servers.start(
             ["bash", "-e"],
             cwd=folder,
             env=env,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 HERE = Path(__file__).parent
 MODULE = servers.ROOT / "phx_protocol/static/phx_protocol/history.js"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 HERE = Path(__file__).parent
 APPLICATION = "tests.clients.asgi:application"
@@ -140,7 +140,7 @@ def test_polling_clients_come_back_to_a_server_that_was_killed_and_started_again
         command = node(
             "comeback.mjs", url=first.url, package=client, transport="LongPoll"
         )
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as polling:
+        with servers.start(command, stdout=subprocess.PIPE, text=True) as polling:
             assert polling.stdout
             assert polling.stdout.readline() == "joined\n"
             first.stop(signal.SIGKILL)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests import servers
 from tests.conformance import replay
+from tests.support import servers
 
 HERE = Path(__file__).parent
 VECTORS = {f"{v['group']}/{v['name']}": v for v in replay.load(HERE / "vectors")}

@@ -21,8 +21,8 @@ from uvicorn.logging import AccessFormatter
 
 from phx_protocol.contrib import access_logs
 from phx_protocol.contrib.access_logs import FilterParameters, filter_url, install
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 APPLICATION = "tests.contrib.asgi:application"
 SECRET = "sesame"

@@ -32,9 +32,9 @@ from phx_protocol.testing import TestSocket, connect
 from phx_protocol.testing.lines import WireLine
 from phx_protocol.transports.handshake import Handshake
 from phx_protocol.transports.websocket import PhoenixConsumer
-from tests import servers
-from tests.client import PATIENCE, Client
 from tests.contrib.rooms import Doors, Room
+from tests.support import servers
+from tests.support.ws_client import PATIENCE, Client
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}

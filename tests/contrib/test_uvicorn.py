@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from phx_protocol.contrib.uvicorn import Inbox
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: page -> language ("" for all) -> the test that follows it to the letter
 ELSEWHERE = {
     "tutorial.md": {"": "browser/test_tutorial.py"},
     "react.md": {"tsx": "browser/test_react.py"},
-    "typed.md": {"ts": "schema/test_schema.py"},
+    "typed.md": {"ts": "schema/test_typescript.py"},
 }
 #: a fence, and above it, maybe, why nobody can check what is in it
 FENCED = re.compile(

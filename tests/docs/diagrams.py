@@ -10,7 +10,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 DIAGRAMS = ROOT / "docs/diagrams"
 

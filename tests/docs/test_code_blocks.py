@@ -28,9 +28,9 @@ import yaml
 from django.core.management import get_commands, load_command_class
 from django.template import Engine
 
-from tests import servers
 from tests.docs import stand_ins
 from tests.docs.blocks import BLOCKS, ELSEWHERE, Block, is_elsewhere, of
+from tests.support import servers
 
 HERE = Path(__file__).parent
 PYTHON = ("python",)

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from tests.docs.test_reference import PACKAGE
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 
 def rooms() -> set[str]:

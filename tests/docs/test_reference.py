@@ -17,7 +17,7 @@ from phx_protocol.conf import DRAINER, LONGPOLL, OUTBOUND, STATE, WEBSOCKET, Opt
 from phx_protocol.pubsub import group_name
 from phx_protocol.testing import connect
 from tests.docs.blocks import Block, of
-from tests.docs.tables import names, rows
+from tests.support.tables import names, rows
 
 PACKAGE = Path(phx_protocol.__file__).parent
 NAMES = {Mapping: "dict", type(None): "None"}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.docs import diagrams
 from tests.public_surface import surface
+from tests.support import servers
 
 
 @pytest.fixture(scope="module")

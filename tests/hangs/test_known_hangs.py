@@ -369,7 +369,7 @@ def test_a_handler_that_blocks_the_loop_is_told(
 # ------------------------------------------------------------------- event loops
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.process)])
 def layer(request: pytest.FixtureRequest) -> Iterator[None]:
     """The one channel layer of a process, whose loops come and go."""
     backend: dict[str, Any] = {"BACKEND": "channels.layers.InMemoryChannelLayer"}

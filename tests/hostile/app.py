@@ -17,10 +17,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.hostile.settings")
 import msgspec  # noqa: E402
 import pydantic  # noqa: E402
 
-from phx_protocol import Channel, History, Socket, event  # noqa: E402
+from phx_protocol import History, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 from phx_protocol.transports.http import Receive, Send, respond  # noqa: E402
 from phx_protocol.wire import json  # noqa: E402
+from tests.support.rooms import OpenRoom  # noqa: E402
 
 #: seconds that a busy channel is busy
 BUSY = 3
@@ -34,12 +35,7 @@ class Model(pydantic.BaseModel):
     a: list[str]
 
 
-class OpenChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
-
-
-class RoomChannel(OpenChannel):
+class RoomChannel(OpenRoom):
     @event("echo")
     async def echo(self, payload: Any) -> Any:
         return "ok", payload
@@ -77,7 +73,7 @@ class SlowChannel(RoomChannel):
         return "ok"
 
 
-class TypedChannel(OpenChannel):
+class TypedChannel(OpenRoom):
     async def join(self, payload: Model) -> Any:
         return "ok"
 

@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 SERVERS = ["frames", "daphne"]
 #: for each limit of `docs/limits.md` that a client can come near: the attack that costs most
@@ -95,7 +95,7 @@ def attacked(
     """One hostile connection for each of `names`."""
     command = [sys.executable, "-m", "tests.hostile.attacks", str(server.port)]
     processes = [
-        subprocess.Popen([*command, name], cwd=servers.ROOT, stdout=subprocess.PIPE)
+        servers.start([*command, name], cwd=servers.ROOT, stdout=subprocess.PIPE)
         for name in names
     ]
     try:

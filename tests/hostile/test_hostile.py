@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from phx_protocol.wire import json
-from tests import servers
 from tests.hostile.measure import (
     APPLICATION,
     CALM,
@@ -23,6 +22,7 @@ from tests.hostile.measure import (
     honest,
 )
 from tests.hostile.payloads import PAYLOADS
+from tests.support import servers
 
 #: how much slower the slowest hundredth of the honest echoes may be
 RATIO = 5

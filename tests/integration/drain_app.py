@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integration.drain_setting
 
 from phx_protocol import Channel, History, Reason, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+from tests.support.rooms import OpenRoom  # noqa: E402
 
 
 class BusyChannel(Channel):
@@ -27,11 +28,8 @@ class BusyChannel(Channel):
         print("TERMINATED", str(reason), flush=True)
 
 
-class NewsChannel(Channel):
+class NewsChannel(OpenRoom):
     history = History(size=10_000, ttl=120)
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class DrainedSocket(Socket):

@@ -21,9 +21,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from phx_protocol.state import Position
-from tests import servers
-from tests.client import PATIENCE
-from tests.line import Line
+from tests.support import servers
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.ws_client import PATIENCE
 
 APPLICATION = "tests.integration.history_app:application"
 #: as history.js has it
@@ -206,9 +206,9 @@ class Tab:
         """Connect, and join all rooms."""
         port = server.port
         self._connections += 1
-        self._line: Line | None = None
+        self._line: TcpProxy | None = None
         if by_line:
-            self._line = await self._stack.enter_async_context(Line(port))
+            self._line = await self._stack.enter_async_context(TcpProxy(port))
             port = self._line.port
         url = f"ws://127.0.0.1:{port}/socket/websocket?vsn=2.0.0"
         url += f"&user={self.name}&user_id={self.name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 FLOOD = Path(__file__).parent / "flood.py"
 KINDS = ["events", "joins", "topics", "giants", "crashes", "heartbeats"]
@@ -21,7 +20,7 @@ ECHOES = 600
 
 @contextlib.contextmanager
 def flood(server: servers.Server, kind: str) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, str(FLOOD), server.url, kind])
+    process = servers.start([sys.executable, str(FLOOD), server.url, kind])
     try:
         yield
     finally:

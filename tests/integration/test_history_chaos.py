@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests import servers
-from tests.client import PATIENCE, Client
-from tests.longpoll import Poller
+from tests.support import servers
+from tests.support.poll_client import Poller
+from tests.support.ws_client import PATIENCE, Client
 
 from .history_tab import (
     APPLICATION,

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests import servers
-from tests.client import Client
-from tests.longpoll import Answer, Poller, RawSession, messages
+from tests.support import servers
+from tests.support.poll_client import Answer, Poller, RawSession, messages
+from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.asgi:application"
 LAYERS = ["pubsub", "core-default"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.asgi:application"
 #: MAX_FRAME_SIZE of the socket

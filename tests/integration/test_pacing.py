@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 SENDER = """
 import asyncio, os, django
@@ -34,7 +34,7 @@ asyncio.run(main())
 def send(count: int, size: int, env: dict[str, str]) -> subprocess.Popen[str]:
     """A worker that broadcasts, and has no sockets."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
-    return subprocess.Popen(
+    return servers.start(
         [sys.executable, "-c", SENDER.format(count=count, size=size)],
         env={**os.environ, **settings, **env},
         cwd=servers.ROOT,

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests import servers
-from tests.client import PATIENCE, Client
-from tests.presence.tab import Shown
+from tests.support import servers
+from tests.support.presence_js import Shown
+from tests.support.ws_client import PATIENCE, Client
 
-APPLICATION = "tests.integration.presence_app:application"
+APPLICATION = "tests.support.presence_app:application"
 LAYERS = ["pubsub", "core"]
 TOPIC = "room:lobby"
 #: as presence_settings has it, and the seconds between two beats
@@ -132,7 +132,7 @@ class Cluster:
         self.env = {
             "PHX_LAYER": layer,
             "PHX_REDIS_URL": f"redis://127.0.0.1:{self._port}/0",
-            "DJANGO_SETTINGS_MODULE": "tests.integration.presence_settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
         }
         self.start_redis()
         self.client = Redis(port=self._port)
@@ -523,7 +523,7 @@ asyncio.run(main())
 async def run_script(cluster: Cluster, code: str) -> None:
     command = [sys.executable, "-m", "django", "shell", "-v", "0", "-c", code]
     env = {**os.environ, **cluster.env}
-    process = await asyncio.create_subprocess_exec(
+    process = await servers.start_async(
         *command,
         env=env,
         cwd=servers.ROOT,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 LAYERS = ["pubsub", "core"]
 
@@ -233,7 +233,7 @@ async def test_another_process_sees_nodes_topics_sockets_and_presences(
             await client.join("presence:look")
         await a.join("room:look")
         env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
-        process = await asyncio.create_subprocess_exec(
+        process = await servers.start_async(
             *(sys.executable, "-m", "django", "shell", "-v", "0", "-c", LOOK),
             env={**env, **layer},
             cwd=servers.ROOT,

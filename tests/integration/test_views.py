@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests import servers
-from tests.client import Client
+from tests.support import servers
+from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.views_app:application"
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.integration.views_settings"}

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 
 from tests.integration.asgi import application
-from tests.wrapped import hidden
+from tests.support.middleware import hidden
 
 Send = Callable[[Any], Awaitable[None]]
 sentry_sdk.init(traces_sample_rate=1.0)

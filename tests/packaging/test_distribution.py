@@ -22,7 +22,7 @@ from tests.packaging.wheel import (
     run,
     tracked,
 )
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 README = (ROOT / "README.md").read_text()
 SETUP = configparser.ConfigParser()

@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 
 class Distribution(NamedTuple):

@@ -6,24 +6,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phx_protocol.presence.entries import Diff, Entries, Entry, Roster, by_ref
-from phx_protocol.presence.replica import PATIENCE, Hint, Replica
+from phx_protocol.presence.replica import MAX_EARLY_HINTS, Hint, Replica
 from phx_protocol.state import NOWHERE, Position
+from tests.presence.hints import KEYS, client_of, entry, shown
+from tests.support.presence_js import Shown
 
-from .tab import Shown
-
-KEYS = ["ada", "bob", "constructor"]
 NODES = ["a", "b"]
-
-
-def entry(n: int, key: str) -> Entry:
-    """The `n`-th entry that was ever made."""
-    ref = f"r{n}"
-    return Entry(ref, key, n, msgspec.Raw(b'{"phx_ref": "%s"}' % ref.encode()))
 
 
 class World:
@@ -138,11 +130,6 @@ def _apply(what: Any) -> Callable[[Replica], Diff]:
     return lambda replica: replica.read(what[0], dict(what[1]))
 
 
-def shown(diff: Diff) -> dict[str, Any]:
-    joins = Roster(diff.joins.values()).presences()
-    return {"joins": joins, "leaves": Roster(diff.leaves.values()).presences()}
-
-
 def refs(entries: Entries) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for e in entries.values():
@@ -154,12 +141,6 @@ def listed(replica: Replica) -> list[str]:
     """The refs of the list, each as often as it is there."""
     found = replica.roster.presences().values()
     return sorted(meta["phx_ref"] for p in found for meta in p["metas"])
-
-
-def client_of(replica: Replica) -> Shown:
-    client = Shown()
-    client.take_state(Roster(replica.entries.values()).presences())
-    return client
 
 
 def worlds(**kwargs: Any) -> st.SearchStrategy[World]:
@@ -293,7 +274,7 @@ def test_what_the_state_has_not_taken_is_set_right_by_a_reading() -> None:
 def test_a_replica_is_lost_when_too_much_came_early() -> None:
     replica = Replica()
     replica.read(Position("e", 0), {})
-    for n in range(1, PATIENCE + 1):
+    for n in range(1, MAX_EARLY_HINTS + 1):
         hint = Hint(Position("e", n), Position("e", n + 1), Diff([entry(n, "ada")]))
         replica.apply(hint)
         assert not replica.is_lost
@@ -302,92 +283,3 @@ def test_a_replica_is_lost_when_too_much_came_early() -> None:
     everything = by_ref(entry(n, "ada") for n in range(600))
     replica.read(Position("e", 600), everything)
     assert not replica.is_lost
-
-
-# ----------------------------------------------------------------------- diffs
-
-
-@st.composite
-def sequences(draw: st.DrawFn) -> tuple[Entries, list[Diff]]:
-    """Entries, and diffs that can follow each other; the same ref may leave and be back."""
-    everything = [entry(n, KEYS[n % 3]) for n in range(6)]
-    there = by_ref(e for e in everything if draw(st.booleans()))
-    first, diffs = dict(there), []
-    for _ in range(draw(st.integers(1, 6))):
-        changed = [e for e in everything if draw(st.booleans())]
-        joins = [e for e in changed if e.ref not in there]
-        leaves = [e for e in changed if e.ref in there]
-        diffs.append(Diff(joins, leaves))
-        there = {
-            ref: e for ref, e in there.items() if ref not in diffs[-1].leaves
-        } | diffs[-1].joins
-    return first, diffs
-
-
-@settings(max_examples=300, deadline=None)
-@given(sequences())
-def test_merged_diffs_do_what_they_do_one_after_the_other(
-    sequence: tuple[Entries, list[Diff]],
-) -> None:
-    """Whoever has been told a part of it comes to the same end."""
-    there, diffs = sequence
-    replica, merged = Replica(), Diff()
-    replica.roster = Roster(there.values())
-    clients = [client_of(replica) for _ in range(len(diffs) + 1)]
-    for n, diff in enumerate(diffs):
-        merged.add(diff)
-        for client in clients[n + 1 :]:
-            client.take_diff(shown(diff))
-    assert not set(merged.joins) & set(merged.leaves)
-    wanted = clients[-1].refs()
-    for client in clients:
-        client.take_diff(shown(merged))
-        assert client.refs() == wanted
-
-
-def test_between_is_what_leads_from_one_to_the_other() -> None:
-    ada, bob, eve = entry(1, "ada"), entry(2, "bob"), entry(3, "eve")
-    diff = Diff.between(by_ref([ada, bob]), by_ref([bob, eve]))
-    assert (diff.joins, diff.leaves) == (by_ref([eve]), by_ref([ada]))
-
-
-# --------------------------------------------------------------------- entries
-
-
-def test_an_entry_survives_being_packed() -> None:
-    made = Entry.make("ada", 5, {"a": [1, "ü"]}, "before")
-    again = Entry.unpack(made.pack())
-    assert (again.ref, again.key, again.since) == (made.ref, "ada", 5)
-    assert bytes(again.meta) == bytes(made.meta)
-    assert again.decoded() == {"a": [1, "ü"]}
-
-
-def test_an_entry_that_is_put_twice_is_there_once() -> None:
-    """A node that mends the state puts what is on its way there as well."""
-    ada, bob = entry(1, "ada"), entry(2, "bob")
-    roster = Roster([ada])
-    roster.change(Diff([ada, bob]))
-    assert [len(p["metas"]) for p in roster.presences().values()] == [1, 1]
-    roster.change(Diff((), [ada]))
-    assert list(roster.presences()) == ["bob"]
-
-
-def test_metas_of_a_key_are_in_the_order_they_came() -> None:
-    roster = Roster([entry(3, "ada"), entry(2, "bob"), entry(1, "ada")])
-    wanted = {
-        "ada": {"metas": [{"phx_ref": "r1"}, {"phx_ref": "r3"}]},
-        "bob": {"metas": [{"phx_ref": "r2"}]},
-    }
-    assert roster.presences() == wanted
-    roster.change(Diff([entry(2, "ada")], [entry(2, "bob")]))
-    wanted["ada"]["metas"].insert(1, {"phx_ref": "r2"})
-    del wanted["bob"]
-    assert roster.presences() == wanted
-    assert roster.of("bob").presences() == {}
-
-
-def test_a_key_that_is_updated_keeps_its_place() -> None:
-    ada, bob = Entry.make("ada", 1, {}), Entry.make("bob", 2, {})
-    roster = Roster([ada, bob])
-    roster.change(Diff([Entry.make("ada", 1, {"a": 1}, ada.ref)], [ada]))
-    assert list(roster.presences()) == ["ada", "bob"]

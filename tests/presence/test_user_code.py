@@ -17,6 +17,7 @@ from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from tests.docs.blocks import BLOCKS
+from tests.support.rooms import OpenRoom
 
 Answer = Callable[[Any], Any]
 
@@ -212,11 +213,8 @@ class Nameless:
         raise LookupError("no name")
 
 
-class DefaultChannel(Channel):
+class DefaultChannel(OpenRoom):
     presence = Presence
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class DefaultSocket(Socket):

@@ -11,20 +11,18 @@ from django.test import override_settings
 from msgspec import Raw
 from redis.asyncio import Redis
 
-from phx_protocol import Channel, History, Socket, signals
+from phx_protocol import History, Socket, signals
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub.message import group_name
 from phx_protocol.socket.routes import history_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
-from tests.pubsub.test_relay import LAYERS
+from tests.support.nodes import LAYERS
+from tests.support.rooms import OpenRoom
 
 
-class NewsChannel(Channel):
+class NewsChannel(OpenRoom):
     history = History()
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class NewsSocket(Socket):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from phx_protocol import Channel, Socket
+from phx_protocol import Socket
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.node.rpc import NODES
@@ -20,16 +20,12 @@ from phx_protocol.pubsub.message import group_name
 from phx_protocol.pubsub.serving import mount_socket
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
-from tests.pubsub.test_relay import LAYERS
-
-
-class AnyChannel(Channel):
-    async def join(self, payload: Any) -> Any:
-        return "ok"
+from tests.support.nodes import LAYERS
+from tests.support.rooms import OpenRoom
 
 
 class OpenSocket(Socket):
-    channels = {"*": AnyChannel}
+    channels = {"*": OpenRoom}
 
     def id(self) -> str | None:
         return "users:1"
@@ -66,7 +62,7 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
         await other.pubsub.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
     else:
         [key] = [known.key for known in node.connections]
-        await other.commands.give(order, {"id": key})
+        await other.commands.send(order, {"id": key})
     await socket.assert_closed(1001)
 
 
@@ -85,7 +81,7 @@ async def test_an_order_waits_for_no_process_that_serves_no_sockets(
     about = other.heartbeat._about("specific.gone!channel")
     await other.heartbeat.state.beat("gone", about, first=True)
     try:
-        order = other.commands.give("disconnect_socket", {"id": "nobody.1"})
+        order = other.commands.send("disconnect_socket", {"id": "nobody.1"})
         if serves:
             with pytest.raises(BroadcastError, match=r"not done \(yet\) by gone"):
                 await order

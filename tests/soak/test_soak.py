@@ -21,10 +21,10 @@ import pytest
 from redis import Redis
 
 from benchmarks.phxload import raise_fd_limit
-from tests import servers
-from tests.client import Client
 from tests.integration.test_slow_clients import Stalled
 from tests.soak.visitors import Ledger, Polling, Visitor, again_and_again
+from tests.support import servers
+from tests.support.ws_client import Client
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", 60))
 VISITORS = int(os.environ.get("SOAK_SOCKETS", 200))

@@ -14,7 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.longpoll import Poller
+from tests.support.poll_client import Poller
 
 Gone = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
 

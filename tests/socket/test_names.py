@@ -35,7 +35,7 @@ from phx_protocol.introspection import alist_sockets
 from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.tokens import TokenSocket
-from tests.transports.longpoll import Client
+from tests.support.asgi_poll_client import Client
 
 #: what the library once kept in a Socket, in a Channel, and in what stands behind them
 NAMES_OF_ONCE = """

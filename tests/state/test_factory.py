@@ -26,7 +26,7 @@ from phx_protocol.state import State, get_state
 from phx_protocol.state.factory import _memories
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
-from tests import servers
+from tests.support import servers
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 LAYERS = {

@@ -15,20 +15,19 @@ from django.test import override_settings
 from redis import Redis
 from redis.asyncio import ConnectionPool
 
-from phx_protocol import Channel, History, Presence, Socket
+from phx_protocol import History, Presence, Socket
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.policy import EVERYTHING
-from phx_protocol.history.recovery import Claim
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub.registry import Fastlane
 from phx_protocol.state import redis as state_of_redis
 from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import NEEDED, RedisState
-from tests import servers
-
-from . import forget, item, key
-from .test_memory_and_redis import CALLS, connected, ids
+from tests.support import servers
+from tests.support.rooms import OpenRoom
+from tests.support.state import CALLS, connected, forget, ids, item, key
 
 
 class Switch:
@@ -403,12 +402,9 @@ def test_who_was_silent_for_long_says_nothing_of_what_there_must_be() -> None:
     assert ledger.generation == "7.a" and ledger.steps == 0
 
 
-class Lobby(Channel):
+class Lobby(OpenRoom):
     history = History()
     presence = Presence
-
-    async def join(self, payload: Any) -> Any:
-        return "ok"
 
 
 class LobbySocket(Socket):
@@ -454,7 +450,7 @@ async def test_what_this_node_saw_and_the_store_lost_is_noticed_though_its_autho
         there = Listener()
         await author.append([item("1", "room:1")])
         await node.pubsub.sequencer.catch_up(
-            "room:1", History(), Claim(None, frozenset())
+            "room:1", History(), RecoveryRequest(None, frozenset())
         )
         node.pubsub.registry.add("room:1", there)
         stream = node.pubsub.sequencer._streams["room:1"]

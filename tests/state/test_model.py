@@ -27,8 +27,7 @@ from phx_protocol.state import Item, Kept, Position, State
 from phx_protocol.state.base import NOWHERE
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
-
-from . import end_lease, forget, key
+from tests.support.state import end_lease, forget, key
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from phx_protocol import Channel, PhoenixConsumer, Socket, event
 from phx_protocol.node.node import get_node
 from phx_protocol.socket.server import ChannelServer
 from phx_protocol.transports.longpoll.session import LongPollSession
-from tests.transports.longpoll import Client, Request
+from tests.support.asgi_poll_client import Client, Request
 
 Feed = Callable[[Any], Awaitable[None]]
 

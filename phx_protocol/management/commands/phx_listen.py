@@ -13,8 +13,8 @@ from django.core.management.base import CommandError, CommandParser
 from phx_protocol.logs.printable import printable
 from phx_protocol.management.operators import OperatorCommand
 from phx_protocol.node.node import get_node
-from phx_protocol.socket.server import decode_payload
 from phx_protocol.wire.messages import Broadcast
+from phx_protocol.wire.serializers import decode_payload
 
 
 class Listener:

@@ -34,11 +34,8 @@ async def request(
     headers: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
 ) -> Response:
-    """Send one request and return the answer.
-
-    Raise OSError (TimeoutError after `timeout` seconds of silence), or HTTPException if the
-    answer is not HTTP.
-    """
+    """Return the answer to one request. Raise OSError (TimeoutError after `timeout` seconds of
+    silence), or HTTPException if it is not HTTP."""
     return await asyncio.to_thread(
         _request, site, method, target, body, headers or {}, timeout
     )

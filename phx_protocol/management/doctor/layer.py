@@ -13,7 +13,7 @@ from typing import NamedTuple
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
 from phx_protocol.node.node import get_node
-from phx_protocol.node.rpc import PATIENCE, NoAnswer, call_node
+from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.state import State, get_state
 from phx_protocol.transports.websocket.consumer import HIDDEN
 
@@ -117,8 +117,8 @@ def _judged(answers: Answers, knows_us: bool) -> Verdict:
 
 
 async def _until(condition: Callable[[Answers], bool]) -> Answers:
-    """Ask the processes until their answers meet `condition`, for PATIENCE seconds at most."""
-    end = time.monotonic() + PATIENCE
+    """Ask the processes until their answers meet `condition`, for CALL_TIMEOUT seconds at most."""
+    end = time.monotonic() + CALL_TIMEOUT
     while not condition(answers := await _ask_all()) and time.monotonic() < end:
         await asyncio.sleep(0.1)
     return answers

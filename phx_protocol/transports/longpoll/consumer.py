@@ -256,11 +256,11 @@ class LongPollConsumer:
                 body = await read_body(self._receive, limit)
         except BodyTooLarge:
             logger.warning("a POST is refused: more than %d bytes", limit)
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             return await self._respond(400, b"", [CORS])
         except TimeoutError:
             logger.warning("a POST is refused with 408: its body took too long")
-            refusals[408] += 1
+            refusals.count(408)
             # HTTP/2 has no such header: the answer closes the stream
             is_http_1 = self.scope.get("http_version", "1.1").startswith("1")
             close = [(b"connection", b"close")] if is_http_1 else []
@@ -270,7 +270,7 @@ class LongPollConsumer:
         is_ndjson = content_type == "application/x-ndjson"
         if is_ndjson and body.count(b"\n") >= longpoll["MAX_LINES"]:
             logger.warning("a POST is answered with 413: too many lines")
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             too_large = {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
             return await self._answer(too_large)
         try:
@@ -318,7 +318,7 @@ class LongPollConsumer:
 
         The reason is for people who read the answer.
         """
-        refusals[refused.status] += 1
+        refusals.count(refused.status)
         if refused.status == 400:
             return await self._respond(400, refused.reason.encode(), [CORS])
         if refused.status // 100 == 3:  # the browser follows by itself

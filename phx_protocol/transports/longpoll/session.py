@@ -123,7 +123,7 @@ class LongPollSession:
             frames = split_lines(body) if is_ndjson and body is not None else [body]
         except BadLine as error:
             logger.warning("a POST is answered with 500: %.300s", error)
-            refusals[Refusal.BAD_LINE] += 1
+            refusals.count(Refusal.BAD_LINE)
             return {"status": 500, "reason": Refusal.BAD_LINE}
         async with self._post_lock:
             for turn, frame in enumerate(frames, 1):
@@ -307,7 +307,7 @@ class LongPollSession:
         if self._is_closed:
             return
         self._is_closed = True
-        refusals[code] += 1
+        refusals.count(code)
         self._timers.stop()
         self._outbound.stop()
         if self._in_flight is not None:
@@ -417,7 +417,7 @@ class RemoteSession:
         size = 0 if body is None else len(body.encode())
         if size > RELAY_BYTES:
             logger.warning("a POST is answered with 413: %d bytes to relay", size)
-            refusals[Refusal.REQUEST_TOO_LARGE] += 1
+            refusals.count(Refusal.REQUEST_TOO_LARGE)
             return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         try:
             async with asyncio.timeout(self._patience):

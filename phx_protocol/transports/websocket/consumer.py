@@ -122,7 +122,7 @@ class PhoenixConsumer:
         if self._closing is None:  # the client ended the connection
             await terminated
         else:
-            refusals[self._closing[0]] += 1
+            refusals.count(self._closing[0])
             closed = self._writer.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
 
@@ -208,7 +208,7 @@ class PhoenixConsumer:
         self._code = code
         if code == CloseCode.TOO_LARGE:
             logger.warning("the server refused a frame: it is beyond MAX_FRAME_SIZE")
-            refusals[CloseCode.TOO_LARGE] += 1
+            refusals.count(CloseCode.TOO_LARGE)
         return Reason.CRASH if code in ABNORMAL else Reason.CLOSED
 
     # ------------------------------------------------------------ the way out
@@ -269,7 +269,7 @@ class PhoenixConsumer:
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """Answer the handshake with an HTTP status; 403 if the server can send no other one."""
         status, body = refused.status, refused.reason.encode()
-        refusals[status] += 1
+        refusals.count(status)
         headers = [*TEXT, *raw_headers(refused.headers)]
         if self.scope["type"] == "http":
             return await self._in_time(respond(self._send, status, body, headers))

@@ -1,0 +1,189 @@
+"""Endings: how a channel ends, and what its client is sent then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import signals
+from ..concurrency import callbacks
+from ..concurrency.tasks import CRASHES, must_end
+from ..logs import get_logger
+from ..wire import protocol
+from ..wire.messages import Message
+from ..wire.reasons import Reason, Refusal
+from .mailbox import PARTED
+from .refusals import refusals
+
+if TYPE_CHECKING:
+    from .channel import Channel
+    from .server import ChannelServer
+
+logger = get_logger("phx_protocol.channel")
+
+
+class Ending(NamedTuple):
+    """A way in which a channel ends: `frame` makes what its client is sent, None for nothing."""
+
+    frame: Callable[[str, Any], Message] | None
+    #: whether that goes out when ``terminate`` has run, as Phoenix has it; else at once
+    is_after_terminate: bool = False
+
+
+#: its client sent ``phx_leave``
+LEFT = Ending(protocol.closed)
+#: its own code called ``stop``
+STOPPED = Ending(protocol.closed)
+#: a callback raised
+CRASHED = Ending(protocol.crashed, is_after_terminate=True)
+#: its client may have missed a broadcast, and can only get it by another join
+HISTORY_LOST = Ending(
+    partial(protocol.crashed, reason=Refusal.HISTORY_LOST), is_after_terminate=True
+)
+#: its client joined the topic again: ``phx_close`` follows the reply of the new join
+REPLACED = Ending(None)
+#: the connection is gone, or the join had no reply that could be sent
+GONE = Ending(None)
+#: a command took it away from its client, whatever it is busy with
+CUT_OFF = Ending(protocol.closed)
+#: nobody knows whether its client may still be there
+CUT_OFF_BY_CRASH = Ending(protocol.crashed)
+
+
+def cut_off_with(reason: Reason) -> Ending:
+    """Return the ending of a channel that is cut off."""
+    return CUT_OFF_BY_CRASH if reason is Reason.CRASH else CUT_OFF
+
+
+class Parted(NamedTuple):
+    """A channel that has ended, and whose ``terminate`` has not been called."""
+
+    channel: Channel
+    reason: Reason
+    exception: BaseException | None
+
+
+async def end(
+    server: ChannelServer,
+    ending: Ending,
+    reason: Reason,
+    exception: BaseException | None = None,
+) -> None:
+    """End the joined channel, if any, and send its client what the `ending` says."""
+    channel, join_ref = server.channel, server.join_ref
+    if channel is None:
+        return
+    if not ending.is_after_terminate:
+        _send(ending, server, join_ref)
+    await complete(_part(server, channel, reason, exception))
+    if ending.is_after_terminate:
+        _send(ending, server, join_ref)
+
+
+def end_at_once(
+    server: ChannelServer,
+    ending: Ending,
+    reason: Reason,
+    exception: BaseException | None = None,
+) -> None:
+    """End the joined channel, if any, though a callback of it may run.
+
+    What waits is dropped; ``terminate`` is called when that callback has ended.
+    """
+    channel = server.channel
+    if channel is None:
+        return
+    channel.__phx__.is_cut_off = True
+    parted = _part(server, channel, reason, exception)
+    server.drop_mail()
+    channel.__phx__.call_on_end()  # the callback that runs may take its time
+    server.put_first(PARTED, parted)
+    _send(ending, server, server.join_ref)
+
+
+async def crash(
+    server: ChannelServer, channel: Channel, error: BaseException, quiet: bool = False
+) -> None:
+    """End `channel`, a callback of which raised `error`; everybody else is unharmed."""
+    if server.channel is not channel:
+        return
+    say_crashed(channel, error, server.message and server.message.event, quiet)
+    await end(server, CRASHED, Reason.CRASH, error)
+    callbacks.close_stale_connections()  # the crash may have come from a dead one
+
+
+def _send(ending: Ending, server: ChannelServer, join_ref: Any) -> None:
+    if ending.frame is not None:
+        server.connection.push(ending.frame(server.topic, join_ref))
+
+
+def _part(
+    server: ChannelServer,
+    channel: Channel,
+    reason: Reason,
+    exception: BaseException | None,
+) -> Parted:
+    """Let nothing come for `channel` from here on: it is not the channel of the topic any more."""
+    server.channel = None
+    if reason is not Reason.DUPLICATE_JOIN:  # which has its place
+        server.connection.servers.admission.left()
+    server.connection.node.pubsub.unsubscribe(server.topic, server)
+    channel.__phx__.unsubscribe_all()
+    return Parted(channel, reason, exception)
+
+
+async def complete(parted: Parted) -> None:
+    """Call ``terminate`` of a channel that has ended, and tell everybody who wants to know."""
+    channel, reason, exception = parted
+    channel.exception = exception
+    try:
+        await terminate(channel, reason)
+    finally:
+        channel.__phx__.call_on_end()
+        signals.channel_left.emit(
+            type(channel),
+            channel=channel,
+            reason=reason,
+            exception=exception,
+            duration=time.monotonic() - (channel.__phx__.joined_at or 0.0),
+        )
+
+
+async def terminate(channel: Channel, reason: Reason) -> None:
+    """Call ``terminate``, whatever it raises."""
+    try:
+        callbacks.look_for_stale_connections()
+        await channel.__phx_tables__.callbacks["terminate"](channel, reason)
+    except CRASHES as error:
+        if must_end(error):
+            raise
+        topic, kind = channel.__phx__.server.topic, type(channel).__name__
+        logger.exception("%s: %s.terminate crashed", topic, kind)
+
+
+def say_crashed(
+    channel: Channel, error: BaseException, event: Any, quiet: bool = False
+) -> None:
+    """Count and log the crash of a channel, and tell the signal of it."""
+    refusals.count(Refusal.CHANNEL_CRASH)
+    topic, kind = channel.__phx__.server.topic, type(channel)
+    if quiet:
+        logger.error("%s: %s", topic, error)
+    else:
+        logger.error(
+            "%s: %s crashed on %.100r",
+            topic,
+            kind.__name__,
+            event,
+            exc_info=error,
+            extra={"cause": kind},
+        )
+    emit_crashed(channel, error, event)
+
+
+def emit_crashed(channel: Channel, error: BaseException, event: Any) -> None:
+    signals.channel_crashed.emit(
+        type(channel), channel=channel, exception=error, event=event
+    )

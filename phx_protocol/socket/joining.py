@@ -1,0 +1,189 @@
+"""Joining: one join, from the question whether the client may be there to the reply."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import signals
+from ..concurrency import callbacks
+from ..concurrency.tasks import CRASHES, must_end
+from ..exceptions import InvalidPayload, JoinDenied
+from ..history.recovery import Recovery, RecoveryRequest
+from ..history.streams import Streams
+from ..logs import get_logger
+from ..logs.printable import shown
+from ..wire.messages import JOIN, Message, Reply
+from ..wire.reasons import Reason, Refusal
+from .authorization import is_authorized
+from .channel import Channel
+from .endings import GONE, emit_crashed, end
+from .events import parse_answer
+from .refusals import refusals
+from .replay import replay
+
+if TYPE_CHECKING:
+    from .server import ChannelServer
+
+logger = get_logger("phx_protocol.channel")
+
+
+class Decision(NamedTuple):
+    """What became of a join: "ok", "error", "refused" or "crashed", and what its client is told."""
+
+    status: str
+    reply: Any
+    #: the topic is closed to the client, which shall not join again
+    is_permanent: bool = False
+
+
+#: the state of rights and of the topic for which an answer about a join holds
+Validity = tuple[int, int]
+
+
+class Joining:
+    """Asks a new channel whether its client may join, subscribes it and replies."""
+
+    __slots__ = ("server", "channel", "message", "_recovery")
+
+    def __init__(
+        self, server: ChannelServer, channel: Channel, message: Message
+    ) -> None:
+        self.server = server
+        self.channel = channel
+        self.message = message
+        self._recovery: Recovery | None = None  # what the client missed
+
+    async def run(self) -> Decision:
+        """Decide, subscribe the channel if it is let in, and reply."""
+        valid_for = self._validity()
+        decision = await self._ask_first()
+        if decision.status == "ok":
+            # a topic that is new to this process waits until the other processes know
+            await self.server.connection.node.ready(self.server.topic)
+            await self._recover()
+            decision = await self._ask_until_valid(decision, valid_for)
+        reply = decision.reply
+        if decision.status == "ok":
+            self.server.begin(self.channel, self.message)
+            if self._recovery is not None:
+                reply = self._recovery.add_to(reply, self.channel.__phx__.id)
+        if not await self._send(decision.status, reply):
+            return Decision("crashed", None)
+        if decision.status == "ok" and self._recovery is not None:
+            await replay(self.server, self.channel, self._recovery)
+        return decision
+
+    def _validity(self) -> Validity:
+        return self.server.closings, self.server.connection.rights.generation
+
+    async def _send(self, status: str, reply: Any) -> bool:
+        """Send the reply of the join; a channel whose reply cannot be sent ends: False."""
+        server, message = self.server, self.message
+        word = "ok" if status == "ok" else "error"
+        refs = message.join_ref, message.ref
+        try:
+            server.connection.push(Reply(*refs, server.topic, word, reply))
+            return True
+        except Exception as error:
+            logger.exception("%s: the reply of join cannot be sent", server.topic)
+            refused = Refusal.JOIN_CRASHED
+            server.connection.refuse(message, refused, message.join_ref)
+            await end(server, GONE, Reason.CRASH, error)
+            return False
+
+    # ------------------------------------------------------------- the decision
+
+    async def _ask_first(self) -> Decision:
+        started = time.perf_counter()
+        decision = await self._safely(self._ask())
+        signals.channel_joined.emit(
+            type(self.channel),
+            channel=self.channel,
+            payload=self.message.payload,
+            duration=time.perf_counter() - started,
+            result=decision.status,
+        )
+        return decision
+
+    async def _ask(self) -> Decision:
+        """Ask ``authorize`` and ``join``."""
+        channel, payload = self.channel, self.message.payload
+        membership, join = channel.__phx__, channel.__phx_tables__.join
+        membership.is_joining = True
+        try:
+            callbacks.look_for_stale_connections()
+            if not await is_authorized(channel):
+                return _unauthorized()
+            own = RecoveryRequest.remove_from(payload, channel.history)
+            with self.server.charged():
+                payload = join.decode(own)
+            answer = parse_answer(await join.call(channel, payload))
+            if answer is None or answer[0] not in ("ok", "error"):
+                raise TypeError(
+                    f'join must return "ok" or "error", alone or with a reply, not {shown(answer, 100)}'
+                )
+            return Decision(*answer)
+        finally:
+            membership.is_joining = False
+
+    async def _ask_until_valid(
+        self, decision: Decision, made_for: Validity
+    ) -> Decision:
+        """Ask again as long as rights are taken away, or the topic is closed, meanwhile."""
+        while decision.status == "ok" and made_for != self._validity():
+            closings, made_for = made_for[0], self._validity()
+            decision = await self._safely(self._ask_again(decision, closings))
+            # ``join`` has returned: a channel that is refused now is terminated
+            if decision.status != "ok":
+                return decision._replace(status="error")
+            await self._recover()
+        return decision
+
+    async def _ask_again(self, decision: Decision, closings: int) -> Decision:
+        if closings != self.server.closings:
+            refusals.count(Refusal.TOPIC_CLOSED)
+            return Decision("error", {"reason": Refusal.TOPIC_CLOSED}, True)
+        return decision if await is_authorized(self.channel) else _unauthorized()
+
+    async def _safely(self, answer: Awaitable[Decision]) -> Decision:
+        """Make a decision of whatever the question about the join raises."""
+        try:
+            return await answer
+        except InvalidPayload as invalid:
+            refusals.count(Refusal.INVALID_PAYLOAD)
+            reason = {"reason": Refusal.INVALID_PAYLOAD, **invalid.details}
+            return Decision("refused", reason)
+        except JoinDenied as denied:
+            return Decision("error", denied.reply, denied.permanent)
+        except CRASHES as error:
+            if must_end(error):
+                raise
+            kind = type(self.channel)
+            logger.exception(
+                "%s: %s.join crashed",
+                self.server.topic,
+                kind.__name__,
+                extra={"cause": kind},
+            )
+            refusals.count(Refusal.JOIN_CRASHED)
+            emit_crashed(self.channel, error, JOIN)
+            return Decision("crashed", {"reason": Refusal.JOIN_CRASHED})
+
+    async def _recover(self) -> None:
+        """Look up what the client missed. Nothing comes live between this and the subscription."""
+        server, channel = self.server, self.channel
+        server.previous_ids = frozenset()
+        if channel.history is not None:
+            claim = RecoveryRequest.of(self.message.payload)
+            server.previous_ids = claim.senders
+            server.fastlane = server.connection.fastlane(type(channel), claim.is_made)
+            streams = server.connection.node.part(Streams)
+            found = await streams.catch_up(server.topic, channel.history, claim)
+            self._recovery = found
+
+
+def _unauthorized() -> Decision:
+    refusals.count(Refusal.UNAUTHORIZED)
+    return Decision("refused", {"reason": Refusal.UNAUTHORIZED})

@@ -1,0 +1,50 @@
+"""Large frames: those whose payloads take so much memory that not all are decoded at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..wire import protocol
+from ..wire.messages import Message
+from ..wire.protocol import Action
+from ..wire.serializers import with_payload
+from .budget import Budget, room
+
+if TYPE_CHECKING:
+    from .server import ChannelServer
+
+
+async def handle_large(server: ChannelServer, message: Message, size: int) -> None:
+    """Have `server` handle a frame of `size` bytes when there is room for what it is decoded to."""
+    budget = server.connection.backlog.budget
+    await budget.take(size)
+    try:
+        async with room(message.payload):
+            if _is_for_channel(server, message):
+                await _handle_undecoded(server, message, budget)
+    finally:
+        budget.give_back(size)
+
+
+async def _handle_undecoded(
+    server: ChannelServer, message: Message, budget: Budget
+) -> None:
+    with budget.charged():
+        message = with_payload(message)
+    await budget.pause()
+    if _is_for_channel(server, message):
+        await server.handle(message)
+    # what was made of the payload goes away then, which takes time as well
+    await budget.pause()
+
+
+def _is_for_channel(server: ChannelServer, message: Message) -> bool:
+    """Return whether a message that waited is still one for the channel; else answer it."""
+    if server.connection.is_cut_off:
+        return False
+    is_joined = server.channel is not None
+    action = protocol.classify(message, is_joined, server.join_ref)
+    if action in (Action.DELIVER, Action.JOIN, Action.REJOIN):
+        return True
+    server.connection.answer(action, message)
+    return False

@@ -1,0 +1,199 @@
+"""Mailbox: the one queue of a topic, and the task that handles what is in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..concurrency.tasks import CRASHES, is_cancelled, must_end
+from ..exceptions import DecodeError
+from ..logs import get_logger
+from ..wire.messages import JOIN, LEAVE
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+logger = get_logger("phx_protocol.channel")
+
+
+class Kind(NamedTuple):
+    """A kind of mail: the method that handles it, and what becomes of it when its channel ends."""
+
+    handler: str
+    #: it is for the channel that is joined, and is dropped when that ends at once
+    goes_with_channel: bool = False
+    #: it ends the channel: it is handled even when what ran before it had to be cancelled
+    is_end: bool = False
+
+
+#: a frame of the client
+FRAME = Kind("_handle_message", goes_with_channel=True)
+#: a broadcast that the channel intercepts
+BROADCAST = Kind("_handle_out", goes_with_channel=True)
+#: a message of the application, or a broadcast of a further topic
+INFO = Kind("_handle_info", goes_with_channel=True)
+#: the channel's own code has stopped it
+STOP = Kind("stop_if_wanted")
+#: broadcasts may be missing: the client has to join again
+INTERRUPT = Kind("_handle_interrupt")
+#: the connection is gone
+CLOSE = Kind("_handle_close", is_end=True)
+#: a channel has ended, and its ``terminate`` has not been called
+PARTED = Kind("_handle_parted", is_end=True)
+
+#: the kind of a mail, the mail itself, and the bytes for which its client is held to account
+Mail = tuple[Kind, Any, int]
+
+
+class Mailbox:
+    """Handles what is put into it in order, one at a time, in a task that exists while there is mail.
+
+    A subclass has the methods that the kinds of mail name, and the three hooks at the end.
+    """
+
+    __slots__ = ("connection", "topic", "_mail", "_task", "_abandoned", "size")
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self.connection = connection
+        self.topic = topic
+        self._mail: deque[Mail] | None = None  # an empty one is 0.7 KiB
+        self._task: asyncio.Task[None] | None = None
+        self._abandoned: asyncio.Task[None] | None = None
+        self.size = 0  # bytes of the mail being handled
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What handles the mail, while there is some."""
+        return self._task
+
+    def _put(self, kind: Kind, what: Any, size: int = 0) -> None:
+        """Put mail behind the other mail."""
+        if self._mail is None:
+            self._mail = deque()
+        self._mail.append((kind, what, size))
+        if self._task is None:
+            self._task = self.connection.create_task(self._run())
+
+    def put_first(self, kind: Kind, what: Any) -> None:
+        """Put mail before all other mail."""
+        self._mail = self._mail or deque()
+        self._mail.appendleft((kind, what, 0))
+        if self._task is None:
+            self._task = self.connection.create_task(self._run())
+
+    async def _run(self) -> None:
+        task = self._task
+        try:
+            if self._abandoned is not None:
+                await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
+                self._abandoned = None
+            while self._mail and self._task is task:
+                kind, what, size = self._mail.popleft()
+                self.size = size
+                try:
+                    await getattr(self, kind.handler)(what)
+                except DecodeError as error:
+                    self.connection.undecodable(error)
+                except CRASHES as error:  # what is behind it is handled all the same
+                    if self._task is not task or must_end(error):
+                        raise
+                    await self._failed(error, what)
+                finally:
+                    self._release(kind, size)
+                    self.size = 0
+        except asyncio.CancelledError:
+            # Of a task that is to end nobody wants to know more. It would keep what is raised, that
+            # the frames and their payloads, and those the task: until everything is looked through.
+            if not is_cancelled():
+                raise
+        finally:
+            if self._task is task:
+                self._task = None
+                self._mail = self._mail or None
+                self._rest()
+
+    def _release(self, kind: Kind, size: int) -> None:
+        """Give back what the client is held to account for."""
+        if kind is FRAME:
+            self.connection.backlog.frame_bytes -= size
+        else:
+            self.connection.backlog.held_bytes -= size
+
+    def _abandon(self) -> None:
+        """Cancel what runs and drop the events that wait: the topic is joined a second time.
+
+        Phoenix kills the channel by an exit signal, even in the middle of an event.
+        """
+        self.drop_mail()
+        assert self._task is not None
+        self._abandoned, self._task = self._task, None
+        self._abandoned.cancel()
+
+    def drop_mail(self, joins: bool = False) -> None:
+        """Drop the mail of a channel that is gone.
+
+        Joins and leaves are the client's, and stay unless it is gone too (`joins`).
+        """
+
+        def goes(mail: Mail) -> bool:
+            kind, what, _ = mail
+            is_of_client = kind is FRAME and what.event in (JOIN, LEAVE)
+            return kind.goes_with_channel and (joins or not is_of_client)
+
+        dropped = [mail for mail in self._mail or () if goes(mail)]
+        self._mail = deque(mail for mail in self._mail or () if not goes(mail))
+        for kind, _, size in dropped:
+            self.connection.backlog.frames -= kind is FRAME
+            self._release(kind, size)
+
+    def _drop_broadcasts(self) -> None:
+        """Drop the broadcasts that wait for the channel."""
+        for kind, _, size in self._mail or ():
+            if kind is BROADCAST:
+                self._release(kind, size)
+        self._mail = deque(
+            mail for mail in self._mail or () if mail[0] is not BROADCAST
+        )
+
+    async def finish(self) -> None:
+        """Wait until all mail is handled; after SHUTDOWN_TIMEOUT cancel what runs.
+
+        A callback that still does not end, or ``terminate`` that takes as long again, is left
+        to itself.
+        """
+        timeout = self._shutdown_timeout
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
+        if self._task is None:
+            return
+        self.drop_mail(joins=True)
+        ending = [mail for mail in self._mail or () if mail[0].is_end]
+        self._mail = None
+        abandoned, self._task = self._task, None
+        abandoned.cancel()
+        await asyncio.wait({abandoned}, timeout=1)
+        for mail in ending:
+            self._put(*mail)
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
+            if self._task is not None:
+                logger.error(
+                    "%s: terminate did not end in %s seconds", self.topic, timeout
+                )
+                self._task.cancel()
+
+    # ------------------------------------------------------ what a subclass says
+
+    @property
+    def _shutdown_timeout(self) -> float:
+        """Seconds that what runs gets when the connection is gone."""
+        raise NotImplementedError
+
+    async def _failed(self, error: BaseException, what: Any) -> None:
+        """Take it that mail was not handled because of `error`."""
+        raise NotImplementedError
+
+    def _rest(self) -> None:
+        """Take it that there is no mail any more."""
+        raise NotImplementedError

@@ -1,0 +1,49 @@
+"""Replay: what a client missed is sent to it behind the reply of its join."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..concurrency.tasks import CRASHES, must_end
+from ..history.recovery import Recovery
+from ..logs import get_logger
+from ..wire.messages import Broadcast, Message
+from ..wire.serializers import decode_payload
+from .channel import Channel
+
+if TYPE_CHECKING:
+    from .server import ChannelServer
+
+logger = get_logger("phx_protocol.channel")
+
+
+async def replay(server: ChannelServer, channel: Channel, recovery: Recovery) -> None:
+    """Push the missed broadcasts in order; live ones wait in the mailbox if the channel intercepts.
+
+    They are pushed, with a join_ref: a client that has given this join up drops them.
+    """
+    for broadcast in recovery.broadcasts(server.topic):
+        if channel is not server.channel:
+            return
+        if broadcast.event in channel.__phx_tables__.intercepts:
+            await _replay_out(channel, broadcast)
+        else:
+            refs = server.channel_join_ref, server.ref_of(broadcast)
+            event, payload = broadcast.event, broadcast.payload
+            try:
+                server.connection.push(Message(*refs, server.topic, event, payload))
+            except Exception as error:  # it would fail at every rejoin
+                server.say_withheld(broadcast, error)
+
+
+async def _replay_out(channel: Channel, broadcast: Broadcast) -> None:
+    """Call ``handle_out``; withhold a broadcast on which it crashes: it would crash every rejoin."""
+    handle_out = channel.__phx_tables__.callbacks["handle_out"]
+    try:
+        with channel.__phx__.handling(broadcast):
+            await handle_out(channel, broadcast.event, decode_payload(broadcast))
+    except CRASHES as error:
+        if must_end(error):
+            raise
+        topic = channel.__phx__.server.topic
+        logger.exception("%s: %r is not replayed", topic, broadcast.event)

@@ -1,9 +1,0 @@
-from __future__ import annotations
-
-import os
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.doctor.settings")
-
-from phx_protocol.asgi import get_phoenix_application  # noqa: E402
-
-application = get_phoenix_application()

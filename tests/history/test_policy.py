@@ -1,0 +1,62 @@
+"""Which broadcasts are kept, and how much of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from phx_protocol import History, abroadcast
+from phx_protocol.history.policy import EVERYTHING, held_events
+from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, frames
+
+__all__ = ["client"]
+
+
+async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> None:
+    socket = await client()
+    room = await socket.join("room:j", CLAIM)
+    await room.assert_reply(await room.push("unkeepable"), "ok")
+    _, history = await come_back(
+        client, "room:j", {"offset": room.reply["history"]["offset"]}
+    )
+    assert history["offset"] == room.reply["history"]["offset"]
+
+
+def test_a_history_says_what_is_wrong_with_it() -> None:
+    for wrong in ({"size": 0}, {"size": 1.5}, {"ttl": 0}, {"ttl": -1}):
+        with pytest.raises(ValueError, match="size of 1 or more, and a ttl above 0"):
+            History(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not a string"):
+        History(events="new_msg")
+
+
+def test_only_what_must_keep_its_order_waits_in_the_mailbox() -> None:
+    nothing: frozenset[str] = frozenset()
+    some = frozenset({"a"})
+    assert held_events(some, None) == some
+    assert held_events(nothing, History()) == nothing
+    assert held_events(some, History(events={"b"})) == some
+    assert held_events(some, History(events={"a", "b"})) == {"a", "b"}
+    assert held_events(some, History()) is EVERYTHING
+    assert "anything" in EVERYTHING and EVERYTHING != nothing
+
+
+async def test_one_that_is_larger_than_a_history_is_delivered_and_leaves_nothing() -> (
+    None
+):
+    socket, first = await bounded("room:large", {})
+    for size in (10, 30_000, 10):
+        await abroadcast("room:large", "msg", {"text": "x" * size})
+    got = await frames(socket, "room:large", 3)
+    assert [len(frame[4]["text"]) for frame in got] == [10, 30_000, 10]
+    await socket.close()
+    for offset, recovered in [(first["offset"], False), (got[1][1], True)]:
+        back, history = await bounded("room:large", {"offset": offset})
+        assert history["recovered"] is recovered
+        await back.close()
+
+
+def test_a_history_has_limits_of_bytes() -> None:
+    for name in ("max_bytes", "max_replay_bytes"):
+        for wrong in (0, -1, 1.5):
+            with pytest.raises(ValueError, match="1 byte or more"):
+                History(**{name: wrong})  # type: ignore[arg-type]

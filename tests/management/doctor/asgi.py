@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.management.doctor.settings")
+
+from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+
+application = get_phoenix_application()

@@ -1,0 +1,87 @@
+"""The checks of the channel layer, and of the Redis that has the state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.test import override_settings
+
+from phx_protocol.management.doctor import layer
+from phx_protocol.management.doctor.findings import Status, Verdict
+from tests.management.doctor.site import alone, doctor, mount, site
+from tests.support import servers
+
+__all__ = ["alone", "mount"]
+
+
+def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
+    nowhere = f"redis://127.0.0.1:{servers.free_port()}/0"
+    args = (f"{mount}/socket", "--idle", "0.5", "--json")
+    report = doctor(*args, PHX_REDIS_URL=nowhere)
+    for check in ("layer", "state"):
+        (found,) = [f for f in report.findings if f["check"] == check]
+        assert found["status"] == "fault"
+        assert "Does Redis run" in found["change"]
+
+
+def test_middleware_that_hides_the_server_is_a_warning(
+    tmp_path: Path, redis_url: str
+) -> None:
+    url = redis_url.replace("/0", "/11")
+    env = {
+        "PHX_REDIS_URL": url,
+        "DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings",
+    }
+    application = "tests.management.doctor.hidden_asgi:application"
+    with servers.serve("daphne", tmp_path / "log", application, **env) as server:
+        args = (f"http://{server.address}/socket", "--idle", "0.5", "--json")
+        report = doctor(*args, PHX_REDIS_URL=url)
+    (layer,) = [f for f in report.findings if f["check"] == "layer"]
+    assert layer["status"] == "warning" and "hiding" in layer["message"]
+    assert "wraps `send`" in layer["change"]
+
+
+# ------------------------------------------------------------------- the Redis of the state
+
+
+async def told_of(directory: Path, *options: str, user: str = "") -> Verdict:
+    with servers.redis(directory, None, *options) as server:
+        hosts = [f"redis://{user}127.0.0.1:{server.port}/0"]
+        state = {"BACKEND": "redis", "HOSTS": hosts, "PREFIX": "p:"}
+        with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
+            return await layer.state(site("http://127.0.0.1:1/socket"))
+
+
+async def test_a_redis_that_does_all_and_evicts_nothing_is_well(tmp_path: Path) -> None:
+    verdict = await told_of(tmp_path)
+    assert verdict.status is Status.OK and "evicts nothing" in verdict.message
+
+
+async def test_a_redis_that_evicts_keys_is_warned_of(tmp_path: Path) -> None:
+    verdict = await told_of(tmp_path, "--maxmemory-policy", "volatile-lru")
+    assert verdict.status is Status.WARNING
+    assert "volatile-lru" in verdict.message and "noeviction" in verdict.change
+
+
+async def test_each_command_that_redis_does_not_do_is_named(tmp_path: Path) -> None:
+    options = ("--rename-command", "XADD", "", "--rename-command", "SPOP", "")
+    verdict = await told_of(tmp_path, *options)
+    assert verdict.status is Status.FAULT
+    assert "XADD (" in verdict.message and "SPOP (" in verdict.message
+    assert "ZADD" not in verdict.message
+
+
+async def test_a_redis_that_forbids_to_be_asked_is_well_as_far_as_is_known(
+    tmp_path: Path,
+) -> None:
+    user = "user default on >secret ~* &* +@all -@dangerous"
+    (tmp_path / "acl.conf").write_text(user)
+    options = ("--aclfile", str(tmp_path / "acl.conf"))
+    verdict = await told_of(tmp_path, *options, user="default:secret@")
+    assert verdict.status is Status.OK and "forbids to ask" in verdict.message
+
+
+async def test_a_state_in_memory_needs_no_redis() -> None:
+    with override_settings(PHX_PROTOCOL={"STATE": "memory"}, CHANNEL_LAYERS={}):
+        verdict = await layer.state(site("http://127.0.0.1:1/socket"))
+    assert verdict == Verdict(Status.OK, "in memory, by these settings")

@@ -1,0 +1,179 @@
+"""One node asks another, over a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from phx_protocol.node.rpc import NoAnswer
+from tests.support.nodes import Nodes, ask, nodes
+
+__all__ = ["nodes"]
+
+
+async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
+    async def double(body: dict[str, Any]) -> dict[str, Any]:
+        return {"n": 2 * body["n"]}
+
+    nodes[1].rpc.on_call("double", double)
+    answers = await asyncio.gather(*(ask(nodes, "double", {"n": n}) for n in range(50)))
+    assert [answer["n"] for answer in answers] == [2 * n for n in range(50)]
+
+
+async def test_an_answer_may_take_longer_than_the_patience(nodes: Nodes) -> None:
+    async def slow(body: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(0.4)
+        return {}
+
+    nodes[1].rpc.on_call("slow", slow)
+    assert await ask(nodes, "slow", {}, patience=0.3) == {}
+
+
+async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
+    one, _ = nodes
+    with pytest.raises(NoAnswer):
+        await one.rpc.call("specific.gone!x", "x", {}, patience=0.1, timeout=5)
+
+
+async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
+    nodes: Nodes,
+) -> None:
+    ended = asyncio.Event()
+
+    async def endless(body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    nodes[1].rpc.on_call("endless", endless)
+    with pytest.raises(NoAnswer):
+        await ask(nodes, "endless", {}, timeout=0.1)
+    await asyncio.wait_for(ended.wait(), 2)
+
+
+async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(body: dict[str, Any]) -> dict[str, Any]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    nodes[1].rpc.on_call("endless", endless)
+    asking = asyncio.create_task(ask(nodes, "endless", {}))
+    await asyncio.wait_for(began.wait(), 2)
+    asking.cancel()
+    await asyncio.wait_for(ended.wait(), 2)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_an_answer_that_crosses_the_end_of_the_call_is_handed_over(
+    nodes: Nodes,
+) -> None:
+    began: asyncio.Queue[None] = asyncio.Queue()
+    late: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def stubborn(body: dict[str, Any]) -> dict[str, Any]:
+        began.put_nowait(None)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return {"answer": "after all"}
+        return {}
+
+    nodes[1].rpc.on_call("stubborn", stubborn)
+    asking = asyncio.create_task(
+        ask(nodes, "stubborn", {}, on_late_answer=late.put_nowait)
+    )
+    await began.get()
+    asking.cancel()
+    assert await asyncio.wait_for(late.get(), 2) == {"answer": "after all"}
+
+
+async def test_a_request_that_crashes_is_no_answer_at_once_and_is_logged(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crash(body: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("crash")
+
+    nodes[1].rpc.on_call("crash", crash)
+    for name in ("crash", "nobody serves this"):
+        with pytest.raises(NoAnswer, match="failed over there"):
+            await ask(nodes, name, {})
+    assert "RuntimeError: crash" in caplog.text
+
+
+async def test_a_request_that_comes_twice_is_done_once(nodes: Nodes) -> None:
+    done = []
+
+    async def note(body: dict[str, Any]) -> dict[str, Any]:
+        done.append(body)
+        return {}
+
+    one, two = nodes
+    two.rpc.on_call("note", note)
+    send = one.layer.layer.send
+
+    async def send_twice(channel: str, message: Any) -> None:
+        await send(channel, message)
+        await send(channel, message)
+
+    one.layer.layer.send = send_twice
+    await ask(nodes, "note", {"n": 1})
+    await ask(nodes, "note", {"n": 2})
+    assert done == [{"n": 1}, {"n": 2}]
+
+
+async def test_a_message_of_another_version_is_ignored_and_logged(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = nodes
+
+    async def alive(body: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    two.rpc.on_call("alive", alive)
+    message = {"type": "phx.relay", "v": 2, "do": "ask"}
+    await one.layer.send(await two.address(), message)
+    assert await ask(nodes, "alive", {}) == {}
+    assert "was ignored: version 2" in caplog.text
+
+
+async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state takes its time to forget the node, and somebody still writes to it."""
+    one, two = nodes
+    leaving, may_leave = asyncio.Event(), asyncio.Event()
+    leave = two.heartbeat.state.leave
+
+    async def slow(name: str) -> None:
+        leaving.set()
+        await may_leave.wait()
+        await leave(name)
+
+    monkeypatch.setattr(two.heartbeat.state, "leave", slow)
+    two.heartbeat.start()
+    await two.heartbeat.ready()
+    address, after = await two.address(), await one.layer.layer.new_channel()
+    assert address is not None
+    closing = asyncio.create_task(two.close())
+    await leaving.wait()
+    await one.layer.send(address, {"type": "unknown"})
+    await one.layer.send(after, {"type": "after"})
+    await one.layer.layer.receive(after)
+    await one.layer.send(
+        after, {"type": "after"}
+    )  # and once more, as `two` had its turn
+    await one.layer.layer.receive(after)
+    assert two.layer.outage.failures == 0
+    may_leave.set()
+    await closing

@@ -1,0 +1,158 @@
+"""The presences of one topic: metas, keys, updates, and who may change what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from phx_protocol import AlreadyTracked, EncodeError, NotTracked
+from tests.presence.rooms import TOPIC, Base, Enter, Merging, Plain, enter
+
+__all__ = ["enter"]
+
+
+async def test_an_update_is_one_diff_that_names_what_it_replaces(enter: Enter) -> None:
+    tab = await enter("ada")
+    first = await Plain.get(TOPIC, "ada")
+    assert first is not None
+    old = first["metas"][0]["phx_ref"]
+    ref = await Plain.update(tab.channel, "ada", {"of": "update"})
+    await tab.until(lambda: len(tab.shown.diffs) == 2, "the diff of the update")
+    assert tab.shown.diffs[-1] == {
+        "joins": {
+            "ada": {"metas": [{"of": "update", "phx_ref": ref, "phx_ref_prev": old}]}
+        },
+        "leaves": {"ada": first},
+    }
+    assert ref != old
+    assert tab.shown.state == await Plain.list(TOPIC)
+
+
+async def test_an_update_may_be_made_from_the_old_meta(enter: Enter) -> None:
+    tab = await enter("ada")
+    seen: list[Any] = []
+
+    def grow(old: Any) -> Any:
+        seen.append(dict(old))
+        return {**old, "n": old.get("n", 0) + 1}
+
+    await Plain.update(tab.channel, "ada", grow)
+    last = await Plain.update(tab.channel, "ada", grow)
+    # the refs are ours, and no part of what was tracked
+    assert seen == [{"of": "ada"}, {"of": "ada", "n": 1}]
+    found = await Plain.get(TOPIC, "ada")
+    assert found is not None
+    (meta,) = found["metas"]
+    assert (meta["n"], meta["phx_ref"]) == (2, last)
+    await tab.shows("ada")
+
+
+async def test_an_update_that_raises_changes_nothing(enter: Enter) -> None:
+    tab = await enter("ada")
+    before = await Plain.list(TOPIC)
+
+    def crash(old: Any) -> Any:
+        raise LookupError
+
+    for wrong, error in (
+        (crash, LookupError),
+        ({"a": object()}, EncodeError),
+        (["no mapping"], TypeError),
+    ):
+        with pytest.raises(error):
+            await Plain.update(tab.channel, "ada", wrong)  # type: ignore[arg-type]
+    assert await Plain.list(TOPIC) == before
+    await Plain.update(tab.channel, "ada", {"of": "a right one"})
+
+
+async def test_metas_of_a_key_keep_their_places_when_one_is_updated(
+    enter: Enter,
+) -> None:
+    tabs = [await enter(name, "silent:1") for name in "abc"]
+    for tab in tabs:
+        await Plain.track(tab.channel, "ada", {"device": tab.name})
+    for at, tab in enumerate(tabs):
+        await Plain.update(tab.channel, "ada", lambda m: {"device": m["device"] * 2})
+        found = await Plain.get("silent:1", "ada")
+        assert found is not None
+        devices = [meta["device"] for meta in found["metas"]]
+        assert devices == [n * 2 if at >= i else n for i, n in enumerate("abc")]
+
+
+async def test_a_key_is_there_until_its_last_meta_is_gone(enter: Enter) -> None:
+    watcher = await enter("watcher")
+    for name in ("phone", "laptop"):
+        await enter(name, "silent:x")
+        await Plain.track(Base.joined[name], "ada", {"of": name}, topic=TOPIC)
+    await watcher.shows("ada", "ada", "watcher")
+    assert watcher.shown.metas("of")["ada"] == ["laptop", "phone"]
+    await Plain.untrack(Base.joined["phone"], "ada", topic=TOPIC)
+    await watcher.shows("ada", "watcher")
+    assert watcher.shown.metas("of")["ada"] == ["laptop"]
+    await Plain.untrack(Base.joined["laptop"], topic=TOPIC)
+    await watcher.shows("watcher")
+
+
+async def test_a_channel_tracks_a_key_once_and_others_may_too(enter: Enter) -> None:
+    ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
+    await Plain.track(ada.channel, "key", {})
+    with pytest.raises(AlreadyTracked, match="'key' is tracked on 'silent:1'"):
+        await Plain.track(ada.channel, "key", {})
+    await Plain.track(ada.channel, "another key", {})
+    await Plain.track(bob.channel, "key", {})
+    await Plain.track(ada.channel, "key", {}, topic="silent:2")
+    await Merging.track(ada.channel, "key", {})  # another class
+    await Plain.untrack(ada.channel, "key")
+    await Plain.track(ada.channel, "key", {})
+
+
+async def test_a_track_that_raises_has_tracked_nothing(enter: Enter) -> None:
+    channel = (await enter("a", "silent:1")).channel
+    for meta, error in (
+        ({"a": object()}, EncodeError),
+        ("text", TypeError),
+        (None, TypeError),
+        ([("a", 1)], TypeError),
+    ):
+        with pytest.raises(error):
+            await Plain.track(channel, "key", meta)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="needs a key"):
+        await Plain.track(channel, None, {})
+    assert await Plain.list("silent:1") == {}
+    await Plain.track(channel, "key", {})
+
+
+async def test_only_what_is_tracked_can_be_updated(enter: Enter) -> None:
+    ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
+    await Plain.track(ada.channel, "key", {})
+    for channel, key in ((bob.channel, "key"), (ada.channel, "other")):
+        with pytest.raises(NotTracked, match="is not tracked on 'silent:1'"):
+            await Plain.update(channel, key, {})
+    with pytest.raises(NotTracked):
+        await Plain.update(ada.channel, "key", {}, topic="silent:2")
+    await Plain.untrack(ada.channel)
+    with pytest.raises(NotTracked):
+        await Plain.update(ada.channel, "key", {})
+
+
+async def test_untracking_what_is_not_tracked_is_no_error(enter: Enter) -> None:
+    ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
+    await Plain.track(ada.channel, "key", {})
+    await Plain.untrack(bob.channel, "key")
+    await Plain.untrack(bob.channel)
+    await Plain.untrack(ada.channel, "other")
+    assert list(await Plain.list("silent:1")) == ["key"]
+
+
+async def test_untrack_without_a_key_ends_all_of_a_channel_on_a_topic(
+    enter: Enter,
+) -> None:
+    ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
+    for key in ("one", "two"):
+        await Plain.track(ada.channel, key, {})
+    await Plain.track(ada.channel, "far", {}, topic="silent:2")
+    await Plain.track(bob.channel, "one", {})
+    await Plain.untrack(ada.channel)
+    assert list(await Plain.list("silent:1")) == ["one"]
+    assert list(await Plain.list("silent:2")) == ["far"]

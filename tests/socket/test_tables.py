@@ -1,0 +1,14 @@
+"""What the library knows of a Channel class, and refuses where it is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.history.rooms import Room
+
+
+def test_what_is_no_history_and_no_presence_is_refused_at_import() -> None:
+    with pytest.raises(TypeError, match="history is a History or None"):
+        type("Wrong", (Room,), {"history": 100})
+    with pytest.raises(TypeError, match="presence is a Presence class or None"):
+        type("Wrong", (Room,), {"presence": "chat.RoomPresence"})

@@ -1,0 +1,61 @@
+"""Who is marked as in need of a process, and what becomes of one who is not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import commands, marks, servers
+from tests.support.rooms import OpenRoom
+
+
+def starts_at_once() -> None:
+    subprocess.run(["true"])
+
+
+def starts_by_way_of_others() -> None:
+    def inside() -> None:
+        with servers.redis(servers.ROOT):
+            pass
+
+    inside()
+
+
+async def starts_by_way_of_a_class() -> None:
+    await commands.Command.start("url")
+
+
+TABLE = {"known": starts_at_once}
+
+
+def starts_what_is_in_a_table(name: str) -> None:
+    TABLE[name]()
+
+
+def starts_nothing() -> None:
+    assert servers.free_port() and OpenRoom
+
+
+@pytest.mark.parametrize(
+    "function, wanted",
+    [
+        (starts_at_once, True),
+        (starts_by_way_of_others, True),
+        (starts_by_way_of_a_class, True),
+        (starts_what_is_in_a_table, True),
+        (starts_nothing, False),
+    ],
+)
+def test_what_leads_to_a_process_is_found(
+    function: Callable[..., Any], wanted: bool
+) -> None:
+    assert marks.leads_to_process(function) is wanted
+
+
+def test_who_starts_one_unmarked_fails() -> None:
+    hidden = getattr(subprocess, "".join(["r", "un"]))
+    with pytest.raises(RuntimeError, match="not marked"):
+        hidden(["true"])

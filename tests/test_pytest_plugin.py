@@ -1,0 +1,74 @@
+"""The plugin for pytest: one test knows nothing of the Socket classes of another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import servers
+
+#: where each test says what is known of the topic at its beginning
+SUITE = """
+import pytest
+from phx_protocol import Channel, History, Socket
+from phx_protocol.asgi import get_phoenix_application
+from phx_protocol.socket.routes import channels_of
+from phx_protocol.testing import connect, connect_sync
+
+
+def answering(topic):
+    channel = type("Channel_" + topic, (Channel,), {"join": lambda self, payload: "ok"})
+    return type("Socket_" + topic, (Socket,), {"channels": {topic: channel}})
+
+
+OfTheModule, OfTheFixture, OfATest = map(answering, ("module", "fixture", "test"))
+get_phoenix_application({"/socket": OfTheModule})
+
+
+@pytest.fixture(scope="session")
+def application():
+    return get_phoenix_application({"/socket": OfTheFixture})
+
+
+def known():
+    return [t for t in ("module", "fixture", "test") if channels_of(t)]
+
+
+def test_nothing_else_is_known_at_first():
+    assert known() == ["module"]
+
+
+async def test_its_own_and_that_of_the_session(application):
+    assert known() == ["module", "fixture"]
+    await (await connect(OfATest)).close()
+    assert known() == ["module", "fixture", "test"]
+
+
+def test_what_the_last_one_used_is_forgotten():
+    assert known() == ["module", "fixture"]
+    with connect_sync(OfATest, wire=False):
+        assert known() == ["module", "fixture", "test"]
+
+
+def test_what_an_application_of_a_test_serves_is_forgotten_too():
+    assert known() == ["module", "fixture"]
+    get_phoenix_application({"/socket": OfATest})
+    assert known() == ["module", "fixture", "test"]
+
+
+class TestAfterThat:
+    def test_it_is_forgotten(self):
+        assert known() == ["module", "fixture"]
+"""
+
+
+def test_what_a_test_mounts_is_unmounted_when_it_ends(tmp_path: Path) -> None:
+    """What a module, or a fixture of the session, has mounted stays."""
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    settings = f"--rootdir={tmp_path}", "--ds=tests.settings", "--asyncio-mode=auto"
+    command = "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=servers.ROOT, capture_output=True, text=True
+    )
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
