@@ -22,15 +22,15 @@ from .transports.websocket.consumer import SERVER_SEND
 def get_phoenix_application(
     sockets: Mapping[str, Any] | None = None, *, http: Application | None = None
 ) -> Application:
-    """The application for ``asgi.py``: the mounts of `sockets`, everything else to Django.
+    """Return the application for ``asgi.py``: it serves `sockets`, and Django the other URLs.
 
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
-    `http` serves what is not ours, and has the server's lifespan events, if it wants them;
-    default ``get_asgi_application()``, which does not. A path is taken as Django takes it: without
-    FORCE_SCRIPT_NAME, or the server's root path, where it begins with that. What the system checks
-    find is logged, once a process.
+    `http` serves all other requests, and gets the server's lifespan events if it handles them;
+    default ``get_asgi_application()``, which does not. A path is read as Django reads it: without
+    FORCE_SCRIPT_NAME, or the server's root path, if it begins with that. The errors and warnings
+    of the system checks are logged, once a process.
     """
-    if not apps.ready:  # first: what follows needs Django
+    if not apps.ready:  # first: the rest needs Django
         django.setup(set_prefix=False)
     report()
     other: Any = http or get_asgi_application()
@@ -49,7 +49,7 @@ def get_phoenix_application(
         if scope["type"] == "http":
             await http_router(scope, receive, send)
         elif scope["type"] == "websocket":
-            # middleware further in may wrap send; frames take the server's own
+            # inner middleware may wrap send; frames go to the server's own
             scope[SERVER_SEND] = send
             await websocket_router(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -61,16 +61,16 @@ def get_phoenix_application(
 
 
 def _router(mounts: list[Any], rest: Any) -> Any:
-    # Any: asgiref's types tell scopes and messages apart that only pass through here
+    # Any: asgiref's types distinguish scopes and messages that only pass through here
     elsewhere: Any = re_path(r"", rest)
     return URLRouter([*mounts, elsewhere])
 
 
 def _path_below(scope: dict[str, Any]) -> str:
-    """The path without the script prefix, as this version of Django takes it.
+    """Return the path without the script prefix, as this version of Django reads it.
 
-    URLRouter would raise for a root path that is no prefix, which any client of Daphne can send
-    in a header.
+    URLRouter would raise an error for a root path that is not a prefix of the path, and any
+    client of Daphne can send one in a header.
     """
     is_below = get_script_prefix(scope) != ""
     path: str = HandshakeRequest(scope).path_info if is_below else scope["path"]

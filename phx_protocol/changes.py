@@ -1,4 +1,4 @@
-"""Models that tell the clients of a topic when they have changed."""
+"""broadcast_changes(): models that broadcast to a topic when they change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .concurrency.callbacks import is_async
 
 M = TypeVar("M", bound=Model)
 
-# what happens to a model; the event that tells of it is "message_created" for a Message
+# the changes of a model; the event of the first is "message_created" for a model Message
 CHANGES = ("created", "updated", "deleted")
 
 
@@ -24,26 +24,27 @@ def broadcast_changes(
     *,
     events: Mapping[str, str | None] | None = None,
 ) -> Callable[[type[M]], type[M]]:
-    """Have a model broadcast what happens to it, once the transaction has been committed.
+    """Decorate a model so that its changes are broadcast when the transaction is committed.
 
-    A class decorator; for a model of somebody else's: ``broadcast_changes(...)(Model)`` in
-    ``AppConfig.ready``. Each is called with the instance:
+    For a model of another package write ``broadcast_changes(...)(Model)`` in
+    ``AppConfig.ready``. Each of these is called with the instance:
 
-    - `topic` says where: a topic, several, or None for nowhere. It may be a plain string.
-    - `payload` makes what is sent, and is called when it is saved, not after the commit. Of one
-      that is deleted it is ``{"id": <primary key>}``.
+    - `topic` returns a topic, several, or None for no broadcast. It may be a plain string.
+    - `payload` returns the payload. It is called when the instance is saved, not after the
+      commit. The payload of a deleted instance is ``{"id": <primary key>}``.
 
     `events` names the events: by default ``{"created": "message_created", "updated":
-    "message_updated", "deleted": "message_deleted"}`` for a model ``Message``; None says nothing.
+    "message_updated", "deleted": "message_deleted"}`` for a model ``Message``. None as a name
+    means no broadcast.
 
-    It listens to ``post_save`` and ``post_delete``, so each ``save()`` is an event, and
-    ``bulk_create``, ``QuerySet.update`` and fixtures are none. What is saved through a proxy or
-    as a child of the model (multi-table inheritance) is told as well; of a decorated proxy only
-    what is saved through it. A model that is decorated twice tells twice. Raises TypeError for
-    an abstract model, for one that Django has made for a ManyToManyField, for an ``async def``,
-    and for a change of another name; what `topic` or `payload` raise, and EncodeError, go
-    to whoever saves. What Phoenix projects write into their contexts by hand, behind each
-    ``Repo.insert``.
+    It receives ``post_save`` and ``post_delete``, so each ``save()`` is an event, and
+    ``bulk_create``, ``QuerySet.update`` and fixtures are not. Instances that are saved through a
+    proxy or as a child of the model (multi-table inheritance) are broadcast as well; with a
+    decorated proxy, only those that are saved through it. A model that is decorated twice
+    broadcasts twice. Raises TypeError for an abstract model, for one that Django has made for a
+    ManyToManyField, for an ``async def``, and for a change of another name. Errors of `topic` and
+    `payload`, and EncodeError, reach the code that saves. Phoenix projects write such broadcasts
+    into their contexts by hand, after each ``Repo.insert``.
     """
     unknown = set(events or ()) - set(CHANGES)
     if unknown:
@@ -73,7 +74,7 @@ def broadcast_changes(
         ) -> None:
             event = named[change]
             if event is None:
-                return  # before `topic` may ask the database, for each row of a cascade
+                return  # before `topic`, which may query the database for each row of a cascade
             topics = topic(instance) if callable(topic) else topic
             if topics is None:
                 return
@@ -84,7 +85,7 @@ def broadcast_changes(
         def saved(
             instance: M, created: bool, raw: bool, using: str, **kwargs: Any
         ) -> None:
-            if not raw:  # a fixture is no change of anybody's
+            if not raw:  # loading a fixture is not a change
                 tell("created" if created else "updated", instance, payload, using)
 
         def deleted(instance: M, using: str, **kwargs: Any) -> None:
@@ -92,7 +93,7 @@ def broadcast_changes(
 
         def connect(sender: type[Model]) -> None:
             uid = _free_uid(model, sender)
-            # weak=False: nobody else holds these functions
+            # weak=False: there is no other reference to these functions
             post_save.connect(saved, sender, weak=False, dispatch_uid=uid)
             if not _is_deleted_as(model, sender):
                 post_delete.connect(deleted, sender, weak=False, dispatch_uid=uid)
@@ -101,7 +102,7 @@ def broadcast_changes(
             if issubclass(sender, model):
                 connect(sender)
 
-        # Django's signals name the very class that is saved, never a base (ticket 9318)
+        # Django sends its signals with the class that is saved, never with a base (ticket 9318)
         for each in _with_subclasses(model):
             connect(each)
         class_prepared.connect(prepared, weak=False)
@@ -111,7 +112,7 @@ def broadcast_changes(
 
 
 def _with_subclasses(model: type[Model]) -> list[type[Model]]:
-    """`model`, its proxies, and its children with tables of their own, each once."""
+    """Return `model`, its proxies, and its children with tables of their own, each once."""
     found: dict[type[Model], None] = {model: None}
     waiting = [model]
     while waiting:
@@ -121,14 +122,16 @@ def _with_subclasses(model: type[Model]) -> list[type[Model]]:
 
 
 def _is_deleted_as(model: type[Model], sender: type[Model]) -> bool:
-    """Whether Django tells the receivers of `model` by itself when a `sender` is deleted: it deletes
-    the row of the parent, too."""
+    """Return whether Django sends ``post_delete`` of `model` too when a `sender` is deleted.
+
+    It does for a child with a table of its own, because it deletes the parent's row as well.
+    """
     is_proxy = sender._meta.concrete_model is model._meta.concrete_model
     return not (is_proxy or model._meta.proxy)
 
 
 def _free_uid(model: type[Model], sender: type[Model]) -> str:
-    """A name for one more receiver: Django ignores a second one of the same name."""
+    """Return an unused name for a receiver: Django ignores a second one with the same name."""
     first = uid = f"phx_protocol.changes.{model._meta.label}"
     taken = {key for key, *_ in post_save.receivers}
     for n in itertools.count(2):

@@ -1,4 +1,4 @@
-"""System checks: every misconfiguration has an id and a hint."""
+"""The system checks: each misconfiguration has an id and a hint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .transports.origin import Place
 from .wire.serializers import parse_requirement
 from .wire.topics import check_pattern
 
-#: setting -> the types that it may have
+#: setting -> the types of its value
 TYPES: dict[str, tuple[type, ...]] = {
     "CHANNELS": (Mapping,),
     "SOCKETS": (Mapping,),
@@ -60,21 +60,21 @@ TYPES: dict[str, tuple[type, ...]] = {
     "TRANSPORT_LOG": (str, type(None)),
 }
 logger = get_logger("phx_protocol.checks")
-# whether somebody was told already in this process, by a command of manage.py or by report()
-_is_told = False
+# True if this process has shown the results, by a command of manage.py or by report()
+_is_shown = False
 KEYS = [name.upper() for name in Options.__dataclass_fields__]
 
 
 @register("phx_protocol")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    global _is_told
-    _is_told = True
+    global _is_shown
+    _is_shown = True
     project = getattr(settings, "PHX_PROTOCOL", {})
     if not isinstance(project, dict):
         return [Error("PHX_PROTOCOL must be a dict.", id="phx_protocol.E001")]
     errors = [*_keys(project), *_types(project)]
     if errors:
-        return errors  # what follows would only trip over them
+        return errors  # the other checks need valid settings
     layer = [*_layer()]
     return [
         *_channels(options().channels, "CHANNELS"),
@@ -87,11 +87,11 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 
 def report() -> None:
-    """Log the errors and warnings that ``manage.py check`` shows, once a process; never raises.
+    """Log the errors and warnings that ``manage.py check`` shows, once a process; never raise.
 
-    Commands of manage.py, such as runserver, have shown them before: then nothing is logged.
+    Log nothing if a command of manage.py, such as runserver, has shown them before.
     """
-    if _is_told:
+    if _is_shown:
         return
     try:
         for found in check_settings():
@@ -139,7 +139,7 @@ def _types(project: dict[str, Any]) -> Iterator[CheckMessage]:
 
 
 def _channels(channels: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
-    """The patterns in order, and what each leads to."""
+    """Check the patterns in their order, and the channel class of each."""
     before: list[str] = []
     for pattern, target in channels.items():
         try:
@@ -188,12 +188,12 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
 
 
 def _decorators(owner: type, names: Iterable[str]) -> Iterator[CheckMessage]:
-    """Decorators that do not do for an ``async def`` what they do for a ``def``."""
+    """Find decorators that do not work for an ``async def`` as they do for a ``def``."""
     for name in names:
         if is_left_early(find(owner, name)):
             yield Warning(
-                f"{owner.__name__}.{name} is an async def behind a context manager: it runs when "
-                "that has been left, outside of the transaction, say.",
+                f"{owner.__name__}.{name} is an async def behind a context manager: it runs after "
+                "the manager has ended, outside of the transaction, for example.",
                 hint="Write it as a plain def, which runs in a thread, or decorate one that it calls "
                 "through database_sync_to_async.",
                 id="phx_protocol.W007",
@@ -201,7 +201,7 @@ def _decorators(owner: type, names: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def _payloads(channel_class: type[Channel]) -> Iterator[CheckMessage]:
-    """The types that are declared: found, and of a kind that can be checked."""
+    """Check that the declared types can be found, and that payloads can be checked against them."""
     name = channel_class.__name__
     handlers = {
         f"@event({n!r})": h for n, h in channel_class.__phx_tables__.events.items()
@@ -251,7 +251,7 @@ def _sockets() -> Iterator[CheckMessage]:
 
 
 def _values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
-    """Settings whose type alone does not make them right."""
+    """Check the settings that can be wrong although their type is right."""
     chosen = options(socket_class)
     outbound = chosen.outbound
     if set(outbound) != set(OUTBOUND) or outbound["hard_bytes"] < outbound["bytes"]:
@@ -317,7 +317,7 @@ def _transports(chosen: Options) -> Iterator[CheckMessage]:
 def _parts(
     name: str, chosen: Any, default: Mapping[str, Any]
 ) -> Iterator[CheckMessage]:
-    """A setting that is False, or a dict like `default`."""
+    """Check a setting that is False, or a dict with keys and values like those of `default`."""
     wrong = {
         key: value
         for key, value in (chosen or {}).items()
@@ -349,7 +349,7 @@ def _check_origin_is_valid(value: Any) -> bool:
 
 
 def _is_origin(entry: Any) -> bool:
-    """Whether an Origin can be like `entry`; "null" is one, of pages without a host."""
+    """Return whether an Origin can match `entry`; "null" is the Origin of pages without a host."""
     if not isinstance(entry, str) or ("//" not in entry and entry != "null"):
         return False
     try:
@@ -360,7 +360,7 @@ def _is_origin(entry: Any) -> bool:
 
 
 def _are_names(value: Any) -> bool:
-    """Whether `value` is a list of what may stand in Sec-WebSocket-Protocol."""
+    """Return whether `value` is a list of names that Sec-WebSocket-Protocol may contain."""
     return isinstance(value, (list, tuple)) and all(
         isinstance(name, str) and re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)
         for name in value

@@ -1,4 +1,4 @@
-"""Django's own types as JSON."""
+"""The conversion of Django's own types to JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin has entries and permissions for. It has no tables, and no migrations."""
+"""Models without tables or migrations: the admin needs them for its entries and permissions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from django.db import models
 
 
 class NoRows(models.Manager[Any]):
-    """The database is never asked: ``dumpdata`` goes through the managers of all models."""
+    """A manager that never queries the database: ``dumpdata`` uses the managers of all models."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().none()
 
 
 class Live(models.Model):
-    """Something that lives in the processes that serve sockets."""
+    """The base of the models for objects that exist only in processes that serve sockets."""
 
     objects = NoRows()
 
@@ -27,7 +27,7 @@ class Live(models.Model):
 
 
 class Topic(Live):
-    """A topic, whether anybody has joined it or not."""
+    """A topic, whether a client has joined it or not."""
 
     topic = models.TextField(primary_key=True)
 

@@ -1,8 +1,9 @@
-"""Fixtures for pytest, there as soon as the package is installed.
+"""Fixtures for pytest, available as soon as the package is installed.
 
 ``phx_connect`` is ``phx_protocol.testing.connect`` and ``phx_connect_sync`` is ``connect_sync``;
-what a test has opened with them is closed when it ends. The Socket classes that a test alone has
-used, with whatever client, are forgotten then: the next one may have other channels on its topics.
+connections that a test opens with them are closed when it ends. Then the Socket classes that
+only this test has used, with any client, are forgotten as well: the next test may have other
+channels for its topics.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # it needs Django's settings, which this is loaded before
+if (
+    TYPE_CHECKING
+):  # it needs Django's settings, which are not there yet when this is loaded
     from .testing import SyncTestSocket
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Generator[None, Any, Any]:
-    # the test has its database connection back
+    # give the database connection back to the test
     try:
         return (yield)
     finally:
@@ -31,14 +34,14 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
 
 
 def _mounted() -> dict[Any, None]:
-    """The Socket classes that this process serves; none before somebody has imported them."""
+    """Return the Socket classes that this process serves; none before the package is imported."""
     serving = sys.modules.get("phx_protocol.pubsub.serving")
     return {} if serving is None else serving.mounted
 
 
 @pytest.fixture(autouse=True)
 def _phx_mounted() -> Iterator[None]:
-    # modules, and fixtures of a class, a module or the session, have mounted theirs before this
+    # keep those that modules, and fixtures of a class, a module or the session, mounted before
     before = dict(_mounted())
     yield
     for socket_class in _mounted().keys() - before.keys():
@@ -47,15 +50,15 @@ def _phx_mounted() -> Iterator[None]:
 
 @pytest.fixture
 def phx_connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """``await phx_connect(UserSocket, params, user=user)``: a TestSocket.
+    """Connect in an async test: ``await phx_connect(UserSocket, params, user=user)``.
 
-    From here on the async ORM works on the database connection of the test.
+    It returns a TestSocket. From here on the async ORM uses the database connection of the test.
     """
     from .testing import connect
     from .testing.database import share
 
     if "db" in request.fixturenames:
-        request.getfixturevalue("db")  # its transaction is what is shared
+        request.getfixturevalue("db")  # open its transaction first: that is shared
     share()
     opened = []
 
@@ -73,7 +76,10 @@ def phx_connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def phx_connect_sync() -> Iterator[Callable[..., SyncTestSocket]]:
-    """``phx_connect_sync(UserSocket, params, user=user)``: a SyncTestSocket."""
+    """Connect in a sync test: ``phx_connect_sync(UserSocket, params, user=user)``.
+
+    It returns a SyncTestSocket.
+    """
     from .testing import connect_sync
 
     with contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ from .transports.websocket import PhoenixConsumer
 
 
 def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
-    """``<mount>/websocket`` and ``<mount>/longpoll`` of every mount, for a URLRouter of Channels.
+    """Return ``<mount>/websocket`` and ``<mount>/longpoll`` of every mount, for Channels' URLRouter.
 
     `sockets` maps mounts (``"/socket"``, converters allowed: ``"/ws/<int:shop>"``) to Socket
     classes or their dotted paths; default: the setting SOCKETS.
@@ -39,6 +39,6 @@ def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
         if transport:
             route = f"{mount.strip('/')}/{transport['PATH'].strip('/')}".lstrip("/")
             application: Any = as_asgi(socket=socket)
-            # Plug ignores a slash at the end, and so do clients of all kinds
+            # Plug ignores a slash at the end, and some clients send one
             yield path(route, application)
             yield path(f"{route}/", application)

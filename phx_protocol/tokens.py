@@ -1,4 +1,4 @@
-"""Signed tokens that say who connects, for clients without a session (``Phoenix.Token``).
+"""Signed tokens that name the user who connects, for clients without a session (``Phoenix.Token``).
 
 ::
 
@@ -41,20 +41,21 @@ USER_SALT = "phx_protocol.user_token"
 
 
 def sign(data: Any, *, salt: str = SALT) -> str:
-    """`data` (any JSON value) as a token: all can read what is in it, nobody can change it.
+    """Return `data` (any JSON value) as a token that all can read but only we can make.
 
-    Its characters are those of ``A-Za-z0-9_.:=-``. Only ``verify`` with the same `salt` takes
-    it. Raises TypeError for what JSON cannot carry. Mirrors ``Phoenix.Token.sign/4``.
+    Its characters are those of ``A-Za-z0-9_.:=-``. Only ``verify`` with the same `salt` accepts
+    it. Raises TypeError if JSON cannot carry `data`. Mirrors ``Phoenix.Token.sign/4``.
     """
     return signing.dumps(data, salt=salt)
 
 
 def verify(token: Any, *, salt: str = SALT, max_age: int | None = DAY) -> Any:
-    """What was signed as `token` with `salt`, at most `max_age` seconds ago (None: whenever).
+    """Return the data of `token`, which was signed with `salt` at most `max_age` seconds ago.
 
-    A day by default. Keys in SECRET_KEY_FALLBACKS count too. Raises SignatureExpired for a
-    token that is too old, else BadSignature, of which it is a subclass; neither has the
-    token in its text. Mirrors ``Phoenix.Token.verify/4``.
+    `max_age` is a day by default; None accepts any age. Keys in SECRET_KEY_FALLBACKS count too.
+    Raises SignatureExpired for a token that is too old, and BadSignature, its base class, for
+    any other that is not valid; the text of neither contains the token. Mirrors
+    ``Phoenix.Token.verify/4``.
     """
     if not isinstance(token, str):
         raise BadSignature(f"a token is a string, not {type(token).__name__}")
@@ -72,15 +73,15 @@ def verify(token: Any, *, salt: str = SALT, max_age: int | None = DAY) -> Any:
 
 
 class SessionEnded(BadSignature):
-    """A token that was made for a session which did not come along, or has ended."""
+    """The token was made for a session that has ended, or whose cookie the client did not send."""
 
 
 def user_token(user: AbstractBaseUser, session: SessionBase | None = None) -> str:
-    """A token for `user`, who must be saved; it ends with the password it was made under.
+    """Return a token for `user`, which is valid until the user changes the password.
 
-    With `session` it counts only together with the cookie of that session, and ends with it:
-    for pages of the same site, whose token a logout is to end. Raises ValueError for an
-    anonymous visitor. ``user_of`` is the way back.
+    With `session` it is valid only together with the cookie of that session, and ends with it:
+    for pages of the same site, whose token must end at a logout. Raises ValueError for an
+    anonymous visitor, or a user that is not saved. ``user_of`` returns the user of a token.
     """
     if user.pk is None:
         raise ValueError(f"no token for {user!r}, who has no primary key")
@@ -94,11 +95,12 @@ def user_token(user: AbstractBaseUser, session: SessionBase | None = None) -> st
 async def user_of(
     token: Any, max_age: int | None = DAY, session_key: str | None = None
 ) -> AbstractBaseUser:
-    """The user whose ``user_token`` this is, made at most `max_age` seconds ago (None: whenever).
+    """Return the user whose ``user_token`` this is, made at most `max_age` seconds ago.
 
-    `session_key` is that of the cookie that came along. Raises SignatureExpired, SessionEnded
-    for a token that needs another one, or BadSignature, also when the user is gone, is inactive
-    or has changed the password since.
+    `max_age` is a day by default; None accepts any age. `session_key` comes from the cookie that
+    the client sent. Raises SignatureExpired for a token that is too old, SessionEnded for one
+    that needs another session, and BadSignature for any other that is not valid, also if the
+    user was deleted, is inactive or has changed the password since.
     """
     parts = verify(token, salt=USER_SALT, max_age=max_age)
     load = database_sync_to_async(_load)
@@ -125,14 +127,14 @@ def _load(
 
 
 def _names(session: str, session_key: str, key: str) -> bool:
-    """Whether the session with the digest `session` is the cookie's, and is of the user `key`."""
+    """Return whether the cookie's session has the digest `session` and belongs to the user `key`."""
     if session != digest(session_key):
         return False
     return bool(session_store(session_key).get(SESSION_KEY) == key)
 
 
 def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Source:
-    """How it is found out later whether the token still names `user`, however old it is."""
+    """Return the Source that later checks whether the token still names `user`, at any age."""
     from django.contrib.auth.models import AnonymousUser
 
     parts = verify(token, salt=USER_SALT, max_age=None)
@@ -151,24 +153,24 @@ class TokenSocket(Socket):
     """A socket whose ``user`` is the one that its token names, whatever the session says.
 
     The token is phoenix.js's ``authToken``, made by ``user_token`` or ``{% phx_token %}``. It
-    is checked ahead of ``connect``, once: ``disconnect_user`` ends the sockets of a user who is
-    to go before that. A token that is missing, forged, too old, or not of an active user is
-    refused with 403 and a line in the log.
+    is checked once, before ``connect``. To end the sockets of a user earlier than that, call
+    ``disconnect_user``. A connection whose token is missing, forged, too old, or not of an
+    active user is refused with 403 and a line in the log.
     """
 
-    #: seconds for which a token is good; None for ever
+    #: seconds for which a token is valid; None for ever
     token_max_age: ClassVar[int | None] = DAY
-    #: whether there must be one; without one, or when the session that it was made for has ended,
-    #: the user is otherwise the session's, or anonymous
+    #: True if a token is required. If False, and the token is missing or its session has ended,
+    #: the user is that of the session, or anonymous
     token_required: ClassVar[bool] = True
-    #: name of the connect parameter that is read, and taken out of ``params``, when there is no
-    #: ``authToken`` (phoenix.js before 1.8); None for none. URLs end up in logs: prefer the other.
+    #: the connect parameter that has the token if there is no ``authToken`` (phoenix.js before
+    #: 1.8); it is removed from ``params``. None for none. Prefer ``authToken``: URLs get into logs.
     token_param: ClassVar[str | None] = None
 
     # ------------------------------------------------------- the implementation
 
     async def __phx_connect__(self) -> None:
-        # not in connect: a subclass that forgets super(), or does not await it, would be open
+        # not in connect: a subclass that forgets super(), or to await it, would accept everyone
         name = self.token_param
         given = None if name is None else self.params.pop(name, None)
         token = self.auth_token or given
@@ -190,7 +192,7 @@ class TokenSocket(Socket):
 
 def _session_key(socket: Socket) -> str | None:
     headers = ConnectInfo(socket.scope).headers
-    # HTTP/2 may split them
+    # HTTP/2 may split cookies
     cookies = parse_cookie("; ".join(v for name, v in headers if name == "cookie"))
     return cookies.get(settings.SESSION_COOKIE_NAME)
 

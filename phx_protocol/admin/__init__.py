@@ -1,4 +1,4 @@
-"""The admin of what is live: topics, connections, nodes. Django loads it with its own admin."""
+"""The admin of live topics, connections and nodes. Django loads it with its own admin."""
 
 from .connections import ConnectionAdmin
 from .nodes import NodeAdmin

@@ -1,4 +1,4 @@
-"""The connections: their list, and disconnecting one or all of a user."""
+"""The pages of connections: their list, and how to disconnect one, or all of a user."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from ..api import disconnect_socket, disconnect_user
 from ..introspection import SocketInfo, list_sockets
 from ..introspection.queries import LIMIT
 from ..models import Connection
-from .addresses import address_of
 from .listing import counted, matches, page_of
-from .live import LiveAdmin, Page, may, moment, sight
+from .live import LiveAdmin, Page, has_perm, to_datetime, visibility
+from .urls import address_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A connection in a table: `silent` is how many seconds ago it was last seen, `of_user` the
-    list of all connections of its user."""
+    """A connection in a table.
+
+    `silent` is how many seconds ago it was last seen, `of_user` links to all connections of its
+    user.
+    """
 
     info: SocketInfo
     since: datetime.datetime
@@ -38,7 +41,7 @@ class Row:
 
 @admin.register(Connection)
 class ConnectionAdmin(LiveAdmin):
-    """``?user=`` (a primary key) and ``?q=`` choose some."""
+    """The admin of connections; ``?user=`` (a primary key) and ``?q=`` filter its list."""
 
     def pages(self) -> list[Page]:
         one, all_of_user = self.disconnect_view, self.disconnect_user_view
@@ -59,10 +62,10 @@ class ConnectionAdmin(LiveAdmin):
             "title": f"Connections{of}",
             "query": query,
             "user_key": user,
-            "sight": sight(),
+            "visibility": visibility(),
             **sockets_table(self, request, sockets, query),
         }
-        if user and may(request, "disconnect_connection"):
+        if user and has_perm(request, "disconnect_connection"):
             url = self.address("connection_disconnect_user", quote(user))
             context["disconnect_user"] = url
         return self.render(request, "connections", context)
@@ -100,14 +103,14 @@ class ConnectionAdmin(LiveAdmin):
         context = {
             "title": f"Disconnect {called}?",
             "back": back,
-            "sight": sight(),
+            "visibility": visibility(),
             **sockets_table(self, request, found),
-            "may_disconnect": False,  # but all of those on this page
+            "may_disconnect": False,  # no link for one: this page disconnects all of them
         }
         return self.render(request, "disconnect", context)
 
     def _back(self, request: HttpRequest) -> str:
-        """The page of the topic from which this was asked for, or the list."""
+        """Return the URL of the topic's page from which the user came, or of the list."""
         topic = request.GET.get("topic")
         if not topic:
             return self.address("connection_changelist")
@@ -121,8 +124,10 @@ def sockets_table(
     query: str = "",
     topic: str | None = None,
 ) -> dict[str, Any]:
-    """What the template of the table takes: a page of those that match, on the page of `topic`
-    if it stands there."""
+    """Return the context of the table's template: one page of the sockets that match `query`.
+
+    `topic` is given if the table is on the page of a topic.
+    """
     back = "" if topic is None else "?" + urlencode({"topic": address_of(topic)})
     chosen = [socket for socket in sockets if _matches(query, socket)]
     shown = page_of(request, chosen, "connection")
@@ -130,12 +135,12 @@ def sockets_table(
         **shown,
         "rows": [_row(admin, socket, back) for socket in shown["page"]],
         "limit": LIMIT if is_cut(sockets) else None,
-        "may_disconnect": may(request, "disconnect_connection"),
+        "may_disconnect": has_perm(request, "disconnect_connection"),
     }
 
 
 def is_cut(sockets: list[SocketInfo]) -> bool:
-    """Whether a node may have more than it told of."""
+    """Return whether a node may have more sockets than it listed."""
     nodes = Counter(socket.node for socket in sockets)
     return max(nodes.values(), default=0) >= LIMIT
 
@@ -144,7 +149,7 @@ def _row(admin: LiveAdmin, info: SocketInfo, back: str) -> Row:
     of_user = urlencode({"user": info.user or ""})
     return Row(
         info=info,
-        since=moment(info.opened_at),
+        since=to_datetime(info.opened_at),
         silent=max(0, round(time.time() - info.last_seen)),
         of_user=f"{admin.address('connection_changelist')}?{of_user}",
         disconnect=admin.address("connection_disconnect", quote(info.id)) + back,
@@ -152,11 +157,11 @@ def _row(admin: LiveAdmin, info: SocketInfo, back: str) -> Row:
 
 
 def _matches(query: str, socket: SocketInfo) -> bool:
-    told = (socket.id, socket.name, socket.user, socket.username, socket.node)
-    return matches(query, *told, socket.transport)
+    names = (socket.id, socket.name, socket.user, socket.username, socket.node)
+    return matches(query, *names, socket.transport)
 
 
 def _named(user: str, sockets: list[SocketInfo]) -> str:
-    """The user with this primary key, by the name that a connection has for it."""
+    """Return the name of the user with this primary key, as the connections know it."""
     names = [socket.username for socket in sockets if socket.username]
     return names[0] if names else f"the user {user}"

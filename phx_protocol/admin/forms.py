@@ -11,18 +11,19 @@ from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidg
 from ..exceptions import DecodeError
 from ..wire import json
 
-#: characters of an event, as MAX_EVENT_LENGTH has it for clients
+#: the most characters of an event, as MAX_EVENT_LENGTH is for clients
 EVENT_LENGTH = 1024
 
 
-#: on the topic that is a Socket's id, a broadcast of it closes the connections
+#: this event closes connections, if it is broadcast on a topic that is the id of a Socket
 DISCONNECT = "disconnect"
 
 
 class BroadcastForm(forms.Form):
-    """An event and its payload, which is a JSON object.
+    """The form of an event and its payload, which is a JSON object.
 
-    The events of the protocol itself are refused, and from who may not disconnect that which does.
+    It refuses the events of the protocol itself, and ``disconnect`` of a user without the
+    permission to disconnect.
     """
 
     event = forms.CharField(
@@ -58,7 +59,7 @@ class BroadcastForm(forms.Form):
         return event
 
     def clean_payload(self) -> str:
-        """The payload as it was typed; ``decoded()`` has its value."""
+        """Check the payload and return it as it was typed; ``decoded()`` returns its value."""
         typed: str = self.cleaned_data["payload"]
         try:
             payload = json.decode(typed)
@@ -76,7 +77,7 @@ class BroadcastForm(forms.Form):
 
 
 def _with_place(error: str, typed: str) -> str:
-    """`error` with the line and the column, in the field, of the byte that it names."""
+    """Return `error` with the line and column of the field instead of the byte that it names."""
     found = re.search(r" \(byte (\d+)\)", error)
     if found is None:
         return error

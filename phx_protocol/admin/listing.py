@@ -1,4 +1,4 @@
-"""Lists that are searched, sorted and shown a page at a time."""
+"""Search and sort lists, and show them a page at a time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ ROWS = 100
 
 
 def page_of(request: HttpRequest, rows: Sequence[Any], of: str) -> dict[str, Any]:
-    """The page of `rows` that ``?p=`` says, or the nearest one there is, as templates take it; `of`
-    is what there is one of."""
+    """Return the template context of the page ``?p=`` of `rows`, or of the nearest page.
+
+    `of` is the name of one row, such as "topic".
+    """
     page: Page[Any] = Paginator(rows, ROWS).get_page(request.GET.get("p"))
     return {
         "page": page,
@@ -25,12 +27,12 @@ def page_of(request: HttpRequest, rows: Sequence[Any], of: str) -> dict[str, Any
 
 
 def counted(count: int, of: str) -> str:
-    """``"1 topic"``, ``"2 topics"``."""
+    """Return the count with its noun: ``"1 topic"``, ``"2 topics"``."""
     return f"{count} {of}" if count == 1 else f"{count} {of}s"
 
 
 def matches(query: str, *texts: str | None) -> bool:
-    """Whether each word of the query is in one of the texts, in any case."""
+    """Return whether each word of the query is in one of the texts, ignoring case."""
     found = [text.casefold() for text in texts if text]
     words = query.casefold().split()
     return all(any(word in text for text in found) for word in words)
@@ -38,7 +40,7 @@ def matches(query: str, *texts: str | None) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A heading: `sorted` is "ascending", "descending" or "", `link` what ``?o=`` says next."""
+    """A heading: `sorted` is "ascending", "descending" or "", `link` the value of ``?o=`` in its link."""
 
     label: str
     sorted: str = ""
@@ -46,7 +48,7 @@ class Column:
 
 
 def columns(order: str, offered: Iterable[tuple[str, list[str]]]) -> list[Column]:
-    """The headings of `offered`, each with the orders it has: ``["topic", "-topic"]``."""
+    """Return the headings of `offered`: labels with their orders, such as ``["topic", "-topic"]``."""
     return [_column(order, label, orders) for label, orders in offered]
 
 

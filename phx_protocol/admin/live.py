@@ -1,4 +1,4 @@
-"""LiveAdmin: the pages of a model that has no table, and what they have in common."""
+"""LiveAdmin: the base of the admin's pages for the models without tables."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 View = Callable[..., HttpResponseBase]
-#: a page: its route, its name, its view, and the permission that its action needs, if it has one
+#: a page: its route, name and view, and the permission of its action (None: it has no action)
 Page = tuple[str, str, View, str | None]
 
-#: seconds between two looks at what is shown
+#: seconds after which a page loads its data again
 REFRESH = 3
 
 
 class LiveAdmin(ModelAdmin):
-    """Asks for ``view_<model>``, Django's own, and on the page of an action for that one's too."""
+    """An admin whose pages need the permission ``view_<model>``, and those of actions their own too."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -44,7 +44,7 @@ class LiveAdmin(ModelAdmin):
         return False
 
     def pages(self) -> list[Page]:
-        """In place of Django's: there is nothing to add, change or delete."""
+        """Return the pages that replace Django's: nothing can be added, changed or deleted."""
         return [("", "changelist", self.changelist_view, None)]
 
     def get_urls(self) -> list[URLPattern]:
@@ -55,13 +55,13 @@ class LiveAdmin(ModelAdmin):
         ]
 
     def _for_those_who_may(self, view: View, needs: str | None) -> View:
-        """`view`, or 403; and one clear page while what processes share cannot be reached."""
+        """Wrap `view`: 403 without permission, and a page that explains an outage of the state."""
 
         @functools.wraps(view)
         def page(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             if not self.has_view_permission(request):
                 raise PermissionDenied
-            if needs is not None and not may(request, needs):
+            if needs is not None and not has_perm(request, needs):
                 raise PermissionDenied
             try:
                 return view(request, **kwargs)
@@ -88,7 +88,7 @@ class LiveAdmin(ModelAdmin):
         return TemplateResponse(request, name, {**shared, **context}, status=status)
 
     def address(self, page: str, *args: str) -> str:
-        """The address of a page of this app: ``address("topic_change", address_of(topic))``."""
+        """Return the URL of a page of this app: ``address("topic_change", address_of(topic))``."""
         name = f"admin:{self.opts.app_label}_{page}"
         return reverse(name, args=args, current_app=self.admin_site.name)
 
@@ -100,9 +100,9 @@ class LiveAdmin(ModelAdmin):
         done: str,
         then: str,
     ) -> HttpResponseRedirect:
-        """Do `action`, log what was `done` to `on`, say so on the page `then`.
+        """Run `action`, log what was `done` to `on`, and show it on the page `then`.
 
-        One that fails may have done its part in this process: that is logged as well.
+        An action that fails may still have changed this process, so that is logged as well.
         """
         try:
             action()
@@ -115,21 +115,23 @@ class LiveAdmin(ModelAdmin):
         return HttpResponseRedirect(then)
 
 
-def may(request: HttpRequest, permission: str) -> bool:
-    """Whether the user has this permission of the app: ``may(request, "close_topic")``."""
+def has_perm(request: HttpRequest, permission: str) -> bool:
+    """Return whether the user has a permission of this app: ``has_perm(request, "close_topic")``."""
     user: Any = request.user
     return bool(user.has_perm(f"phx_protocol.{permission}"))
 
 
-def sight() -> str:
-    """How far this process sees: "all" processes, "itself", or "nothing", since it serves no
-    socket and cannot see who does."""
+def visibility() -> str:
+    """Return which processes this one can see: "all", "itself" or "nothing".
+
+    It is "nothing" if this process serves no socket and cannot see those that do.
+    """
     if not sees_only_itself():
         return "all"
     return "itself" if list_sockets(limit=1) else "nothing"
 
 
-def moment(seconds: float) -> datetime.datetime:
-    """`seconds` of the epoch as templates take them."""
+def to_datetime(seconds: float) -> datetime.datetime:
+    """Return `seconds` of the epoch as a datetime for templates."""
     zone = datetime.timezone.utc if settings.USE_TZ else None
     return datetime.datetime.fromtimestamp(seconds, zone)

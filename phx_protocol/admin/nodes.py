@@ -1,4 +1,4 @@
-"""The nodes: which processes there are, and how they do."""
+"""The page of nodes: the processes that serve sockets, and their load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from ..introspection import list_nodes
 from ..models import Node
-from .live import LiveAdmin, moment, sight
+from .live import LiveAdmin, to_datetime, visibility
 
 
 @admin.register(Node)
@@ -17,6 +17,6 @@ class NodeAdmin(LiveAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
-        nodes = [(node, moment(node.started_at)) for node in list_nodes()]
-        context = {"title": "Nodes", "nodes": nodes, "sight": sight()}
+        nodes = [(node, to_datetime(node.started_at)) for node in list_nodes()]
+        context = {"title": "Nodes", "nodes": nodes, "visibility": visibility()}
         return self.render(request, "nodes", context)

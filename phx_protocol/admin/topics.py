@@ -1,4 +1,4 @@
-"""The topics: their list, the page of each, and what can be done to one."""
+"""The pages of topics: their list, the page of each, and the actions on one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
 from ..wire import json
-from .addresses import address_of, topic_at
 from .connections import sockets_table
 from .forms import BroadcastForm
 from .listing import columns, counted, matches, page_of
-from .live import LiveAdmin, Page, may, sight
+from .live import LiveAdmin, Page, has_perm, visibility
+from .urls import address_of, topic_at
 
-#: the columns with the orders that each can honestly be in: of channel classes and presences it is
-#: only known what one page needs
+#: the columns and the orders of each: channel classes and presences are known for one page only,
+#: so the list cannot be sorted by them
 COLUMNS = [
     ("Topic", ["topic", "-topic"]),
     ("Channel class", []),
@@ -31,9 +31,9 @@ COLUMNS = [
     ("Presences", []),
     ("Messages a second", ["-rate"]),
 ]
-#: keys that a page shows
+#: the most keys that a page shows
 PRESENCES = 100
-#: characters of a payload that the log keeps
+#: the most characters of a payload in the log
 LOGGED = 1000
 
 UNKNOWN = TopicDetails([], 0, 0.0)
@@ -41,7 +41,7 @@ UNKNOWN = TopicDetails([], 0, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A topic in the list."""
+    """A topic in the list of topics."""
 
     topic: str
     address: str
@@ -66,7 +66,7 @@ class TopicAdmin(LiveAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Topic:
-        """Any topic: the log of one outlives it."""
+        """Return any topic, even if it is not joined any more: its log still exists."""
         return Topic(topic=object_id)
 
     # ---------------------------------------------------------------- the list
@@ -75,18 +75,18 @@ class TopicAdmin(LiveAdmin):
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
         query, order = request.GET.get("q", ""), request.GET.get("o", "topic")
-        told = introspection.list_topics()
+        topics = introspection.list_topics()
         rates = introspection.busiest_topics() if order == "-rate" else {}
-        chosen = [info for info in told if matches(query, info.topic)]
+        chosen = [info for info in topics if matches(query, info.topic)]
         shown = page_of(request, _sorted(chosen, order, rates), "topic")
         context = {
             "title": "Topics",
             "query": query,
-            "total": len(told),
+            "total": len(topics),
             "columns": columns(order, COLUMNS),
             "rows": self._rows(list(shown["page"]), rates),
             **shown,
-            "sight": sight(),
+            "visibility": visibility(),
         }
         return self.render(request, "topics", context)
 
@@ -98,7 +98,7 @@ class TopicAdmin(LiveAdmin):
                 address=self._address("change", info.topic),
                 subscribers=info.subscribers,
                 details=(known := details.get(info.topic, UNKNOWN)),
-                # the list is in the order of these
+                # show the rates by which the list is sorted
                 rate=rates.get(info.topic, known.messages_per_second),
             )
             for info in infos
@@ -126,22 +126,23 @@ class TopicAdmin(LiveAdmin):
             "more_presences": max(0, len(presences) - PRESENCES),
             "history": introspection.history(topic),
         }
-        if may(request, "view_connection"):
+        if has_perm(request, "view_connection"):
             sockets = introspection.list_sockets(topic=topic)
             context |= sockets_table(self, request, sockets, topic=topic)
         return self.render(request, "topic", context)
 
     def _about(self, request: HttpRequest, topic: str) -> dict[str, Any]:
-        """What all pages of a topic show, and where they lead."""
+        """Return the context that all pages of a topic share, with their links."""
         return {
             "topic": topic,
             "subscribers": _subscribers(topic),
-            "sight": sight(),
+            "visibility": visibility(),
             "back": self._address("change", topic),
             "log_url": self._address("history", topic),
-            "broadcast_url": may(request, "broadcast_topic")
+            "broadcast_url": has_perm(request, "broadcast_topic")
             and self._address("broadcast", topic),
-            "close_url": may(request, "close_topic") and self._address("close", topic),
+            "close_url": has_perm(request, "close_topic")
+            and self._address("close", topic),
         }
 
     def _address(self, page: str, topic: str) -> str:
@@ -150,11 +151,11 @@ class TopicAdmin(LiveAdmin):
     # ---------------------------------------------------------------- the actions
 
     def broadcast_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The form, then what will be sent, which is to be confirmed."""
+        """Show the form, and then the broadcast, which the user must confirm."""
         topic = topic_at(object_id)
         posted = request.POST if request.method == "POST" else None
         form = BroadcastForm(
-            posted, may_disconnect=may(request, "disconnect_connection")
+            posted, may_disconnect=has_perm(request, "disconnect_connection")
         )
         template = "broadcast"
         if form.is_valid() and "edit" not in request.POST:
@@ -170,7 +171,7 @@ class TopicAdmin(LiveAdmin):
         return self.render(request, template, context)
 
     def _broadcast(self, request: HttpRequest, topic: str, form: BroadcastForm) -> bool:
-        """Whether it went out; if not, the form says why."""
+        """Send the broadcast; return whether it was sent. If not, the form shows the error."""
         event, payload = form.cleaned_data["event"], form.decoded()
         done = f"Broadcast {event}: {json.encode(payload).decode()[:LOGGED]}"
         try:
@@ -201,7 +202,7 @@ class TopicAdmin(LiveAdmin):
 def _sorted(
     infos: list[TopicInfo], order: str, rates: dict[str, float]
 ) -> list[TopicInfo]:
-    """`infos`, which come by name, in the order that was asked for; names decide among equals."""
+    """Sort `infos`, which are in the order of names, by `order`; equal ones stay in that order."""
     if order == "-rate":
         return sorted(infos, key=lambda info: -rates.get(info.topic, 0.0))
     if order == "-topic":

@@ -1,4 +1,4 @@
-"""What views, tasks, commands and shells call."""
+"""The functions that views, tasks, commands and shells call."""
 
 from .broadcasts import (
     abroadcast,

@@ -1,4 +1,4 @@
-"""broadcast() and its kin: what views, tasks, commands and shells call."""
+"""broadcast() and its variants, for views, tasks, commands and shells."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .waiting import run
 
 
 async def abroadcast(topic: str, event: str, payload: Any) -> None:
-    """Send an event to every client that has joined `topic`, on every process.
+    """Send an event to every client that has joined `topic`, in every process.
 
-    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. Clients of
-    this process have it, and the channel layer took it, when this returns. Raises EncodeError
-    for a payload that cannot be sent, or that the topic's channel class declares otherwise
-    (``Channel.pushes``), BroadcastError when the layer did not take it. Mirrors
-    ``Phoenix.Endpoint.broadcast/3``.
+    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. When this
+    returns, it was delivered to the clients of this process, and the channel layer accepted it
+    for the others. Raises EncodeError for a payload that cannot be sent, or that does not fit
+    the type in ``Channel.pushes`` of the topic's channel class; BroadcastError if the layer did
+    not accept it. Mirrors ``Phoenix.Endpoint.broadcast/3``.
     """
     await _abroadcast(_message(topic, event, payload))
 
@@ -36,15 +36,15 @@ async def abroadcast(topic: str, event: str, payload: Any) -> None:
 async def abroadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
-    """As ``abroadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
+    """Do as ``abroadcast``, but leave out the channel `sender` (a reply ref, or a channel id)."""
     await _abroadcast(_message(topic, event, payload, sender))
 
 
 def broadcast(topic: str, event: str, payload: Any) -> None:
-    """``abroadcast`` for synchronous code: views, tasks, signal receivers, commands, the shell.
+    """Broadcast from synchronous code: views, tasks, signal receivers, commands, the shell.
 
-    No event loop and no connection is made per call. Raises RuntimeError on a running event
-    loop, where only ``await abroadcast(...)`` is right.
+    It does what ``abroadcast`` does, without a new event loop or connection for each call. Raises
+    RuntimeError on a running event loop: use ``await abroadcast(...)`` there.
     """
     _broadcast(_message(topic, event, payload))
 
@@ -52,17 +52,17 @@ def broadcast(topic: str, event: str, payload: Any) -> None:
 def broadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
-    """As ``broadcast``, to all but the channel `sender` (a reply ref, or a channel id)."""
+    """Do as ``broadcast``, but leave out the channel `sender` (a reply ref, or a channel id)."""
     _broadcast(_message(topic, event, payload, sender))
 
 
 def broadcast_on_commit(
     topic: str, event: str, payload: Any, using: str | None = None
 ) -> None:
-    """``broadcast`` when the transaction that runs has been committed, and not if it is undone.
+    """Call ``broadcast`` after the current transaction is committed, and not if it is rolled back.
 
-    `payload` is encoded now. `using` names the database, as in ``transaction.on_commit``. What
-    is raised after the commit is logged by Django and does not undo anything.
+    `payload` is encoded now. `using` names the database, as in ``transaction.on_commit``. Django
+    logs an error of the broadcast after the commit; the error does not undo anything.
     """
     message = _message(topic, event, payload)
     transaction.on_commit(
@@ -71,15 +71,18 @@ def broadcast_on_commit(
 
 
 async def local_broadcast(topic: str, event: str, payload: Any) -> None:
-    """To the clients of this process only. Mirrors ``Phoenix.Endpoint.local_broadcast/3``."""
+    """Broadcast to the clients of this process only.
+
+    Mirrors ``Phoenix.Endpoint.local_broadcast/3``.
+    """
     get_node().pubsub.deliver(_message(topic, event, payload))
 
 
 async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
     """Answer the event that ``Channel.reply_ref()`` stands for, from any process.
 
-    A reply to a channel that has ended is lost. Raises BroadcastError when the layer did not
-    take it. Mirrors ``Phoenix.Channel.reply/2``.
+    A reply to a channel that has ended is lost. Raises BroadcastError if the layer did not
+    accept it. Mirrors ``Phoenix.Channel.reply/2``.
     """
     payload = {} if payload is None else payload
     node = get_node()

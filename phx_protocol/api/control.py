@@ -1,4 +1,4 @@
-"""disconnect() and its kin: what is ordered of the sockets of all processes."""
+"""disconnect() and other commands to the sockets of all processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .broadcasts import abroadcast
 
 
 async def adisconnect(socket_id: str) -> None:
-    """Close every socket whose ``id()`` is `socket_id`, on every process, with 1001.
+    """Close every socket whose ``id()`` is `socket_id`, in every process, with 1001.
 
-    They are closed when this returns, and nothing more of what they sent is handled; one whose
-    ``connect`` still runs is not let in. Raises BroadcastError when the layer did not take it,
-    and after two seconds with the names of the nodes that did not answer. Mirrors
-    ``Endpoint.broadcast(id, "disconnect", %{})``, which closes sockets here as well.
+    When this returns the sockets are closed, and no more of their messages are handled. A socket
+    whose ``connect`` still runs is refused. Raises BroadcastError if the layer did not accept
+    the command, or, after two seconds, with the names of the nodes that did not answer. Mirrors
+    ``Endpoint.broadcast(id, "disconnect", %{})``: that broadcast closes sockets here as well.
     """
     await abroadcast(socket_id, "disconnect", {})
     await _command("disconnect", {"id": socket_id})
@@ -29,8 +29,9 @@ disconnect = sync(adisconnect, raises=BroadcastError)
 
 
 async def adisconnect_socket(id: str) -> None:
-    """Close one connection (``SocketInfo.id``), wherever it is, with 1001; its client connects
-    again. Raises BroadcastError as ``adisconnect`` does.
+    """Close one connection (``SocketInfo.id``), in whatever process it is, with 1001.
+
+    Its client connects again. Raises BroadcastError as ``adisconnect`` does.
     """
     await _command("disconnect_socket", {"id": id})
 
@@ -39,12 +40,12 @@ disconnect_socket = sync(adisconnect_socket, raises=BroadcastError)
 
 
 async def aclose_topic(topic: str) -> None:
-    """End every channel that has joined `topic`, on every process, as if it had stopped itself:
-    with ``phx_close``, on which phoenix.js does not join again by itself.
+    """End every channel that has joined `topic`, in every process, as if it had stopped itself.
 
-    They have ended when this returns, whatever they were busy with: nothing more is delivered,
-    and what waited is dropped. A join that is under way is refused with ``topic closed``. Raises
-    BroadcastError as ``adisconnect`` does.
+    Clients get ``phx_close``, after which phoenix.js does not join again by itself. When this
+    returns the channels have ended, even if their callbacks were running: nothing more is
+    delivered to them, and their mailboxes are dropped. A join that still runs is refused with
+    ``topic closed``. Raises BroadcastError as ``adisconnect`` does.
     """
     await _command("close_topic", {"topic": topic})
 
@@ -53,10 +54,10 @@ close_topic = sync(aclose_topic, raises=BroadcastError)
 
 
 async def adisconnect_user(user: Any) -> None:
-    """Close every socket of `user` (a user, or its primary key), on every process, with 1001;
-    clients connect again.
+    """Close every socket of `user` (a user, or its primary key), in every process, with 1001.
 
-    Called when a user logs out. Raises BroadcastError as ``adisconnect`` does.
+    Clients connect again. The package calls this when a user logs out. Raises BroadcastError as
+    ``adisconnect`` does.
     """
     await _command("disconnect_user", _of(user))
 
@@ -69,11 +70,11 @@ def _of(user: Any) -> dict[str, Any]:
 
 
 async def areauthorize(*, user: Any = None, topic: str | None = None) -> None:
-    """Have channels ask again whether their client may be there: those of `user`, those of
-    `topic`, or all, on every process. See ``Channel.reauthorize``.
+    """Let channels check again whether their client may stay: those of `user`, of `topic`, or all.
 
-    When this returns all have asked, and channels whose client may not be there have ended; a join
-    that is under way asks before it is answered. Raises BroadcastError as ``adisconnect`` does.
+    This reaches every process. See ``Channel.reauthorize``. When it returns all channels have
+    checked, and those whose client may not stay have ended. A join that still runs is checked
+    before it is answered. Raises BroadcastError as ``adisconnect`` does.
     """
     await _command("reauthorize", _chosen(user, topic))
 
@@ -86,13 +87,16 @@ def _chosen(user: Any, topic: str | None) -> dict[str, Any]:
 
 
 async def _command(name: str, body: dict[str, Any]) -> None:
-    """To the sockets of all nodes, and of all loops of this process."""
+    """Send a command to the sockets of all nodes, and of all event loops of this process."""
     blocking.warn_if_nobody_hears(f"a{name}")
     await get_node().commands.send(name, body)
 
 
 async def apassword_changed(user: str, digests: list[str]) -> None:
-    """Close the sockets of the user with that primary key which another password let in."""
+    """Close the sockets of the user with the primary key `user` that an older password opened.
+
+    `digests` are those of the current password.
+    """
     body = {"user": user, "digests": digests}
     await get_node().commands.send("password_changed", body)
 
@@ -101,7 +105,7 @@ password_changed = sync(apassword_changed, raises=BroadcastError)
 
 
 async def asession_ended(digest: str, user: str) -> None:
-    """Close the sockets that the session whose key has that digest let in, but those of `user`."""
+    """Close the sockets of the session whose key has the digest `digest`, except those of `user`."""
     body = {"session": digest, "user": user}
     await get_node().commands.send("session_ended", body)
 
@@ -110,11 +114,12 @@ session_ended = sync(asession_ended, raises=BroadcastError)
 
 
 async def adrain(node: str, *, resume: bool = False) -> int:
-    """Have the node of that name (``NodeInfo.name``) close its sockets with 1012, in rounds
-    (setting DRAINER), and refuse new ones; returns how many there were when it is done.
+    """Drain the node with the name `node` (``NodeInfo.name``); return how many sockets it had.
 
-    It stays so until its process ends, or until this is called with `resume`. Raises
-    LookupError when there is no such node, BroadcastError when it does not answer.
+    The node closes its sockets with 1012, in rounds (setting DRAINER), and refuses new ones; this
+    returns when it has finished. It refuses them until its process ends, or until this is called
+    with `resume`. Raises LookupError if there is no such node, BroadcastError if it does not
+    answer.
     """
     here = get_node()
     nodes = await here.heartbeat.state.nodes()
@@ -122,9 +127,9 @@ async def adrain(node: str, *, resume: bool = False) -> int:
         raise LookupError(f"there is no node {node!r}")
     patience = _drain_timeout()
     try:
-        asked = {"resume": resume}
+        body = {"resume": resume}
         address = nodes[node].get("address")
-        answer = await call_node(here, node, address, "drain", asked, patience)
+        answer = await call_node(here, node, address, "drain", body, patience)
     except NoAnswer as error:
         raise BroadcastError(f"the node {node!r} does not answer: {error}") from error
     return int(answer["sockets"])

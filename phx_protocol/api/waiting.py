@@ -1,4 +1,4 @@
-"""How synchronous code waits for what is async."""
+"""run(): synchronous code waits for a coroutine of the API."""
 
 from __future__ import annotations
 

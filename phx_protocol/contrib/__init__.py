@@ -1,1 +1,1 @@
-"""What a project may want besides; nothing of the package itself imports it."""
+"""Optional modules for projects; the rest of the package does not import them."""

@@ -1,4 +1,4 @@
-"""Keeps the values of FILTER_PARAMETERS out of the URLs in the access logs of servers.
+"""Keep the values of FILTER_PARAMETERS out of the URLs in the access logs of servers.
 
 One line in settings.py does it for uvicorn, gunicorn, hypercorn, granian, Daphne and runserver::
 
@@ -6,13 +6,13 @@ One line in settings.py does it for uvicorn, gunicorn, hypercorn, granian, Daphn
 
     access_logs.install()
 
-Handlers and formats stay as they are. A project whose LOGGING sends other loggers' URLs
-somewhere names the filter there, best at a handler::
+Handlers and formats stay as they are. If other loggers of a project log URLs too, add the filter
+to its LOGGING, best at a handler::
 
     "filters": {"parameters": {"()": "phx_protocol.contrib.access_logs.FilterParameters"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["parameters"]}},
 
-which is not enough for ``daphne``: it writes its access log without ``logging``.
+That alone is not enough for ``daphne``: it writes its access log without ``logging``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..conf import Options, options
 from ..logs.filters import FILTERED, is_hidden
 from ..logs.printable import printable
 
-#: the loggers whose records have URLs in them: of the servers, and of both ``runserver``
+#: the loggers whose records contain URLs: those of the servers, and of both ``runserver``
 LOGGERS = (
     "uvicorn.access",
     "uvicorn.error",
@@ -43,15 +43,15 @@ LOGGERS = (
     "django.server",
 )
 
-# A pair in a query string, which may be all that there is of the URL. Clients need not quote a
-# '"', so only one in front of white space ends a value: the one that a log puts around the URL.
+# A pair in a query string; the text may be the query string alone. Clients need not quote a '"',
+# so a '"' ends a value only before white space: then the log has put it around the URL.
 _PAIR = re.compile(r'(?:^|(?<=[?&]))([^=&?\s]*)=(?:[^&\s"]|"(?!\s|$))*')
 
 
 def filter_url(text: str) -> str:
-    """`text` with the values of FILTER_PARAMETERS in its query strings masked.
+    """Return `text` with the values of FILTER_PARAMETERS in its query strings masked.
 
-    A name counts when it contains one of them, percent-encoded or not, in any case.
+    A value is masked if its name contains one of them, percent-encoded or not, ignoring case.
     """
     names = _filter_parameters()
 
@@ -63,24 +63,24 @@ def filter_url(text: str) -> str:
 
 
 def _filter_parameters() -> Any:
-    # servers log before Django is set up, and settings.py may log while it is loaded
+    # servers log before Django is set up, and settings.py may log while Django loads it
     return (options() if settings.configured else Options()).filter_parameters
 
 
 class FilterParameters(logging.Filter):
-    """Masks in each record what ``filter_url`` masks, and writes escapes for what is not printable.
+    """The filter that masks each record as ``filter_url`` does, and escapes unprintable characters.
 
-    Lets every record pass and never raises.
+    It lets every record pass and never raises an error.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         with contextlib.suppress(Exception):
-            # in their places, which formatters such as uvicorn's rely on
+            # keep the order of the arguments: formatters such as uvicorn's need it
             record.args = _masked(record.args)
         with contextlib.suppress(Exception):
-            # and what was formatted before it came here
+            # mask the message as well: it may contain a URL that was formatted before
             message = record.getMessage()
-            # its lines may be the server's own
+            # keep its line breaks, which may be the server's own
             masked = "\n".join(map(_shown, message.split("\n")))
             if masked != message:
                 record.msg, record.args = masked, ()
@@ -88,7 +88,7 @@ class FilterParameters(logging.Filter):
 
 
 def _masked(args: Any) -> Any:
-    """The arguments of a record: a tuple, or gunicorn's mapping of atoms (a copy of its class)."""
+    """Mask the arguments of a record: a tuple, or gunicorn's mapping (as a copy of its class)."""
     if isinstance(args, tuple):
         return tuple(_shown(a) if isinstance(a, str) else a for a in args)
     if isinstance(args, Mapping):
@@ -108,10 +108,10 @@ _FILTER = FilterParameters()
 
 
 def install() -> None:
-    """Put the filter on LOGGERS, and into the access log of Daphne where it is installed.
+    """Add the filter to LOGGERS, and to the access log of Daphne if that is installed.
 
-    Call it in settings.py; once more does no harm. Raises ImportError or AttributeError for a
-    Daphne that writes its log in a way unknown here.
+    Call it in settings.py; a second call does nothing. Raises ImportError or AttributeError for a
+    version of Daphne that writes its log in an unknown way.
     """
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)

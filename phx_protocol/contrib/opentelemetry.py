@@ -1,14 +1,14 @@
-"""Traces for OpenTelemetry: connect, join, handle_in, and the way of a broadcast to other processes.
+"""Traces for OpenTelemetry: connect, join, handle_in, and broadcasts to other processes.
 
-In asgi.py, behind whatever sets up the tracer provider::
+In asgi.py, after the code that sets up the tracer provider::
 
     from phx_protocol.contrib import opentelemetry
 
     opentelemetry.instrument()
 
-Spans are current while user code runs: what it asks of the database is traced below them. A
-join and an event begin traces of their own, with a link to the connection: one that lasts for
-a day is no parent. docs/metrics.md has the list of them.
+A span is current while user code runs, so that its database queries are traced below it. A join
+and an event begin traces of their own, with a link to the connection: a span that lasts for a day
+is not a useful parent. docs/metrics.md has the list of spans.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ except ImportError as error:
 Wrap = Callable[[trace.Tracer, Any], Any]
 Started = AbstractContextManager[Span]
 
-# The span of ``connect``: inherited by all that runs in the context of the connection.
+# The span of ``connect``: all code that runs in the context of the connection inherits it.
 _connection: ContextVar[SpanContext | None] = ContextVar(
     "phx_protocol.connection", default=None
 )
@@ -64,7 +64,7 @@ def instrument(tracer_provider: trace.TracerProvider | None = None) -> None:
 
 
 def uninstrument() -> None:
-    """The end of ``instrument``: everything is as it was."""
+    """Undo ``instrument``: stop tracing."""
     for signal, receiver in RECEIVERS.items():
         signal.disconnect(receiver)
     for (owner, name), original in _originals.items():
@@ -93,7 +93,7 @@ def _admit(tracer: trace.Tracer, original: Any) -> Any:
 
 
 def _connecting(tracer: trace.Tracer, handshake: Handshake, transport: str) -> Started:
-    """Below the span of whatever traces requests in this process, or else of the proxy."""
+    """Start a span below that of another tracer in this process, or else below the proxy's."""
     socket_class = handshake.socket_class
     is_traced = trace.get_current_span().get_span_context().is_valid
     headers = dict(ConnectInfo(handshake.scope).headers)
@@ -107,7 +107,7 @@ def _connecting(tracer: trace.Tracer, handshake: Handshake, transport: str) -> S
         None if is_traced else propagate.extract(headers),
         SpanKind.INTERNAL if is_traced else SpanKind.SERVER,
         attributes,
-        record_exception=False,  # a refusal is none
+        record_exception=False,  # a refusal is not an error
         set_status_on_exception=False,
     )
 
@@ -134,14 +134,14 @@ def _handle_in(tracer: trace.Tracer, original: Any) -> Any:
 def _handle_out(tracer: trace.Tracer, original: Any) -> Any:
     async def handle_out(self: ChannelServer, mail: tuple[Channel, Broadcast]) -> None:
         channel, broadcast = mail
-        told = broadcast.event, broadcast.headers
+        traced = broadcast.event, broadcast.headers
         if (
             channel is not self.channel
             or broadcast.event not in channel.__phx_tables__.intercepts
         ):
-            await original(self, mail)  # no code of the user's runs
+            await original(self, mail)  # no user code runs
         else:
-            with _serving(tracer, "handle_out", SpanKind.CONSUMER, self, *told):
+            with _serving(tracer, "handle_out", SpanKind.CONSUMER, self, *traced):
                 await original(self, mail)
 
     return handle_out
@@ -151,8 +151,8 @@ def _handle_info(tracer: trace.Tracer, original: Any) -> Any:
     async def handle_info(self: ChannelServer, mail: tuple[Channel, Any]) -> None:
         message = mail[1]
         is_broadcast = isinstance(message, Broadcast)
-        told = (message.event, message.headers) if is_broadcast else ()
-        with _serving(tracer, "handle_info", SpanKind.CONSUMER, self, *told):
+        traced = (message.event, message.headers) if is_broadcast else ()
+        with _serving(tracer, "handle_info", SpanKind.CONSUMER, self, *traced):
             await original(self, mail)
 
     return handle_info
@@ -166,7 +166,7 @@ def _serving(
     event: Any = None,
     headers: Mapping[str, str] | None = None,
 ) -> Started:
-    """A span of a channel: below the broadcast that has `headers`, or else a trace of its own."""
+    """Start a span of a channel: below the broadcast with `headers`, or else as a new trace."""
     channel_class, connection = server.route.channel_class, _connection.get()
     attributes = _attributes(server.topic, event, operation, "process")
     return tracer.start_as_current_span(
@@ -188,10 +188,10 @@ def _publish(tracer: trace.Tracer, original: Any) -> Any:
         history: Any,
         exclude: Subscriber | None = None,
     ) -> Any:
-        told = _attributes(broadcast.topic, broadcast.event, "broadcast", "send")
+        attributes = _attributes(broadcast.topic, broadcast.event, "broadcast", "send")
         size = {"messaging.message.body.size": len(memoryview(broadcast.payload))}
         with tracer.start_as_current_span(
-            "broadcast", None, SpanKind.PRODUCER, {**told, **size}
+            "broadcast", None, SpanKind.PRODUCER, {**attributes, **size}
         ):
             return await original(self, _carrying(broadcast), history, exclude)
 
@@ -206,7 +206,7 @@ def _deliver_local(tracer: trace.Tracer, original: Any) -> Any:
         strict: bool = False,
     ) -> None:
         rest = exclude, strict
-        # what nobody traces from its beginning (a diff of presences) has no trace to be in
+        # without headers, as for a diff of presences, there is no trace to continue
         if not broadcast.headers or broadcast.topic not in self.registry:
             original(self, broadcast, *rest)
         else:
@@ -219,24 +219,25 @@ def _deliver_local(tracer: trace.Tracer, original: Any) -> Any:
 
 
 def _delivering(tracer: trace.Tracer, broadcast: Broadcast) -> Started:
-    """Below the broadcast's own span, in whatever process that was."""
-    told = _attributes(broadcast.topic, broadcast.event, "deliver", "process")
+    """Start a span below the broadcast's own, which may be in another process."""
+    attributes = _attributes(broadcast.topic, broadcast.event, "deliver", "process")
     parent = propagate.extract(broadcast.headers or {}, Context())
-    return tracer.start_as_current_span("deliver", parent, SpanKind.CONSUMER, told)
+    kind = SpanKind.CONSUMER
+    return tracer.start_as_current_span("deliver", parent, kind, attributes)
 
 
 def _carrying(broadcast: Broadcast) -> Broadcast:
-    """`broadcast` with the current span in its headers."""
+    """Return `broadcast` with the current span in its headers."""
     headers = dict(broadcast.headers or {})
     propagate.inject(headers)
     return msgspec.structs.replace(broadcast, headers=headers)
 
 
-# ----------------------------------------------------------- what the spans tell
+# ------------------------------------------------------ the attributes of spans
 
 
 def _attributes(topic: str, event: Any, name: str, kind: str) -> dict[str, str]:
-    """Those of messaging, in the words of OpenTelemetry."""
+    """Return the attributes that OpenTelemetry defines for messaging."""
     attributes = {
         "messaging.system": "phoenix",
         "messaging.destination.name": topic,
@@ -257,7 +258,7 @@ def _fail(span: Span, error: BaseException) -> None:
     span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
 
 
-# Their receivers are called while the span of what they tell is current.
+# These receivers are called while the span of the join, or of the event, is current.
 
 
 def _joined(sender: Any, result: str, **kwargs: Any) -> None:
@@ -279,7 +280,7 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.channel_crashed: _crashed,
 }
 
-#: what ``instrument`` wraps; a test holds their names and parameters
+#: the methods that ``instrument`` wraps; a test checks their names and parameters
 WRAPPED: dict[tuple[type, str], Wrap] = {
     (Handshake, "admit"): _admit,
     (ChannelServer, "_join"): _join,

@@ -1,11 +1,11 @@
-"""A WebSocket protocol class for uvicorn, with which a frame is framed once for all who get it.
+"""A WebSocket protocol class for uvicorn, with which a frame is built once for all clients.
 
 ::
 
     uvicorn --ws phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol project.asgi:application
 
-It is uvicorn's own and offers its Wire to the application, in the scope's state; everything
-else, the handshake, pings, parsing what clients send, is uvicorn's.
+It derives from uvicorn's own class, and offers its RawTransport to the application in the scope's state.
+It also parses large reads in steps. The rest (the handshake, pings, the parser) is uvicorn's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.websocket.servers import WIRE, Wire
+from ..transports.websocket.servers import WIRE, RawTransport
 
-#: bytes that are parsed before others have a turn
+#: bytes that are parsed before other connections run
 STEP = 4096
 
 #: the answer to a handshake that cannot be read
@@ -32,27 +32,27 @@ UNREADABLE = (
 
 
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
-    """For the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
+    """The protocol class for the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = Inbox()
-        self._rest: memoryview | None = None  # what was read and is not parsed yet
+        self._rest: memoryview | None = None  # bytes that are read but not parsed yet
         self._is_going_on = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.wire = Wire(cast(asyncio.Transport, transport))
+        self.wire = RawTransport(cast(asyncio.Transport, transport))
         # uvicorn copies it into scope["state"]
         self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
 
     def data_received(self, data: bytes) -> None:
-        if self._rest is not None:  # uvicorn reads on when it closes
+        if self._rest is not None:  # uvicorn resumes reading when it closes
             self.transport.pause_reading()
             self._rest = memoryview(bytes(self._rest) + data)
             self._go_on_soon()
         elif len(data) > STEP and self.handshake_complete:
-            # uvloop reads 256 kB at once, of tiny frames five thousand
+            # uvloop reads 256 kB at once, which can be five thousand tiny frames
             self._rest = memoryview(data)
             self.transport.pause_reading()
             self._go_on()
@@ -60,7 +60,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self._receive(data)
 
     def _go_on(self) -> None:
-        """Parse a step of what was read, and leave the loop to the others before the next one."""
+        """Parse STEP bytes, and let the loop run others before the next step."""
         self._is_going_on = False
         rest = self._rest
         if rest is None or self.transport.is_closing():
@@ -73,7 +73,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def _go_on_soon(self) -> None:
-        """Unless messages wait for ``receive``: it goes on when it has taken them."""
+        """Schedule the next step, unless messages wait for ``receive``, which then schedules it."""
         if not self._is_going_on and (self.queue.empty() or self.close_sent):
             self._is_going_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -91,14 +91,14 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _receive(self, data: bytes) -> None:
         super().data_received(data)
-        # a header too long (a token, a cookie): uvicorn would answer nothing at all
+        # a header (a token, a cookie) is too long: uvicorn would send no answer at all
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.handshake_initiated = True
             self.transport.write(UNREADABLE)
             self.transport.close()
 
     def start_keepalive(self) -> None:
-        # the handshake is over: 3 KiB that nobody reads any more
+        # free 3 KiB that are not needed after the handshake
         del self.request, self.response
         super().start_keepalive()
 
@@ -108,7 +108,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             super().handle_text(event)
 
     def _taken(self, data: Any) -> bool:
-        """A message that nothing waits before needs no turn of the loop of its own."""
+        """Pass a text message on at once if it can be handled now; return whether it was."""
         if self.wire.take is None:
             return False
         try:
@@ -119,7 +119,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class Inbox:
-    """What waits for ``receive``. An ``asyncio.Queue`` that is empty has 3 KiB of deques."""
+    """The queue of messages for ``receive``. An empty ``asyncio.Queue`` would need 3 KiB."""
 
     __slots__ = ("_messages", "_getters")
 

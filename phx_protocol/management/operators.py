@@ -1,4 +1,4 @@
-"""What the commands have in common that look at, or act on, the processes with sockets."""
+"""The base classes of the commands that show, or control, the processes with sockets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IN_MEMORY = (
 
 
 class OperatorCommand(BaseCommand):
-    """Subclasses say in ``operate`` what they do; what goes wrong there is a CommandError."""
+    """A command whose subclasses define ``operate``; errors there become a CommandError."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         if sees_only_itself():
@@ -31,23 +31,23 @@ class OperatorCommand(BaseCommand):
         except (PhxError, LookupError, TimeoutError) as error:
             raise CommandError(printable(str(error))) from error
         except KeyboardInterrupt:
-            pass  # the way to end what goes on and on
+            pass  # Ctrl-C ends commands that run for ever
 
     def operate(self, **options: Any) -> None:
         raise NotImplementedError
 
     def say(self, text: str, **options: Any) -> None:
-        """What was done; nothing with ``--verbosity 0``."""
+        """Write what was done; write nothing with ``--verbosity 0``."""
         if options["verbosity"] > 0:
             self.stdout.write(self.style.SUCCESS(printable(text)))
 
 
 class ListCommand(OperatorCommand):
-    """A command that shows a table, as text or JSON, once or again and again."""
+    """A command that shows a table, as text or JSON, once or repeatedly."""
 
     #: the heads of the columns
     columns: Sequence[str]
-    #: what is shown when there is nothing
+    #: the text that is shown if there are no rows
     empty: str
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -62,22 +62,22 @@ class ListCommand(OperatorCommand):
         )
 
     def rows(self, **options: Any) -> Iterable[tuple[Any, Sequence[Any]]]:
-        """Pairs of what ``--json`` prints (a dataclass) and the cells of a row."""
+        """Return pairs: the dataclass that ``--json`` prints, and the cells of a row."""
         raise NotImplementedError
 
     def operate(self, **options: Any) -> None:
         self._show(**options)
         while options["watch"]:
             time.sleep(options["watch"])
-            # on a terminal in place, in a file one below the other
+            # overwrite the last table on a terminal; in a file append the next one
             self.stdout.write("\033[H\033[J" if self.stdout.isatty() else "", ending="")
             self._show(**options)
 
     def _show(self, **options: Any) -> None:
         rows = list(self.rows(**options))
         if options["json"]:
-            told = [dataclasses.asdict(info) for info, _ in rows]
-            self.stdout.write(json.dumps(told))  # in ASCII: no terminal obeys it
+            listed = [dataclasses.asdict(info) for info, _ in rows]
+            self.stdout.write(json.dumps(listed))  # ASCII, so no control codes
         elif not rows:
             self.stdout.write(self.style.WARNING(self.empty))
         else:
@@ -97,13 +97,13 @@ class ListCommand(OperatorCommand):
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; what clients chose cannot move the cursor of a terminal."""
+    """Return a cell as printable text, so that clients cannot control the terminal."""
     text = f"{cell:.1f}" if isinstance(cell, float) else str(cell)
     return printable(text, None)
 
 
 def ago(then: float) -> str:
-    """A moment (seconds of the epoch) as the time since: ``12s``, ``3m``, ``5h``, ``2d``."""
+    """Return the time since `then` (seconds of the epoch): ``12s``, ``3m``, ``5h``, ``2d``."""
     seconds = max(0, int(time.time() - then))
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:

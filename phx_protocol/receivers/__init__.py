@@ -1,1 +1,1 @@
-"""Receivers: what happens when Django, or this package, sends a signal."""
+"""The receivers of Django's signals and of this package's own."""

@@ -1,4 +1,4 @@
-"""What we do when Django says that something happened."""
+"""The receivers of Django's signals: logins, logouts, changed passwords and reloads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..exceptions import BroadcastError
 from ..logs import get_logger
 from ..node.node import serving_nodes
 
-#: seconds that a development server that reloads waits for its sockets
+#: seconds that a development server waits for its sockets before it reloads
 RELOAD_PATIENCE = 1.0
 
 logger = get_logger("phx_protocol.socket")
@@ -42,7 +42,7 @@ _tasks: set[asyncio.Task[None]] = set()
 def close_sockets_of(
     sender: Any, user: Any, request: Any = None, **kwargs: Any
 ) -> None:
-    """``user_logged_out``: the user's sockets close, on every process. Never fails a logout."""
+    """Close the user's sockets in every process, on ``user_logged_out``. Never fail a logout."""
     if user is None or user.pk is None:
         return
     if not _is_on_a_loop():
@@ -53,10 +53,10 @@ def close_sockets_of(
 def close_sockets_of_session(
     sender: Any, user: Any, request: Any = None, **kwargs: Any
 ) -> None:
-    """``user_logged_in``: what another user had opened with this browser's session closes."""
+    """Close the sockets that another user opened with this session, on ``user_logged_in``."""
     cookies = getattr(request, "COOKIES", {})
     key = cookies.get(settings.SESSION_COOKIE_NAME)
-    # without SessionMiddleware it is the cookie of another site, and there is no session
+    # without SessionMiddleware there is no session, and the cookie is that of another site
     session = getattr(request, "session", None)
     if not key or session is None or key == getattr(session, "session_key", None):
         return
@@ -73,12 +73,12 @@ def close_sockets_of_password(
     raw: bool = False,
     **kwargs: Any,
 ) -> None:
-    """``post_save`` of the user model: sockets that another password let in close."""
+    """Close the sockets that an older password opened, on ``post_save`` of the user model."""
     if created or raw or not options().close_on_password_change:
         return
     if not _may_change_the_password(instance, update_fields):
         return
-    # a primary key that was given as text, say, is written as it will be read
+    # the key may be set as text, for example: convert it to what the database returns
     key = instance._meta.pk.to_python(instance.pk)
     changed = str(key), password_digests(instance)
     _order_on_commit(
@@ -87,13 +87,13 @@ def close_sockets_of_password(
 
 
 def _may_change_the_password(user: Any, fields: frozenset[str] | None) -> bool:
-    """Whether saving these `fields` (None: all) may end what sessions of `user` are let in by."""
+    """Return whether a save of these `fields` (None: all) may change the hash of `user`'s sessions."""
     if not hasattr(user, "get_session_auth_hash"):
         return False  # there is no password
     if fields is None:
         return True
-    # Django's own hash is that of the password; of another one nobody knows, but a login saves
-    # just the one field
+    # Django's own hash depends on the password alone. A custom one may depend on any field, but
+    # not on that which a login saves.
     return "password" in fields if _is_djangos(user) else not fields <= {"last_login"}
 
 
@@ -104,8 +104,10 @@ def _is_djangos(user: Any) -> bool:
 
 
 def watch_passwords() -> None:
-    """Receive ``post_save`` of every model that a user may be saved as: Django's signals name the
-    very class, be it a proxy, a child, or one that the user model is a proxy or a child of.
+    """Receive ``post_save`` of every model that can save a user.
+
+    Django sends the signal with the class that is saved: that can be the user model, a proxy or
+    child of it, or a model of which the user model is a proxy or child.
     """
 
     def prepared(sender: type[Model], **kwargs: Any) -> None:
@@ -124,9 +126,12 @@ def watch_passwords() -> None:
 
 
 def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
-    """``file_changed``: the server starts anew, and pages shall come back at once. It hardly waits."""
+    """Close all sockets on ``file_changed``, before a development server starts again.
+
+    So the clients connect again at once. The server waits for this RELOAD_PATIENCE at most.
+    """
     if file_path.suffix != ".py":
-        return  # which does not always restart it
+        return  # other files do not always restart the server
     closing = [
         asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
         for node in serving_nodes()
@@ -135,8 +140,8 @@ def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None
 
 
 def _forget_session(request: Any) -> None:
-    # Django ends the session after this signal, and a client is back within ten milliseconds:
-    # it must not find it still there
+    # Django deletes the session after this signal, but a client connects again within ten
+    # milliseconds: it must not find the session any more
     session = getattr(request, "session", None)
     if session is not None and not settings.SESSION_ENGINE.endswith("signed_cookies"):
         session.delete(session.session_key)
@@ -157,8 +162,10 @@ def _order_on_commit(
     *args: Any,
     using: str | None = None,
 ) -> None:
-    """Give an order that concerns `user` once the transaction is committed, and wait until it is
-    done; on an event loop, where nothing may wait, at once and in a task."""
+    """Send a command about `user` when the transaction is committed, and wait until it is done.
+
+    On an event loop, where nothing may wait, send it at once and in a task.
+    """
     using = using or getattr(getattr(user, "_state", None), "db", None)
     if _is_on_a_loop():
         task = asyncio.get_running_loop().create_task(_give(user, aorder(*args)))
@@ -169,7 +176,7 @@ def _order_on_commit(
         try:
             transaction.on_commit(give, using=using, robust=True)
         except (ImproperlyConfigured, Error):
-            give()  # there is no database, or none that works: nor is there a transaction
+            give()  # without a working database there is no transaction either
 
 
 def _give_and_wait(user: Any, order: Callable[..., None], *args: Any) -> None:

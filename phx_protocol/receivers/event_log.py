@@ -1,4 +1,7 @@
-"""The log of what happens, in the lines of ``Phoenix.Logger``: the first receiver of the signals."""
+"""The log of connects, joins, events and drains, as ``Phoenix.Logger`` writes it.
+
+It is the first receiver of the signals.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class LogReceiver:
-    """Writes one line for each signal, at the level that its sender names.
+    """A receiver that logs one line for each signal, at the level that its sender names.
 
-    `text` makes the arguments of ``Logger.log`` from what the signal's receivers get.
+    `text` makes the arguments of ``Logger.log`` from the arguments of the signal.
     """
 
     def __init__(

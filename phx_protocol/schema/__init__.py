@@ -1,11 +1,11 @@
-"""What the sockets of a project understand, for others to read: AsyncAPI, TypeScript, JSON Schema."""
+"""The contract of a project's sockets, written as AsyncAPI, TypeScript or JSON Schema."""
 
 from __future__ import annotations
 
 from . import asyncapi, json_schema, typescript
 from .contract import Contract, contract
 
-#: format -> what writes a contract in it
+#: format -> the function that writes a contract in it
 FORMATS = {
     "asyncapi": asyncapi.write,
     "json-schema": json_schema.write,

@@ -1,4 +1,4 @@
-"""An AsyncAPI 3.0 document of the contract."""
+"""The contract as an AsyncAPI 3.0 document."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _channel(topic: Topic, schemas: Schemas) -> Schema:
         messages[f"push-{_key(push.name)}"] = described(
             push.doc, name=push.name, payload=payload
         )
-    # braces are for parameters
+    # AsyncAPI reads braces as parameters
     address = topic.pattern.rstrip("*").replace("{", "%7B").replace("}", "%7D")
     if not topic.is_exact:
         address += "{subtopic}"
@@ -81,16 +81,16 @@ def _channel(topic: Topic, schemas: Schemas) -> Schema:
 
 
 def _answer(status: str, response: Schema) -> Schema:
-    said = {"type": "string"} if status == ANY_STATUS else {"const": status}
+    allowed = {"type": "string"} if status == ANY_STATUS else {"const": status}
     return {
         "type": "object",
         "required": ["status", "response"],
-        "properties": {"status": said, "response": response},
+        "properties": {"status": allowed, "response": response},
     }
 
 
 def _operations(topic: Topic, key: str) -> dict[str, Schema]:
-    """What the server does: it receives what clients send, replies to it, and sends pushes."""
+    """Return the server's operations: it receives events, replies to them, and sends pushes."""
     channel = {"$ref": f"#/channels/{key}"}
 
     def message(name: str) -> Schema:
@@ -123,7 +123,7 @@ def _reply(event: Event, status: str) -> str:
 
 
 def _key(name: str) -> str:
-    """`name` as a key of the document: letters, digits, hyphens, each other character by its code."""
+    """Return `name` as a key of the document: letters, digits, hyphens, and codes for the rest."""
     name = name.strip("/") or "root"
     return re.sub(
         r"[^A-Za-z0-9_]",

@@ -14,22 +14,22 @@ from ..socket.payloads import ANY_STATUS, PayloadType, Replies
 from ..socket.routes import Route, load_socket, routes_of
 from ..socket.socket import Socket
 
-#: what a channel with presences pushes, whatever else it declares
+#: the events that every channel with presences pushes
 PRESENCE_EVENTS = ("presence_state", "presence_diff")
 
 
 class Event(NamedTuple):
-    """What a client sends, and what it is answered. No type: anything."""
+    """An event that a client sends, and its replies. None as a type allows any payload."""
 
     name: str
     doc: str
     payload: PayloadType | None
-    #: status -> the type of the payload; with "*" for any other
+    #: status -> the type of the payload; "*" is any other status
     replies: Mapping[str, PayloadType | None]
 
 
 class Push(NamedTuple):
-    """What a client is sent unasked."""
+    """An event that the server pushes to clients."""
 
     name: str
     doc: str
@@ -38,12 +38,12 @@ class Push(NamedTuple):
 
 class Topic(NamedTuple):
     pattern: str
-    name: str  # of the channel class; another class has another
+    name: str  # of the channel class; no other class has the same
     doc: str
     join: Event
     events: tuple[Event, ...]
     pushes: tuple[Push, ...]
-    #: whether there may be pushes that are not declared
+    #: True if the channel may push events that are not declared
     is_open: bool
 
     @property
@@ -64,9 +64,9 @@ Contract = tuple[Mount, ...]
 
 
 def contract(sockets: Mapping[str, Any] | None = None) -> Contract:
-    """Of the mounts of `sockets`, default the setting SOCKETS.
+    """Return the contract of the mounts of `sockets`, default the setting SOCKETS.
 
-    Raises ImportError, TypeError and NameError for what cannot be loaded.
+    Raises ImportError, TypeError or NameError if a class cannot be loaded.
     """
     targets = options().sockets if sockets is None else sockets
     mounts = {path: load_socket(target) for path, target in targets.items()}
@@ -80,7 +80,7 @@ def contract(sockets: Mapping[str, Any] | None = None) -> Contract:
 
 
 def _names(classes: Iterable[type]) -> dict[type, str]:
-    """A name for each class: its own, with its module's where two have the same."""
+    """Return a name for each class: its own, with its module's if two classes have the same."""
     names = {known: known.__name__ for known in classes}
     often = Counter(names.values())
     taken = set(names.values())
@@ -91,7 +91,7 @@ def _names(classes: Iterable[type]) -> dict[type, str]:
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """`name`, with a number if it is taken; it is taken from then on."""
+    """Return `name`, with a number if it is in `taken`, and add it to `taken`."""
     chosen, number = name, 2
     while chosen in taken:
         chosen, number = f"{name}_{number}", number + 1
@@ -148,7 +148,7 @@ def _event(name: str, handler: Handler) -> Event:
 
 
 def _doc(thing: Any, *bases: type) -> str:
-    """The docstring of a class, unless it has it from where it was derived, or nobody wrote it."""
+    """Return the class's own docstring; "" for an inherited or a generated one."""
     doc = getattr(thing, "__dict__", {}).get("__doc__")
     name = getattr(thing, "__name__", "")
     if not isinstance(doc, str) or doc.startswith(f"{name}("):  # a dataclass's

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of all types, and which event has which."""
+"""The contract as JSON Schema (2020-12): all types, and the events that use them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
-#: how pydantic ends the names of a model that has two schemas
+#: the endings that pydantic gives to the two schemas of one model
 READ, WRITTEN = "-Input", "-Output"
 
-#: whether a type is read or written: a model of pydantic may have one schema for each
+#: "validation" for a type that is read, "serialization" for one that is written: a model of
+#: pydantic may have a schema for each
 Mode = Literal["validation", "serialization"]
 
 
 def types_of(contract: Contract) -> Iterator[tuple[PayloadType, Mode]]:
-    """Every declared type, as often as it is declared, and which way it goes."""
+    """Yield every declared type, as often as it is declared, and whether it is read or written."""
     for topic in (topic for mount in contract for topic in mount.topics):
         for event in (topic.join, *topic.events):
             if event.payload:
@@ -37,9 +38,9 @@ def types_of(contract: Contract) -> Iterator[tuple[PayloadType, Mode]]:
 
 
 class Schemas:
-    """The schemas of types: each where it is used, the named ones once, under `prefix`.
+    """The schemas of types. Those with names are written once, and referred to under `prefix`.
 
-    One name is one type's: msgspec's, and pydantic's beside them.
+    No two types have the same name, whether msgspec or pydantic named them.
     """
 
     def __init__(self, types: Iterable[tuple[PayloadType, Mode]], prefix: str) -> None:
@@ -49,7 +50,7 @@ class Schemas:
         within = _within(plain, modes)
         of_models = [(t, modes[t]) for t in modes if t not in plain]
         of_models += [(t, mode) for t, mode in within.values()]
-        # the names that msgspec gives are taken when pydantic's come
+        # msgspec's names come first; pydantic's models get other ones
         _, named = self._of_msgspec(plain, {kind: {"title": ""} for kind in within})
         models, of_pydantic = self._of_pydantic(of_models)
         alike = self._alike(of_pydantic)
@@ -65,11 +66,11 @@ class Schemas:
         _drop_discriminators([self.named, list(self._of.values())])
 
     def of(self, declared: PayloadType | None) -> Schema:
-        """The schema of a type; that of anything for None."""
+        """Return the schema of a type; for None, the schema that allows any value."""
         return {} if declared is None else self._of[declared]
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Give the named ones other names: name -> new name."""
+        """Rename the named schemas: old name -> new name."""
         self.named, self._of = self._renamed((self.named, self._of), names)
 
     def _of_msgspec(
@@ -105,8 +106,9 @@ class Schemas:
         return of, rest.get("$defs", {})
 
     def _alike(self, named: Mapping[str, Schema]) -> dict[str, str]:
-        """New names of models that are written as they are read: pydantic has two for one that
-        is recursive.
+        """Return new names for models whose read and written schemas are alike: one for both.
+
+        Pydantic makes two schemas for a recursive model even if they are alike.
         """
         pairs = {
             name: other
@@ -117,7 +119,9 @@ class Schemas:
             and named[name].get("title") == named[other].get("title")
         }
         before = -1
-        while before != len(pairs):  # one that differs makes those differ that have it
+        while before != len(
+            pairs
+        ):  # if two schemas differ, those that refer to them differ too
             before = len(pairs)
             refs = {
                 f"{self._prefix}{a}": f"{self._prefix}{b}" for a, b in pairs.items()
@@ -138,7 +142,7 @@ class Schemas:
         schemas: tuple[dict[PayloadType, Schema], dict[str, Schema]] | Any,
         names: Mapping[str, str],
     ) -> Any:
-        """Pairs of schemas by type and by name, in either order, with the new names."""
+        """Return the two mappings of schemas (by type, by name) with the new names."""
         refs = {
             f"{self._prefix}{old}": f"{self._prefix}{new}" for old, new in names.items()
         }
@@ -154,14 +158,14 @@ class Schemas:
 
 
 def _bare(name: str) -> str:
-    """A name that pydantic gave, without the module and the way it goes."""
+    """Return a name of pydantic's without the module and without ``-Input`` or ``-Output``."""
     return name.removesuffix(READ).removesuffix(WRITTEN).rpartition("__")[2]
 
 
 def _within(
     types: list[PayloadType], modes: Mapping[PayloadType, Mode]
 ) -> dict[Any, tuple[PayloadType, Mode]]:
-    """The schema of a type of pydantic within types of msgspec."""
+    """Return the pydantic types that are part of msgspec `types`, each with its mode."""
     found: dict[Any, tuple[PayloadType, Mode]] = {}
     for declared in types:
         for kind in custom_types(declared.annotation):
@@ -183,10 +187,10 @@ def _refer(part: Any, refs: Mapping[str, str]) -> Any:
 
 @contextlib.contextmanager
 def _told_apart(annotations: list[Any]) -> Iterator[Mapping[str, str]]:
-    """The classes within, with names of their own while msgspec names schemas after them.
+    """Give each class a unique name while msgspec names schemas after classes.
 
-    It tells two of one name apart by their modules, but neither two of one module nor two
-    ``Page[Message]``. Yields new name -> old.
+    Msgspec distinguishes two classes with the same name by their modules, but neither two of one
+    module nor two ``Page[Message]``. Yields new name -> old.
     """
     classes = dict.fromkeys(_classes(msgspec.inspect.multi_type_info(annotations)))
     often = Counter(known.__name__ for known in classes)
@@ -202,7 +206,7 @@ def _told_apart(annotations: list[Any]) -> Iterator[Mapping[str, str]]:
 
 
 def _classes(infos: Any) -> Iterator[type]:
-    """The classes that msgspec names a schema after, in what it found out about types."""
+    """Yield the classes after which msgspec names a schema, from its information about types."""
     seen: set[int] = set()
     waiting = list(infos)
     while waiting:
@@ -216,7 +220,7 @@ def _classes(infos: Any) -> Iterator[type]:
 
 
 def _origins(known: Any) -> Iterator[type]:
-    """A class, or those of a generic one."""
+    """Yield a class, or the classes of a generic type."""
     for part in (typing.get_origin(known) or known, *typing.get_args(known)):
         if typing.get_origin(part) is not None:
             yield from _origins(part)
@@ -230,7 +234,7 @@ def _origins(known: Any) -> Iterator[type]:
 
 
 def _drop_discriminators(part: Any) -> None:
-    """They are OpenAPI's; JSON Schema has none, and AsyncAPI has another kind."""
+    """Remove discriminators: they belong to OpenAPI, and AsyncAPI has a different kind."""
     if isinstance(part, dict):
         if "propertyName" in part.get("discriminator", ()):
             del part["discriminator"]

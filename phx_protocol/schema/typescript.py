@@ -1,4 +1,4 @@
-"""TypeScript: the channels of phoenix.js with typed ``push``, ``on`` and ``receive``."""
+"""The contract as TypeScript: phoenix.js's channels with typed ``push``, ``on`` and ``receive``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ interface Contract {{
 
 type PayloadOf<E> = E extends {{ payload: infer P }} ? P : never
 type RepliesOf<E> = E extends {{ replies: infer R }} ? R : never
-/** What does not fit is answered so, whatever the event. */
+/** The response to an event that the server refuses, because of its payload or of a limit. */
 export interface Refused {{
   reason: string
   errors?: {{ path: string; message: string }}[]
@@ -68,7 +68,7 @@ export function {function}<T extends string>(
 }}
 """
 
-#: names of TypeScript that a class of Python may have
+#: names that TypeScript uses itself, but a Python class may have
 TYPESCRIPTS = {
     *("Record", "Array", "any", "boolean", "never", "null", "number", "object"),
     *("string", "symbol", "undefined", "unknown", "void"),
@@ -81,7 +81,7 @@ def write(contract: Contract, title: str, version: str) -> str:
     schemas.rename({n: unique(_identifier(n), taken) for n in schemas.named})
     parts = [HEAD.format(title=title, version=version)]
     parts += [_named(name, schema) for name, schema in schemas.named.items()]
-    # a class may answer several patterns, and be mounted twice
+    # a class may serve several patterns, and be mounted twice
     topics = {topic.name: topic for mount in contract for topic in mount.topics}
     parts += [_topic(topic, schemas) for topic in topics.values()]
     mounts = {mount.name: mount for mount in contract}
@@ -90,7 +90,7 @@ def write(contract: Contract, title: str, version: str) -> str:
 
 
 def _own_names(contract: Contract) -> set[str]:
-    """The names that are not for types: of what stands above, and of what TypeScript has."""
+    """Return the names that types must not get: those of the text above and of TypeScript."""
     own = set(re.findall(r"\b[A-Z]\w+", HEAD + SOCKET)) | TYPESCRIPTS
     for mount in contract:
         own |= {f"{mount.name}Topics", *(f"{t.name}Contract" for t in mount.topics)}
@@ -156,7 +156,7 @@ def _topic_type(topic: Topic) -> str:
 
 
 def type_of(schema: Schema) -> str:
-    """The TypeScript type of a JSON schema, as msgspec and pydantic write them."""
+    """Return the TypeScript type of a JSON schema that msgspec or pydantic wrote."""
     if "$ref" in schema:
         return _identifier(schema["$ref"].removeprefix("#/"))
     if "const" in schema:
@@ -217,7 +217,7 @@ def _name(name: str) -> str:
 
 
 def _identifier(name: str) -> str:
-    """A name of a schema (``Page_int_``, ``app.Message``) as one of TypeScript."""
+    """Return the name of a schema (``Page_int_``, ``app.Message``) as a name in TypeScript."""
     return re.sub(r"\W+", "_", name)
 
 

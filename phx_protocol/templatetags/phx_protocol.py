@@ -1,4 +1,4 @@
-"""``{% load phx_protocol %}``: the token of the visitor, and the script that connects with it."""
+"""The tags of ``{% load phx_protocol %}``: the visitor's token, and the script that connects with it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def phx_token(context: Context, ends_with_session: bool = False) -> str:
-    """The token of ``request.user`` for phoenix.js's ``authToken``; empty for an anonymous visitor.
+    """Write the token of ``request.user`` for phoenix.js's ``authToken``.
 
-    ``{% phx_token ends_with_session=True %}`` makes one that counts with this session's cookie
-    only, so that a logout ends it; a socket on another site needs one without. Raises
-    ImproperlyConfigured when the template has no request.
+    It is empty for an anonymous visitor. ``{% phx_token ends_with_session=True %}`` makes a token
+    that is valid only with this session's cookie, so that a logout ends it; do not use it for a
+    socket on another site, which does not get the cookie. Raises ImproperlyConfigured if the
+    template has no request.
     """
     request = context.get("request")
     if request is None:
@@ -38,7 +39,7 @@ def phx_token(context: Context, ends_with_session: bool = False) -> str:
 def phx_script(
     context: Context, path: str, url: str = "", ends_with_session: bool = False
 ) -> str:
-    """The script tag of the static file `path`, a JavaScript module that connects::
+    """Write the script tag of the static file `path`, a JavaScript module that connects::
 
         {% phx_script "chat/room.js" %}
 
@@ -46,10 +47,10 @@ def phx_script(
         const socket = new Socket(url, { authToken: token })
 
     `url` is the mount of the socket, by default the first of the setting SOCKETS, below the script
-    prefix that URLs of this page have; the token is
-    that of ``{% phx_token %}``, which is told about `ends_with_session`. Nothing in the tag is
-    inline script, and it has the nonce of a Content-Security-Policy: `csp_nonce` of the context or
-    of the request, as Django's own middleware and django-csp make it.
+    prefix that URLs of this page have. The token is that of ``{% phx_token %}``, with the same
+    `ends_with_session`. The tag has no inline script, and it has the nonce of a
+    Content-Security-Policy: `csp_nonce` of the context or of the request, as Django's own
+    middleware and django-csp make it.
     """
     return format_html(
         '<script type="module"{} id="phx-script" src="{}" data-url="{}" data-token="{}"></script>',
@@ -62,13 +63,13 @@ def phx_script(
 
 @register.simple_tag(name="phx_nonce_attribute", takes_context=True)
 def _nonce_attribute(context: Context) -> str:
-    """The attribute ``nonce`` of a script tag, with a space before it, or nothing."""
+    """Write the attribute ``nonce`` of a script tag, with a space before it, or nothing."""
     request = context.get("request")
     found = (
         context.get("csp_nonce"),
         getattr(request, "csp_nonce", None),
         getattr(request, "_csp_nonce", None),  # Django's, without its context processor
     )
-    # not the first that is true: Django's is false until somebody asks for its text
+    # not the first that is true: Django's nonce is false until its text is read
     nonce = str(next((n for n in found if n is not None), ""))
     return format_html(' nonce="{}"', nonce) if nonce else ""

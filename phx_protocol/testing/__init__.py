@@ -1,4 +1,4 @@
-"""Test helpers in the words of ``Phoenix.ChannelTest``.
+"""Test helpers, named as those of ``Phoenix.ChannelTest``.
 
 ::
 
@@ -16,10 +16,10 @@ and for tests that are not async::
         room = socket.join("room:lobby")
         room.assert_reply(room.push("new_msg", {"body": "hi"}), "ok")
 
-A whole connection is driven, wire included; with ``wire=False`` the Socket and its channels are
-called directly. Callbacks that are a plain ``def``, and the async ORM, work in the thread and on
-the database connection of the test, so that ``TestCase`` sees what they do and undoes it.
-``phx_protocol.pytest_plugin`` has fixtures that close what a test leaves open.
+A test drives a whole connection, with its frames; with ``wire=False`` the Socket and its channels
+are called directly. Callbacks that are a plain ``def``, and the async ORM, use the thread and the
+database connection of the test, so that ``TestCase`` sees what they write and rolls it back.
+``phx_protocol.pytest_plugin`` has fixtures that close the connections that a test leaves open.
 """
 
 from .blocking import SyncTestChannel, SyncTestSocket, connect_sync

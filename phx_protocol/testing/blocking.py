@@ -1,4 +1,4 @@
-"""connect_sync(): the same client for tests that are not async, in the test's own thread."""
+"""connect_sync(): the same client for sync tests, whose callbacks run in the test's own thread."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Result = TypeVar("Result")
 Params = ParamSpec("Params")
 Arguments = TypeVarTuple("Arguments")
 
-#: seconds after which a loop that asks for nothing is taken for blocked
+#: seconds after which a loop from which nothing comes counts as blocked
 BLOCKED = 10.0
 
 
 class Caller(Executor):
-    """Runs what async code wants done in the thread of the test, while that waits for the loop.
+    """The executor that runs sync code in the thread of the test, while the test waits for the loop.
 
-    What comes while the test does something else is done at its next call.
+    Work that comes while the test does something else runs when the test waits the next time.
     """
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: int | None = None
-        # where that thread waits in the calls of async_to_sync of its callbacks, the innermost last
+        # the executors in which that thread waits inside of async_to_sync, the innermost last
         self._inner: list[Executor] = []
 
     def submit(
@@ -46,7 +46,7 @@ class Caller(Executor):
         while self._inner:
             try:
                 return self._inner[-1].submit(fn, *args, **kwargs)
-            except RuntimeError:  # it waits there no more
+            except RuntimeError:  # the thread does not wait there any more
                 self._inner.pop()
         future: Future[Any] = Future()
 
@@ -61,31 +61,31 @@ class Caller(Executor):
         return future
 
     def work_in(self, executor: Executor) -> None:
-        """The thread waits in `executor` now: what waits here is done there."""
+        """Give all work to `executor`, in which the thread waits now."""
         while not self._work.empty():
             executor.submit(self._work.get())
         self._inner.append(executor)
 
     def forget(self) -> None:
-        """Drop what a test that is over has left undone: it is no business of the next one."""
+        """Drop the work that a finished test has left, so that the next test does not run it."""
         while not self._work.empty():
             self._work.get()
 
     def come_here(self) -> None:
-        """From now on this is the thread of the test."""
+        """Take the current thread for the thread of the test from now on."""
         self._thread = threading.get_ident()
 
     def is_here(self) -> bool:
-        """Whether this is the thread of the test."""
+        """Return whether the current thread is that of the test."""
         return threading.get_ident() == self._thread
 
     def wait_for(self, future: Future[Result], timeout: float) -> Result:
-        """Work until `future` is done; its result.
+        """Do the work that comes until `future` is done, and return its result.
 
-        Raises TimeoutError when there was nothing to work for `timeout` seconds.
+        Raises TimeoutError if no work comes for `timeout` seconds.
         """
         future.add_done_callback(lambda _: self._work.put(lambda: None))
-        # what sync_to_async leaves in a thread, for an async_to_sync further in
+        # restore what sync_to_async sets in a thread for an inner async_to_sync
         place = SyncToAsync.threadlocal
         before = getattr(place, "main_event_loop", None)
         try:
@@ -102,10 +102,10 @@ caller = Caller()
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Tells `caller` when the test's thread waits for this loop in an ``async_to_sync``.
+    """An event loop that notices when the test's thread waits for it in an ``async_to_sync``.
 
-    asgiref gives the work of other tasks to where the thread waited before, and all wait for
-    each other (asgiref#348).
+    Then it passes the work of other tasks on to there. asgiref would send it to the place where
+    the thread waited before, and all would wait for each other (asgiref#348).
     """
 
     def call_soon_threadsafe(
@@ -114,7 +114,7 @@ class _Loop(asyncio.SelectorEventLoop):
         *args: Unpack[Arguments],
         context: Context | None = None,
     ) -> asyncio.Handle:
-        create_task: object = self.create_task  # which AsyncToSync alone calls so
+        create_task: object = self.create_task  # only AsyncToSync calls it in this way
         if callback == create_task and caller.is_here():
             executor = AsyncToSync.executors.current
             super().call_soon_threadsafe(caller.work_in, executor)
@@ -125,7 +125,7 @@ class _Home:
     """The event loop of the sync clients of a test, in a thread of its own."""
 
     def __init__(self, layer: object) -> None:
-        self.layer = layer  # the channel layer, to which the loop is bound
+        self.layer = layer  # the channel layer, which is bound to the loop
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
         self._ended: Future[None] = Future()
         threading.Thread(
@@ -140,18 +140,18 @@ class _Home:
     async def _until_it_is_left(self) -> None:
         self._left = asyncio.Event()
         loop = asyncio.get_running_loop()
-        # where sync_to_async finds the thread that the database connection belongs to
+        # sync_to_async looks here for the thread of the database connection
         AsyncToSync.loop_thread_executors[loop] = caller  # type: ignore[assignment]
         self._loop.set_result(loop)
         await self._left.wait()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """The result of `coroutine`. Raises RuntimeError when a callback blocks the loop."""
+        """Run `coroutine` and return its result. Raise RuntimeError if a callback blocks the loop."""
         loop = self._loop.result()
         return self._wait_for(asyncio.run_coroutine_threadsafe(coroutine, loop))
 
     def leave(self) -> None:
-        """Cancel what still runs there, and end it."""
+        """Cancel the tasks that still run in the loop, and end its thread."""
         caller.forget()
         loop = self._loop.result()
         loop.call_soon_threadsafe(self._left.set)
@@ -171,7 +171,7 @@ class _Home:
 
 
 def _wait(future: Future[Result], timeout: float) -> Result:
-    """How ``broadcast()`` and its like wait: the loop may need the test's thread to do it."""
+    """Wait for the result of ``broadcast()`` and the like: the loop may need the test's thread."""
     if caller.is_here():
         return caller.wait_for(future, timeout)
     return future.result(timeout)
@@ -180,7 +180,7 @@ def _wait(future: Future[Result], timeout: float) -> Result:
 def _sync(
     method: Callable[Concatenate[Any, Params], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Any, Params], Result]:
-    """`method` of a TestSocket or TestChannel, for what has one as ``_client``."""
+    """Return the sync twin of a `method` of the TestSocket or TestChannel ``_client``."""
 
     @functools.wraps(method)
     def call(self: Any, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
@@ -197,9 +197,10 @@ def _connect(
     connect: Callable[Params, Coroutine[Any, Any, TestSocket]],
 ) -> Callable[Params, SyncTestSocket]:
     def call(*args: Params.args, **kwargs: Params.kwargs) -> SyncTestSocket:
-        """``connect`` for a test that is not async. A context manager, which closes it.
+        """Connect in a sync test; the arguments are those of ``connect``.
 
-        Raises ConnectionRefused when ``connect`` of the socket says so.
+        The result is a context manager, which closes the connection. Raises ConnectionRefused
+        when ``connect`` of the socket refuses it.
         """
         home = _home_for_one_more()
         return SyncTestSocket(home, home.run(connect(*args, **kwargs)))
@@ -208,8 +209,9 @@ def _connect(
 
 
 def _home_for_one_more() -> _Home:
-    """A new one when no test knows of the clients of the old one any more, or the layer is another:
-    a test case that is over may keep its clients.
+    """Return the loop for one more client: a new one if no client is left, or the layer changed.
+
+    A test case that has ended may keep its clients, so the clients alone do not decide.
     """
     global _home
     caller.come_here()
@@ -227,7 +229,7 @@ connect_sync = _connect(connect)
 
 
 class SyncTestSocket:
-    """``TestSocket``, for a test that is not async."""
+    """The ``TestSocket`` of a sync test."""
 
     __test__ = False
 
@@ -238,7 +240,7 @@ class SyncTestSocket:
 
     @property
     def close_code(self) -> int | None:
-        """As ``TestSocket.close_code``."""
+        """The code with which the server closed the connection, None while it has not."""
         return self._client.close_code
 
     def __enter__(self) -> SyncTestSocket:
@@ -253,7 +255,7 @@ class SyncTestSocket:
         self.close()
 
     def join(self, topic: str, payload: Any = None) -> SyncTestChannel:
-        """As ``TestSocket.join``."""
+        """Join `topic`. Raises JoinDenied with the reply when the answer is an error."""
         return SyncTestChannel(self, self._home.run(self._client.join(topic, payload)))
 
     send = _sync(TestSocket.send)
@@ -264,7 +266,7 @@ class SyncTestSocket:
 
 
 class SyncTestChannel:
-    """``TestChannel``, for a test that is not async."""
+    """The ``TestChannel`` of a sync test."""
 
     __test__ = False
 

@@ -1,4 +1,4 @@
-"""connect(): a client that drives a whole connection, over the wire or without."""
+"""connect(): a client that drives a whole connection, with frames or without."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..wire.serializers import decode_payload
 from .database import keep, share
 from .lines import DirectLine, Line, WireLine
 
-#: seconds that an assertion waits for what it wants
+#: seconds that an assertion waits for the message that it expects
 TIMEOUT = 2.0
 
 
@@ -36,18 +36,18 @@ async def connect(
 ) -> TestSocket:
     """Connect as a V2 client.
 
-    `user` and `session` are put into the scope as an authentication middleware would;
-    `auth_token` travels as phoenix.js's ``authToken`` does.
+    `user` and `session` are put into the scope, as an authentication middleware would do;
+    `auth_token` is sent as phoenix.js's ``authToken``.
 
     With ``wire=False`` there is neither ASGI nor a frame: the Socket and its channels are called
-    directly, as by ``Phoenix.ChannelTest``. Payloads still come out as the JSON that a client
-    gets, and the request is asked the same (parameters, Origin, version, MAX_CONNECTIONS, user).
-    What is left out are the serializers, and what limits frames and lasting connections:
+    directly, as by ``Phoenix.ChannelTest``. Payloads still arrive as the JSON that a client
+    gets, and the handshake makes the same checks (parameters, Origin, version, MAX_CONNECTIONS,
+    user). The serializers do not run, and these limits of frames and connections do not apply:
     MAX_FRAME_SIZE, MAX_TOPIC_LENGTH, MAX_EVENT_LENGTH, MAX_REF_LENGTH, INBOUND, OUTBOUND, TIMEOUT
     and MAX_CONNECTION_AGE.
 
-    Raises ConnectionRefused when ``connect`` of the socket says so, AssertionError when it does
-    not answer within two seconds.
+    Raises ConnectionRefused when ``connect`` of the socket refuses it, AssertionError when it
+    does not answer within two seconds.
     """
     callbacks.thread_sensitive = True
     keep()
@@ -88,13 +88,13 @@ class TestSocket:
     __test__ = False
 
     def __init__(self, line: Line) -> None:
-        #: what carries its frames
+        #: the transport that carries its frames
         self.line = line
         self._loop = asyncio.get_running_loop()
-        self._at_end = contextlib.ExitStack()  # the end of what listens
+        self._at_end = contextlib.ExitStack()  # ends the subscriptions
         self._refs = itertools.count(1)
         self._arrived: list[list[Any]] = []  # frames that no assertion has taken yet
-        #: with which the server closed the connection, None while it has not
+        #: the code with which the server closed the connection, None while it has not
         self.close_code: int | None = None
 
     async def join(self, topic: str, payload: Any = None) -> TestChannel:
@@ -115,22 +115,22 @@ class TestSocket:
         return channel
 
     async def send(self, frame: list[Any]) -> None:
-        """Send ``[join_ref, ref, topic, event, payload]`` as it is; ``bytes`` travel in binary.
+        """Send ``[join_ref, ref, topic, event, payload]`` as it is; ``bytes`` as a binary frame.
 
-        Raises EncodeError for what is not JSON.
+        Raises EncodeError if JSON cannot carry the payload.
         """
         self._must_be_at_home()
         await self.line.send(frame)
 
     async def close(self) -> None:
-        """Close as a client does, and wait until the server is done with the connection.
+        """Close as a client does, and wait until the server has ended the connection.
 
-        Raises AssertionError, and cancels them, when callbacks still run after two seconds.
+        If callbacks still run after two seconds, cancels them and raises AssertionError.
         """
         await self._end(1000)
 
     async def disconnect(self) -> None:
-        """Be gone without a word, as when the line is cut; the rest is as in ``close``."""
+        """Disconnect without a close frame, as when the network fails; else do as ``close``."""
         await self._end(1006)
 
     async def _end(self, code: int) -> None:
@@ -144,10 +144,10 @@ class TestSocket:
                 raise AssertionError(f"callbacks still run: {busy}")
 
     async def settled(self) -> None:
-        """Wait until the server has handled all that it was sent, and everything has arrived.
+        """Wait until the server has handled every message, and all its messages have arrived.
 
-        What handlers have left to others (tasks of their own, other processes) is not waited for.
-        Raises AssertionError when a callback runs for too long.
+        It does not wait for what handlers start elsewhere (tasks of their own, other processes).
+        Raises AssertionError if a callback runs for more than two seconds.
         """
         self._must_be_at_home()
         try:
@@ -167,7 +167,7 @@ class TestSocket:
         assert self.close_code == code, f"closed with {self.close_code}, not {code}"
 
     async def _take(self, wanted: Any, what: str = "it") -> list[Any]:
-        """The first frame that is `wanted`, out of those that have arrived or will."""
+        """Return the first frame that is `wanted`, of those that have arrived or will arrive."""
         seen = 0
         while True:
             for at, frame in enumerate(self._arrived[seen:], seen):
@@ -180,15 +180,15 @@ class TestSocket:
         self._must_be_at_home()
         try:
             async with asyncio.timeout(TIMEOUT):
-                said = await self.line.receive()
+                received = await self.line.receive()
         except TimeoutError:
             raise AssertionError(
                 f"{what} did not arrive; what did:\n  {_listed(self._arrived)}"
             ) from None
-        if isinstance(said, int):
-            self.close_code = said
+        if isinstance(received, int):
+            self.close_code = received
         else:
-            self._arrived.append(said)
+            self._arrived.append(received)
 
     def _must_be_at_home(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
@@ -219,7 +219,7 @@ class TestChannel:
         self._came.set()
 
     async def push(self, event: str, payload: Any = None) -> str:
-        """Send an event; returns the ref for ``assert_reply``."""
+        """Send an event; return the ref for ``assert_reply``."""
         ref = str(next(self.socket._refs))
         await self.socket.send(
             [self.join_ref, ref, self.topic, event, {} if payload is None else payload]
@@ -227,9 +227,9 @@ class TestChannel:
         return ref
 
     async def assert_reply(self, ref: str, status: str, payload: Any = ...) -> Any:
-        """Assert the answer to the push with `ref`; returns its payload.
+        """Assert the status of the reply to the push with `ref`; return the reply's payload.
 
-        `payload`, when given, must equal it, or for a mapping be part of it.
+        `payload`, if given, must be equal to it; a mapping may be a part of it.
         """
         answer = await self.socket._take(
             lambda f: f[1] == ref and f[3] == REPLY, f"the reply to {ref}"
@@ -242,7 +242,10 @@ class TestChannel:
     async def refute_reply(
         self, ref: str, status: str = ..., payload: Any = ...  # type: ignore[assignment]
     ) -> None:
-        """Assert that the push with `ref` is not answered (so), once everything is handled."""
+        """Assert that the push with `ref` gets no such reply, after everything is handled.
+
+        Without `status` and `payload`, assert that it gets no reply at all.
+        """
 
         def unwanted(frame: list[Any]) -> bool:
             if frame[1] != ref or frame[3] != REPLY:
@@ -255,12 +258,12 @@ class TestChannel:
         await self._refute(unwanted, f"a reply to {ref}")
 
     async def assert_push(self, event: str, payload: Any = ...) -> Any:
-        """Assert that the client gets `event` on this topic, by push or broadcast; returns its payload."""
+        """Assert that the client gets `event` on this topic, pushed or broadcast; return its payload."""
         what = f"{event!r} with {_said(payload)}"
         return (await self.socket._take(self._pushed(event, payload), what))[4]
 
     async def refute_push(self, event: str, payload: Any = ...) -> None:
-        """Assert that the client does not get `event`, once all that was sent is handled."""
+        """Assert that the client does not get `event`, after every message is handled."""
         what = f"{event!r} with {_said(payload)}"
         await self._refute(self._pushed(event, payload), what)
 
@@ -275,7 +278,7 @@ class TestChannel:
         assert not came, f"{what} arrived:\n  {_listed(came)}"
 
     async def assert_broadcast(self, event: str, payload: Any = ...) -> Any:
-        """Assert that `event` is broadcast on this topic, intercepted or not; returns its payload."""
+        """Assert that `event` is broadcast on this topic, intercepted or not; return its payload."""
         looked_at = 0
         while True:
             for at, (name, got) in enumerate(self._broadcasts[looked_at:], looked_at):
@@ -294,7 +297,7 @@ class TestChannel:
                 ) from None
 
     async def refute_broadcast(self, event: str, payload: Any = ...) -> None:
-        """Assert that `event` is not broadcast on this topic, once all that was sent is handled."""
+        """Assert that `event` is not broadcast on this topic, after every message is handled."""
         await self.socket.settled()
         came = [b for b in self._broadcasts if b[0] == event and matches(payload, b[1])]
         assert not came, f"{event!r} was broadcast:\n  {_listed(came)}"
@@ -325,7 +328,7 @@ def _said(payload: Any) -> str:
 
 
 def matches(wanted: Any, got: Any) -> bool:
-    """Whether `got` is what was `wanted`: anything for ``...``, the keys named for a mapping."""
+    """Return whether `got` matches `wanted`: ``...`` matches anything, a mapping its own keys."""
     if wanted is ...:
         return True
     if isinstance(wanted, dict) and isinstance(got, dict):

@@ -1,4 +1,4 @@
-"""The test's own database connection, for what an async test has done in a thread."""
+"""The database connection of an async test, shared with the thread that runs its sync code."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: seconds that Django's thread may take for what it does
+#: seconds that Django's thread for sync code may take for one call
 TIMEOUT = 10.0
 
 Connections = dict[str, BaseDatabaseWrapper]
 
-# by alias: what the test has lent, and what was used in its place; None: nothing is lent
+# the connections that the test has lent, and those that they replace, by alias; None: none is lent
 _lent: tuple[Connections, Connections] | None = None
 
 
 def share() -> None:
-    """Have Django's thread for sync code use the connections of this thread, until ``unshare``.
+    """Let Django's thread for sync code use the connections of this thread, until ``unshare``.
 
-    Only those in a transaction, which is the test's: in another connection nobody would see what
-    the test has made, and what is made there would stay. Where that thread is this one, as in a
-    ``TestCase`` with ``async def test_...`` and with ``connect_sync``, there is nothing to do.
+    This lends only connections in a transaction, which is the test's: on another connection,
+    sync code would not see the rows of the test, and its own rows would stay. If that thread is
+    this one, as in a ``TestCase`` with ``async def test_...`` and with ``connect_sync``, there
+    is nothing to do.
     """
     global _lent
     if _lent is None and not _is_served_here():
@@ -35,9 +36,9 @@ def share() -> None:
 
 
 def unshare() -> None:
-    """The end of ``share``, when the test has ended. That thread has no connection open then.
+    """Undo ``share`` when the test has ended, and close all other connections of that thread.
 
-    One that stayed open would keep PostgreSQL from dropping the test's database.
+    PostgreSQL cannot drop the test's database while a connection is open.
     """
     global _lent
     if _lent is not None:
@@ -49,7 +50,7 @@ def unshare() -> None:
 
 
 def keep() -> None:
-    """Have ``close_old_connections`` spare a connection in a transaction: the test's is in one.
+    """Keep ``close_old_connections`` from closing a connection in a transaction, as the test's is.
 
     Channels' ``database_sync_to_async`` closes old connections around every call, and in a
     transaction each one counts as old.
@@ -67,7 +68,7 @@ def _close_outside_transactions(connection: BaseDatabaseWrapper) -> None:
 
 
 def _is_served_here() -> bool:
-    """Whether sync code of the running loop is done by a thread that waits for it."""
+    """Return whether a thread that waits for the running loop runs the loop's sync code."""
     loop = asyncio._get_running_loop()
     return (
         getattr(AsyncToSync.executors, "current", None) is not None
@@ -76,7 +77,7 @@ def _is_served_here() -> bool:
 
 
 def _connections() -> Sequence[BaseDatabaseWrapper]:
-    """Those of the sync code of this thread; a coroutine has others."""
+    """Return the connections of this thread's sync code; a coroutine has other ones."""
     loop = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     try:
@@ -86,7 +87,7 @@ def _connections() -> Sequence[BaseDatabaseWrapper]:
 
 
 def _exchange(wanted: Connections) -> Connections:
-    """Use the `wanted` connections in this thread; returns those that were used before."""
+    """Use the `wanted` connections in this thread; return those that it used before."""
     before = {alias: connections[alias] for alias in wanted}
     for alias, connection in wanted.items():
         connections[alias] = connection
@@ -94,5 +95,5 @@ def _exchange(wanted: Connections) -> Connections:
 
 
 def _in_thread(call: Callable[[], Any]) -> Any:
-    """Raises TimeoutError when a callback does not let go of that thread."""
+    """Run `call` in Django's thread. Raise TimeoutError if a callback blocks that thread."""
     return SyncToAsync.single_thread_executor.submit(call).result(TIMEOUT)

@@ -1,4 +1,4 @@
-"""What is between a TestSocket and the server's Connection: the wire, or nothing."""
+"""The transports between a TestSocket and the server's Connection: a WebSocket, or direct calls."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ CONSUMER = "phx_protocol.testing.consumer"
 
 #: ``[join_ref, ref, topic, event, payload]``
 Parts = list[Any]
-#: what a server says, its payload as JSON or bytes
-Said = Message | Reply | Broadcast
+#: a message of the server, its payload as JSON or bytes
+Sent = Message | Reply | Broadcast
 
 
 class Line(Protocol):
-    """Carries frames both ways, as their five parts."""
+    """The protocol of a transport for tests: it carries frames both ways, as their five parts."""
 
     async def send(self, frame: Parts) -> None:
-        """Give a frame to the server. Raises EncodeError for what is not JSON."""
+        """Send a frame to the server. Raise EncodeError if JSON cannot carry it."""
 
     async def receive(self) -> Parts | int:
-        """The next frame of the server, or the code with which it closes the connection."""
+        """Return the next frame of the server, or the code with which it closes the connection."""
 
     def is_empty(self) -> bool:
-        """Whether there is nothing to receive."""
+        """Return whether there is nothing to receive."""
 
     async def taken(self) -> None:
-        """Wait until the server has taken all that it was sent."""
+        """Wait until the server has read every frame."""
 
     def busy(self) -> list[ChannelServer]:
-        """The servers whose callbacks run."""
+        """Return the servers whose callbacks run."""
 
     async def end(self, code: int, timeout: float) -> None:
-        """Be gone, closed with `code`, and wait for the server, `timeout` seconds at most."""
+        """Close with `code`, and wait at most `timeout` seconds until the server has ended."""
 
 
 class WireLine:
@@ -64,15 +64,15 @@ class WireLine:
     async def open(
         cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
     ) -> WireLine:
-        """Raises ConnectionRefused; TimeoutError when there is no answer."""
+        """Connect. Raise ConnectionRefused, or TimeoutError if there is no answer."""
         application = _Consumer.as_asgi(socket=socket_class)
         communicator = ApplicationCommunicator(application, scope)
         await communicator.send_input({"type": "websocket.connect"})
         answer = await communicator.receive_output(timeout)
         if answer["type"] == "websocket.http.response.start":
             body = await communicator.receive_output(timeout)
-            said = {k.decode(): v.decode() for k, v in answer["headers"]}
-            raise ConnectionRefused(answer["status"], body["body"].decode(), said)
+            headers = {k.decode(): v.decode() for k, v in answer["headers"]}
+            raise ConnectionRefused(answer["status"], body["body"].decode(), headers)
         if answer["type"] == "websocket.close":
             raise ConnectionRefused(403)
         return cls(communicator)
@@ -96,7 +96,7 @@ class WireLine:
         while not self.communicator.future.done() and not (
             self.communicator.input_queue.empty() and self._is_receiving
         ):
-            await asyncio.sleep(0)  # a turn for the server
+            await asyncio.sleep(0)  # let the server run
 
     @property
     def _is_receiving(self) -> bool:
@@ -108,7 +108,7 @@ class WireLine:
 
     @property
     def _consumer(self) -> PhoenixConsumer | None:
-        """None when the application is not ours."""
+        """The consumer of the connection; None if the application is not ours."""
         consumer: PhoenixConsumer | None = self.communicator.scope.get(CONSUMER)
         return consumer
 
@@ -120,7 +120,7 @@ class WireLine:
 
 
 class _Consumer(PhoenixConsumer):
-    """Leaves itself in the scope, for those who wait for it."""
+    """The consumer that puts itself into the scope, so that WireLine can find it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -128,15 +128,15 @@ class _Consumer(PhoenixConsumer):
 
 
 class DirectLine:
-    """The transport of a Socket that is called as it is, without frames and without ASGI."""
+    """The transport of a Socket that is called directly, without frames and without ASGI."""
 
     name = "channel_test"  # as Phoenix.ChannelTest calls it
 
-    #: made when the handshake has let the client in
+    #: set when the handshake has succeeded
     connection: Connection
 
     def __init__(self) -> None:
-        self._said: asyncio.Queue[Said | int] = asyncio.Queue()
+        self._sent: asyncio.Queue[Sent | int] = asyncio.Queue()
         self._heard_at = time.time()
         self._ending: asyncio.Task[None] | None = None
 
@@ -144,10 +144,10 @@ class DirectLine:
     async def open(
         cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
     ) -> DirectLine:
-        """Raises ConnectionRefused; TimeoutError when there is no answer."""
+        """Connect. Raise ConnectionRefused, or TimeoutError if there is no answer."""
         line = cls()
         async with asyncio.timeout(timeout):
-            # a server knows nothing of the test's context either
+            # a real server does not see the test's context variables either
             await asyncio.create_task(
                 line._open(socket_class, scope), context=contextvars.Context()
             )
@@ -171,29 +171,29 @@ class DirectLine:
     async def send(self, frame: Parts) -> None:
         self._heard_at = time.time()
         if self.connection.backlog.frames:
-            await asyncio.sleep(0)  # what came before has its turn first
+            await asyncio.sleep(0)  # let the frames before this one run first
         if self._ending is None:
             self.connection.handle_in(frame)  # type: ignore[arg-type]
 
     async def receive(self) -> Parts | int:
-        said = await self._said.get()
-        if isinstance(said, int):
-            return said
-        payload: Any = said.payload
+        sent = await self._sent.get()
+        if isinstance(sent, int):
+            return sent
+        payload: Any = sent.payload
         if not isinstance(payload, bytes):
             payload = json.decode(bytes(payload))
-        if isinstance(said, Reply):
-            answer = {"status": said.status, "response": payload}
-            return [said.join_ref, said.ref, said.topic, REPLY, answer]
-        if isinstance(said, Broadcast):
-            return [None, said.offset, said.topic, said.event, payload]
-        return [said.join_ref, said.ref, said.topic, said.event, payload]
+        if isinstance(sent, Reply):
+            answer = {"status": sent.status, "response": payload}
+            return [sent.join_ref, sent.ref, sent.topic, REPLY, answer]
+        if isinstance(sent, Broadcast):
+            return [None, sent.offset, sent.topic, sent.event, payload]
+        return [sent.join_ref, sent.ref, sent.topic, sent.event, payload]
 
     def is_empty(self) -> bool:
-        return self._said.empty()
+        return self._sent.empty()
 
     async def taken(self) -> None:
-        pass  # it takes it when it is sent
+        pass  # `send` calls the server, so there is nothing to wait for
 
     def busy(self) -> list[ChannelServer]:
         return self.connection.busy()
@@ -210,19 +210,19 @@ class DirectLine:
         end = self.connection.terminate(reason, None, code)
         self._ending = self.connection.create_task(end)
 
-    # ---------------------------------------------- what the Socket asks of it
+    # ---------------------------------------------- the methods that the Socket calls
 
     @staticmethod
     def prepare(frame: Any) -> Any:
         return frame
 
-    def write(self, said: Any) -> None:
+    def write(self, sent: Any) -> None:
         if self._ending is None:
-            self._said.put_nowait(said)
+            self._sent.put_nowait(sent)
 
     def close(self, code: int, reason: Reason) -> None:
         if self._ending is None:
-            self._said.put_nowait(code)
+            self._sent.put_nowait(code)
             self._end(code, reason)
 
     def pending_bytes(self) -> int:
@@ -233,9 +233,9 @@ class DirectLine:
 
 
 class _Serializer:
-    """A version of the wire without frames: the values themselves, their payloads as JSON.
+    """The serializer without frames: it passes the messages themselves, with payloads as JSON.
 
-    JSON alone knows what becomes of a NaN, of a dict's integer keys or a lone surrogate.
+    Only real JSON shows what becomes of a NaN, of a dict's integer keys or a lone surrogate.
     """
 
     def decode(self, frame: Any) -> Message:
@@ -264,7 +264,10 @@ _serializer = _Serializer()
 
 
 def encode_frame(frame: Parts) -> Frame:
-    """``[join_ref, ref, topic, event, payload]`` as a V2 frame of a client. Raises EncodeError."""
+    """Return ``[join_ref, ref, topic, event, payload]`` as a V2 frame of a client.
+
+    Raise EncodeError if JSON cannot carry the payload.
+    """
     *meta, payload = frame
     if not isinstance(payload, bytes):
         return json.encode(frame).decode()
@@ -273,7 +276,7 @@ def encode_frame(frame: Parts) -> Frame:
 
 
 def decode_frame(frame: Frame) -> Parts:
-    """A V2 frame of the server as ``[join_ref, ref, topic, event, payload]``."""
+    """Return a V2 frame of the server as ``[join_ref, ref, topic, event, payload]``."""
     if isinstance(frame, str):
         return list(json.decode(frame))
     names = {0: "jte", 1: "jrts", 2: "te"}[frame[0]]

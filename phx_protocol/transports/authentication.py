@@ -33,7 +33,7 @@ logger = get_logger("phx_protocol.transport")
 BEARER = "base64url.bearer.phx."
 
 
-def headers_of(scope: dict[str, Any]) -> dict[str, str]:
+def headers_by_name(scope: dict[str, Any]) -> dict[str, str]:
     """Return the request's headers by lower-case name; of two with one name the last counts.
 
     Only cookies are joined, because HTTP/2 may split them.

@@ -26,7 +26,7 @@ from ..socket.socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import DEFAULT_SERIALIZERS, Serializer, for_version
-from .authentication import authenticate, bearers, headers_of
+from .authentication import authenticate, bearers, headers_by_name
 from .origin import names_a_host, origin_is_allowed, page_of
 from .request import HandshakeRequest
 
@@ -45,7 +45,7 @@ class Handshake:
         self.socket_class = socket_class
         self.scope = scope
         self.options = options(socket_class)
-        self.headers = headers_of(self.scope)
+        self.headers = headers_by_name(self.scope)
         self.params: dict[str, Any] = {}
 
     def log_request(self) -> None:

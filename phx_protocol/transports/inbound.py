@@ -85,7 +85,7 @@ def _excess(frame: Frame, limit: int) -> str | None:
     return None
 
 
-class Turns:
+class ReadPacer:
     """The pace at which frames of one connection are handled, so that other sockets run too."""
 
     __slots__ = ("_loop", "_frames", "_began", "_in_one", "_flooded", "_recent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import reverse
 
-from phx_protocol.admin.addresses import address_of
+from phx_protocol.admin.urls import address_of
 
 LIST = "/admin/phx_protocol/topic/"
 

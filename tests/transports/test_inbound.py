@@ -12,36 +12,36 @@ from channels.testing import WebsocketCommunicator
 
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
 from phx_protocol.testing import connect
-from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_IN_A_TURN, Turns
+from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_IN_A_TURN, ReadPacer
 
 
-async def burst(turns: Turns, frames: int = FLOOD) -> int:
+async def burst(pacer: ReadPacer, frames: int = FLOOD) -> int:
     """How often the others had a turn while so many frames came at once."""
     now = asyncio.get_running_loop().time()
-    return sum(turns.is_over(now) for _ in range(frames))
+    return sum(pacer.is_over(now) for _ in range(frames))
 
 
 async def test_a_flood_is_stepped_until_it_is_over_and_again_when_it_is_repeated() -> (
     None
 ):
     seen: asyncio.Queue[bool] = asyncio.Queue()
-    turns = Turns(asyncio.get_running_loop(), seen.put_nowait)
+    pacer = ReadPacer(asyncio.get_running_loop(), seen.put_nowait)
     for _ in range(2):
-        assert await burst(turns) == FLOOD / FRAMES_IN_A_TURN
+        assert await burst(pacer) == FLOOD / FRAMES_IN_A_TURN
         assert await seen.get() is True
         # while it goes on nothing is given back
         for _ in range(5):
-            assert await burst(turns) == FLOOD
+            assert await burst(pacer) == FLOOD
             await asyncio.sleep(0)
         assert await seen.get() is False and seen.empty()
 
 
 async def test_a_flood_that_goes_on_more_slowly_is_one_still() -> None:
     seen: list[bool] = []
-    turns = Turns(asyncio.get_running_loop(), seen.append)
-    await burst(turns)
+    pacer = ReadPacer(asyncio.get_running_loop(), seen.append)
+    await burst(pacer)
     for _ in range(60):
-        await burst(turns, FLOOD // 8)
+        await burst(pacer, FLOOD // 8)
         await asyncio.sleep(0.01)
     assert seen == [True]
 

@@ -1,13 +1,13 @@
 """Metrics for Prometheus, from the signals of ``phx_protocol.signals``.
 
-An app and a view (both: without the app there is nothing of ours to see)::
+It needs both an app and a view (without the app, the view shows none of our metrics)::
 
     INSTALLED_APPS = [..., "phx_protocol.contrib.prometheus"]
 
     path("metrics", prometheus.metrics)  # from phx_protocol.contrib import prometheus
 
 The metrics are in prometheus_client's own registry, so that every other exporter of the project
-shows them too. docs/metrics.md has the list of them, and what several workers need.
+shows them too. docs/metrics.md lists them, and explains the setup of several workers.
 """
 
 from __future__ import annotations

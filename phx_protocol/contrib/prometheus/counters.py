@@ -1,6 +1,6 @@
-"""What has happened: a receiver for each signal.
+"""The counters and histograms, with a receiver for each signal.
 
-No label has a value that a client could choose: each is a class, or a word out of a known set.
+A client cannot choose the value of a label: each is the name of a class, or in a fixed set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from ... import signals
 from ...wire.reasons import CloseCode
 
-#: in place of what is not out of a known set
+#: the label for a value that is not in its fixed set
 OTHER = "other"
 #: the close codes of RFC 6455 that a connection can end with, and ours
 CODES = frozenset({1000, 1001, 1002, 1003, *range(1005, 1016), *CloseCode})
@@ -76,7 +76,7 @@ OUTAGES = Counter(
 
 
 def dotted(cls: type) -> str:
-    """The name of a class as a label."""
+    """Return the dotted name of a class, for a label."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -167,6 +167,6 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
 
 
 def install() -> None:
-    """Count from now on; once more does no harm."""
+    """Count from now on; a second call does nothing."""
     for signal, receiver in RECEIVERS.items():
         signal.connect(receiver)

@@ -1,7 +1,7 @@
-"""What is there: sampled every few seconds, from what there is.
+"""The gauges: the numbers of sockets, channels and bytes, sampled every few seconds.
 
-Nothing is added when a thing comes and taken away when it goes: a gauge that is counted in that
-way drifts for good with the first end that is not told.
+They are not counted up when a socket opens and down when it closes: such a gauge would stay wrong
+for ever after the first close that is missed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .counters import dotted
 if TYPE_CHECKING:
     from ...socket.socket import Socket
 
-#: between two samples
+#: seconds between two samples
 SECONDS = 2.0
 
 
 class Level:
-    """A gauge by labels. What is not there any more is 0: it does not stay as it was."""
+    """A gauge with labels. If a label is missing in a sample, its value becomes 0."""
 
     def __init__(self, name: str, documentation: str, labels: list[str]) -> None:
         self._gauge = Gauge(name, documentation, labels, multiprocess_mode="livesum")
@@ -58,7 +58,7 @@ BUFFERED_MAX = Gauge(
 
 
 def sample() -> None:
-    """Set the gauges to what this process has now, on all of its event loops."""
+    """Set the gauges to the numbers of this process now, over all of its event loops."""
     nodes = serving_nodes()
     found = [connection for node in nodes for connection in node.connections]
     buffered = [connection.transport.pending_bytes() for connection in found]
@@ -76,9 +76,9 @@ def sample() -> None:
 
 
 class Sampler(Part):
-    """Samples while its node has sockets, and at once when the last of them has gone.
+    """The part of a node that samples while it has sockets, and once more when the last one closes.
 
-    A process that goes down has closed its sockets by then, and leaves nothing to the others.
+    So a process that stops leaves no numbers behind: it has closed its sockets before.
     """
 
     def __init__(self, node: Node) -> None:
@@ -118,6 +118,6 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
 
 
 def install() -> None:
-    """Sample from the next connection on; once more does no harm."""
+    """Sample from the next connection on; a second call does nothing."""
     for signal, receiver in RECEIVERS.items():
         signal.connect(receiver)

@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """All metrics of this process; with PROMETHEUS_MULTIPROC_DIR those of all that share it."""
+    """Return all metrics of this process; with PROMETHEUS_MULTIPROC_DIR, of all that share it."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return HttpResponse(encode(_registry()), content_type=content_type)
 

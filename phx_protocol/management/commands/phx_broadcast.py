@@ -1,4 +1,4 @@
-"""manage.py phx_broadcast: an event to every client of a topic, from the command line."""
+"""manage.py phx_broadcast: send an event to every client of a topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manage.py phx_channel: a channel and its test, to begin with (``mix phx.gen.channel``)."""
+"""manage.py phx_channel: write a first channel and its test (``mix phx.gen.channel``)."""
 
 from __future__ import annotations
 

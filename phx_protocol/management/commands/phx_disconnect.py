@@ -1,4 +1,4 @@
-"""manage.py phx_disconnect: close connections from outside."""
+"""manage.py phx_disconnect: close connections of any process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manage.py phx_doctor: what a client meets at a site, and what to change about it."""
+"""manage.py phx_doctor: check a site as its clients see it, and advise what to change."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STYLES = {"ok": "SUCCESS", "warning": "WARNING", "fault": "ERROR", "skipped": "N
 
 
 class Command(BaseCommand):
-    help = "Connects to a site as phoenix.js would, and tells what is wrong with it and what mends it."
-    # what it looks at may be another site
+    help = "Connects to a site as phoenix.js does, and shows what is wrong and how to repair it."
+    # the site that it checks may have other settings
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""manage.py phx_drain: send the clients of a process away before it is stopped."""
+"""manage.py phx_drain: close the sockets of a process before it is stopped."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Command(OperatorCommand):
             self.say(f"{where} {done}.", **options)
 
     def _chosen(self, wanted: str | None) -> list[NodeInfo]:
-        """Raises CommandError when that is no node, or several."""
+        """Return the chosen nodes. Raise CommandError if no node matches `wanted`, or several."""
         nodes = list_nodes()
         if wanted is not None:
             nodes = [node for node in nodes if _is_called(node, wanted)]

@@ -1,4 +1,4 @@
-"""manage.py phx_listen: the broadcasts of a topic, as they come."""
+"""manage.py phx_listen: print the broadcasts of topics as they come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from phx_protocol.wire.serializers import decode_payload
 
 
 class Listener:
-    """A subscriber that passes on what it gets."""
+    """A subscriber that puts the broadcasts into a queue."""
 
     fastlane = None
 
@@ -76,8 +76,8 @@ class Command(OperatorCommand):
         if as_json:
             if isinstance(payload, bytes):
                 payload = base64.b64encode(payload).decode()
-            told = {"at": now.isoformat(), "topic": broadcast.topic}
-            return json.dumps({**told, "event": broadcast.event, "payload": payload})
+            head = {"at": now.isoformat(), "topic": broadcast.topic}
+            return json.dumps({**head, "event": broadcast.event, "payload": payload})
         is_binary = isinstance(payload, bytes)
         text = (
             f"<{len(payload)} bytes>"

@@ -1,4 +1,4 @@
-"""manage.py phx_nodes: the processes that serve sockets."""
+"""manage.py phx_nodes: list the processes that serve sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manage.py phx_presence: a presence and its test, to begin with (``mix phx.gen.presence``)."""
+"""manage.py phx_presence: write a first presence and its test (``mix phx.gen.presence``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manage.py phx_routes: which topic pattern leads to which channel class."""
+"""manage.py phx_routes: list the topic patterns and the channel class of each."""
 
 from __future__ import annotations
 

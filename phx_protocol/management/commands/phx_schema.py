@@ -1,4 +1,4 @@
-"""manage.py phx_schema: the contract of the sockets, for front ends, other languages and readers."""
+"""manage.py phx_schema: write the contract of the sockets, for front ends and other languages."""
 
 from __future__ import annotations
 

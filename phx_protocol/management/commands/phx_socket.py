@@ -1,4 +1,4 @@
-"""manage.py phx_socket: a socket and its test, to begin with (``mix phx.gen.socket``)."""
+"""manage.py phx_socket: write a first socket and its test (``mix phx.gen.socket``)."""
 
 from __future__ import annotations
 

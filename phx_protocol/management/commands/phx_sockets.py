@@ -1,4 +1,4 @@
-"""manage.py phx_sockets: the open connections."""
+"""manage.py phx_sockets: list the open connections."""
 
 from __future__ import annotations
 

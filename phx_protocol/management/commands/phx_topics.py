@@ -1,4 +1,4 @@
-"""manage.py phx_topics: the topics that clients have joined."""
+"""manage.py phx_topics: list the topics that clients have joined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phx_protocol.management.operators import ListCommand
 
 @dataclasses.dataclass(frozen=True)
 class Topic:
-    """What ``--json`` tells of a topic."""
+    """A topic as ``--json`` prints it."""
 
     topic: str
     channels: list[str]
@@ -42,6 +42,6 @@ class Command(ListCommand):
         described = describe_topics(t.topic for t in topics)
         for info in topics:
             more = described.get(info.topic, TopicDetails([], 0, 0.0))
-            told = (info.subscribers, more.presences, more.messages_per_second)
-            topic = Topic(info.topic, more.channels, *told, info.nodes)
-            yield topic, (info.topic, *told, ", ".join(more.channels))
+            counts = (info.subscribers, more.presences, more.messages_per_second)
+            topic = Topic(info.topic, more.channels, *counts, info.nodes)
+            yield topic, (info.topic, *counts, ", ".join(more.channels))

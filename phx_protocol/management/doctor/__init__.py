@@ -1,4 +1,4 @@
-"""What ``manage.py phx_doctor`` looks at: a site as its clients see it, one check a function."""
+"""The checks of ``manage.py phx_doctor``, which see a site as its clients do; each is a function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import SplitResult
 
 from . import clock, layer, longpoll, websocket
-from .findings import Finding, Status, Trouble, Verdict, fault, skipped
+from .findings import CheckFailed, Finding, Status, Verdict, fault, skipped
 from .site import TLS, Site, own_origin, parse_mount
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 
 Stage = Mapping[str, Callable[[Site], Awaitable[Verdict]]]
 
-#: each is a row of stages; what comes after a stage that has a fault has nothing to stand on
+#: each group is a row of stages; after a stage with a fault, the next ones are skipped
 GROUPS: tuple[tuple[Stage, ...], ...] = (
     (
         {"websocket": websocket.path},
@@ -54,15 +54,15 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
 
 
 def of_the_settings(mount: SplitResult) -> frozenset[str]:
-    """The checks that need the settings of the site."""
+    """Return the names of the checks that need the settings of the site."""
     over_http = () if TLS[mount.scheme] else ("in the clear", "proxy scheme")
     return frozenset({"layer", "state", *over_http})
 
 
 async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Finding]:
-    """What every check finds at `site`, in order; those named in `without` are skipped.
+    """Run every check on `site` but those in `without`; return the findings in order.
 
-    All groups run at once: it takes little longer than ``site.idle``.
+    All groups run at once, so this takes little longer than ``site.idle``.
     """
     found = await asyncio.gather(*(_group(site, group, without) for group in GROUPS))
     return sum(found, [])
@@ -91,12 +91,12 @@ async def _verdict(
     is_unwanted: bool,
 ) -> Verdict:
     if is_unwanted:
-        return skipped("not asked for")
+        return skipped("left out by --no-layer")
     if missing is not None:
-        return skipped(f"{missing!r} has to be in order first")
+        return skipped(f"{missing!r} must be ok first")
     try:
         return await check(site)
-    except Trouble as trouble:
-        return fault(str(trouble), trouble.change)
-    except Exception as error:  # the other checks have their say all the same
+    except CheckFailed as failed:
+        return fault(str(failed), failed.change)
+    except Exception as error:  # the other checks still run
         return fault(f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""The check of the clock."""
+"""The check of the site's clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEEWAY = 5.0
 
 
 async def skew(site: Site) -> Verdict:
-    """What the header Date of an answer, any answer, says."""
+    """Compare the header Date of any answer with the clock of this machine."""
     started = time.time()
     try:
         answer = await request(site, "GET", site.target("websocket"))
@@ -24,7 +24,7 @@ async def skew(site: Site) -> Verdict:
     date = answer.headers.get("Date")
     if date is None:
         return skipped("the answers of the site have no date")
-    # it has whole seconds: on average half a second was cut off
+    # the header has whole seconds: half a second is missing on average
     theirs = parsedate_to_datetime(date).timestamp() + 0.5
     ahead = theirs - (started + time.time()) / 2
     if abs(ahead) > LEEWAY:

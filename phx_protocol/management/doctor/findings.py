@@ -1,4 +1,4 @@
-"""Findings: what a check says, and what an operator can do about it."""
+"""The findings of the checks, and the advice that belongs to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Status(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """What a check returns; `change` is what mends it, in lines."""
+    """The result of a check; `change` says in one or more lines how to repair a fault."""
 
     status: Status
     message: str
@@ -24,7 +24,7 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A verdict and whose it is; in this order of fields it is a row of ``--json``."""
+    """A verdict with the name of its check; its fields, in this order, are a row of ``--json``."""
 
     check: str
     status: Status
@@ -37,7 +37,7 @@ class Finding:
 
     @property
     def blocks(self) -> bool:
-        """Whether what builds on this check cannot be looked at."""
+        """True if the checks of the next stages cannot run after this one."""
         return self.status in (Status.FAULT, Status.SKIPPED)
 
 
@@ -57,8 +57,8 @@ def skipped(message: str, change: str = "") -> Verdict:
     return Verdict(Status.SKIPPED, message, change)
 
 
-class Trouble(Exception):
-    """What keeps a check from going on, and what to change."""
+class CheckFailed(Exception):
+    """A check cannot go on; `change` says what to change."""
 
     def __init__(self, message: str, change: str = "") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""HTTP requests, each over a TCP connection of its own."""
+"""Send HTTP requests, each over a TCP connection of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Response(NamedTuple):
 
 
 def said(body: bytes) -> str:
-    """What an error page says, in short."""
+    """Return the first 100 characters of an error page, without its tags."""
     return " ".join(strip_tags(body.decode(errors="replace")).split())[:100]
 
 
@@ -34,8 +34,8 @@ async def request(
     headers: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
 ) -> Response:
-    """The answer to one request. Raises OSError (TimeoutError after `timeout` seconds of
-    silence), HTTPException for what is no HTTP."""
+    """Return the answer to one request. Raise OSError (TimeoutError after `timeout` seconds of
+    silence), or HTTPException if it is not HTTP."""
     return await asyncio.to_thread(
         _request, site, method, target, body, headers or {}, timeout
     )

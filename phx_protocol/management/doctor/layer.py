@@ -1,4 +1,7 @@
-"""The checks of the channel layer, which ask the processes for the doctor's own socket, and of Redis."""
+"""The checks of the channel layer and of Redis.
+
+The first asks all processes over the layer for the doctor's own socket.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,28 @@ from .site import Site
 
 #: seconds after which a round trip is slow
 SLOW = 0.5
-#: sockets that a process is asked for
+#: the most sockets that one process lists
 LIMIT = 10_000
 
 
-class Told(NamedTuple):
-    """What the processes say: how long each took (None: it says nothing), and their sockets."""
+class Answers(NamedTuple):
+    """The answers of the processes: the seconds that each took (None: no answer), and all sockets."""
 
     took: list[float | None]
     sockets: set[str]
 
 
 async def round_trip(site: Site) -> Verdict:
-    """Opens a socket, and looks for one that comes and goes with it."""
-    # in a thread: it imports a lot, and other checks look at the clock meanwhile
+    """Open a socket, and look in the processes for one that comes and goes with it."""
+    # in a thread: it imports a lot, and other checks measure time meanwhile
     if await asyncio.to_thread(sees_only_itself):
         return warning("in memory, by these settings", advice.IN_MEMORY)
     try:
         before = await _ask_all()
         async with line(site):
-            during = await _until(lambda told: bool(told.sockets - before.sockets))
+            during = await _until(lambda now: bool(now.sockets - before.sockets))
         new = during.sockets - before.sockets
-        after = await _until(lambda told: bool(new - told.sockets)) if new else during
+        after = await _until(lambda now: bool(new - now.sockets)) if new else during
         hidden = await asyncio.gather(*(_hidden(node) for node in await alist_nodes()))
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
@@ -56,23 +59,23 @@ async def round_trip(site: Site) -> Verdict:
 
 
 async def _hidden(node: NodeInfo) -> str:
-    """The middleware that keeps `node` from seeing the ASGI server it runs in."""
+    """Return the middleware that hides the ASGI server of `node` from it, or ""."""
     where = get_node(), node.name, node.address
     try:
         answer = await call_node(*where, HIDDEN, {})
-    except NoAnswer:  # which another check tells
+    except NoAnswer:  # another finding reports that
         return ""
     return ", ".join(answer["hidden_by"])
 
 
 async def state(site: Site) -> Verdict:
-    """Tries what the state needs of Redis, and looks at what Redis does when its memory is full."""
+    """Try the commands of Redis that the state needs, and read its eviction policy."""
     # in a thread, as above
     found = await asyncio.to_thread(get_state)
     try:
         if lacks := await found.lacks():
-            said = "; ".join(f"{name} ({why})" for name, why in lacks.items())
-            return fault(f"Redis does not do {said}", advice.LACKS)
+            listed = "; ".join(f"{name} ({why})" for name, why in lacks.items())
+            return fault(f"Redis does not do {listed}", advice.LACKS)
         return _judged_policy(await _policy(found))
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
@@ -81,7 +84,7 @@ async def state(site: Site) -> Verdict:
 
 
 async def _policy(state: State) -> str | None:
-    """The eviction policy; "" when the server does not tell."""
+    """Return the eviction policy of Redis; "" if Redis forbids to read it; None in memory."""
     try:
         return await state.eviction_policy()
     except StateRefused:
@@ -98,36 +101,36 @@ def _judged_policy(policy: str | None) -> Verdict:
     return warning(f"Redis evicts keys (maxmemory-policy {policy})", advice.EVICTION)
 
 
-def _judged(told: Told, knows_us: bool) -> Verdict:
-    times = [took for took in told.took if took is not None]
-    answer = f"{len(times)} of {len(told.took)} processes answer"
-    if not told.took:
+def _judged(answers: Answers, knows_us: bool) -> Verdict:
+    times = [took for took in answers.took if took is not None]
+    answer = f"{len(times)} of {len(answers.took)} processes answer"
+    if not answers.took:
         return fault("no process of the site is known", advice.NO_NODE)
     if not times:
         return fault(answer, advice.NO_ANSWER)
     if not knows_us:
         return fault(f"{answer}, none of them has this connection", advice.NO_NODE)
-    if len(times) < len(told.took):
+    if len(times) < len(answers.took):
         return warning(answer, advice.SOME_ANSWERS)
     message = f"{answer}, the slowest in {max(times) * 1000:.0f} ms"
     return warning(message, advice.SLOW_LAYER) if max(times) > SLOW else ok(message)
 
 
-async def _until(condition: Callable[[Told], bool]) -> Told:
-    """What they say when it meets `condition`, or when patience is over."""
+async def _until(condition: Callable[[Answers], bool]) -> Answers:
+    """Ask the processes until their answers meet `condition`, for CALL_TIMEOUT seconds at most."""
     end = time.monotonic() + CALL_TIMEOUT
-    while not condition(told := await _ask_all()) and time.monotonic() < end:
+    while not condition(answers := await _ask_all()) and time.monotonic() < end:
         await asyncio.sleep(0.1)
-    return told
+    return answers
 
 
-async def _ask_all() -> Told:
+async def _ask_all() -> Answers:
     answers = await asyncio.gather(*(_ask(node) for node in await alist_nodes()))
-    return Told([took for took, _ in answers], set().union(*(s for _, s in answers)))
+    return Answers([took for took, _ in answers], set().union(*(s for _, s in answers)))
 
 
 async def _ask(node: NodeInfo) -> tuple[float | None, set[str]]:
-    """How long `node` takes to tell of its sockets, and their ids."""
+    """Return how long `node` takes to list its sockets (None: no answer), and their ids."""
     body = {"topic": None, "user": None, "limit": LIMIT}
     where = get_node(), node.name, node.address
     started = time.monotonic()

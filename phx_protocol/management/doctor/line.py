@@ -1,4 +1,4 @@
-"""A WebSocket as phoenix.js opens it, and what it means when it does not open."""
+"""Open a WebSocket as phoenix.js does, and explain why one does not open."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, REPLY, Messag
 from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
 
 from . import advice
-from .findings import Trouble
+from .findings import CheckFailed
 from .http import PATIENCE, said
 from .site import Site
 
 
-class Refused(Trouble):
-    """The handshake failed; `status` is the HTTP answer to it, None where there was none."""
+class Refused(CheckFailed):
+    """The handshake failed; `status` is that of the HTTP answer, or None without an answer."""
 
     def __init__(self, status: int | None, message: str) -> None:
         super().__init__(message, advice.UPGRADE.get(status, advice.OTHER_STATUS))
@@ -30,7 +30,7 @@ class Refused(Trouble):
 
 class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc  # browsers follow none
+        return exc  # browsers follow no redirect of a WebSocket
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +43,7 @@ async def line(
     subprotocol: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ClientConnection]:
-    """An open connection that never speaks by itself. Raises Refused."""
+    """Open a connection that sends nothing by itself. Raise Refused if it does not open."""
     token = auth_token or site.auth_token
     offered = [] if token is None else [Subprotocol("phoenix"), _bearer(token)]
     if subprotocol is not None:
@@ -81,8 +81,10 @@ def _bearer(token: str) -> Subprotocol:
 
 
 async def heartbeat(connection: ClientConnection, vsn: str = "2.0.0") -> None:
-    """Send one and wait for its reply. Raises DecodeError for a frame of another version,
-    ConnectionClosed."""
+    """Send a heartbeat and wait for its reply.
+
+    Raise DecodeError for a frame of another version, and ConnectionClosed.
+    """
     serializer = for_version(vsn, DEFAULT_SERIALIZERS)
     assert serializer is not None
     beat = Message(None, "1", HEARTBEAT_TOPIC, HEARTBEAT, {})

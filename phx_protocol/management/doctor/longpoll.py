@@ -1,4 +1,4 @@
-"""The checks of long-poll: a session, its requests over connections of their own."""
+"""The checks of long-poll: each request of a session uses a connection of its own."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from phx_protocol.wire.messages import HEARTBEAT, HEARTBEAT_TOPIC, Message
 from phx_protocol.wire.serializers import V2JSONSerializer
 
 from . import advice
-from .findings import Trouble, Verdict, fault, ok, skipped
+from .findings import CheckFailed, Verdict, fault, ok, skipped
 from .http import PATIENCE, Response, request, said
-from .late import Late, must_be_soon
 from .site import Site
+from .slow import TooSlow, must_be_soon
 
-#: requests of one session that shall reach every process there is
+#: requests of one session, enough to reach every process of a site by chance
 REQUESTS = 8
-#: seconds that a poll is given to arrive before something is sent to it
+#: seconds that a poll gets to arrive before a message is sent for it
 HEAD_START = 0.3
 
 WIRE = V2JSONSerializer()
 
 
-class NoSession(Trouble):
-    """The answer is none of long-poll; `status` is that of HTTP, or of the body."""
+class NoSession(CheckFailed):
+    """The answer is not one of long-poll; `status` is that of HTTP, or of the body."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message, advice.ANSWER.get(status, advice.OTHER_STATUS))
@@ -35,8 +35,10 @@ class NoSession(Trouble):
 
 
 class Session:
-    """As phoenix.js has it. Everything raises NoSession, OSError, HTTPException, and Late for
-    what is not answered at all."""
+    """A long-poll session as phoenix.js uses it.
+
+    Every method raises NoSession, OSError, HTTPException, and TooSlow if there is no answer at all.
+    """
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -52,7 +54,7 @@ class Session:
         return self
 
     async def poll(self, wait: float = 0.0) -> dict[str, Any]:
-        """One that may `wait` so many seconds for messages. Raises TimeoutError after these."""
+        """Poll for at most `wait` seconds. Raise TimeoutError after these."""
         answer = await self._ask("GET", wait=wait)
         self.token = answer.get("token", self.token)
         return answer
@@ -77,7 +79,7 @@ class Session:
         except TimeoutError as error:
             if wait:
                 raise
-            raise Late("an answer", timeout) from error
+            raise TooSlow("an answer", timeout) from error
         return _read(response)
 
 
@@ -93,7 +95,7 @@ def _read(response: Response) -> dict[str, Any]:
 
 
 async def opening(site: Site) -> Verdict:
-    """Two sessions of the same URL, which no cache may make one."""
+    """Open two sessions with the same URL: no cache may give both clients the same one."""
     try:
         one, two = await Session(site).open(), await Session(site).open()
     except NoSession as error:
@@ -108,7 +110,7 @@ async def opening(site: Site) -> Verdict:
 
 
 async def connections(site: Site) -> Verdict:
-    """A session whose every request may reach another process."""
+    """Send several requests of one session: each may reach another process."""
     session = await Session(site).open()
     for number in range(1, REQUESTS + 1):
         status = (await session.send_heartbeat())["status"]
@@ -126,10 +128,10 @@ async def connections(site: Site) -> Verdict:
 
 
 async def delay(site: Site) -> Verdict:
-    """How long what could be answered at once takes. Once may be chance."""
+    """Measure an answer that the site can give at once; try again, as one may be slow by chance."""
     try:
         return await _delay(site)
-    except Late:
+    except TooSlow:
         return await _delay(site)
 
 
@@ -144,16 +146,16 @@ async def _delay(site: Site) -> Verdict:
     try:
         sent, answer = await asyncio.gather(session.send_heartbeat(), poll)
     except TimeoutError as error:
-        raise Late(what, 2 * PATIENCE) from error
+        raise TooSlow(what, 2 * PATIENCE) from error
     took = time.monotonic() - started
     must_be_soon(what, took)
     if (sent["status"], answer["status"]) != (200, 200):
-        return ok("none, but the session is lost")  # which the next check is about
+        return ok("none, but the session is lost")  # the next check reports that
     return ok(f"a poll says in {took * 1000:.0f} ms that there is a message")
 
 
 async def window(site: Site) -> Verdict:
-    """Whether a poll may wait as long as the site lets it."""
+    """Check that no proxy ends a poll before the site answers it."""
     session = await Session(site).open()
     started = time.monotonic()
     try:

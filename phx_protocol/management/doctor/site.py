@@ -1,4 +1,4 @@
-"""Site: the mount that is looked at, and what clients connect to it with."""
+"""Site: the mount that is checked, and the parameters with which clients connect to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ TLS = {"http": False, "ws": False, "https": True, "wss": True}
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """`mount` is its URL; `origin` that of the site's own pages; `idle` how many seconds a
-    silent connection is watched; `http_port` where the same host may answer without TLS.
+    """The site that is checked.
+
+    `mount` is the URL of its mount; `origin` that of the site's own pages; `idle` the seconds for
+    which a silent connection is watched; `http_port` the port where the same host may answer
+    without TLS.
     """
 
     mount: SplitResult
@@ -26,7 +29,7 @@ class Site:
         return TLS[self.mount.scheme]
 
     def in_the_clear(self) -> Site:
-        """The same site over http."""
+        """Return the same site over http."""
         parts = self.mount._replace(netloc=self.mount.netloc.rpartition("@")[2])
         host = (
             f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -35,24 +38,24 @@ class Site:
         return dataclasses.replace(self, mount=mount)
 
     def websocket(self, vsn: str) -> str:
-        """The URL that phoenix.js opens a WebSocket to."""
+        """Return the URL to which phoenix.js opens a WebSocket."""
         scheme = "wss" if self.has_tls else "ws"
         return f"{scheme}://{self.mount.netloc}{self.target('websocket', vsn=vsn)}"
 
     def target(self, transport: str, **params: str) -> str:
-        """Path and query of a request to `transport`."""
+        """Return path and query of a request to `transport`."""
         query = urlencode([*self.params, *params.items()])
         return f"{self.mount.path}/{transport}?{query}"
 
 
 def parse_mount(url: str) -> SplitResult:
-    """The mount that `url` names, with or without a transport at its end. Raises ValueError."""
+    """Return the mount of `url`, which may end with a transport. Raise ValueError if it is wrong."""
     parts = urlsplit(url)
     if parts.scheme not in TLS or not parts.hostname:
         raise ValueError(
             f"a URL such as https://example.com/socket is wanted, not {url!r}"
         )
-    parts.port  # noqa: B018 - raises ValueError on a port that is none
+    parts.port  # noqa: B018 - raises ValueError if the port is not a number
     path = parts.path.rstrip("/")
     for transport in ("/websocket", "/longpoll"):
         path = path.removesuffix(transport)
@@ -60,5 +63,5 @@ def parse_mount(url: str) -> SplitResult:
 
 
 def own_origin(mount: SplitResult) -> str:
-    """The Origin of a page on the site itself."""
+    """Return the Origin of a page on the site itself."""
     return f"{'https' if TLS[mount.scheme] else 'http'}://{mount.netloc}"

@@ -1,4 +1,4 @@
-"""The checks of the WebSocket: is it there, who is let in, what is it like."""
+"""The checks of the WebSocket: does it open, for which pages, and how well does it work."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from phx_protocol.wire.reasons import CloseCode
 from . import advice
 from .findings import Verdict, fault, ok, skipped, warning
 from .http import PATIENCE
-from .late import must_be_soon
 from .line import Refused, heartbeat, line
 from .site import Site
+from .slow import must_be_soon
 
 FOREIGN = "https://evil.example"
 UNKNOWN = "phx-doctor"
-#: characters of an authToken: as many as are tried, and as many as a JWT with some claims has
+#: characters of an authToken: the most that are tried, and those of a JWT with some claims
 MOST_TOKEN, ENOUGH_TOKEN = 20_000, 4_000
-#: seconds for an answer to a handshake: some servers give none to a header that is too long
+#: seconds for an answer to a handshake: some servers never answer if a header is too long
 TOKEN_PATIENCE = 1.5
-#: seconds between two heartbeats of phoenix.js, and for how long it is silent if one is lost
+#: seconds between two heartbeats of phoenix.js, and between three of which one is lost
 HEARTBEAT_EVERY, ENOUGH = 30, 60
 
 
 async def path(site: Site) -> Verdict:
-    """Without an Origin, which has a check of its own."""
+    """Connect without an Origin: that has a check of its own."""
     async with line(site):
         return ok("upgraded with 101")
 
@@ -54,7 +54,7 @@ async def foreign_origin(site: Site) -> Verdict:
 
 
 async def subprotocol(site: Site) -> Verdict:
-    """As phoenix.js's ``authToken`` travels; browsers fail when none of what they offered comes back."""
+    """Offer the subprotocols of phoenix.js's ``authToken``: browsers fail if none comes back."""
     try:
         async with line(site, auth_token=site.auth_token or "phx_doctor") as connection:
             if connection.subprotocol == "phoenix":
@@ -84,8 +84,8 @@ async def other_subprotocol(site: Site) -> Verdict:
 
 
 async def in_the_clear(site: Site) -> Verdict:
-    """Whether a session can open over http where it is not wanted."""
-    if not site.has_tls:  # and that it opens was the first thing to be seen
+    """Check whether a socket opens over http although the site wants https."""
+    if not site.has_tls:  # the check "websocket" has seen already that it opens
         if settings.SECURE_SSL_REDIRECT:
             said = "a socket opens over http, and SECURE_SSL_REDIRECT is on"
             return warning(said, advice.UNKNOWN_SCHEME)
@@ -101,7 +101,7 @@ async def in_the_clear(site: Site) -> Verdict:
 
 
 async def proxy_scheme(site: Site) -> Verdict:
-    """Whether the word of a proxy counts that a handshake came over TLS: "https", or "wss"."""
+    """Check that the site reads from the proxy's header that TLS was used: "https", or "wss"."""
     if site.has_tls or not settings.SECURE_PROXY_SSL_HEADER:
         return ok("nothing to be said here: see 'origin'")
     name, secure = settings.SECURE_PROXY_SSL_HEADER
@@ -118,7 +118,7 @@ async def proxy_scheme(site: Site) -> Verdict:
 
 
 async def token_size(site: Site) -> Verdict:
-    """An answer of the site, whatever it is, shows that the header came through."""
+    """Find how long a token may be: any answer of the site shows that the header reached it."""
     given = site.auth_token
     if given is not None and not await _comes_through(site, given):
         return fault(
@@ -139,7 +139,7 @@ async def token_size(site: Site) -> Verdict:
 
 
 async def _comes_through(site: Site, token: str) -> bool:
-    """Whether a handshake with `token` is answered by the site, and not refused on the way."""
+    """Return whether the site itself answers a handshake with `token`, and not a proxy."""
     try:
         async with asyncio.timeout(TOKEN_PATIENCE), line(site, auth_token=token):
             return True
@@ -174,7 +174,7 @@ async def compression(site: Site) -> Verdict:
 
 
 async def delay(site: Site) -> Verdict:
-    """The quickest of three: once may be chance."""
+    """Measure the fastest of three heartbeats: a single one may be slow by chance."""
     times = []
     async with line(site) as connection:
         for _ in range(3):
@@ -187,7 +187,7 @@ async def delay(site: Site) -> Verdict:
 
 
 async def idle_timeout(site: Site) -> Verdict:
-    """How long a connection lives on which nobody says anything."""
+    """Measure how long a silent connection stays open."""
     async with line(site) as connection:
         started = time.monotonic()
         try:

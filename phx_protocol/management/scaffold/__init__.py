@@ -1,4 +1,7 @@
-"""What phx_channel, phx_socket and phx_presence have in common: code, a test, and what to do next."""
+"""The base of phx_channel, phx_socket and phx_presence: they write a class and its test.
+
+They also print what to do next.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 class Kind(NamedTuple):
-    """What can be generated: its templates, the app's module, how its classes end, what they need."""
+    """A kind of class: the name of its templates, the app's module, the suffix, the imports."""
 
     name: str
     module: str
@@ -27,10 +30,10 @@ class Kind(NamedTuple):
 
 
 class ScaffoldCommand(BaseCommand):
-    """Writes a class and its test into an app; nothing, if anything is in the way."""
+    """A command that writes a class and its test into an app: both, or none if one cannot be written."""
 
     kind: ClassVar[Kind]
-    # the settings may name what is yet to be written
+    # the settings may name a class that is not written yet
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -90,7 +93,7 @@ def _app(label: str) -> AppConfig:
 
 
 def _words(name: str, kind: Kind) -> list[str]:
-    """The words of "chat_room", "ChatRoom" or "ChatRoomChannel"."""
+    """Return the words of "chat_room", "ChatRoom" or "ChatRoomChannel"."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[0-9]+", name)
     if len(words) > 1 and words[-1].lower() == kind.name:
         words.pop()
@@ -106,7 +109,10 @@ def _capital(word: str) -> str:
 
 
 def _test(config: AppConfig, name: str) -> tuple[Path, str]:
-    """Where the test goes, and the dots from there to the app: Django finds ``test*.py`` in both."""
+    """Return the path of the test, and the dots of an import from there to the app.
+
+    It is in the package ``tests``, or in the app without one: Django finds ``test*.py`` in both.
+    """
     package = Path(config.path) / "tests"
     if (package / "__init__.py").exists():
         return package / name, ".."
@@ -118,7 +124,7 @@ def _rendered(name: str, fill: dict[str, str]) -> str:
 
 
 def _extended(path: Path, name: str, code: str, imports: tuple[str, ...]) -> str:
-    """The text of `path` with the class in it."""
+    """Return the text of `path` with the class added."""
     try:
         text = path.read_bytes().decode() if path.exists() else ""
         newline = "\r\n" if "\r\n" in text else "\n"

@@ -1,11 +1,11 @@
-"""A class is added to a module's source; what is there stays as it is."""
+"""Add a class to the source of a module, and leave the rest as it is."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
 
-#: characters of a line, as black has them
+#: the most characters of a line, as in black
 LINE = 88
 
 
@@ -14,9 +14,9 @@ class Unfit(Exception):
 
 
 def with_class(source: str, name: str, code: str, imports: Iterable[str]) -> str:
-    """`source` with the class `name` at its end and `imports` of phx_protocol at its head.
+    """Return `source` with the class `name` at its end and `imports` of phx_protocol at its head.
 
-    Raises Unfit when a name is taken, SyntaxError when it is no Python.
+    Raise Unfit if a name is taken, SyntaxError if `source` is not Python.
     """
     if not source.strip():
         return f"from phx_protocol import {', '.join(imports)}\n\n\n{code}"
@@ -34,7 +34,7 @@ def with_class(source: str, name: str, code: str, imports: Iterable[str]) -> str
 
 
 def _bound(tree: ast.Module) -> Iterator[tuple[str, str | None]]:
-    """The names of the module's top level, and the module each was imported from, if any."""
+    """Yield the names of the module's top level, and the module from which each was imported."""
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             module = getattr(node, "module", None)
@@ -70,7 +70,7 @@ def _with_imports(source: str, tree: ast.Module, names: list[str]) -> str:
 
 
 def _import(names: list[ast.alias]) -> str:
-    """The import as isort and black have it: classes before functions."""
+    """Return the import as isort and black write it: classes before functions."""
     names = sorted(names, key=lambda a: (a.name[0].islower(), a.name.lower()))
     line = ast.unparse(ast.ImportFrom("phx_protocol", names, 0))
     if len(line) > LINE:

@@ -38,7 +38,7 @@ from ..http import (
     respond,
 )
 from ..sealed import is_sealed, seal, unseal
-from ..websocket.servers import http_edge_for
+from ..websocket.servers import http_adapter_for
 from .session import Batch, LongPollSession
 from .sessions import RemoteSession, Sessions
 
@@ -98,7 +98,7 @@ class LongPollConsumer:
         mount = _path(scope) if mount is None else mount
         kind = f"{socket_class.__module__}.{socket_class.__qualname__}"
         self._purpose = f"longpoll of {kind} at {mount}"
-        self._edge = http_edge_for(scope, send)
+        self._adapter = http_adapter_for(scope, send)
         self.options = options(socket_class)
         self.node = get_node()
         self.handshake = Handshake(socket_class, scope)
@@ -206,7 +206,7 @@ class LongPollConsumer:
                 {"type": "http.response.body", "body": part, "more_body": True}
             )
         # wait until the server has handed the bytes to the kernel; what is there we cannot see
-        await self._edge.drain()
+        await self._adapter.drain()
         if await self._is_gone():
             return False
         await self._send({"type": "http.response.body", "body": b"}"})
@@ -228,7 +228,7 @@ class LongPollConsumer:
                 logger.warning(
                     "dropping an answer: its client did not take it in %s s", limit
                 )
-            self._edge.abort()
+            self._adapter.abort()
             # a server logs an incomplete answer as a bug, unless it knows that the client is gone
             if self._gone is not None:
                 await asyncio.wait({self._gone}, timeout=1)
@@ -242,7 +242,7 @@ class LongPollConsumer:
         for _ in range(2):
             await asyncio.sleep(0)
         assert self._gone is not None
-        return self._gone.done() or self._edge.drops_what_it_is_given()
+        return self._gone.done() or self._adapter.drops_what_it_is_given()
 
     # ---------------------------------------------------------------------- send
 
@@ -305,10 +305,10 @@ class LongPollConsumer:
         return RemoteSession(id, address, self.node, longpoll)
 
     async def _preflight(self) -> None:
-        asked = self.handshake.headers.get("access-control-request-headers", "")
+        wanted = self.handshake.headers.get("access-control-request-headers", "")
         headers = [
             CORS,
-            (b"access-control-allow-headers", asked.encode("latin-1")),
+            (b"access-control-allow-headers", wanted.encode("latin-1")),
             (b"access-control-allow-methods", b"get, post, options"),
             (b"access-control-max-age", b"3600"),
         ]

@@ -1,6 +1,6 @@
 """LongPollSession: a Socket between the requests of a client that polls.
 
-It lives in the process where it was opened. Frames wait in it until a poll has taken them
+It lives in the process where it was opened. FrameTransport wait in it until a poll has taken them
 *and* its answer was written: a poll carries a numbered batch, and the session forgets the
 frames only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
 """
@@ -27,9 +27,9 @@ from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
-from ..bound import Bound
+from ..connection_timers import ConnectionTimers
 from ..inbound import FRAMES_IN_A_TURN, take
-from ..lifetime import Lifetime
+from ..outbound_limit import OutboundLimit
 from .ndjson import BadLine, split_lines
 
 if TYPE_CHECKING:
@@ -89,14 +89,16 @@ class LongPollSession:
         self._is_closed = False
         self._frames: deque[bytes] = deque()
         self._frames_bytes = 0
-        self._bound = Bound(self.options.outbound, self.pending_bytes, self._overflowed)
+        self._outbound = OutboundLimit(
+            self.options.outbound, self.pending_bytes, self._overflowed
+        )
         # the polls that wait, the newest last: it gets the next batch, the others end empty
         self._polls: list[asyncio.Event] = []
         self._numbers = 0
         self._in_flight: tuple[int, int, asyncio.Future[None]] | None = None
-        self._turn = asyncio.Lock()  # one POST is handled after the other
+        self._post_lock = asyncio.Lock()  # one POST is handled after the other
         # the session ends if no poll comes for one and a half windows; POSTs do not count
-        self._lifetime = Lifetime(
+        self._timers = ConnectionTimers(
             1.5 * self._window,
             self.options.max_connection_age,
             self.close,
@@ -118,7 +120,7 @@ class LongPollSession:
             logger.warning("a POST is answered with 500: %.300s", error)
             refusals.count(Refusal.BAD_LINE)
             return {"status": 500, "reason": Refusal.BAD_LINE}
-        async with self._turn:
+        async with self._post_lock:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
@@ -169,8 +171,8 @@ class LongPollSession:
         self._frames.append(prepared)
         self._frames_bytes += len(prepared)
         self._wake()
-        if self._frames_bytes > self._bound.limit:
-            self._bound.check()
+        if self._frames_bytes > self._outbound.limit:
+            self._outbound.check()
 
     def _drop(self, what: str) -> None:
         _cannot_be_sent(type(self.connection.socket).__name__, what)
@@ -189,13 +191,13 @@ class LongPollSession:
         if self._is_closed:
             return GONE
         self._sessions.polled(self)
-        self._lifetime.seen_at = inf
+        self._timers.seen_at = inf
         poll = asyncio.Event()
         self._polls.append(poll)
         try:
             async with asyncio.timeout(self._window):
                 while not self._is_closed:
-                    await self._settled()
+                    await self._confirmation()
                     if self._frames and self._polls[-1] is poll and not self._in_flight:
                         return self._batch(max_bytes)
                     await poll.wait()
@@ -206,7 +208,7 @@ class LongPollSession:
         finally:
             self._polls.remove(poll)
             if not self._polls:
-                self._lifetime.seen_at = self._loop.time()
+                self._timers.seen_at = self._loop.time()
             if self._frames:
                 self._wake()  # an older poll, if one still waits
 
@@ -220,7 +222,7 @@ class LongPollSession:
         self._in_flight = (self._numbers, count, self._loop.create_future())
         return Batch(200, self._numbers, b",".join(islice(self._frames, count)))
 
-    async def _settled(self) -> None:
+    async def _confirmation(self) -> None:
         """Wait until it is known whether the batch in flight was written.
 
         After SESSION_TIMEOUT it counts as not written: a client that polls again has not got it.
@@ -235,7 +237,7 @@ class LongPollSession:
 
     @contextlib.contextmanager
     def settling(self, number: int, settled: Callable[[], None]) -> Iterator[None]:
-        """Within the block, call `settled` if the batch `number` need not be written any more.
+        """Call `settled`, within the block, if the batch `number` need not be written any more.
 
         That is when the session takes it back to send it again, or when the session ends.
         """
@@ -278,7 +280,7 @@ class LongPollSession:
     # ----------------------------------------------------------------- the end
 
     def last_seen(self) -> float:
-        return self._lifetime.last_seen()
+        return self._timers.last_seen()
 
     def pending_bytes(self) -> int:
         return self._frames_bytes
@@ -301,8 +303,8 @@ class LongPollSession:
             return
         self._is_closed = True
         refusals.count(code)
-        self._lifetime.stop()
-        self._bound.stop()
+        self._timers.stop()
+        self._outbound.stop()
         if self._in_flight is not None:
             self._in_flight[2].set_result(None)
             self._in_flight = None

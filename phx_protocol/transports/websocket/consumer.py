@@ -19,13 +19,13 @@ from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason
 from ..authentication import bearer_token
+from ..connection_timers import ConnectionTimers
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
-from ..inbound import Turns, take
-from ..lifetime import Lifetime
-from .frame_writer import FrameOutgoing
-from .servers import edge_for, hidden_by
-from .writer import Outgoing
+from ..inbound import ReadPacer, take
+from .frame_writer import FrameWriter
+from .servers import adapter_for, hidden_by
+from .writer import Writer
 
 logger = get_logger("phx_protocol.transport")
 
@@ -76,16 +76,16 @@ class PhoenixConsumer:
         self.socket_class = socket_class
         self.options = options(socket_class)
         self._send = send
-        edge = edge_for(scope, scope.get(SERVER_SEND, send))
-        way_out = Outgoing if edge.frames is None else FrameOutgoing
-        self._outgoing = way_out(edge, self.options.outbound, self._overflowed)
-        self.prepare = self._outgoing.prepare
-        self.write = self._outgoing.write
+        adapter = adapter_for(scope, scope.get(SERVER_SEND, send))
+        writer = Writer if adapter.frames is None else FrameWriter
+        self._writer = writer(adapter, self.options.outbound, self._overflowed)
+        self.prepare = self._writer.prepare
+        self.write = self._writer.write
         self._closing: tuple[int, Reason] | None = None
         self._code: int | None = None  # the close code of the connection's end
         self._exception: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._lifetime: Lifetime | None = None
+        self._timers: ConnectionTimers | None = None
         self.is_receiving = False  # True while it waits for the next message
 
     async def __call__(self, receive: Receive) -> None:
@@ -112,10 +112,10 @@ class PhoenixConsumer:
             reason = Reason.CRASH
             self._closing = (CloseCode.CRASH, reason)
         finally:
-            self._outgoing.edge.listen(None)
-            if self._lifetime is not None:
-                self._lifetime.stop()
-        self._outgoing.stop()
+            self._writer.adapter.listen(None)
+            if self._timers is not None:
+                self._timers.stop()
+        self._writer.stop()
         if self._closing is not None:
             self._code = self._closing[0]
         terminated = self.connection.terminate(reason, self._exception, self._code)
@@ -123,29 +123,29 @@ class PhoenixConsumer:
             await terminated
         else:
             refusals.count(self._closing[0])
-            closed = self._outgoing.close(self._closing[0], CLOSE_TIMEOUT)
+            closed = self._writer.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
 
     # ------------------------------------------------------------- the way in
 
     async def _read(self, receive: Receive) -> Reason:
         """Handle frames until the connection ends; return the reason of its end."""
-        edge = self._outgoing.edge
-        self._lifetime = lifetime = Lifetime(
+        adapter = self._writer.adapter
+        self._timers = lifetime = ConnectionTimers(
             self.options.timeout,
             self.options.max_connection_age,
             self.close,
         )
-        self._turns = Turns(asyncio.get_running_loop(), edge.read_in_steps)
-        edge.listen(self._take_at_once)
+        self._pacer = ReadPacer(asyncio.get_running_loop(), adapter.read_in_steps)
+        adapter.listen(self._take_at_once)
         while True:
-            edge.read_on()
+            adapter.read_on()
             self.is_receiving = True
             event = await receive()
             self.is_receiving = False
             if event["type"] == "websocket.disconnect":
                 return self._ended(event.get("code"))
-            if self.connection.backlog.frames or self._turns.is_over(lifetime.now()):
+            if self.connection.backlog.frames or self._pacer.is_over(lifetime.now()):
                 # let the frames before this one and the other sockets run first
                 await asyncio.sleep(0)
             if owed := self.connection.backlog.owed():
@@ -157,27 +157,27 @@ class PhoenixConsumer:
 
     async def _wait(self, seconds: float) -> None:
         """Wait, and read nothing from the client meanwhile."""
-        assert self._lifetime is not None
-        edge = self._outgoing.edge
-        edge.hold(True)
+        assert self._timers is not None
+        adapter = self._writer.adapter
+        adapter.hold(True)
         try:
             # the client is not silent: we do not read what it sends
             while seconds and self._closing is None:
-                self._lifetime.seen_at = self._lifetime.now() + seconds
+                self._timers.seen_at = self._timers.now() + seconds
                 await asyncio.sleep(seconds)
                 seconds = self.connection.backlog.owed()
         finally:
-            edge.hold(False)
+            adapter.hold(False)
 
     def _take_at_once(self, frame: str) -> bool:
         """Handle a text frame as it comes; return False if other work must be done before."""
-        assert self._lifetime is not None
+        assert self._timers is not None
         backlog = self.connection.backlog
         if (
             not self.is_receiving
             or backlog.frames
             or backlog.owed()
-            or self._turns.is_over(self._lifetime.now())
+            or self._pacer.is_over(self._timers.now())
         ):
             return False
         self._take(frame)
@@ -185,8 +185,8 @@ class PhoenixConsumer:
 
     def _take(self, frame: Frame) -> None:
         """Handle one frame of the client. One that cannot be decoded ends the connection."""
-        assert self._lifetime is not None
-        self._lifetime.seen_at = self._lifetime.now()
+        assert self._timers is not None
+        self._timers.seen_at = self._timers.now()
         if self._closing is not None:
             return
         try:
@@ -221,16 +221,16 @@ class PhoenixConsumer:
         """
         if self._closing is None:
             self._closing = (code, reason)
-            self._outgoing.stop()
+            self._writer.stop()
             if self._task is not None:
                 self._task.cancel()
 
     def pending_bytes(self) -> int:
-        return self._outgoing.pending_bytes()
+        return self._writer.pending_bytes()
 
     def last_seen(self) -> float:
-        lifetime = self._lifetime
-        return self.connection.opened_at if lifetime is None else lifetime.last_seen()
+        timers = self._timers
+        return self.connection.opened_at if timers is None else timers.last_seen()
 
     def _overflowed(self) -> None:
         logger.warning(
@@ -263,10 +263,10 @@ class PhoenixConsumer:
             # browsers fail the handshake if none of the offered subprotocols comes back
             accept["subprotocol"] = subprotocol
         # if the client is gone already, receive() reports it
-        edge = self._outgoing.edge
+        adapter = self._writer.adapter
         with contextlib.suppress(OSError):
-            await self._in_time(edge.send(accept))
-        edge.limit_frames(self.options.max_frame_size)
+            await self._in_time(adapter.send(accept))
+        adapter.limit_frames(self.options.max_frame_size)
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """Answer the handshake with an HTTP status; 403 if the server can send no other one."""
@@ -289,7 +289,7 @@ class PhoenixConsumer:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await answer
         except TimeoutError:
-            self._outgoing.edge.abort()
+            self._writer.adapter.abort()
 
     async def _answer_http(self) -> None:
         """Answer a request without an upgrade: 400, unless the handshake refuses it otherwise."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...wire.messages import Frame
-from .servers import Edge
-from .writer import Outgoing
+from .servers import ServerAdapter
+from .writer import Writer
 
 #: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this
 SMALL = 64 * 1024
@@ -20,7 +20,7 @@ SMALL = 64 * 1024
 TEXT, BINARY = 0x81, 0x82
 
 
-def finished(frame: Frame) -> bytes:
+def build_frame(frame: Frame) -> bytes:
     """Return `frame` with its WebSocket header, as a server sends it (RFC 6455, 5.2)."""
     if isinstance(frame, str):
         opcode, data = TEXT, frame.encode()
@@ -34,17 +34,17 @@ def finished(frame: Frame) -> bytes:
     return b"%c\x7f%b%b" % (opcode, size.to_bytes(8, "big"), data)
 
 
-class Turn:
+class LoopTick:
     """The count of an event loop's ticks while something is written, and the writers that wait."""
 
     def __init__(self) -> None:
         self.number = 1
         self.is_on = False
-        self.waiting: list[FrameOutgoing] = []
+        self.waiting: list[FrameWriter] = []
 
     def begin(self) -> None:
         self.is_on = True
-        # do not keep the loop here: then `_turns` would keep it alive for ever
+        # do not keep the loop here: then `_ticks` would keep it alive for ever
         asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
@@ -54,60 +54,63 @@ class Turn:
             return
         self.begin()
         waiting, self.waiting = self.waiting, []
-        for outgoing in waiting:
-            outgoing.flush()
+        for writer in waiting:
+            writer.flush()
 
 
-_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]
-_turns = weakref.WeakKeyDictionary()
+_ticks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopTick]
+_ticks = weakref.WeakKeyDictionary()
 
 
-def _turn() -> Turn:
+def _tick() -> LoopTick:
     loop = asyncio.get_running_loop()
-    if loop not in _turns:
-        _turns[loop] = Turn()
-    return _turns[loop]
+    if loop not in _ticks:
+        _ticks[loop] = LoopTick()
+    return _ticks[loop]
 
 
-class FrameOutgoing(Outgoing):
+class FrameWriter(Writer):
     """A writer that writes once in a tick of the loop, because each write is a system call.
 
     The first frame goes out at once. Those that come after it in the same tick go out together
     in the next one, and so on while there are more.
     """
 
-    __slots__ = ("_transport", "_turn", "_wrote_in", "_joined")
+    __slots__ = ("_transport", "_tick", "_wrote_in", "_joined")
 
     def __init__(
-        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+        self,
+        adapter: ServerAdapter,
+        limits: Mapping[str, float],
+        overflowed: Callable[[], None],
     ) -> None:
-        super().__init__(edge, limits, overflowed)
-        assert edge.frames is not None
-        self._transport = edge.frames
-        self._turn = _turn()
+        super().__init__(adapter, limits, overflowed)
+        assert adapter.frames is not None
+        self._transport = adapter.frames
+        self._tick = _tick()
         self._wrote_in = 0  # the number of the last tick in which it wrote
         self._joined: list[bytes] = []
 
-    prepare: Any = staticmethod(finished)
+    prepare: Any = staticmethod(build_frame)
 
     def write(self, message: bytes) -> None:
-        turn = self._turn
+        tick = self._tick
         if self.is_closed:
             return
-        if self._wrote_in == turn.number:
+        if self._wrote_in == tick.number:
             if not self._joined:
-                turn.waiting.append(self)
+                tick.waiting.append(self)
             self._joined.append(message)
             return
-        self._wrote_in = turn.number
-        if not turn.is_on:
-            turn.begin()
+        self._wrote_in = tick.number
+        if not tick.is_on:
+            tick.begin()
         self._put(self._transport.write, message)
 
     def flush(self) -> None:
         """Write the frames that wait."""
         if self._joined:
-            self._wrote_in = self._turn.number
+            self._wrote_in = self._tick.number
             joined, self._joined = self._joined, []
             # do not copy large frames: all sockets share them
             if sum(map(len, joined)) < SMALL:
@@ -121,11 +124,11 @@ class FrameOutgoing(Outgoing):
             self.is_closed = True
             return
         write(data)
-        if transport.get_write_buffer_size() > self._bound.limit:
-            self._bound.check()
+        if transport.get_write_buffer_size() > self._outbound.limit:
+            self._outbound.check()
 
     def pending_bytes(self) -> int:
-        return sum(map(len, self._joined)) + self.edge.buffered_bytes()
+        return sum(map(len, self._joined)) + self.adapter.buffered_bytes()
 
     def stop(self) -> None:
         if not self.is_closed:

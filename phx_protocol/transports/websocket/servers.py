@@ -32,13 +32,13 @@ DAPHNE_STEP, DAPHNE_LARGE_STEP = 1024, 8192
 #: be smaller
 ENOUGH = 1024 * 1024
 
-#: the key in the scope's state under which a server offers its Wire
+#: the key in the scope's state under which a server offers its RawTransport
 WIRE = "phx_protocol.wire"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class Frames(Protocol):
+class FrameTransport(Protocol):
     """The methods of an asyncio transport that writing finished frames needs."""
 
     def write(self, data: bytes) -> None: ...
@@ -47,7 +47,7 @@ class Frames(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-class Wire:
+class RawTransport:
     """A server's WebSocket as it offers it beyond ASGI: reads and writes without a coroutine."""
 
     __slots__ = ("transport", "take")
@@ -64,14 +64,14 @@ class Wire:
 MOST_PARTS = 1024
 
 
-class Edge:
+class ServerAdapter:
     """The adapter to a server of which we know only ASGI: hypercorn, granian, a test."""
 
-    #: what this server lacks, as the log says it
-    lacks = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
+    #: what is missing with this server, in the words of the log
+    missing = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
 
     #: finished WebSocket frames can be written to it; None if the server does not allow that
-    frames: Frames | None = None
+    frames: FrameTransport | None = None
 
     #: True if ``send`` waits while the client is behind
     waits = True
@@ -90,7 +90,7 @@ class Edge:
             await self.send({**message, "code": 3000 + code})
 
     def listen(self, take: Callable[[str], bool] | None) -> None:
-        """Let the server pass text messages to `take` as they come (see Wire), if it can."""
+        """Let the server pass text messages to `take` as they come (see RawTransport), if it can."""
 
     def buffered_bytes(self) -> int:
         """Return the bytes that the server keeps for the client; 0 if that is unknown."""
@@ -118,10 +118,10 @@ class Edge:
         """Drop the connection without waiting for what is buffered, if the server can."""
 
 
-class UvicornEdge(Edge):
+class UvicornAdapter(ServerAdapter):
     """The adapter to uvicorn: ``send`` is a method of the protocol object with the transport."""
 
-    lacks = ""
+    missing = ""
 
     def __init__(self, send: Send, protocol: Any) -> None:
         super().__init__(send)
@@ -172,11 +172,11 @@ class UvicornEdge(Edge):
         self.transport.abort()
 
 
-class FramesEdge(UvicornEdge):
+class UvicornFrameAdapter(UvicornAdapter):
     """The adapter to uvicorn with ``contrib.uvicorn``: we may write to its transport."""
 
-    def __init__(self, send: Send, wire: Wire, protocol: Any = None) -> None:
-        Edge.__init__(self, send)
+    def __init__(self, send: Send, wire: RawTransport, protocol: Any = None) -> None:
+        ServerAdapter.__init__(self, send)
         self.transport = self.frames = wire.transport
         self._wire = wire
         self._protocol = protocol
@@ -194,8 +194,8 @@ def joined(parts: list[Any]) -> list[Any]:
     return parts if len(parts) < MOST_PARTS else [b"".join(parts)]
 
 
-class DaphneFrames:
-    """Twisted's transport below Daphne's protocol object, with the methods of Frames."""
+class DaphneTransport:
+    """Twisted's transport below Daphne's protocol object, with the methods of FrameTransport."""
 
     __slots__ = ("_protocol",)
 
@@ -224,16 +224,16 @@ def _twisted_bytes(transport: Any) -> int:
     return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
 
 
-class DaphneEdge(Edge):
+class DaphneAdapter(ServerAdapter):
     """The adapter to Daphne: ``send`` is a partial, its first argument is autobahn's protocol."""
 
-    lacks = ""
+    missing = ""
     waits = False
 
     def __init__(self, send: Send, protocol: Any, is_wrapped: bool) -> None:
         super().__init__(send)
         self.protocol = protocol
-        self._bytes = DaphneFrames(protocol)
+        self._bytes = DaphneTransport(protocol)
         self._is_paused = False
         self._is_held = False
         if not is_wrapped:
@@ -306,7 +306,7 @@ class DaphneEdge(Edge):
         self.protocol.transport.abortConnection()
 
 
-class HttpEdge:
+class HttpAdapter:
     """The adapter to the server of an HTTP request of which we know only ASGI."""
 
     def __init__(self, send: Send) -> None:
@@ -328,7 +328,7 @@ class HttpEdge:
         """Drop the connection without waiting for what is buffered, if the server can."""
 
 
-class UvicornHttpEdge(HttpEdge):
+class UvicornHttpAdapter(HttpAdapter):
     def __init__(self, send: Send, cycle: Any) -> None:
         super().__init__(send)
         self._cycle = cycle
@@ -340,7 +340,7 @@ class UvicornHttpEdge(HttpEdge):
         self._cycle.transport.abort()
 
 
-class DaphneHttpEdge(HttpEdge):
+class DaphneHttpAdapter(HttpAdapter):
     """The adapter to Daphne: ``send`` never waits, so `drain` polls Twisted's buffer instead."""
 
     #: seconds between two looks at the buffer; the last one repeats
@@ -365,23 +365,23 @@ class DaphneHttpEdge(HttpEdge):
         self._transport.abortConnection()
 
 
-def http_edge_for(scope: dict[str, Any], send: Send) -> HttpEdge:
+def http_adapter_for(scope: dict[str, Any], send: Send) -> HttpAdapter:
     """Return the adapter to the server that answers an HTTP request with `send`."""
     owner, _ = server_object(scope, unwrap(send))
     if hasattr(owner, "disconnected") and hasattr(owner.transport, "is_closing"):
-        return UvicornHttpEdge(send, owner)
+        return UvicornHttpAdapter(send, owner)
     if hasattr(owner, "_disconnected") and hasattr(owner.channel, "transport"):
-        return DaphneHttpEdge(send, owner)
-    return HttpEdge(send)
+        return DaphneHttpAdapter(send, owner)
+    return HttpAdapter(send)
 
 
-def edge_for(scope: dict[str, Any], send: Send) -> Edge:
-    """Return the adapter to the server behind `send`; log once what the server lacks."""
+def adapter_for(scope: dict[str, Any], send: Send) -> ServerAdapter:
+    """Return the adapter to the server behind `send`; log once what is missing."""
     send = unwrap(send)
-    edge = _edge(scope, send)
-    if edge.lacks and scope.get("type") == "websocket":
-        _say_once(_name(send), edge.lacks, _is_silent(scope, send))
-    return edge
+    adapter = _adapter(scope, send)
+    if adapter.missing and scope.get("type") == "websocket":
+        _say_once(_name(send), adapter.missing, _is_silent(scope, send))
+    return adapter
 
 
 def _name(send: Any) -> str:
@@ -407,11 +407,11 @@ def _is_silent(scope: dict[str, Any], send: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=32)
-def _say_once(name: str, lacks: str, is_silent: bool) -> None:
+def _say_once(name: str, missing: str, is_silent: bool) -> None:
     if is_silent:
-        logger.info("of the ASGI server nothing is known but ASGI: %s", lacks)
+        logger.info("of the ASGI server nothing is known but ASGI: %s", missing)
         return
-    hides = f"middleware hides the ASGI server ({name}): {lacks}"
+    hides = f"middleware hides the ASGI server ({name}): {missing}"
     hidden_by.append(hides)
     logger.warning("%s", hides)
 
@@ -420,24 +420,26 @@ def _say_once(name: str, lacks: str, is_silent: bool) -> None:
 hidden_by: list[str] = []
 
 
-def _edge(scope: dict[str, Any], send: Any) -> Edge:
+def _adapter(scope: dict[str, Any], send: Any) -> ServerAdapter:
     owner, is_wrapped = server_object(scope, send)
-    edge = _edge_of(scope, send, owner, is_wrapped)
-    edge.is_wrapped = is_wrapped
-    return edge
+    adapter = _adapter_of(scope, send, owner, is_wrapped)
+    adapter.is_wrapped = is_wrapped
+    return adapter
 
 
-def _edge_of(scope: dict[str, Any], send: Any, owner: Any, is_wrapped: bool) -> Edge:
+def _adapter_of(
+    scope: dict[str, Any], send: Any, owner: Any, is_wrapped: bool
+) -> ServerAdapter:
     wire = (scope.get("state") or {}).get(WIRE)
     if wire is not None:
-        return FramesEdge(send, wire, owner)
+        return UvicornFrameAdapter(send, wire, owner)
     if owner is None:
-        return Edge(send)
+        return ServerAdapter(send)
     if hasattr(getattr(owner, "transport", None), "get_write_buffer_size"):
-        return UvicornEdge(send, owner)
+        return UvicornAdapter(send, owner)
     if _is_daphne(owner):
-        return DaphneEdge(send, owner, is_wrapped)
-    return Edge(send)
+        return DaphneAdapter(send, owner, is_wrapped)
+    return ServerAdapter(send)
 
 
 def _is_daphne(protocol: Any) -> bool:

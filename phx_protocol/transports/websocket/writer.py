@@ -12,8 +12,8 @@ from typing import Any
 
 from ...signals import messages_dropped
 from ...wire.messages import Frame
-from ..bound import Bound
-from .servers import Edge
+from ..outbound_limit import OutboundLimit
+from .servers import ServerAdapter
 
 
 @types.coroutine
@@ -38,30 +38,33 @@ def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
             return
 
 
-class Outgoing:
+class Writer:
     """The writer over ASGI: it steps the server's ``send`` by hand, and needs no task for it.
 
     Only if ``send`` waits, a task finishes it. `limits` limit what waits for the client
-    meanwhile: see Bound.
+    meanwhile: see OutboundLimit.
     """
 
     __slots__ = (
-        "edge",
+        "adapter",
         "is_closed",
         "_send",
-        "_bound",
+        "_outbound",
         "_waiting",
         "_waiting_bytes",
         "_task",
     )
 
     def __init__(
-        self, edge: Edge, limits: Mapping[str, float], overflowed: Callable[[], None]
+        self,
+        adapter: ServerAdapter,
+        limits: Mapping[str, float],
+        overflowed: Callable[[], None],
     ) -> None:
-        self.edge = edge
+        self.adapter = adapter
         self.is_closed = False
-        self._send = edge.send
-        self._bound = Bound(limits, self.pending_bytes, overflowed)
+        self._send = adapter.send
+        self._outbound = OutboundLimit(limits, self.pending_bytes, overflowed)
         self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -81,13 +84,16 @@ class Outgoing:
             self._wait(message)
             return
         # middleware may set and reset context variables: both must happen in one context
-        context = contextvars.copy_context() if self.edge.is_wrapped else None
+        context = contextvars.copy_context() if self.adapter.is_wrapped else None
         try:
             steps = self._send(message).__await__()
             yielded = next(steps) if context is None else context.run(next, steps)
         except StopIteration:
-            if not self.edge.waits and self.edge.buffered_bytes() > self._bound.limit:
-                self._bound.check()
+            if (
+                not self.adapter.waits
+                and self.adapter.buffered_bytes() > self._outbound.limit
+            ):
+                self._outbound.check()
         except Exception:
             # The connection is gone; the server reports that with websocket.disconnect.
             self.is_closed = True
@@ -102,8 +108,8 @@ class Outgoing:
             self._waiting = deque()
         self._waiting.append(message)
         self._waiting_bytes += _size(message)
-        if self._waiting_bytes > self._bound.limit:
-            self._bound.check()
+        if self._waiting_bytes > self._outbound.limit:
+            self._outbound.check()
 
     async def _drain(self, first: Any) -> None:
         try:
@@ -118,8 +124,8 @@ class Outgoing:
             self._task = None
 
     def pending_bytes(self) -> int:
-        """Bytes that wait for this client, here and in the server."""
-        return self._waiting_bytes + self.edge.buffered_bytes()
+        """Return the bytes that wait for this client, here and in the server."""
+        return self._waiting_bytes + self.adapter.buffered_bytes()
 
     def stop(self) -> None:
         """Stop writing, and drop the messages that wait."""
@@ -128,15 +134,15 @@ class Outgoing:
             messages_dropped.emit(None, count=dropped, where="outbound")
         self._waiting = None
         self._waiting_bytes = 0
-        self._bound.stop()
+        self._outbound.stop()
 
     def _dropped(self) -> int:
         """Return how many messages the client will not get.
 
         Of those in the server's buffer, the ones since the client fell behind are counted.
         """
-        if self.edge.buffered_bytes() > self._bound.limit:
-            return self._bound.checks + len(self._waiting or ())
+        if self.adapter.buffered_bytes() > self._outbound.limit:
+            return self._outbound.checks + len(self._waiting or ())
         return len(self._waiting or ())
 
     async def close(self, code: int, timeout: float) -> None:
@@ -146,9 +152,9 @@ class Outgoing:
             async with asyncio.timeout(timeout):
                 if self._task is not None:
                     await asyncio.wait({self._task})
-                await self.edge.close(code, timeout)
+                await self.adapter.close(code, timeout)
         except TimeoutError:
-            self.edge.abort()
+            self.adapter.abort()
         except Exception:
             pass  # the connection has gone before
         finally:

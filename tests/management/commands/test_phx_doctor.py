@@ -27,7 +27,7 @@ def test_the_report_is_for_people(mount: str) -> None:
     assert lines[at].split()[:3] == ["fault", "vsn", "1.0.0"]
     assert lines[at + 1].startswith("           Clients of that version")
     (layer,) = [line for line in lines if line.split()[1] == "layer"]
-    assert layer.split() == ["skipped", "layer", "not", "asked", "for"]
+    assert layer.split() == ["skipped", "layer", "left", "out", "by", "--no-layer"]
 
 
 def test_colours_say_how_bad_it_is(mount: str) -> None:

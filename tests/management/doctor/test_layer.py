@@ -21,7 +21,7 @@ def test_a_redis_that_is_not_there_is_said_so(mount: str) -> None:
     for check in ("layer", "state"):
         (found,) = [f for f in report.findings if f["check"] == check]
         assert found["status"] == "fault"
-        assert "Is Redis running" in found["change"]
+        assert "Does Redis run" in found["change"]
 
 
 def test_middleware_that_hides_the_server_is_a_warning(

@@ -9,4 +9,4 @@ from tests.support import servers
 def test_a_site_that_is_not_there_is_said_so() -> None:
     found = faults(f"ws://127.0.0.1:{servers.free_port()}/socket")
     assert [f["check"] for f in found] == ["websocket", "long-poll"]
-    assert "Nobody answers" in found[0]["change"]
+    assert "There is no answer" in found[0]["change"]

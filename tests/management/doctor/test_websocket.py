@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from phx_protocol.management.doctor import Site, late, longpoll, websocket
+from phx_protocol.management.doctor import Site, longpoll, slow, websocket
 from phx_protocol.management.doctor.findings import Status, Verdict
 from tests.management.doctor.site import alone, mount, site
 from tests.support import servers
@@ -96,9 +96,9 @@ async def test_a_proxy_that_holds_messages_back_is_found(
     monkeypatch: pytest.MonkeyPatch,
     check: Callable[[Site], Awaitable[Verdict]],
 ) -> None:
-    monkeypatch.setattr(late, "LATE", 0.5)
+    monkeypatch.setattr(slow, "ANSWER_WITHIN", 0.5)
     async with slowly(alone.port, 0.01) as url:
         assert (await check(site(url))).status is Status.OK
     async with slowly(alone.port, 0.3) as url:  # there and back
-        with pytest.raises(late.Late, match="something between holds it back"):
+        with pytest.raises(slow.TooSlow, match="a proxy delays it"):
             await check(site(url))

@@ -12,10 +12,15 @@ from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
 from phx_protocol.transports.websocket.frame_writer import (
     SMALL,
-    FrameOutgoing,
-    finished,
+    FrameWriter,
+    build_frame,
 )
-from phx_protocol.transports.websocket.servers import WIRE, FramesEdge, Wire, edge_for
+from phx_protocol.transports.websocket.servers import (
+    WIRE,
+    RawTransport,
+    UvicornFrameAdapter,
+    adapter_for,
+)
 
 
 class Transport:
@@ -46,8 +51,8 @@ class Way:
         self.transport: Any = Transport()
         self.sent: list[dict[str, Any]] = []
         self.overflows = 0
-        edge = FramesEdge(self._send, Wire(self.transport))
-        self.out = FrameOutgoing(edge, {**OUTBOUND, **limits}, self._overflow)
+        adapter = UvicornFrameAdapter(self._send, RawTransport(self.transport))
+        self.out = FrameWriter(adapter, {**OUTBOUND, **limits}, self._overflow)
 
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append({**message, "behind": len(self.transport.written)})
@@ -69,7 +74,7 @@ def test_a_finished_frame_is_what_any_server_would_send(size: int) -> None:
     text, data = "x" * (size - size % 2) + "\u00e9" * (size % 2), b"\x00" * size
     for frame, opcode in ((text, Opcode.TEXT), (data, Opcode.BINARY)):
         raw = frame.encode() if isinstance(frame, str) else frame
-        assert finished(frame) == Frame(opcode, raw).serialize(mask=False)
+        assert build_frame(frame) == Frame(opcode, raw).serialize(mask=False)
 
 
 async def test_a_socket_is_written_to_once_in_a_turn_at_once_or_with_what_was_joined() -> (
@@ -77,16 +82,16 @@ async def test_a_socket_is_written_to_once_in_a_turn_at_once_or_with_what_was_jo
 ):
     way = Way()
     way.write("a", "b", "c")
-    assert way.written == [finished("a")]
+    assert way.written == [build_frame("a")]
     assert way.out.pending_bytes() == 6  # two frames of one letter
     await asyncio.sleep(0)
     way.write("d")
-    assert way.written == [finished("a"), finished("b") + finished("c")]
+    assert way.written == [build_frame("a"), build_frame("b") + build_frame("c")]
     await asyncio.sleep(0)
-    assert way.written[2:] == [finished("d")]
+    assert way.written[2:] == [build_frame("d")]
     await asyncio.sleep(0)
     way.write("e")
-    assert way.written[3:] == [finished("e")]
+    assert way.written[3:] == [build_frame("e")]
     assert way.out.pending_bytes() == 0
 
 
@@ -94,11 +99,11 @@ async def test_every_socket_has_its_own_first_frame() -> None:
     one, two = Way(), Way()
     one.write("a", "b")
     two.write("c")
-    assert two.written == [finished("c")] and len(one.written) == 1
+    assert two.written == [build_frame("c")] and len(one.written) == 1
 
 
 async def test_what_is_large_is_shared_and_not_copied() -> None:
-    way, large = Way(), finished("x" * SMALL)
+    way, large = Way(), build_frame("x" * SMALL)
     way.write("a")
     way.out.write(large)
     way.out.write(large)
@@ -116,7 +121,7 @@ async def test_what_was_written_before_a_close_goes_out_before_it_and_nothing_af
     way.write("c")
     await closing
     way.write("d")
-    assert way.written == [finished("a"), finished("b")]
+    assert way.written == [build_frame("a"), build_frame("b")]
     assert way.sent == [{"type": "websocket.close", "code": 1001, "behind": 2}]
 
 
@@ -126,7 +131,7 @@ async def test_a_connection_that_the_server_closes_is_written_to_no_more() -> No
     way.transport.closing = True  # its close frame may be out
     await asyncio.sleep(0)
     way.write("c")
-    assert way.written == [finished("a")]
+    assert way.written == [build_frame("a")]
 
 
 async def test_a_client_that_reads_nothing_overflows_by_what_the_server_keeps() -> None:
@@ -169,7 +174,7 @@ async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() 
     async def wrapped(message: dict[str, Any]) -> None: ...
 
     transport = Transport()
-    edge = edge_for({"state": {WIRE: Wire(transport)}}, wrapped)
-    assert edge.frames is transport
-    assert edge_for({"state": {}}, wrapped).frames is None
-    assert edge_for({}, wrapped).frames is None
+    adapter = adapter_for({"state": {WIRE: RawTransport(transport)}}, wrapped)
+    assert adapter.frames is transport
+    assert adapter_for({"state": {}}, wrapped).frames is None
+    assert adapter_for({}, wrapped).frames is None

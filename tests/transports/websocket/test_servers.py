@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from phx_protocol.transports.websocket import servers as edge
-from phx_protocol.transports.websocket.servers import UvicornEdge, edge_for
+from phx_protocol.transports.websocket import servers as adapter
+from phx_protocol.transports.websocket.servers import UvicornAdapter, adapter_for
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_a_queue_is_a_test_s_unless_a_server_made_the_scope(
     async def send(message: Any) -> None:
         await put(message)
 
-    edge._say_once.cache_clear()
-    edge_for({"type": "websocket", **scope}, send)
+    adapter._say_once.cache_clear()
+    adapter_for({"type": "websocket", **scope}, send)
     assert caplog.text.count("middleware hides the ASGI server") == lines
 
 
@@ -74,13 +74,13 @@ async def _stepped_and_given_back() -> tuple[int, float]:
     plain, its_client, one = await connected()
     usual = await plain.seconds_for(1_000_000, its_client)
     reader, client, two = await connected()
-    edge_of_it = UvicornEdge(_nowhere, reader)
+    adapter_of_it = UvicornAdapter(_nowhere, reader)
     for _ in range(2):
-        edge_of_it.read_in_steps(True)
+        adapter_of_it.read_in_steps(True)
         reader.largest = 0
         await reader.seconds_for(30_000, client)
         largest = reader.largest
-        edge_of_it.read_in_steps(False)
+        adapter_of_it.read_in_steps(False)
         await reader.seconds_for(200_000, client)  # the window has grown again by then
     after = min([await reader.seconds_for(1_000_000, client) for _ in range(3)])
     for end in (client, its_client, one, two):

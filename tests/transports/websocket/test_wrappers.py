@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports.websocket.servers import edge_for
+from phx_protocol.transports.websocket.servers import adapter_for
 from phx_protocol.transports.websocket.wrappers import server_object
 
 
@@ -124,4 +124,4 @@ def test_a_wrapper_without_an_end_is_left_alone() -> None:
     for one in many:
         one.__defaults__ = tuple(many)
     assert server_object({}, many[0]) == (None, True)
-    assert edge_for({"type": "websocket"}, many[0]).buffered_bytes() == 0
+    assert adapter_for({"type": "websocket"}, many[0]).buffered_bytes() == 0

@@ -6,8 +6,8 @@ import asyncio
 from contextvars import ContextVar
 from typing import Any
 
-from phx_protocol.transports.websocket.servers import Edge
-from phx_protocol.transports.websocket.writer import Outgoing
+from phx_protocol.transports.websocket.servers import ServerAdapter
+from phx_protocol.transports.websocket.writer import Writer
 
 
 async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
@@ -23,7 +23,9 @@ async def test_middleware_that_waits_has_one_context_for_each_message() -> None:
         if len(sent) == 3:
             both.set()
 
-    out = Outgoing(Edge(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set)
+    out = Writer(
+        ServerAdapter(send), {"bytes": 9, "hard_bytes": 9, "seconds": 9}, both.set
+    )
     for text in ("a", "b"):
         out.write(out.prepare(text))
     assert span.get() == ""  # nothing of it stays with who pushes

@@ -14,7 +14,7 @@ from ..wire.reasons import CloseCode, Reason
 GRACE, MOST_GRACE = 0.1, 5.0
 
 
-class Lifetime:
+class ConnectionTimers:
     """Close a connection that is silent for `timeout` seconds and a grace, or older than `max_age`.
 
     The transport sets ``seen_at`` when the client sends something. No timer is set for that:

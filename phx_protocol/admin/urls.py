@@ -1,4 +1,4 @@
-"""What stands for a topic in the address of its page."""
+"""The part of a page's URL that stands for a topic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from django.http import Http404
 
 from ..introspection import list_topics
 
-#: characters that any server and proxy takes
+#: the most characters that every server and proxy accepts
 LENGTH = 1000
 
 
 def address_of(topic: str) -> str:
-    """`topic` quoted as the admin quotes primary keys; for one that a path cannot carry, since it
-    is too long or would be taken for a step up, ``~`` and a digest."""
+    """Return `topic` quoted as the admin quotes primary keys, or ``~`` and its digest.
+
+    The digest is for a topic that a path cannot carry: too long, empty, "." or "..".
+    """
     quoted: str = quote(topic)
     if topic in ("", ".", "..") or topic[0] == "~" or len(percent(quoted)) > LENGTH:
         return "~" + _digest(topic)
@@ -24,7 +26,7 @@ def address_of(topic: str) -> str:
 
 
 def topic_at(address: str) -> str:
-    """The topic of an address. Raises Http404 for the digest of none that is live."""
+    """Return the topic of an address. Raise Http404 if no live topic has the digest."""
     if not address.startswith("~"):
         return str(unquote(address))
     for info in list_topics():

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 
-class Bound:
+class OutboundLimit:
     """Call `overflowed` when a client is too slow for what it is sent.
 
     That is when more than `bytes` wait and still do `seconds` later, or as soon as more than
