@@ -155,7 +155,7 @@ def test_checks_that_crash_keep_no_application_from_being_made(
     def crash() -> None:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(checks, "_is_told", False)
+    monkeypatch.setattr(checks, "_is_shown", False)
     monkeypatch.setattr(checks, "check_settings", crash)
     get_phoenix_application(MOUNTS, http=page)
     assert "the system checks crashed" in caplog.text

@@ -89,7 +89,7 @@ SOURCE = "phx_protocol.source"
 
 
 class Source(NamedTuple):
-    """Where the `user` of a connection comes from, and how to load it again.
+    """The origin of the `user` of a connection, and how to load it again.
 
     `load` returns the user as it is now, or an anonymous one if the session or token that named it
     has ended. `password` is a digest of the session auth hash that was valid when it connected,

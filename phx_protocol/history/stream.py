@@ -241,7 +241,7 @@ class Stream:
 
 
 class SharedReading:
-    """What the joins of one topic read of its history: joins at the same time share it."""
+    """The pages that the joins of one topic read of its history: joins at the same time share it."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

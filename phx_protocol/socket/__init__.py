@@ -1,1 +1,1 @@
-"""A connection and its channels, whatever carries it."""
+"""A connection and its channels, independent of the transport."""

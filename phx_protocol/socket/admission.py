@@ -1,4 +1,4 @@
-"""Admission: how many channels one client may have joined, and who is asked in what order."""
+"""Admission: how many channels one client may join, and the order in which joins are decided."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 
 class Admission:
-    """The places of one socket (setting MAX_CHANNELS); each join takes one before it is asked.
+    """The places of one socket (setting MAX_CHANNELS); each join takes one before ``join`` is called.
 
     Joins are let in in the order they came: one waits only while those before it may still
     take the last places. Every step costs the same, however many wait.

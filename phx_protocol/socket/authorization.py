@@ -70,7 +70,7 @@ async def reauthorize(channel: Channel) -> bool:
 
 
 def fail(server: ChannelServer, error: BaseException) -> None:
-    """Cut off the joined channel, if any: nobody knows whether its client may be there."""
+    """Cut off the joined channel, if any: it is unknown whether its client may be there."""
     if server.channel is not None:
         say_crashed(server.channel, error, None)
         server.cut_off(Reason.CRASH, error)

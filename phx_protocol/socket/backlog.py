@@ -22,7 +22,7 @@ class Backlog:
 
     @property
     def budget(self) -> Budget:
-        """How much of what the client sent is decoded at once; made for the first large frame."""
+        """The limit of what the client sent that is decoded at once; made for the first large frame."""
         if self._budget is None:
             self._budget = Budget(DECODED_BYTES)
         return self._budget

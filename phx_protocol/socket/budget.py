@@ -57,7 +57,7 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, size: int) -> None:
-        """Wait until `size` bytes are free, behind those who wait already, and take them."""
+        """Wait behind earlier calls until `size` bytes are free, and take them."""
         if not (self._waiting and self._in_order) and self._fits(size):
             self._taken += size
             return
@@ -72,13 +72,13 @@ class Budget:
             raise
 
     def give_back(self, size: int) -> None:
-        """Free `size` bytes for those who wait."""
+        """Free `size` bytes for the calls that wait."""
         self._taken -= size
         self._let_in()
 
     @contextlib.contextmanager
     def charged(self) -> Iterator[None]:
-        """Have the client pay for what is done within, which must not wait for anything."""
+        """Charge the client for the time of the block, which must not wait for anything."""
         started = time.thread_time()
         try:
             yield
@@ -116,7 +116,7 @@ class Budget:
             self._look_later()
 
     def _look_later(self) -> None:
-        """Look again when there is time for the client; what is given back meanwhile changes nothing of that."""
+        """Look again when there is time for the client; bytes that are given back earlier do not change that."""
         if self._timer is None and self._next_at > _now():
             self._timer = asyncio.get_running_loop().call_at(self._next_at, self._look)
 

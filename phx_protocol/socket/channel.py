@@ -28,7 +28,7 @@ logger = get_logger("phx_protocol.channel")
 
 
 class PresenceClass(Protocol):
-    """A subclass of Presence: it is told of a client when its join has been answered."""
+    """A subclass of Presence: ``enter`` is called when the join of a client has been answered."""
 
     async def enter(self, channel: Any) -> None: ...
 
@@ -51,7 +51,7 @@ class Channel:
     log_join: ClassVar[int | None] = logging.INFO
     log_handle_in: ClassVar[int | None] = logging.DEBUG
 
-    #: who may join: whoever is signed in; who has these permissions ("app_label.codename", one
+    #: who may join: signed-in users; users with these permissions ("app_label.codename", one
     #: or several), as ``user.has_perms`` says. Others are answered ``{"reason": "unauthorized"}``, ``join`` is not called.
     login_required: ClassVar[bool] = False
     permission_required: ClassVar[str | Iterable[str] | None] = None
@@ -62,7 +62,7 @@ class Channel:
     #: seconds that a running callback gets when the socket is gone; None: SHUTDOWN_TIMEOUT
     shutdown_timeout: ClassVar[float | None] = None
 
-    #: what is kept for clients that come back; None for nothing
+    #: which broadcasts are kept for clients that come back; None for none
     history: ClassVar[History | None] = None
     #: event -> the type of its payload, for what is pushed and broadcast on topics of this class: a
     #: payload that does not fit raises EncodeError where it is sent
@@ -81,7 +81,7 @@ class Channel:
     exception: BaseException | None = None
 
     async def authorize(self) -> bool:
-        """Whether this client may be here: asked before ``join``, and by ``reauthorize`` again.
+        """Return True if this client may be here: called before ``join``, and again by ``reauthorize``.
 
         Return True or False. The default asks nothing beyond the two attributes above. It may be
         asked while another callback runs: a right that is taken away waits for nothing.
@@ -136,7 +136,7 @@ class Channel:
         return key_of(self.socket) or self.__phx__.id
 
     def presence_meta(self) -> dict[str, Any]:
-        """What `presence` tells of the client; the default is when it came, in seconds."""
+        """Return what `presence` shows of the client; the default is when it came, in seconds."""
         return {"online_at": int(time.time())}
 
     async def push(self, event: str, payload: Any) -> None:
@@ -160,7 +160,7 @@ class Channel:
         await self.__phx__.broadcast(event, payload)
 
     async def broadcast_from(self, event: str, payload: Any) -> None:
-        """As ``broadcast``, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
+        """Send an event as ``broadcast`` does, to all but this client. Mirrors ``Phoenix.Channel.broadcast_from/3``."""
         payload = self.__phx_tables__.sent(event, payload)
         await self.__phx__.broadcast(event, payload, from_self=True)
 
@@ -213,7 +213,7 @@ class Channel:
 
     # ------------------------------------------------------- the implementation
 
-    # Users may give any other name to what is theirs, so the library adds none but such as Python
+    # All other names belong to users, so the library adds only names such as Python
     # reserves: one for all that it looks up of the class, one for all that it keeps of a channel.
     __phx_tables__: ClassVar[ChannelTables]
     __phx__: Membership

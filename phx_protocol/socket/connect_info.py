@@ -1,4 +1,4 @@
-"""ConnectInfo: what the HTTP request of a connection told, computed when asked for."""
+"""ConnectInfo: what the HTTP request of a connection contains, computed when it is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConnectInfo:
 
     @property
     def uri(self) -> str:
-        """The URL that was asked for, as far as the server knows it."""
+        """The URL of the request, as far as the server knows it."""
         scheme = self.scope.get("scheme", "ws")
         query = self.scope.get("query_string", b"").decode("latin-1")
         url = f"{scheme}://{self.header('host') or ''}{self.scope.get('path', '')}"

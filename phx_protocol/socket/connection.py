@@ -1,4 +1,4 @@
-"""Connection: what stands behind a Socket, whatever carries its frames."""
+"""Connection: the machinery behind a Socket, for any transport."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Connection:
         """
         message = self._decode(frame)
         topic = message.topic
-        # what is short as a whole has no long parts
+        # a short frame has no long parts
         if len(frame) > self._limits.shortest:
             if excess := self._limits.excess(message):
                 return self.refuse(message, excess)
@@ -126,7 +126,7 @@ class Connection:
             server.receive(message, size if size < SMALL else _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
-        """Answer what needs no channel; say nothing to what is stale."""
+        """Answer a message that needs no channel; ignore a stale one."""
         if action is Action.HEARTBEAT:
             self.push(protocol.ok(message))
         elif action is Action.LEFT:
@@ -138,7 +138,7 @@ class Connection:
         self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
     ) -> None:
         """Answer with an error that says why, log it and count it."""
-        # the reason is part of the text: what repeats is held back by its text
+        # the reason is part of the text: the log counts lines with the same text
         logger.warning(
             f"{reason}: %.100r on %.100r (%s)",
             message.event,
@@ -171,7 +171,7 @@ class Connection:
 
     @property
     def holds_too_much(self) -> bool:
-        """Whether more broadcasts wait for the channels than may wait for one client at once."""
+        """True if more broadcasts wait for the channels than may wait for one client at once."""
         return self.backlog.held_bytes > self.options.outbound["hard_bytes"]
 
     def overflowed(self, topic: str) -> None:
@@ -287,7 +287,7 @@ class Connection:
         self.transport.close(code, reason)
 
     def cut_off(self) -> None:
-        """Close the connection because a command said so; drop what waits of its client."""
+        """Close the connection for a command; drop the mail of its client."""
         self.is_cut_off = True
         for server in list(self.servers.values()):
             server.close(Reason.DISCONNECTED)
@@ -395,7 +395,7 @@ class IdSubscription:
 
 
 class _Limits:
-    """How long the parts of a frame may be; one for all connections with the same settings."""
+    """The longest parts of a frame; one object for all connections with the same settings."""
 
     __slots__ = ("shortest", "_topic", "_event", "_ref")
 
@@ -419,7 +419,7 @@ _limits = functools.cache(_Limits)
 # one for all channels of a class that speak the same version of the wire
 _fastlane: Callable[..., Fastlane] = functools.lru_cache(maxsize=128)(Fastlane)
 
-# the tasks that refuse joins later, which nobody else holds
+# the tasks that refuse joins later; nothing else refers to them
 _refusing: set[asyncio.Task[None]] = set()
 
 

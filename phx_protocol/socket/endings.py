@@ -46,9 +46,9 @@ HISTORY_LOST = Ending(
 REPLACED = Ending(None)
 #: the connection is gone, or the join had no reply that could be sent
 GONE = Ending(None)
-#: a command took it away from its client, whatever it is busy with
+#: a command ended it, even in the middle of a callback
 CUT_OFF = Ending(protocol.closed)
-#: nobody knows whether its client may still be there
+#: it is unknown whether its client may still be there
 CUT_OFF_BY_CRASH = Ending(protocol.crashed)
 
 
@@ -135,7 +135,7 @@ def _part(
 
 
 async def complete(parted: Parted) -> None:
-    """Call ``terminate`` of a channel that has ended, and tell everybody who wants to know."""
+    """Call ``terminate`` of a channel that has ended, then its end callbacks and the signal."""
     channel, reason, exception = parted
     channel.exception = exception
     try:
@@ -152,7 +152,7 @@ async def complete(parted: Parted) -> None:
 
 
 async def terminate(channel: Channel, reason: Reason) -> None:
-    """Call ``terminate``, whatever it raises."""
+    """Call ``terminate``, and log what it raises."""
     try:
         callbacks.close_stale_connections_if_due()
         await channel.__phx_tables__.callbacks["terminate"](channel, reason)

@@ -91,13 +91,13 @@ class Handler:
 
     @functools.cached_property
     def payload_type(self) -> PayloadType | None:
-        """What the payload is annotated with. Raises NameError for what cannot be found."""
+        """The annotation of the payload. Raises NameError for a name that cannot be found."""
         names = parameters(self.owner, self.attribute, 1)[:1]
         return PayloadType.of(self._hints.get(names[0], Any)) if names else None
 
     @functools.cached_property
     def replies(self) -> Replies | None:
-        """What the return annotation declares. Raises NameError for what cannot be found."""
+        """The replies that the return annotation declares. Raises NameError for a name that cannot be found."""
         return Replies.of(self._hints.get("return", Any))
 
     def decode(self, payload: Any) -> Any:
@@ -108,7 +108,7 @@ class Handler:
 
     @functools.cached_property
     def call(self) -> AsyncCallable:
-        """The callback, and whatever has to be asked before and checked after it."""
+        """The callback, with the permission check before it and the check of its reply after it."""
         if self.requirement is not None:
             return self._call_if_allowed
         return self._call if self.replies is None else self._call_and_check
@@ -260,7 +260,7 @@ def _nearest(owner: type, attributes: list[str]) -> str:
 
 
 def parse_answer(answer: Answer) -> tuple[str, Any] | None:
-    """A callback's answer as (status, payload), or None. Raises TypeError naming what is accepted."""
+    """Return a callback's answer as (status, payload), or None. Raises TypeError with the accepted forms."""
     if answer is None:
         return None
     if isinstance(answer, str):

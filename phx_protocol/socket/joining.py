@@ -30,11 +30,11 @@ logger = get_logger("phx_protocol.channel")
 
 
 class Decision(NamedTuple):
-    """What became of a join: "ok", "error", "refused" or "crashed", and what its client is told."""
+    """The result of a join: "ok", "error", "refused" or "crashed", and the reply to its client."""
 
     status: str
     reply: Any
-    #: the topic is closed to the client, which shall not join again
+    #: the topic is closed to the client, which must not join again
     is_permanent: bool = False
 
 
@@ -148,7 +148,7 @@ class Joining:
         return decision if await is_authorized(self.channel) else _unauthorized()
 
     async def _safely(self, answer: Awaitable[Decision]) -> Decision:
-        """Make a decision of whatever the question about the join raises."""
+        """Turn what ``authorize`` or ``join`` raised into a decision."""
         try:
             return await answer
         except InvalidPayload as invalid:

@@ -1,4 +1,4 @@
-"""Mailbox: the one queue of a topic, and the task that handles what is in it."""
+"""Mailbox: the one queue of a topic, and the task that handles its mail."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ CLOSE = Kind("_handle_close", is_end=True)
 #: a channel has ended, and its ``terminate`` has not been called
 PARTED = Kind("_handle_parted", is_end=True)
 
-#: the kind of a mail, the mail itself, and the bytes for which its client is held to account
+#: the kind of a mail, the mail itself, and the bytes that count for its client
 Mail = tuple[Kind, Any, int]
 
 
 class Mailbox:
-    """Handles what is put into it in order, one at a time, in a task that exists while there is mail.
+    """Handles its mail in order, one at a time, in a task that exists while there is mail.
 
     A subclass has the methods that the kinds of mail name, and the three hooks at the end.
     """
@@ -91,7 +91,7 @@ class Mailbox:
                     await getattr(self, kind.handler)(what)
                 except DecodeError as error:
                     self.connection.undecodable(error)
-                except CRASHES as error:  # what is behind it is handled all the same
+                except CRASHES as error:  # the mail behind it is still handled
                     if self.task is not task or must_end(error):
                         raise
                     await self._failed(error, what)
@@ -99,7 +99,7 @@ class Mailbox:
                     self._release(kind, size)
                     self.size = 0
         except asyncio.CancelledError:
-            # Of a task that is to end nobody wants to know more. It would keep what is raised, that
+            # The result of a cancelled task is not needed. The task would keep the exception, that
             # the frames and their payloads, and those the task: until everything is looked through.
             if not is_cancelled():
                 raise
@@ -110,7 +110,7 @@ class Mailbox:
                 self._rest()
 
     def _release(self, kind: Kind, size: int) -> None:
-        """Give back what the client is held to account for."""
+        """Give back the bytes that counted for the client."""
         if kind is FRAME:
             self.connection.backlog.frame_bytes -= size
         else:

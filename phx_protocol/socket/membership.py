@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.channel")
 
-# the broadcast that this code is asked about by ``handle_out``
+# the broadcast for which ``handle_out`` runs in this context
 _handled: ContextVar[Broadcast | None] = ContextVar(
     "phx_protocol.handled", default=None
 )
@@ -52,9 +52,11 @@ class Membership:
         self.is_cut_off = False  # whether nothing of it goes out any more
         self.stop_reason: str | None = None  # with which its own code wants it to end
         self._id: str | None = None
-        self._handled: Broadcast | None = None  # what ``handle_out`` is asked about
+        self._handled: Broadcast | None = (
+            None  # the broadcast for which ``handle_out`` runs
+        )
         self._subscriptions: dict[str, TopicSubscription] | None = None
-        # what is called when the channel has ended
+        # called when the channel has ended
         self._on_end: dict[Any, Callable[[], None]] | None = None
 
     @property
@@ -70,7 +72,7 @@ class Membership:
 
     @property
     def is_current(self) -> bool:
-        """Whether the channel is joined, and has not ended."""
+        """True if the channel is joined and has not ended."""
         channel = self.server.channel
         return channel is not None and channel.__phx__ is self
 
@@ -89,7 +91,7 @@ class Membership:
         if self.is_cut_off:
             return
         server = self.server
-        # what handle_out makes of a kept broadcast has its offset, whatever it is called
+        # a push of handle_out for a kept broadcast has its offset, under any event name
         handled = _handled.get()
         is_handled = handled is not None and handled is self._handled
         ref = server.ref_of(handled) if handled and is_handled else None
@@ -97,7 +99,7 @@ class Membership:
         try:
             server.connection.push(message)
         except EncodeError as error:
-            # a binary broadcast of somebody else ends no channel of a client with V1
+            # another sender's binary broadcast does not end the channel of a client with V1
             if not (is_handled and isinstance(payload, bytes)):
                 raise
             logger.error(

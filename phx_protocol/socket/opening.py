@@ -58,7 +58,7 @@ class Opening:
         self.node = node
         self.requested_at = requested_at
         self.rights = Rights(socket)
-        # who was ordered to go, or to be looked at, while it was not known yet who this is
+        # the commands that came while the user was not known yet
         self.missed: set[tuple[str, str | None]] = set()
         self._context = contextvars.copy_context()
         socket.__phx__ = self
@@ -120,7 +120,7 @@ class Opening:
         self.missed.add(("user", key))
 
     def look_again(self, key: str | None) -> None:
-        """Load the user again if its primary key is `key` (None: whoever it is)."""
+        """Load the user again if its primary key is `key` (None: any key)."""
         self.missed.add(("look", key))
 
     def session_ended(self, digest: str) -> None:

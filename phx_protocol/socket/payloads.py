@@ -27,7 +27,7 @@ UNTYPED = (Any, object, dict, bytes, Mapping, inspect.Parameter.empty)
 #: the status that stands for any other, where a reply's status is declared as ``str``
 ANY_STATUS = "*"
 
-#: errors of a payload that its client is told, and characters of what each says
+#: the most errors of a payload in the reply to its client, and characters of each
 ERRORS = 20
 TEXT = 200
 #: errors that are looked at: pydantic makes them all or none
@@ -38,25 +38,25 @@ LARGE = 32 * 1024
 
 
 class PayloadType:
-    """A type that msgspec makes, with what is pydantic's within it. `annotation` is the type."""
+    """A type that msgspec decodes; pydantic decodes its models within it. `annotation` is the type."""
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
 
     @staticmethod
     def of(annotation: Any) -> PayloadType | None:
-        """The type that `annotation` declares, or None: it declares nothing."""
+        """Return the type that `annotation` declares, or None if it declares nothing."""
         if _says_nothing(annotation):
             return None
         kind = PydanticType if _is_for_pydantic(annotation) else PayloadType
         return kind(annotation)
 
     def decode(self, payload: Any) -> Any:
-        """`payload`, which came, as it is declared. Raises InvalidPayload."""
+        """Return a received `payload` as the declared type. Raises InvalidPayload."""
         return self._convert(payload, _from_pydantic)
 
     def sent(self, payload: Any, where: str) -> Any:
-        """Return `payload` as it goes out. Raises EncodeError when it is not as `where` declares it."""
+        """Return `payload` as it goes out. Raises EncodeError if it does not fit the type; `where` names it."""
         try:
             self._convert(plain(payload), _unchecked)
         except InvalidPayload as invalid:
@@ -64,7 +64,7 @@ class PayloadType:
         return payload
 
     def verify(self) -> None:
-        """Raise TypeError when this is no type that can be checked."""
+        """Raise TypeError if this type cannot be checked."""
         msgspec.json.Decoder(self.annotation, dec_hook=_from_pydantic)
         for found in custom_types(self.annotation):
             if not is_pydantics(found):
@@ -81,7 +81,7 @@ class PayloadType:
 
 
 class PydanticType(PayloadType):
-    """A type that pydantic makes; it tells of more than the first that does not fit."""
+    """A type that pydantic decodes; it reports more than the first error."""
 
     def decode(self, payload: Any) -> Any:
         import pydantic
@@ -106,7 +106,7 @@ class PydanticType(PayloadType):
         raise InvalidPayload(errors, more)
 
     def sent(self, payload: Any, where: str) -> Any:
-        """As the type serializes it: by alias, without what it excludes, and so on."""
+        """Return `payload` as the type serializes it: by alias, without excluded fields, and so on."""
         try:
             valid = self._validated(payload)
             if isinstance(payload, bytes):
@@ -130,7 +130,7 @@ class PydanticType(PayloadType):
             return dumped
 
     def verify(self) -> None:
-        """Raise TypeError when pydantic cannot make it."""
+        """Raise TypeError if pydantic cannot use this type."""
         import pydantic
 
         try:
@@ -139,7 +139,7 @@ class PydanticType(PayloadType):
             raise TypeError(str(error)) from error
 
     def _validated(self, payload: Any) -> Any:
-        """A model is valid already; what else goes out may be so in Python or only as JSON."""
+        """Validate a payload that goes out: a model is valid already, other values as Python or as JSON."""
         import pydantic
 
         validator = self._adapter.validator
@@ -189,16 +189,16 @@ class PydanticType(PayloadType):
 
 
 class Replies:
-    """What a callback answers: the type of the payload for each status."""
+    """The declared replies of a callback: the type of the payload for each status."""
 
     def __init__(self, declared: Mapping[str, PayloadType | None]) -> None:
         self.declared = declared
 
     @staticmethod
     def of(annotation: Any) -> Replies | None:
-        """As a return annotation declares them: ``tuple[Literal["ok"], Saved] | None``, say.
+        """Return the replies that an annotation declares, as in ``tuple[Literal["ok"], Saved] | None``.
 
-        None when it declares nothing: any status, with anything.
+        None if it declares nothing: any status with any payload.
         """
         declared: dict[str, PayloadType | None] = {}
         for answer in _members(annotation):
@@ -215,7 +215,7 @@ class Replies:
         )
 
     def sent(self, status: str, payload: Any, where: str) -> Any:
-        """The payload that goes out. Raises EncodeError when the reply is not as declared."""
+        """Return the payload that goes out. Raises EncodeError if the reply is not as declared."""
         known = status if status in self.declared else ANY_STATUS
         if known not in self.declared:
             raise EncodeError(f"{where} is not as declared: the status {shown(status)}")
@@ -248,8 +248,8 @@ def _says_nothing(annotation: Any) -> bool:
 
 
 def is_pydantics(annotation: Any) -> bool:
-    """Whether pydantic alone knows how `annotation` is made."""
-    if "pydantic" not in sys.modules:  # who has a model has imported it
+    """Return True if only pydantic can decode `annotation`."""
+    if "pydantic" not in sys.modules:  # code with a model has imported it
         return False
     own = ("__pydantic_validator__", "__get_pydantic_core_schema__")
     is_type = isinstance(annotation, type) and any(hasattr(annotation, n) for n in own)
@@ -258,7 +258,7 @@ def is_pydantics(annotation: Any) -> bool:
 
 
 def _is_for_pydantic(annotation: Any) -> bool:
-    """Whether pydantic makes it as a whole: it is in it, or msgspec refuses it."""
+    """Return True if pydantic has to decode all of it: it contains a model, or msgspec refuses it."""
     if any(map(is_pydantics, _members_within(annotation))):
         return True
     try:
@@ -266,7 +266,7 @@ def _is_for_pydantic(annotation: Any) -> bool:
     except TypeError:  # two dataclasses in a union, say
         return _is_installed()
     except Exception:
-        pass  # what is defined further down is found when it is used
+        pass  # a class that is defined further down is found at its first use
     return False
 
 
@@ -340,11 +340,11 @@ def _fail_fast(schema: Any) -> Any:
     return {**own, "fail_fast": True} if schema.get("type") in stops else own
 
 
-# ----------------------------------------------------------------- what is told
+# ------------------------------------------------------------------- the errors
 
 
 def _located(error: msgspec.ValidationError) -> dict[str, str]:
-    """Where a payload does not fit (``$.body``), and what was expected."""
+    """Return where a payload does not fit (``$.body``), and what was expected."""
     text = str(error)
     # what a client chose may stand in the message, the path is ours
     message, found, path = text.rpartition(" - at `")
@@ -355,7 +355,7 @@ def _located(error: msgspec.ValidationError) -> dict[str, str]:
 
 
 def _told(error: Any) -> tuple[list[dict[str, str]], int]:
-    """The errors of pydantic that are told, and how many more it found."""
+    """Return the errors of pydantic for the reply, and how many more it found."""
     count = error.error_count()
     if count > MANY:
         return [{"path": "$", "message": f"{count} errors, too many to be listed"}], 0
@@ -379,7 +379,7 @@ def _listed(error: Any) -> list[dict[str, Any]]:
 
 
 def _behind(error: Any, payload: Any) -> int:
-    """How many values stand behind the errors that are told, in their lists: nobody saw them."""
+    """Return how many values in the same lists come after the reported errors: they were not checked."""
     unseen: dict[int, int] = {}  # by the id of the list
     for at in _listed(error)[:ERRORS] if error.error_count() <= MANY else ():
         value = payload

@@ -8,7 +8,7 @@ from .. import signals
 
 
 class Refusals(Counter[str | int]):
-    """How often each reason was one to refuse something."""
+    """The count of refusals by reason."""
 
     def count(self, reason: str | int) -> None:
         """Count a refusal, and tell the signal `refused` of it."""

@@ -1,4 +1,4 @@
-"""Rights: who the user of one connection is now, and how often its rights may have changed."""
+"""Rights: the current user of one connection, and how often its rights may have changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Rights:
-    """Loads the user of a socket anew when a right of it may have changed.
+    """Loads the user of a socket again when its rights may have changed.
 
     An answer about a right holds as long as `generation` stays as it was when it was asked for.
     """
@@ -23,7 +23,7 @@ class Rights:
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self.generation = 0  # how often a right of the user may have changed
-        # how often somebody wanted the user as the database has it, and up to which of these
+        # how often the user was wanted as the database has it, and up to which of these
         # times it has been loaded
         self._wanted = 0
         self._loaded = 0
@@ -36,7 +36,7 @@ class Rights:
 
     async def reload_user(self) -> None:
         """Load the user as the database has it now, or later; raises what the database raises."""
-        # no right has changed: ``authorize`` may ask for this whenever it is asked
+        # no right has changed: ``authorize`` may call this each time it runs
         self._wanted += 1
         await self.are_current()
 
@@ -58,7 +58,7 @@ class Rights:
             if socket.user is not None:
                 socket.scope["user"] = await self._current_user()
             self._loaded = wanted
-            # what was answered for somebody else does not count
+            # an answer for another user does not count
             self.generation += key_of(socket) != before
         finally:
             self._loading = None
@@ -71,7 +71,7 @@ class Rights:
         user = await source.load()
         if primary_key(user) != primary_key(
             source.user
-        ):  # the session is somebody else's by now
+        ):  # the session belongs to another user now
             from django.contrib.auth.models import AnonymousUser
 
             user = AnonymousUser()

@@ -23,7 +23,7 @@ logger = get_logger("phx_protocol.socket")
 
 
 class Route(NamedTuple):
-    """Where a topic pattern leads."""
+    """The target of a topic pattern."""
 
     channel_class: type[Channel]
     assigns: Mapping[str, Any]
@@ -65,7 +65,7 @@ def _known_sockets(
 
 
 def history_of(topic: str) -> History | None:
-    """Return what is kept of `topic`: the first known channel class with a history says it."""
+    """Return the history of `topic`: that of the first known channel class that has one."""
     histories = (channel.history for channel in channels_of(topic))
     return next((history for history in histories if history is not None), None)
 

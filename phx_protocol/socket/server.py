@@ -78,7 +78,9 @@ class ChannelServer(Mailbox):
         self.write = connection.transport.write
         self.message: Message | None = None  # the frame being handled
         self.closings = 0  # how often the topic was closed
-        self.previous_ids: frozenset[str] = frozenset()  # who its client was before
+        self.previous_ids: frozenset[str] = (
+            frozenset()
+        )  # ids of the earlier channels of its client
         self._throttles = connection.servers.throttles(route.channel_class)
 
     def __repr__(self) -> str:
@@ -173,7 +175,7 @@ class ChannelServer(Mailbox):
         self.cut_off(Reason.SHUTDOWN)
 
     def cut_off(self, reason: Reason, exception: BaseException | None = None) -> None:
-        """End the channel at once, whatever it is busy with.
+        """End the channel at once, even if a callback runs.
 
         Nothing more goes out but ``phx_close`` (``phx_error`` for a crash), and what waits is
         dropped; ``terminate`` is called when the callback that runs has ended.
@@ -204,7 +206,7 @@ class ChannelServer(Mailbox):
             await self._handle_in(message)
 
     def charged(self) -> contextlib.AbstractContextManager[None]:
-        """Have the client that sent a large payload pay for what is done with it within."""
+        """Charge the client that sent a large payload for the time of the block."""
         if self.size < SMALL:
             return _FREE
         return self.connection.backlog.budget.charged()
@@ -314,11 +316,11 @@ class ChannelServer(Mailbox):
 
     @property
     def history(self) -> History | None:
-        """What is kept of the topic."""
+        """The history of the topic."""
         return history_of(self.topic)
 
     def ref_of(self, broadcast: Broadcast) -> str | None:
-        """Return the offset of a kept broadcast, for a client that said that it knows what it is."""
+        """Return the offset of a kept broadcast, for a client that asked for offsets."""
         return broadcast.offset if self.fastlane.offsets else None
 
     async def _handle_info(self, mail: tuple[Membership, Any]) -> None:

@@ -66,7 +66,7 @@ class Socket:
 
     @functools.cached_property
     def connect_info(self) -> ConnectInfo:
-        """What the request told: ``uri``, ``peer``, ``x_headers``, ``user_agent``, ``trace_headers``."""
+        """The data of the request: ``uri``, ``peer``, ``x_headers``, ``user_agent``, ``trace_headers``."""
         return ConnectInfo(self.scope)
 
     async def push_to(self, topic: str, event: str, payload: Any) -> None:
@@ -75,7 +75,7 @@ class Socket:
 
     # ------------------------------------------------------- the implementation
 
-    # Users may give any other name to what is theirs, so the library adds none but such as Python
+    # All other names belong to users, so the library adds only names such as Python
     # reserves. All that it knows of a connection is behind this one.
     __phx__: Opening | Connection
 
@@ -90,7 +90,7 @@ class Socket:
         self.auth_token = None
 
     async def __phx_connect__(self) -> None:
-        """Call ``connect``, whatever kind of callable it is.
+        """Call ``connect``, which may be any kind of callable.
 
         Raises TypeError when it returns something: nobody is let in by a ``connect`` that has not
         run, or that says no in a way of its own (``return False``).

@@ -32,7 +32,7 @@ CALLBACKS = {
 
 
 class ChannelTables:
-    """What is looked up of a Channel class once. Raises TypeError for what cannot be used."""
+    """The callbacks, events and rates of a Channel class. Raises TypeError for one that cannot be used."""
 
     # No method is ever reached by a name that came from the wire: only through these tables.
 

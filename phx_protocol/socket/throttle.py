@@ -76,7 +76,7 @@ class Throttles:
         self._throttles = {name: Throttle(rate) for name, rate in rates.items()}
 
     def of(self, event: Any) -> list[Throttle]:
-        """Those that an event is held to; one that is no string is like any other."""
+        """Return the throttles of an event; one that is no string has those of ``"*"``."""
         if not isinstance(event, str):
             event = "*"
         names = (event,) if event == JOIN else ("*", event)

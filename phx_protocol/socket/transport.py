@@ -1,4 +1,4 @@
-"""Transport: what a connection asks of whatever carries its frames."""
+"""Transport: what a connection needs from the transport below it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Transport(Protocol):
 
     @property
     def prepare(self) -> Callable[[Frame], Any]:
-        """Makes of a frame what ``write`` takes; the same function for all who share it."""
+        """The function that turns a frame into what ``write`` takes; connections may share it."""
 
     def write(self, prepared: Any) -> None:
         """Send a prepared frame, or keep it until the client takes it."""
