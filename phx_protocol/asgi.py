@@ -10,6 +10,7 @@ from channels.routing import URLRouter
 from django.apps import apps
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import get_script_prefix
+from django.urls import get_script_prefix as current_script_prefix
 from django.urls import re_path, set_script_prefix
 
 from .checks import report
@@ -43,9 +44,9 @@ def get_phoenix_application(
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             scope = {**scope, "path_remaining": _path_below(scope)}
-            set_script_prefix(
-                get_script_prefix(scope)
-            )  # for reverse(), in channels too
+            prefix = get_script_prefix(scope)
+            if prefix != current_script_prefix():  # setting it takes 0.6 KiB for good
+                set_script_prefix(prefix)  # for reverse(), in channels too
         if scope["type"] == "http":
             await http_router(scope, receive, send)
         elif scope["type"] == "websocket":

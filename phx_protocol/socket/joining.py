@@ -26,6 +26,9 @@ from .replay import replay
 if TYPE_CHECKING:
     from .server import ChannelServer
 
+#: an empty set of one's own would take 0.2 KiB for each channel
+NO_IDS: frozenset[str] = frozenset()
+
 logger = get_logger("phx_protocol.channel")
 
 
@@ -174,7 +177,7 @@ class Joining:
     async def _recover(self) -> None:
         """Look up what the client missed. Nothing comes live between this and the subscription."""
         server, channel = self.server, self.channel
-        server.previous_ids = frozenset()
+        server.previous_ids = NO_IDS
         if channel.history is not None:
             claim = RecoveryRequest.of(self.message.payload)
             server.previous_ids = claim.senders

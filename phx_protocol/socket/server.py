@@ -28,7 +28,7 @@ from . import endings
 from .budget import room
 from .calls import call_user, emit_handled_in, handle_event
 from .channel import Channel
-from .joining import Joining
+from .joining import NO_IDS, Joining
 from .large import handle_large
 from .mailbox import BROADCAST, CLOSE, FRAME, INFO, INTERRUPT, STOP, Kind, Mailbox
 from .membership import Info, Membership
@@ -78,9 +78,7 @@ class ChannelServer(Mailbox):
         self.write = connection.transport.write
         self.message: Message | None = None  # the frame being handled
         self.closings = 0  # how often the topic was closed
-        self.previous_ids: frozenset[str] = (
-            frozenset()
-        )  # ids of the earlier channels of its client
+        self.previous_ids = NO_IDS  # of the earlier channels of its client
         self._throttles = connection.servers.throttles(route.channel_class)
 
     def __repr__(self) -> str:

@@ -99,6 +99,7 @@ class PhoenixConsumer:
         opening, subprotocol = admitted
         self._task = asyncio.current_task()
         self.connection = opening.open(self)
+        del opening, admitted  # this frame lives as long as the connection
         try:
             await self._accept(subprotocol)
             reason = await self._read(receive)
