@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -25,15 +26,24 @@ PROTOCOL = "phx_protocol.contrib.uvicorn:PhoenixWebSocketProtocol"
 FIRST_PORT, PORTS_OF_A_WORKER = 12_000, 2_000
 
 
-def free_port() -> int:
-    """Return a port that stays free until a server of this worker listens on it."""
+def _ports() -> Iterator[int]:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = FIRST_PORT + worker * PORTS_OF_A_WORKER
-    while True:
-        port = first + random.randrange(PORTS_OF_A_WORKER)
+    ports = list(range(first, first + PORTS_OF_A_WORKER))
+    random.shuffle(ports)  # another run may go on beside this one
+    return itertools.cycle(ports)
+
+
+_next_ports = _ports()
+
+
+def free_port() -> int:
+    """Return a port that stays free until a server of this worker listens on it."""
+    for port in _next_ports:
         with contextlib.suppress(OSError), socket.socket() as s:
             s.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("a cycle has no end")
 
 
 def wait_for_port(
