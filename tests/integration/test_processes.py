@@ -203,8 +203,9 @@ async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
             while not arriving.done():
                 await receiver.push("room:new while down", "shout", {"late": True})
                 await asyncio.wait({arriving}, timeout=0.2)
-        # said once an outage (or when a stale connection turns up), not once a message
-        assert 1 <= one.logged().count("the channel layer fails") <= 3
+        # said once an outage, or when one of the few connections of the pool turns out to be stale; not
+        # once a message
+        assert 1 <= one.logged().count("the channel layer fails") <= 6
         assert "the channel layer works again" in one.logged()
 
 
