@@ -83,7 +83,8 @@ class Budget:
         try:
             yield
         finally:
-            beyond = time.thread_time() - started - FREE
+            # the garbage collector may have run meanwhile, which is not this client's doing
+            beyond = min(time.thread_time() - started - FREE, CREDIT)
             if beyond > 0:
                 now = _now()
                 self._paid_at = max(self._paid_at, now) + beyond / EARNED

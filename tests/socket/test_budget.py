@@ -110,8 +110,18 @@ async def test_credit_that_is_not_used_does_not_add_up(
     budget, now = Budget(10), 0.0
     monkeypatch.setattr(module, "_now", lambda: now)
     for now in (0, 1_000_000):
-        take(budget, module.CREDIT + 0.001)
+        take(budget, module.CREDIT)
+        take(budget, 0.001)
         assert budget.owed() > module.PAUSE
+
+
+async def test_what_falls_into_its_time_by_chance_costs_no_more_than_the_credit() -> (
+    None
+):
+    """A full garbage collection, say, which is everybody's."""
+    budget = Budget(10)
+    take(budget, 3 * module.CREDIT)
+    assert budget.owed() < 2 * module.PAUSE
 
 
 async def test_what_takes_little_of_the_loop_is_free() -> None:
