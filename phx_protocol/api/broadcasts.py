@@ -18,7 +18,6 @@ from ..pubsub.replies import ReplyRef
 from ..socket.routes import channels_of, history_of
 from ..wire import json
 from ..wire.messages import Broadcast
-from .waiting import run
 
 
 async def abroadcast(topic: str, event: str, payload: Any) -> None:
@@ -132,4 +131,7 @@ async def _abroadcast(message: Broadcast) -> None:
 
 
 def _broadcast(message: Broadcast) -> None:
-    run(_abroadcast(message), "abroadcast")
+    try:
+        blocking.run(_abroadcast(message), "broadcast", "await abroadcast(...)")
+    except TimeoutError as error:
+        raise BroadcastError(f"the channel layer did not answer: {error}") from error
