@@ -218,7 +218,7 @@ async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
 
 async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> None:
     failed, recovered = told(signals.layer_failed), told(signals.layer_recovered)
-    outage: Outage = get_node().layer.outage
+    outage: Outage = get_node().link.outage
     error = OSError("away")
     for report in (error, error, None, None):
         outage.report(report)

@@ -200,7 +200,7 @@ class Connection:
 
     def _refuse_join(self, join: Message) -> None:
         """Reject a join of an unknown topic after joins that wait for the layer only."""
-        if self.node.layer.is_settled:
+        if self.node.link.is_settled:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
@@ -208,7 +208,7 @@ class Connection:
             task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
-        await self.node.layer.settled()
+        await self.node.link.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

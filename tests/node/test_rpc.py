@@ -120,13 +120,13 @@ async def test_a_request_that_comes_twice_is_done_once(nodes: Nodes) -> None:
 
     one, two = nodes
     two.rpc.on_call("note", note)
-    send = one.layer.layer.send
+    send = one.link.layer.send
 
     async def send_twice(channel: str, message: Any) -> None:
         await send(channel, message)
         await send(channel, message)
 
-    one.layer.layer.send = send_twice
+    one.link.layer.send = send_twice
     await ask(nodes, "note", {"n": 1})
     await ask(nodes, "note", {"n": 2})
     assert done == [{"n": 1}, {"n": 2}]
@@ -142,7 +142,7 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
 
     two.rpc.on_call("alive", alive)
     message = {"type": "phx.relay", "v": 2, "do": "ask"}
-    await one.layer.send(await two.address(), message)
+    await one.link.send(await two.address(), message)
     assert await ask(nodes, "alive", {}) == {}
     assert "was ignored: version 2" in caplog.text
 
@@ -163,17 +163,17 @@ async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
     monkeypatch.setattr(two.heartbeat.state, "leave", slow)
     two.heartbeat.start()
     await two.heartbeat.ready()
-    address, after = await two.address(), await one.layer.layer.new_channel()
+    address, after = await two.address(), await one.link.layer.new_channel()
     assert address is not None
     closing = asyncio.create_task(two.close())
     await leaving.wait()
-    await one.layer.send(address, {"type": "unknown"})
-    await one.layer.send(after, {"type": "after"})
-    await one.layer.layer.receive(after)
-    await one.layer.send(
+    await one.link.send(address, {"type": "unknown"})
+    await one.link.send(after, {"type": "after"})
+    await one.link.layer.receive(after)
+    await one.link.send(
         after, {"type": "after"}
     )  # and once more, as `two` had its turn
-    await one.layer.layer.receive(after)
-    assert two.layer.outage.failures == 0
+    await one.link.layer.receive(after)
+    assert two.link.outage.failures == 0
     may_leave.set()
     await closing

@@ -301,7 +301,7 @@ class LongPollConsumer:
         session = self.node.part(Sessions).get(id)
         if session is not None or address is None or self.node.sees_one_process:
             return session
-        if address == self.node.layer.groups.channel_name:
+        if address == self.node.link.groups.channel_name:
             return None  # it was a session of this process and has ended
         return RemoteSession(id, address, self.node, longpoll)
 

@@ -143,7 +143,7 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     named = {"topic": "t", "joins": {"a": {}, "b": {}}, "leaves": {"c": {}}}
     signals.presence_changed.emit(Guests, **named)
     signals.messages_dropped.emit(None, count=3, where="outbound")
-    outage = get_node().layer.outage
+    outage = get_node().link.outage
     for error in (OSError("away"), OSError("away"), None, OSError("away"), None):
         outage.report(error)
     signals.state_failed.emit(None, error=OSError("away"))
