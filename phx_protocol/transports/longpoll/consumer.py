@@ -38,7 +38,7 @@ from ..http import (
     respond,
 )
 from ..sealed import is_sealed, seal, unseal
-from ..websocket.servers import http_adapter_for
+from ..servers import http_adapter_for
 from .session import Batch, LongPollSession
 from .sessions import RemoteSession, Sessions
 
