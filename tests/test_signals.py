@@ -17,6 +17,7 @@ from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
 from tests.receivers.rooms import Doors, Guests, Room
+from tests.support.rooms import JOINS
 
 Told = list[tuple[Any, dict[str, Any]]]
 
@@ -87,15 +88,7 @@ async def test_a_connection_that_is_not_let_in_is_told(
     assert not ended
 
 
-@pytest.mark.parametrize(
-    ("subtopic", "result"),
-    [
-        ("lobby", "ok"),
-        ("denied", "error"),
-        ("forbidden", "refused"),
-        ("crash", "crashed"),
-    ],
-)
+@pytest.mark.parametrize(("subtopic", "result"), JOINS.items())
 async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None:
     joined, crashed = told(signals.channel_joined), told(signals.channel_crashed)
     client = await connect(Doors)

@@ -13,6 +13,21 @@ from tests.support.nodes import Nodes, ask, nodes
 __all__ = ["nodes"]
 
 
+class Endless:
+    """A call that takes for ever."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return {}
+
+
 async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
     async def double(body: dict[str, Any]) -> dict[str, Any]:
         return {"n": 2 * body["n"]}
@@ -40,37 +55,20 @@ async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
 async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
     nodes: Nodes,
 ) -> None:
-    ended = asyncio.Event()
-
-    async def endless(body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return {}
-
-    nodes[1].rpc.on_call("endless", endless)
+    work = Endless()
+    nodes[1].rpc.on_call("endless", work)
     with pytest.raises(NoAnswer):
         await ask(nodes, "endless", {}, timeout=0.1)
-    await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(work.ended.wait(), 2)
 
 
 async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
-    began, ended = asyncio.Event(), asyncio.Event()
-
-    async def endless(body: dict[str, Any]) -> dict[str, Any]:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return {}
-
-    nodes[1].rpc.on_call("endless", endless)
+    work = Endless()
+    nodes[1].rpc.on_call("endless", work)
     asking = asyncio.create_task(ask(nodes, "endless", {}))
-    await asyncio.wait_for(began.wait(), 2)
+    await asyncio.wait_for(work.began.wait(), 2)
     asking.cancel()
-    await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(work.ended.wait(), 2)
     with pytest.raises(asyncio.CancelledError):
         await asking
 

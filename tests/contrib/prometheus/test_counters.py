@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -191,9 +190,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["phx_protocol", "phx_protocol.contrib.{app}"])
 django.setup()
 """
-    args = [sys.executable, "-c", code]
-    ran = subprocess.run(args, capture_output=True, text=True, cwd=servers.ROOT)
-    last = ran.stderr.strip().splitlines()[-1]
+    last = servers.python(code).stderr.strip().splitlines()[-1]
     assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert last.endswith(f"pip install 'phx_protocol[{extra}]'")
 
