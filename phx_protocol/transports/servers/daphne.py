@@ -98,8 +98,7 @@ class DaphneAdapter(ServerAdapter):
             if 0 < length <= limit < protocol.message_data_total_length + length:
                 length = limit + 1  # so that autobahn refuses it with its usual error
             protocol.message_data = joined(protocol.message_data)
-            is_large = length > LARGE_STEP
-            step = LARGE_STEP if is_large else STEP
+            step = LARGE_STEP if length > LARGE_STEP else STEP
             protocol.transport.bufferSize = step
             begin(length)
 
