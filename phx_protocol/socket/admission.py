@@ -16,7 +16,7 @@ class Admission:
     take the last places. Every step costs the same, however many wait.
     """
 
-    __slots__ = ("limit", "_joined", "_asked", "_waiting", "_is_scheduled")
+    __slots__ = ("limit", "_joined", "_asked", "_waiting", "_is_scheduled", "is_closed")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -26,13 +26,14 @@ class Admission:
             None  # an empty one is 0.7 KiB
         )
         self._is_scheduled = False  # that those who wait are answered
+        self.is_closed = False  # the client is gone: nobody waits any more
 
     async def enter(self) -> bool:
         """Take a place, which ``decided`` gives back or keeps; False when there is none left."""
         if not self._waiting and self._joined + self._asked < self.limit:
             self._asked += 1
             return True
-        if not self._waiting and not self._asked:
+        if self.is_closed or not self._waiting and not self._asked:
             return False
         place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = self._waiting or deque()
@@ -60,6 +61,11 @@ class Admission:
         self._joined -= 1
         self._next()
 
+    def close(self) -> None:
+        """Turn away those who wait: the client is gone, and their ``join`` has not been called."""
+        self.is_closed = True
+        self._next()
+
     def _next(self) -> None:
         if self._waiting and not self._is_scheduled:
             self._is_scheduled = True
@@ -69,8 +75,9 @@ class Admission:
         """Give those who wait their places, or tell them that there are none, AT_ONCE at a time."""
         self._is_scheduled = False
         for _ in range(AT_ONCE):
-            has_room = self._joined + self._asked < self.limit
-            if not self._waiting or (self._asked and not has_room):
+            has_room = not self.is_closed and self._joined + self._asked < self.limit
+            is_decided = has_room or self.is_closed or not self._asked
+            if not self._waiting or not is_decided:
                 return
             place = self._waiting.popleft()
             if not place.done():

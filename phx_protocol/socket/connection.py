@@ -36,6 +36,7 @@ from ..wire.serializers import SMALL, head_decoder
 from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
+from .mailbox import finish
 from .refusals import refusals
 from .routes import routes_of
 from .server import ChannelServer
@@ -248,11 +249,11 @@ class Connection:
         if self._id is not None:
             self._id.end()
         servers = list(self.servers.values())
+        self.servers.admission.close()
         for server in servers:
             server.close(reason, exception)
         try:
-            if servers:
-                await asyncio.gather(*(server.finish() for server in servers))
+            await finish(servers)
         finally:
             self.node.connections.ended(self)
             signals.socket_disconnected.emit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
@@ -82,7 +83,7 @@ class Mailbox:
         task = self.task
         try:
             if self._abandoned is not None:
-                await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
+                await asyncio.wait({self._abandoned}, timeout=self.shutdown_timeout)
                 self._abandoned = None
             while self._mail and self.task is task:
                 kind, what, size = self._mail.popleft()
@@ -152,15 +153,15 @@ class Mailbox:
             mail for mail in self._mail or () if mail[0] is not BROADCAST
         )
 
-    async def finish(self) -> None:
+    async def finish(self, waited: float) -> None:
         """Wait until all mail is handled; after SHUTDOWN_TIMEOUT cancel what runs.
 
-        A callback that still does not end, or ``terminate`` that takes as long again, is left
-        to itself.
+        `waited` seconds of it have passed already. A callback that still does not end, or
+        ``terminate`` that takes as long again, is left to itself.
         """
-        timeout = self._shutdown_timeout
+        timeout = self.shutdown_timeout
         if self.task is not None:
-            await asyncio.wait({self.task}, timeout=timeout)
+            await asyncio.wait({self.task}, timeout=timeout - waited)
         if self.task is None:
             return
         self.drop_mail(joins=True)
@@ -182,7 +183,7 @@ class Mailbox:
     # ------------------------------------------------------ what a subclass says
 
     @property
-    def _shutdown_timeout(self) -> float:
+    def shutdown_timeout(self) -> float:
         """Seconds that what runs gets when the connection is gone."""
         raise NotImplementedError
 
@@ -193,3 +194,14 @@ class Mailbox:
     def _rest(self) -> None:
         """Take it that there is no mail any more."""
         raise NotImplementedError
+
+
+async def finish(mailboxes: Collection[Mailbox]) -> None:
+    """Wait until all of them have finished: without a task for each, as few are late."""
+    tasks = [mailbox.task for mailbox in mailboxes if mailbox.task is not None]
+    if not tasks:
+        return
+    waited = min(mailbox.shutdown_timeout for mailbox in mailboxes)
+    await asyncio.wait(tasks, timeout=waited)
+    late = [mailbox.finish(waited) for mailbox in mailboxes if mailbox.task is not None]
+    await asyncio.gather(*late)

@@ -216,6 +216,8 @@ class ChannelServer(Mailbox):
         if duplicate:
             admission.rejoin()
         elif not await admission.enter():
+            if admission.is_closed:
+                return
             excess = Refusal.TOO_MANY_CHANNELS
             return connection.refuse(message, excess, message.join_ref)
         channel = None
@@ -366,7 +368,7 @@ class ChannelServer(Mailbox):
         await endings.complete(parted)
 
     @property
-    def _shutdown_timeout(self) -> float:
+    def shutdown_timeout(self) -> float:
         own = self.route.channel_class.shutdown_timeout
         return self.connection.options.shutdown_timeout if own is None else own
 

@@ -87,6 +87,19 @@ async def test_a_rejoin_keeps_its_place() -> None:
     assert not await other
 
 
+async def test_joins_that_wait_when_the_client_is_gone_get_no_place() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    second = await waiting(admission)
+    admission.close()
+    assert not await second
+    admission.decided(False)
+    assert (
+        await admission.enter()
+    )  # what it sent before is handled as far as nothing waits
+    assert not await admission.enter()
+
+
 def calls_of_joins(count: int) -> int:
     """Calls of functions with which so many joins are decided, one after the other, of which one
     in ten gets a place."""

@@ -94,6 +94,24 @@ async def slow() -> AsyncIterator[TestSocket]:
         await socket.close()
 
 
+async def test_a_join_that_waits_is_not_begun_when_its_client_is_gone() -> None:
+    class Few(SlowSocket):
+        max_channels = 2
+
+    SlowChannel.may_go_on, SlowChannel.asked = asyncio.Event(), []
+    socket = await connect(Few)
+    for number in range(40):
+        topic = f"room:{number}"
+        await socket.send(["1", "1", topic, "phx_join", {"slow": True}])
+    while len(SlowChannel.asked) < 2:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(socket.close())
+    await asyncio.sleep(0)
+    SlowChannel.may_go_on.set()
+    await closing
+    assert SlowChannel.asked == ["0", "1"]
+
+
 @pytest.mark.parametrize("item", ['"x"', "[]", '"\N{GRINNING FACE}"', '{"a":[1.5]}'])
 async def test_large_frames_that_wait_close_with_1013(
     slow: TestSocket, item: str, monkeypatch: Any
