@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from .history import History
     from .presence import Presence
-    from .presence.blocking import BlockingPresence
+    from .presence.blocking import SyncPresence
     from .pubsub.replies import ReplyRef
     from .socket.channel import Channel
     from .socket.connect_info import ConnectInfo
@@ -90,7 +90,7 @@ _HOMES = {
     ),
     "history": ("History",),
     "presence": ("Presence",),
-    "presence.blocking": ("BlockingPresence",),
+    "presence.blocking": ("SyncPresence",),
     "pubsub.replies": ("ReplyRef",),
     "socket.channel": ("Channel",),
     "socket.connect_info": ("ConnectInfo",),
@@ -110,7 +110,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AlreadyTracked",
     "Answer",
-    "BlockingPresence",
+    "SyncPresence",
     "BroadcastError",
     "Channel",
     "ConnectInfo",

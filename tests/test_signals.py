@@ -64,7 +64,7 @@ async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> 
 async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
     ended = told(signals.socket_disconnected)
     client = await connect(Doors)
-    await client.line.communicator.send_input(
+    await client.communicator.asgi.send_input(
         {"type": "websocket.receive", "text": "{"}
     )
     await client.assert_closed(1011)

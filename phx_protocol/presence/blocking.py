@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .presence import Meta, Presence
 
 
-class BlockingPresence:
+class SyncPresence:
     """``RoomPresence.sync``: the methods of ``Presence`` for code that is not async.
 
     Each raises RuntimeError on a running event loop, and TimeoutError after ten seconds.
@@ -87,8 +87,8 @@ def loop_of(
     return None
 
 
-class Blocking:
+class SyncAttribute:
     """The attribute ``sync`` of a Presence class."""
 
-    def __get__(self, instance: object, owner: type[Presence]) -> BlockingPresence:
-        return BlockingPresence(owner)
+    def __get__(self, instance: object, owner: type[Presence]) -> SyncPresence:
+        return SyncPresence(owner)

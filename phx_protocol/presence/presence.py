@@ -14,7 +14,7 @@ from ..logs.printable import shown
 from ..node.node import get_node
 from ..socket.channel import Channel
 from ..wire import json
-from .blocking import Blocking
+from .blocking import SyncAttribute
 from .delivery import fetched, sendable
 from .entries import Presences
 from .tracker import Tracker, Trackers, classes
@@ -51,7 +51,7 @@ class Presence:
     #: classes with different names have separate presences; the default is the dotted path
     name: ClassVar[str] = "phx_protocol.Presence"
     #: the same methods for synchronous code: ``RoomPresence.sync.list("room:lobby")``
-    sync: ClassVar[Blocking] = Blocking()
+    sync: ClassVar[SyncAttribute] = SyncAttribute()
 
     # ------------------------------------------------------------- presences
 

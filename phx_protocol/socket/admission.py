@@ -13,22 +13,22 @@ class Admission:
     take the last places. Every step costs the same, however many wait.
     """
 
-    __slots__ = ("limit", "_joined", "_asked", "_waiting")
+    __slots__ = ("limit", "_joined", "_undecided", "_waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._joined = 0
-        self._asked = 0  # joins that have a place and are not decided
+        self._undecided = 0  # joins that have a place and are not decided
         self._waiting: deque[asyncio.Future[bool]] | None = (
             None  # an empty one is 0.7 KiB
         )
 
     async def enter(self) -> bool:
         """Take a place, which ``decided`` gives back or keeps; False when there is none left."""
-        if not self._waiting and self._joined + self._asked < self.limit:
-            self._asked += 1
+        if not self._waiting and self._joined + self._undecided < self.limit:
+            self._undecided += 1
             return True
-        if not self._asked:
+        if not self._undecided:
             return False
         place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = self._waiting or deque()
@@ -43,11 +43,11 @@ class Admission:
     def rejoin(self) -> None:
         """Keep the place of a channel that ends for the join that replaces it."""
         self._joined -= 1
-        self._asked += 1
+        self._undecided += 1
 
     def decided(self, joined: bool) -> None:
         """Keep the place of a join that was let in, or give it to the next one."""
-        self._asked -= 1
+        self._undecided -= 1
         self._joined += joined
         self._next()
 
@@ -58,10 +58,10 @@ class Admission:
 
     def _next(self) -> None:
         while self._waiting:
-            has_room = self._joined + self._asked < self.limit
-            if not has_room and self._asked:
+            has_room = self._joined + self._undecided < self.limit
+            if not has_room and self._undecided:
                 return
             place = self._waiting.popleft()
             if not place.done():
-                self._asked += has_room
+                self._undecided += has_room
                 place.set_result(has_room)

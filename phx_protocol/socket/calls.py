@@ -12,7 +12,7 @@ from ..concurrency.tasks import is_cancelled
 from ..exceptions import InvalidPayload
 from ..wire.messages import Message, Reply
 from ..wire.reasons import Refusal
-from ..wire.serializers import SMALL
+from ..wire.serializers import LARGE_FRAME
 from . import endings
 from .channel import Channel
 from .events import Handler, parse_answer
@@ -40,7 +40,7 @@ async def call_user(
             outcome, payload = parse_answer(answer) or ("ok", {})
             join_ref, topic = server.channel_join_ref, server.topic
             reply = Reply(join_ref, message.ref, topic, outcome, payload)
-            if server.size < SMALL:
+            if server.size < LARGE_FRAME:
                 server.connection.push(reply)
             else:
                 with server.charged():
@@ -65,7 +65,7 @@ async def handle_event(
     """Handle an event that a method was written for."""
     try:
         call = handler.call
-        if server.size < SMALL:
+        if server.size < LARGE_FRAME:
             payload = handler.decode(message.payload)
         else:
             with server.charged():

@@ -32,7 +32,7 @@ from ..wire.messages import (
 )
 from ..wire.protocol import Action
 from ..wire.reasons import CloseCode, Reason, Refusal
-from ..wire.serializers import SMALL, head_decoder
+from ..wire.serializers import LARGE_FRAME, head_decoder
 from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
@@ -123,7 +123,7 @@ class Connection:
             server = self._serve(message)
         if server is not None:
             size = len(frame)
-            server.receive(message, size if size < SMALL else _bytes(frame))
+            server.receive(message, size if size < LARGE_FRAME else _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
         """Answer a message that needs no channel; ignore a stale one."""
@@ -425,7 +425,7 @@ _refusing: set[asyncio.Task[None]] = set()
 
 def _bytes(frame: Frame) -> int:
     """Measure `frame`: in bytes where that matters, else at least in characters."""
-    if isinstance(frame, bytes) or len(frame) < SMALL or frame.isascii():
+    if isinstance(frame, bytes) or len(frame) < LARGE_FRAME or frame.isascii():
         return len(frame)
     return len(frame.encode())
 

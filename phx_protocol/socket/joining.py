@@ -179,11 +179,11 @@ class Joining:
         server, channel = self.server, self.channel
         server.previous_ids = NO_IDS
         if channel.history is not None:
-            claim = RecoveryRequest.of(self.message.payload)
-            server.previous_ids = claim.senders
-            server.fastlane = server.connection.fastlane(type(channel), claim.is_made)
+            request = RecoveryRequest.of(self.message.payload)
+            server.previous_ids = request.senders
+            server.fastlane = server.connection.fastlane(type(channel), request.is_made)
             streams = server.connection.node.part(Streams)
-            found = await streams.catch_up(server.topic, channel.history, claim)
+            found = await streams.catch_up(server.topic, channel.history, request)
             self._recovery = found
 
 

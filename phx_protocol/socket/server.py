@@ -23,7 +23,7 @@ from ..wire import protocol
 from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from ..wire.protocol import Action
 from ..wire.reasons import Reason, Refusal
-from ..wire.serializers import SMALL, decode_payload
+from ..wire.serializers import LARGE_FRAME, decode_payload
 from . import endings
 from .budget import room
 from .calls import call_user, emit_handled_in, handle_event
@@ -185,7 +185,7 @@ class ChannelServer(Mailbox):
     async def _handle_message(self, message: Message) -> None:
         self.connection.backlog.frames -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
-        if self.size >= SMALL and action is not Action.LEAVE:
+        if self.size >= LARGE_FRAME and action is not Action.LEAVE:
             await handle_large(self, message, self.size)
         elif action is Action.DELIVER:
             await self._handle_in(message)
@@ -205,7 +205,7 @@ class ChannelServer(Mailbox):
 
     def charged(self) -> contextlib.AbstractContextManager[None]:
         """Charge the client that sent a large payload for the time of the block."""
-        if self.size < SMALL:
+        if self.size < LARGE_FRAME:
             return _FREE
         return self.connection.backlog.budget.charged()
 
@@ -382,7 +382,7 @@ class ChannelServer(Mailbox):
         assert self.channel is not None
         return self.channel.__phx__.id
 
-    def is_known_as(self, channel_id: str) -> bool:
+    def has_id(self, channel_id: str) -> bool:
         """Return whether its client has sent as `channel_id`, now or before it joined again."""
         channel = self.channel
         is_now = channel is not None and channel.__phx__.has_id(channel_id)

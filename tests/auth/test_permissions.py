@@ -146,7 +146,7 @@ async def test_who_is_sent_away_while_it_joins_joins_nothing(
     for ref, topic in enumerate(topics.get(waits, ["slow", "open"]), 1):
         await socket.send([str(ref), str(ref), topic, "phx_join", payload])
     await Slow.began.wait()
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await asyncio.sleep(0)
     await adisconnect_user(ada)
     Slow.may_go_on.set()
@@ -239,7 +239,7 @@ async def test_a_large_event_that_waits_for_its_turn_is_not_handled_after_an_ord
     await busy.push("first", {"text": text})
     await Busy.began.wait()
     await large.push("second", {"text": text})  # as much as two may not have at once
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await adisconnect_user(ada)
     Busy.may_go_on.set()
     await socket.assert_closed(1001)

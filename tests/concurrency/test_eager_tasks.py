@@ -125,7 +125,7 @@ async def test_a_node_is_asked_and_drained(other: Any) -> None:
     if other is not None:
         asked = {"topic": None, "user": None, "limit": 5}
         told = await other.rpc.call(
-            await node.address(), "list_sockets", asked, patience=5, timeout=5
+            await node.address(), "list_sockets", asked, ack_timeout=5, timeout=5
         )
         assert len(told["sockets"]) == 1
     assert len(await look.alist_sockets()) == 1

@@ -29,7 +29,7 @@ from phx_protocol.contrib import opentelemetry
 from phx_protocol.pubsub.pubsub import PubSub
 from phx_protocol.socket.server import ChannelServer
 from phx_protocol.testing import TestSocket, connect
-from phx_protocol.testing.lines import WireLine
+from phx_protocol.testing.communicators import WireCommunicator
 from phx_protocol.transports.handshake import Handshake
 from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.contrib.rooms import Doors, Room
@@ -150,7 +150,7 @@ async def connect_to_a_traced_server() -> TestSocket:
     url = "/socket/websocket?vsn=2.0.0"
     communicator = WebsocketCommunicator(application, url)
     assert (await communicator.connect())[0]
-    return TestSocket(WireLine(communicator))
+    return TestSocket(WireCommunicator(communicator))
 
 
 async def test_connect_is_below_what_traces_requests_here(spans: Spans) -> None:

@@ -61,7 +61,7 @@ async def test_a_client_that_makes_no_claim_gets_a_null_ref(
     refs: list[Any] = []
 
     async def said() -> Any:
-        message = await socket.line.communicator.receive_output()
+        message = await socket.communicator.asgi.receive_output()
         frame = json.loads(message["text"])
         return frame if isinstance(frame, dict) else dict(zip(FIELDS, frame))
 
@@ -69,7 +69,7 @@ async def test_a_client_that_makes_no_claim_gets_a_null_ref(
         frame = ["1", "1", topic, "phx_join", {}]
         if vsn == "1.0.0":
             frame = dict(zip(FIELDS, frame))  # type: ignore[assignment]
-        await socket.line.communicator.send_input(
+        await socket.communicator.asgi.send_input(
             {"type": "websocket.receive", "text": json.dumps(frame)}
         )
         assert (await said())["payload"]["status"] == "ok"
@@ -332,7 +332,7 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
-    communicator = socket.line.communicator
+    communicator = socket.communicator.asgi
     join = '{"topic":"room:v1","event":"phx_join","payload":{"history":{}},"ref":"1"}'
     await communicator.send_input({"type": "websocket.receive", "text": join})
     reply = json.loads((await communicator.receive_output())["text"])

@@ -192,4 +192,4 @@ async def test_a_topic_is_closed_for_all_who_joined_it(client: Any) -> None:
 
 
 def test_with_a_layer_in_memory_only_this_process_is_seen() -> None:
-    assert look.sees_only_itself()
+    assert look.sees_one_process()

@@ -49,7 +49,7 @@ async def test_what_a_node_tells_of_long_topics_is_cut(asker: Node) -> None:
     assert address is not None
 
     async def ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await asker.rpc.call(address, name, body, patience=5, timeout=5)
+        answer = await asker.rpc.call(address, name, body, ack_timeout=5, timeout=5)
         assert len(json.encode(answer)) <= ANSWER
         return answer
 

@@ -137,4 +137,4 @@ async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
         return asked
 
     nodes[1].rpc.on_call("echo", echo)
-    assert await ask(nodes, "echo", {"body": body}, patience=20) == {"body": body}
+    assert await ask(nodes, "echo", {"body": body}, ack_timeout=20) == {"body": body}

@@ -22,19 +22,19 @@ async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
     assert [answer["n"] for answer in answers] == [2 * n for n in range(50)]
 
 
-async def test_an_answer_may_take_longer_than_the_patience(nodes: Nodes) -> None:
+async def test_an_answer_may_take_longer_than_the_acknowledgement(nodes: Nodes) -> None:
     async def slow(body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.4)
         return {}
 
     nodes[1].rpc.on_call("slow", slow)
-    assert await ask(nodes, "slow", {}, patience=0.3) == {}
+    assert await ask(nodes, "slow", {}, ack_timeout=0.3) == {}
 
 
 async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
     one, _ = nodes
     with pytest.raises(NoAnswer):
-        await one.rpc.call("specific.gone!x", "x", {}, patience=0.1, timeout=5)
+        await one.rpc.call("specific.gone!x", "x", {}, ack_timeout=0.1, timeout=5)
 
 
 async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(

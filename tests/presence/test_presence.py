@@ -206,7 +206,7 @@ async def test_a_v1_client_is_told_as_well(enter: Enter) -> None:
     ada = await enter("ada")
     socket = await connect(RoomSocket, {"vsn": "1.0.0"})
     join = '{"topic":"room:1","event":"phx_join","payload":{"name":"old"},"ref":"1"}'
-    communicator = socket.line.communicator
+    communicator = socket.communicator.asgi
     await communicator.send_input({"type": "websocket.receive", "text": join})
 
     async def received() -> Any:

@@ -61,7 +61,7 @@ async def heard(pubsub: Node) -> None:
     while not told.is_set():
         address = await pubsub.address()
         assert address is not None
-        await pubsub.rpc.tell(address, "note", name="told", body={})
+        await pubsub.rpc.cast(address, "told", {})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await told.wait()

@@ -110,7 +110,7 @@ def held(connection: Any) -> list[int]:
         backlog.held_bytes,
         budget._taken,
         len(budget._waiting),
-        admission._asked,
+        admission._undecided,
         len(admission._waiting or ()),
         admission._joined - len(connection.joined()),
     ]

@@ -132,10 +132,10 @@ async def test_what_goes_nowhere_is_not_decoded(monkeypatch: Any) -> None:
     socket = await connect(SlowSocket)
     for topic, name in (("room:1", "e"), ("nowhere", "phx_join"), ("a", "phx_leave")):
         await socket.send(["1", "1", topic, name, {"a": [[]] * 1000}])
-        frame = await socket.line.receive()
+        frame = await socket.communicator.receive()
         assert frame[1:4] == ["1", topic, "phx_reply"]
     await socket.send([None, "2", "phoenix", "heartbeat", {"a": 1}])
-    assert (await socket.line.receive())[1] == "2"
+    assert (await socket.communicator.receive())[1] == "2"
     await socket.close()
 
 
@@ -145,7 +145,7 @@ async def test_a_payload_that_is_none_ends_the_connection_when_it_is_read() -> N
     SlowChannel.asked, SlowChannel.may_go_on = [], asyncio.Event()
     await socket.join("room:1")
     frame = '["1","9","room:1","e",{"n":1e999}]'
-    await socket.line.communicator.send_input(
+    await socket.communicator.asgi.send_input(
         {"type": "websocket.receive", "text": frame}
     )
     await socket.assert_closed(1011)
@@ -175,11 +175,11 @@ async def test_a_thousand_joins_are_decided_in_steps_that_all_cost_the_same(
     for i in range(1000):
         payload = {"slow": i < 100, "deny": 0 < i <= allowed}
         await socket.send([str(i), str(i), f"room:{i}", "phx_join", payload])
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await asyncio.sleep(0)
     assert len(SlowChannel.asked) == 100
     SlowChannel.may_go_on.set()
-    answers = [await socket.line.receive() for _ in range(1000)]
+    answers = [await socket.communicator.receive() for _ in range(1000)]
     joined = [int(a[1]) for a in answers if a[4]["status"] == "ok"]
     denied = range(1, allowed + 1)
     assert sorted(joined) == [i for i in range(100 + allowed) if i not in denied]
@@ -200,8 +200,10 @@ async def test_the_sockets_own_rate_counts_what_goes_nowhere_too(
     reasons = []
     for i in range(5):
         await socket.send([None, str(i), topic, event, {}])
-        reasons.append((await socket.line.receive())[4]["response"].get("reason"))
-        while not socket.line.is_empty():
-            await socket.line.receive()
+        reasons.append(
+            (await socket.communicator.receive())[4]["response"].get("reason")
+        )
+        while not socket.communicator.is_empty():
+            await socket.communicator.receive()
     assert reasons[3:] == ["rate limited"] * 2 and "rate limited" not in reasons[:3]
     await socket.close()

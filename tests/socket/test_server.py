@@ -53,7 +53,7 @@ async def test_a_frame_that_is_none_closes_with_1011(
     socket: Connected, room: Joined, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {"type": "websocket.receive", "text": "nope"}
-    await socket.line.communicator.send_input(bad)
+    await socket.communicator.asgi.send_input(bad)
     await socket.assert_closed(1011)
     await socket.close()
     assert Recorder.log == [(Reason.CRASH, "DecodeError")]

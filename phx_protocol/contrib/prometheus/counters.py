@@ -69,7 +69,7 @@ PRESENCE_LEAVES = Counter(
     "Keys that went, in each process that tells of it",
     ["presence"],
 )
-REFUSALS = Counter("phx_refusals", "What was refused, as limits.refusals", ["reason"])
+REFUSALS = Counter("phx_refusals", "Refusals by reason", ["reason"])
 OUTAGES = Counter(
     "phx_outages", "Times that the channel layer or the state began to fail", ["what"]
 )

@@ -66,7 +66,7 @@ async def test_a_close_code_that_a_client_made_up_is_no_label(
 ) -> None:
     client = await connect(Doors)
     gone = {"type": "websocket.disconnect", "code": code}
-    await client.line.communicator.send_input(gone)
+    await client.communicator.asgi.send_input(gone)
     client.close_code = code or 1005
     await client.close()
     assert counted()[f"phx_socket_disconnects_total {label} {DOORS}"] == 1

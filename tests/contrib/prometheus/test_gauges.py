@@ -41,7 +41,7 @@ async def test_the_gauges_are_what_there_is_whatever_ended_how(counted: Any) -> 
     await rooms[1].leave()
     await clients[2].close()
     bad = {"type": "websocket.receive", "text": "{"}
-    await clients[3].line.communicator.send_input(bad)
+    await clients[3].communicator.asgi.send_input(bad)
     await clients[3].assert_closed(1011)
     await clients[3].close()
     gauges.sample()

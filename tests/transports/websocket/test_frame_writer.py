@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
 from phx_protocol.transports.websocket.frame_writer import (
-    SMALL,
+    JOIN_LIMIT,
     FrameWriter,
     build_frame,
 )
@@ -103,7 +103,7 @@ async def test_every_socket_has_its_own_first_frame() -> None:
 
 
 async def test_what_is_large_is_shared_and_not_copied() -> None:
-    way, large = Way(), build_frame("x" * SMALL)
+    way, large = Way(), build_frame("x" * JOIN_LIMIT)
     way.write("a")
     way.out.write(large)
     way.out.write(large)
