@@ -7,10 +7,11 @@ from collections import deque
 
 
 class Admission:
-    """The places of one socket (setting MAX_CHANNELS); each join takes one before ``join`` is called.
+    """The places of one socket for channels (setting MAX_CHANNELS).
 
-    Joins are let in in the order they came: one waits only while those before it may still
-    take the last places. Every step costs the same, however many wait.
+    Each join takes a place before ``join`` is called. Joins get their places in the order in
+    which they came. A join waits only if the joins before it may take the last places. Each step
+    costs the same, however many joins wait.
     """
 
     __slots__ = ("limit", "_joined", "_undecided", "_waiting")
@@ -18,13 +19,13 @@ class Admission:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._joined = 0
-        self._undecided = 0  # joins that have a place and are not decided
+        self._undecided = 0  # joins that have a place and no decision yet
         self._waiting: deque[asyncio.Future[bool]] | None = (
             None  # an empty one is 0.7 KiB
         )
 
     async def enter(self) -> bool:
-        """Take a place, which ``decided`` gives back or keeps; False when there is none left."""
+        """Take a place until ``decided`` is called; return False if there is none left."""
         if not self._waiting and self._joined + self._undecided < self.limit:
             self._undecided += 1
             return True
@@ -41,12 +42,12 @@ class Admission:
             raise
 
     def rejoin(self) -> None:
-        """Keep the place of a channel that ends for the join that replaces it."""
+        """Keep the place of a channel for the join that replaces it."""
         self._joined -= 1
         self._undecided += 1
 
     def decided(self, joined: bool) -> None:
-        """Keep the place of a join that was let in, or give it to the next one."""
+        """Keep the place of a join that succeeded; otherwise give it to the next join."""
         self._undecided -= 1
         self._joined += joined
         self._next()

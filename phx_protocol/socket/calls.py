@@ -1,4 +1,4 @@
-"""Calls: into the code of a channel, answered with what it returns."""
+"""Calls: how the server of a topic calls the methods of a channel, and answers with their results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .events import Handler, parse_answer
 if TYPE_CHECKING:
     from .server import ChannelServer
 
-#: what became of a callback: the status it was answered with, or what it raised
+#: the result of a callback: the status of the reply (None: no reply), or the exception that it raised
 Outcome = str | BaseException | None
 
 
 async def call_user(
     server: ChannelServer, channel: Channel, call: AsyncCallable, *args: Any
 ) -> Outcome:
-    """Call into user code, answer with what it returns, and bear what it raises."""
+    """Call a callback, reply with its result, and end the channel if it raises an error."""
     message = server.message
     task = server.task
     outcome: Outcome = None
@@ -48,7 +48,7 @@ async def call_user(
     except asyncio.CancelledError as error:
         if server.task is not task or is_cancelled():
             raise
-        # it awaited something that was cancelled
+        # the callback awaited something that was cancelled
         await endings.crash(server, channel, error)
         return error
     except Exception as error:
@@ -62,7 +62,7 @@ async def call_user(
 async def handle_event(
     server: ChannelServer, channel: Channel, handler: Handler, message: Message
 ) -> Outcome:
-    """Handle an event that a method was written for."""
+    """Handle an event with its ``@event`` method."""
     try:
         call = handler.call
         if server.size < LARGE_FRAME:

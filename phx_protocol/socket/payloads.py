@@ -1,4 +1,4 @@
-"""Declared types of payloads: what comes is decoded and checked, what goes out is checked.
+"""Declared types of payloads: received payloads are decoded and checked, sent ones are checked.
 
 A type is a ``msgspec.Struct``, a dataclass, a TypedDict, a pydantic model, or anything else that
 ``msgspec.convert`` or a ``pydantic.TypeAdapter`` makes. ``Any``, ``dict``, ``Mapping`` and ``bytes``
@@ -27,10 +27,10 @@ UNTYPED = (Any, object, dict, bytes, Mapping, inspect.Parameter.empty)
 #: the status that stands for any other, where a reply's status is declared as ``str``
 ANY_STATUS = "*"
 
-#: the most errors of a payload in the reply to its client, and characters of each
+#: the most errors of a payload in the reply to its client, and the most characters of each
 ERRORS = 20
 TEXT = 200
-#: errors that are looked at: pydantic makes them all or none
+#: with more errors, none is listed: pydantic can only make all of them
 MANY = 1_000
 #: bytes of JSON above which pydantic looks for the first error of each list only: all errors of
 #: 1 MiB held the loop for 200 ms to 1.4 s, the first ones for 35 ms at the most
@@ -38,7 +38,7 @@ LARGE = 32 * 1024
 
 
 class PayloadType:
-    """A type that msgspec decodes; pydantic decodes its models within it. `annotation` is the type."""
+    """A type that msgspec decodes, except for pydantic models in it. `annotation` is the type."""
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
@@ -56,7 +56,7 @@ class PayloadType:
         return self._convert(payload, _from_pydantic)
 
     def sent(self, payload: Any, where: str) -> Any:
-        """Return `payload` as it goes out. Raises EncodeError if it does not fit the type; `where` names it."""
+        """Return `payload` as it is sent. Raises EncodeError if it does not fit the type; `where` names it."""
         try:
             self._convert(plain(payload), _unchecked)
         except InvalidPayload as invalid:
@@ -68,7 +68,7 @@ class PayloadType:
         msgspec.json.Decoder(self.annotation, dec_hook=_from_pydantic)
         for found in custom_types(self.annotation):
             if not is_pydantics(found):
-                raise TypeError(f"{found!r} is of no kind that can be checked")
+                raise TypeError(f"{found!r} is a type that cannot be checked")
 
     def _convert(self, payload: Any, hook: Any) -> Any:
         try:
@@ -98,7 +98,7 @@ class PydanticType(PayloadType):
                 self._read(payload, text, True)
             except pydantic.ValidationError as error:
                 wrong = error
-        errors, more = _told(wrong)
+        errors, more = _reported(wrong)
         if is_large:
             more += _behind(wrong, payload)
         else:
@@ -124,7 +124,7 @@ class PydanticType(PayloadType):
         try:
             return dump(valid, warnings="error")
         except ValueError:
-            # a field that was set later, or by a default, to what only reads as its type
+            # a field was set later, or by a default, to a value that is not quite of its type
             dumped = dump(valid, warnings=False)
             self.decode(dumped)
             return dumped
@@ -139,20 +139,20 @@ class PydanticType(PayloadType):
             raise TypeError(str(error)) from error
 
     def _validated(self, payload: Any) -> Any:
-        """Validate a payload that goes out: a model is valid already, other values as Python or as JSON."""
+        """Validate a payload to be sent: a model is valid already, other values as Python or as JSON."""
         import pydantic
 
         validator = self._adapter.validator
         if isinstance(payload, (dict, list, tuple)) and _is_large(payload):
             validator = self._hasty
         for names in ({}, {"by_alias": True, "by_name": True}):
-            # the second for a dict with the names of fields; pydantic has it from 2.11 on
+            # by_name for a dict with the names of fields; pydantic has it from 2.11 on
             with contextlib.suppress(pydantic.ValidationError, TypeError):
                 return validator.validate_python(payload, **names)
         return self.decode(plain(payload))
 
     def _read(self, payload: Any, text: bytes | None, is_hasty: bool) -> Any:
-        # as JSON: in Python a strict type would refuse the text of a date, and keys that are text
+        # as JSON: as Python values, a strict type refuses a date or a key that is text
         import pydantic
 
         if text is None:
@@ -163,7 +163,7 @@ class PydanticType(PayloadType):
         except pydantic.ValidationError as error:
             if error.error_count() > 1 or _listed(error)[0]["type"] != "json_invalid":
                 raise
-        # nested deeper than pydantic's parser goes
+        # nested too deeply for pydantic's parser
         return validator.validate_python(payload)
 
     @functools.cached_property
@@ -174,11 +174,11 @@ class PydanticType(PayloadType):
 
     @functools.cached_property
     def _hasty(self) -> Any:
-        """A validator that stops at the first error of a list or dict, where pydantic has one."""
+        """Return a validator that stops at the first error of each list or dict, where pydantic can do that."""
         from pydantic_core import SchemaError, SchemaValidator
 
         schema = _fail_fast(self._adapter.core_schema)
-        # without the first, models bring their own
+        # without the first one, models use their own
         arguments: tuple[dict[str, Any], ...] = ({"_use_prebuilt": False}, {})
         for how in arguments:
             try:
@@ -224,7 +224,7 @@ class Replies:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one type."""
+    """Return the members of a union, or the type itself."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
@@ -249,7 +249,7 @@ def _says_nothing(annotation: Any) -> bool:
 
 def is_pydantics(annotation: Any) -> bool:
     """Return True if only pydantic can decode `annotation`."""
-    if "pydantic" not in sys.modules:  # code with a model has imported it
+    if "pydantic" not in sys.modules:  # a model can exist only if it is imported
         return False
     own = ("__pydantic_validator__", "__get_pydantic_core_schema__")
     is_type = isinstance(annotation, type) and any(hasattr(annotation, n) for n in own)
@@ -263,10 +263,10 @@ def _is_for_pydantic(annotation: Any) -> bool:
         return True
     try:
         msgspec.json.Decoder(annotation, dec_hook=_from_pydantic)
-    except TypeError:  # two dataclasses in a union, say
+    except TypeError:  # for example two dataclasses in a union
         return _is_installed()
     except Exception:
-        pass  # a class that is defined further down is found at its first use
+        pass  # a class that is defined further down: found when it is used first
     return False
 
 
@@ -279,7 +279,7 @@ def _is_installed() -> bool:
 
 
 def _members_within(annotation: Any) -> Iterator[Any]:
-    """`annotation` and what it is composed of, not looking into classes."""
+    """Yield `annotation` and the types that it is composed of, but not the fields of classes."""
     yield annotation
     origin = typing.get_origin(annotation)
     if origin is Literal or hasattr(origin, "__struct_fields__"):
@@ -291,7 +291,7 @@ def _members_within(annotation: Any) -> Iterator[Any]:
 
 
 def custom_types(annotation: Any) -> Iterator[Any]:
-    """The types within that msgspec hands to a hook."""
+    """Return the types in `annotation` that msgspec passes to a hook."""
     found = []
 
     def look(custom: Any) -> dict[str, Any]:
@@ -306,18 +306,18 @@ def custom_types(annotation: Any) -> Iterator[Any]:
 
 
 def _from_pydantic(kind: Any, value: Any) -> Any:
-    """Make a value that msgspec cannot make. Raises ValueError, to which msgspec adds the place."""
+    """Make a value that msgspec cannot make. Raises ValueError; msgspec adds the path."""
     if not is_pydantics(kind):
-        return value  # msgspec says what it is not
+        return value  # msgspec then raises the error
     try:
         return _of_pydantic(kind).decode(value)
     except InvalidPayload as invalid:
-        words = _in_words(invalid)
+        words = _text_of(invalid)
     raise ValueError(words)
 
 
 def _unchecked(kind: Any, value: Any) -> Any:
-    """Take the place of a pydantic model going out: serialized, it may not be what the model reads."""
+    """Accept a pydantic model in a sent payload unchecked: a model may not be able to read its own JSON."""
     return kind.__new__(kind) if is_pydantics(kind) else value
 
 
@@ -327,14 +327,14 @@ def _of_pydantic(kind: Any) -> PydanticType:
 
 
 def _fail_fast(schema: Any) -> Any:
-    """A core schema of pydantic whose lists and dicts stop at their first error."""
+    """Return a core schema of pydantic whose lists and dicts stop at their first error."""
     if isinstance(schema, list):
         return [_fail_fast(part) for part in schema]
     if isinstance(schema, tuple):
         return tuple(map(_fail_fast, schema))
     if not isinstance(schema, dict):
         return schema
-    values = ("default", "metadata", "cls")  # no schemas
+    values = ("default", "metadata", "cls")  # they contain no schemas
     own = {k: v if k in values else _fail_fast(v) for k, v in schema.items()}
     stops = ("list", "set", "frozenset", "tuple", "dict")
     return {**own, "fail_fast": True} if schema.get("type") in stops else own
@@ -346,31 +346,31 @@ def _fail_fast(schema: Any) -> Any:
 def _located(error: msgspec.ValidationError) -> dict[str, str]:
     """Return where a payload does not fit (``$.body``), and what was expected."""
     text = str(error)
-    # what a client chose may stand in the message, the path is ours
+    # the message may contain text of the client, the path does not
     message, found, path = text.rpartition(" - at `")
     if not found or not path.endswith("`"):
         message, path = text, "$`"
-    path = path[:-1].removeprefix("key` in `")  # of a dict
-    return {"path": _cut(path), "message": _cut(message)}
+    path = path[:-1].removeprefix("key` in `")  # the path of a key of a dict
+    return {"path": _shortened(path), "message": _shortened(message)}
 
 
-def _told(error: Any) -> tuple[list[dict[str, str]], int]:
+def _reported(error: Any) -> tuple[list[dict[str, str]], int]:
     """Return the errors of pydantic for the reply, and how many more it found."""
     count = error.error_count()
     if count > MANY:
         return [{"path": "$", "message": f"{count} errors, too many to be listed"}], 0
-    told = [
-        {"path": _cut(_path(at["loc"])), "message": _cut(at["msg"])}
+    reported = [
+        {"path": _shortened(_path(at["loc"])), "message": _shortened(at["msg"])}
         for at in _listed(error)[:ERRORS]
     ]
-    return told, count - len(told)
+    return reported, count - len(reported)
 
 
 def _is_large(payload: Any) -> bool:
     try:
         return len(encode(payload)) > LARGE
     except EncodeError:
-        return False  # pydantic may know what it is
+        return False  # pydantic may be able to read it
 
 
 def _listed(error: Any) -> list[dict[str, Any]]:
@@ -387,25 +387,25 @@ def _behind(error: Any, payload: Any) -> int:
             if isinstance(value, list) and isinstance(step, int) and step < len(value):
                 unseen[id(value)] = len(value) - step - 1
             elif isinstance(value, dict) and step in value:
-                # no model has as many fields
+                # so this is no model: none has so many fields
                 if len(value) > MANY and id(value) not in unseen:
                     unseen[id(value)] = len(value) - list(value).index(str(step)) - 1
             else:
-                continue  # the name of a union's member
+                continue  # it is the name of a member of a union
             value = value[step]
     return sum(unseen.values())
 
 
 def _not_as_declared(where: str, invalid: InvalidPayload) -> EncodeError:
-    return EncodeError(f"{where} is not as declared: {_in_words(invalid)}")
+    return EncodeError(f"{where} is not as declared: {_text_of(invalid)}")
 
 
-def _in_words(invalid: InvalidPayload) -> str:
+def _text_of(invalid: InvalidPayload) -> str:
     errors = "; ".join(f"{e['path']}: {e['message']}" for e in invalid.errors)
     return f"{errors}; {invalid.more} more" if invalid.more else errors
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= TEXT else f"{text[:TEXT]}..."
 
 

@@ -164,7 +164,7 @@ class DirectCommunicator:
         opening.serializer = _serializer
         self.connection = opening.open(self)
         try:
-            await self.connection.announce()
+            await self.connection.subscribe_to_id()
         except Exception as error:
             await self.connection.terminate(Reason.CRASH, error, CloseCode.CRASH)
             raise ConnectionRefused(403) from error

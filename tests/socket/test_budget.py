@@ -165,7 +165,7 @@ async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
     monkeypatch: Any,
 ) -> None:
     large = msgspec.Raw(b"[%b]" % b",".join([b"[]"] * 300_000))
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "ONE_BY_ONE_AFTER", 0.01)
     entered = []
 
     async def enter(payload: Any) -> None:
@@ -181,5 +181,5 @@ async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
     assert len(entered) == 2
     async with room(large):  # and what it took is given back
         pass
-    budgets = module._of_all[asyncio.get_running_loop()]
+    budgets = module._of_loops[asyncio.get_running_loop()]
     assert [budget._taken for budget in budgets] == [0, 0]

@@ -108,7 +108,7 @@ class LongPollSession:
 
     async def open(self) -> None:
         self._sessions.node.keep_alive(self)
-        await self.connection.announce()
+        await self.connection.subscribe_to_id()
 
     # ------------------------------------------------------------- the way in
 
