@@ -54,8 +54,8 @@ WORST = {
     "messages in one answer to a poll": "answers that nobody reads",
     "time for taking an answer": "answers that nobody reads",
     "one broadcast (topic, event and payload)": "nested lists as a broadcast",
-    "errors that are told of one payload": "numbers of a model",
-    "what a line of our log has of a client's text, of its payload or parameters": "nested lists as a join",
+    "errors that the answer to one payload lists": "numbers of a model",
+    "a client's text in one line of our log, and its payload or parameters there": "nested lists as a join",
 }
 APPLICATION = "tests.hostile.app:application"
 HONEST = 20

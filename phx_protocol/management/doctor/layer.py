@@ -95,7 +95,7 @@ def _judged_policy(policy: str | None) -> Verdict:
     if policy is None:
         return ok("in memory, by these settings")
     if policy == "":
-        return ok("Redis does all that is needed; it forbids to ask what it evicts")
+        return ok("Redis does all that is needed; it does not say what it evicts")
     if policy == "noeviction":
         return ok("Redis does all that is needed, and evicts nothing")
     return warning(f"Redis evicts keys (maxmemory-policy {policy})", advice.EVICTION)

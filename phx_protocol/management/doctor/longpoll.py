@@ -105,7 +105,7 @@ async def opening(site: Site) -> Verdict:
     except (OSError, http.client.HTTPException) as error:
         return fault(str(error) or type(error).__name__, advice.ANSWER[None])
     if one.token == two.token:
-        return fault("two clients were given the same session", advice.CACHE)
+        return fault("two clients got the same session", advice.CACHE)
     return ok("sessions open")
 
 
@@ -151,7 +151,7 @@ async def _delay(site: Site) -> Verdict:
     must_be_soon(what, took)
     if (sent["status"], answer["status"]) != (200, 200):
         return ok("none, but the session is lost")  # the next check reports that
-    return ok(f"a poll says in {took * 1000:.0f} ms that there is a message")
+    return ok(f"a poll gets a message in {took * 1000:.0f} ms")
 
 
 async def window(site: Site) -> Verdict:

@@ -36,7 +36,7 @@ async def path(site: Site) -> Verdict:
 async def own_origin(site: Site) -> Verdict:
     try:
         async with connect(site, origin=site.origin):
-            return ok(f"{site.origin} is let in")
+            return ok(f"{site.origin} may connect")
     except Refused as refused:
         return fault(f"pages of {site.origin} are refused: {refused}", advice.ORIGIN)
 
@@ -44,7 +44,7 @@ async def own_origin(site: Site) -> Verdict:
 async def foreign_origin(site: Site) -> Verdict:
     try:
         async with connect(site, origin=FOREIGN):
-            return warning(f"{FOREIGN} is let in", advice.FOREIGN_ORIGIN)
+            return warning(f"{FOREIGN} may connect", advice.FOREIGN_ORIGIN)
     except Refused as refused:
         if refused.status == 403:
             return ok(f"{FOREIGN} is refused with 403")
@@ -60,13 +60,18 @@ async def subprotocol(site: Site) -> Verdict:
             site, auth_token=site.auth_token or "phx_doctor"
         ) as connection:
             if connection.subprotocol == "phoenix":
-                return ok("of what an authToken offers, 'phoenix' comes back")
+                return ok(
+                    "the site selects 'phoenix' of the subprotocols that an authToken offers"
+                )
             said = connection.subprotocol
-            return fault(f"{said!r} came back, not 'phoenix'", advice.SUBPROTOCOL)
+            return fault(
+                f"the site selects {said!r}, not 'phoenix'", advice.SUBPROTOCOL
+            )
     except Refused as refused:
         if site.auth_token is None and refused.status in (401, 403):
             return skipped(
-                f"a made-up token was {refused}", "Pass a good one: --auth-token TOKEN"
+                f"the handshake with an invalid token was {refused}",
+                "Pass a valid one: --auth-token TOKEN",
             )
         return fault(f"with an authToken: {refused}", advice.SUBPROTOCOL)
 
@@ -76,12 +81,16 @@ async def other_subprotocol(site: Site) -> Verdict:
     try:
         async with connect(site, subprotocol=UNKNOWN) as connection:
             if connection.subprotocol is not None:
-                said = f"{connection.subprotocol!r} came back for {UNKNOWN!r}"
+                said = f"the site selects {connection.subprotocol!r} when {UNKNOWN!r} is offered"
                 return fault(said, advice.SUBPROTOCOL)
-            return ok("others are let in, and none comes back (SUBPROTOCOLS is None)")
+            return ok(
+                "clients with others may connect, and the site selects none (SUBPROTOCOLS is None)"
+            )
     except Refused as refused:
         if refused.status == 403:
-            return ok("others than those in SUBPROTOCOLS are refused with 403")
+            return ok(
+                "clients with others than those in SUBPROTOCOLS are refused with 403"
+            )
         return warning(f"{UNKNOWN!r} offered: {refused}", advice.SUBPROTOCOL)
 
 
@@ -91,7 +100,7 @@ async def in_the_clear(site: Site) -> Verdict:
         if settings.SECURE_SSL_REDIRECT:
             said = "a socket opens over http, and SECURE_SSL_REDIRECT is on"
             return warning(said, advice.UNKNOWN_SCHEME)
-        return ok("http is let in, as SECURE_SSL_REDIRECT is off in these settings")
+        return ok("http is allowed, as SECURE_SSL_REDIRECT is off in these settings")
     try:
         async with connect(site.in_the_clear()):
             return warning(
@@ -105,7 +114,7 @@ async def in_the_clear(site: Site) -> Verdict:
 async def proxy_scheme(site: Site) -> Verdict:
     """Check that the site reads from the proxy's header that TLS was used: "https", or "wss"."""
     if site.has_tls or not settings.SECURE_PROXY_SSL_HEADER:
-        return ok("nothing to be said here: see 'origin'")
+        return ok("nothing to check here: see 'origin'")
     name, secure = settings.SECURE_PROXY_SSL_HEADER
     name = name.removeprefix("HTTP_").replace("_", "-").title()
     origin = f"https://{site.mount.netloc}"
@@ -116,7 +125,7 @@ async def proxy_scheme(site: Site) -> Verdict:
         except Refused as refused:
             said = f"'{name}: {word}' and a page of {origin}: {refused}"
             return warning(said, advice.PROXY_SCHEME)
-    return ok(f"with '{name}: {secure}', or 'wss', pages over https are let in")
+    return ok(f"with '{name}: {secure}', or 'wss', pages over https may connect")
 
 
 async def token_size(site: Site) -> Verdict:
