@@ -110,7 +110,6 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AlreadyTracked",
     "Answer",
-    "SyncPresence",
     "BroadcastError",
     "Channel",
     "ConnectInfo",
@@ -128,6 +127,7 @@ __all__ = [
     "ReplyRef",
     "Socket",
     "StateError",
+    "SyncPresence",
     "abroadcast",
     "abroadcast_from",
     "aclose_topic",

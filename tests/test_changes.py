@@ -65,7 +65,7 @@ def groups_sync(transactional_db: None, phx_connect_sync: Any) -> SyncTestChanne
     return channel
 
 
-async def test_a_model_tells_what_was_created_updated_and_deleted(
+async def test_a_model_broadcasts_created_updated_and_deleted(
     decorate: Any, groups: TestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -79,7 +79,7 @@ async def test_a_model_tells_what_was_created_updated_and_deleted(
     assert await groups.assert_push("group_deleted") == {"id": key}
 
 
-async def test_what_a_handler_saves_is_told_too(
+async def test_a_change_by_a_handler_is_broadcast_too(
     decorate: Any, groups: TestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -88,7 +88,7 @@ async def test_what_a_handler_saves_is_told_too(
     await groups.assert_reply(ref, "ok")
 
 
-def test_nothing_is_told_before_the_commit_nor_of_what_is_undone(
+def test_nothing_is_broadcast_before_the_commit_or_after_a_rollback(
     decorate: Any, groups_sync: SyncTestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -160,7 +160,7 @@ def test_fixtures_tell_nothing(decorate: Any, groups_sync: SyncTestChannel) -> N
     groups_sync.refute_push("group_created")
 
 
-def test_what_cannot_be_sent_is_told_to_who_saves_it(
+def test_a_payload_that_cannot_be_sent_raises_an_error_in_save(
     decorate: Any, groups_sync: SyncTestChannel
 ) -> None:
     decorate(Group, "groups", lambda group: {"group": group})
@@ -253,7 +253,7 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("model", [Club, Team, Crew, Squad, Lodge])
-def test_what_is_saved_as_a_proxy_or_child_is_told_once(
+def test_a_change_through_a_proxy_or_child_is_broadcast_once(
     model: Any, tables: None, told: list[Any]
 ) -> None:
     broadcast_changes("groups", name_of)(Group)
@@ -272,7 +272,7 @@ def test_what_is_saved_as_a_proxy_or_child_is_told_once(
     ]
 
 
-def test_a_child_that_is_deleted_as_its_parent_is_told_once(
+def test_a_child_that_is_deleted_through_its_parent_is_broadcast_once(
     tables: None, told: list[Any]
 ) -> None:
     broadcast_changes("teams", name_of)(Team)
@@ -283,7 +283,7 @@ def test_a_child_that_is_deleted_as_its_parent_is_told_once(
 
 
 @pytest.mark.parametrize("model", [Club, Lodge])
-def test_a_decorated_proxy_tells_of_what_is_saved_through_it(
+def test_a_decorated_proxy_broadcasts_only_changes_through_it(
     model: Any, tables: None, told: list[Any]
 ) -> None:
     broadcast_changes("clubs", name_of)(Club)
@@ -293,7 +293,7 @@ def test_a_decorated_proxy_tells_of_what_is_saved_through_it(
     assert told == [("clubs", "club_created", "one"), ("clubs", "club_deleted", "")]
 
 
-def test_a_child_that_is_written_later_is_told_too(
+def test_a_proxy_that_is_defined_later_is_broadcast_too(
     transactional_db: None, told: list[Any]
 ) -> None:
     broadcast_changes("groups", name_of)(Group)
@@ -326,7 +326,7 @@ def test_a_model_that_is_decorated_twice_tells_twice(
     assert [topic for topic, *_ in told] == ["one", "two", "three"] * 2
 
 
-def test_what_could_never_be_told_is_an_error_where_it_is_written() -> None:
+def test_a_decorator_that_could_never_broadcast_raises_an_error() -> None:
     async def late(instance: Any) -> Any: ...
 
     with pytest.raises(TypeError, match="receive m2m_changed"):

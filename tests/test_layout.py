@@ -107,7 +107,7 @@ def test_no_module_needs_itself_to_be_loaded() -> None:
     graphlib.TopologicalSorter(needed).prepare()  # it raises CycleError
 
 
-def test_the_top_has_what_users_import_and_what_has_to_be_there() -> None:
+def test_top_level_modules_are_public_or_named_by_django_asgi_or_pytest() -> None:
     top = {path.stem for path in PACKAGE.glob("*.py")}
     surface = (Path(__file__).parent / "public_surface.txt").read_text()
     public = {name for name in top if f"\nphx_protocol.{name}." in surface}

@@ -42,7 +42,7 @@ def told() -> Iterator[Callable[[signals.Signal], Told]]:
         signal.disconnect(receive)
 
 
-async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> None:
+async def test_a_connection_sends_signals_at_its_beginning_and_end(told: Any) -> None:
     begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
     client = await connect(Doors, {"a": "b"})
     ((sender, connected),) = begun
@@ -61,7 +61,7 @@ async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> 
     assert 0 <= gone["duration"] < 60
 
 
-async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
+async def test_the_signal_has_the_code_with_which_we_close(told: Any) -> None:
     ended = told(signals.socket_disconnected)
     client = await connect(Doors)
     await client.communicator.asgi.send_input(
@@ -77,7 +77,7 @@ async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
 @pytest.mark.parametrize(
     ("params", "result"), [({"refuse": "1"}, "refused"), ({"crash": "1"}, "crashed")]
 )
-async def test_a_connection_that_is_not_let_in_is_told(
+async def test_a_refused_connection_sends_a_signal(
     told: Any, params: dict[str, str], result: str
 ) -> None:
     begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
@@ -96,7 +96,7 @@ async def test_a_connection_that_is_not_let_in_is_told(
         ("crash", "crashed"),
     ],
 )
-async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None:
+async def test_every_join_sends_a_signal(told: Any, subtopic: str, result: str) -> None:
     joined, crashed = told(signals.channel_joined), told(signals.channel_crashed)
     client = await connect(Doors)
     try:
@@ -121,7 +121,7 @@ async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None
         ("silence", {}, None),
     ],
 )
-async def test_a_handled_event_is_told_with_its_answer(
+async def test_a_handled_event_sends_a_signal_with_its_answer(
     told: Any, name: str, payload: Any, status: str | None
 ) -> None:
     handled = told(signals.channel_handled_in)
@@ -137,7 +137,7 @@ async def test_a_handled_event_is_told_with_its_answer(
     await client.close()
 
 
-async def test_a_crash_is_told_three_times_over(told: Any) -> None:
+async def test_a_crash_is_in_three_signals(told: Any) -> None:
     handled, crashed = told(signals.channel_handled_in), told(signals.channel_crashed)
     left = told(signals.channel_left)
     client = await connect(Doors)
@@ -151,7 +151,7 @@ async def test_a_crash_is_told_three_times_over(told: Any) -> None:
     await client.close()
 
 
-async def test_the_end_of_a_channel_is_told_with_its_reason(told: Any) -> None:
+async def test_the_end_of_a_channel_sends_a_signal_with_its_reason(told: Any) -> None:
     left = told(signals.channel_left)
     client = await connect(Doors)
     rooms = [await client.join(f"room:{n}") for n in range(3)]
@@ -164,7 +164,7 @@ async def test_the_end_of_a_channel_is_told_with_its_reason(told: Any) -> None:
     assert all(0 <= named["duration"] < 60 for _, named in left)
 
 
-async def test_a_broadcast_is_told_where_it_is_sent_and_where_it_arrives(
+async def test_a_broadcast_sends_a_signal_when_it_is_sent_and_when_it_arrives(
     told: Any,
 ) -> None:
     sent, delivered = told(signals.broadcast_sent), told(signals.broadcast_delivered)
@@ -184,7 +184,7 @@ async def test_a_broadcast_is_told_where_it_is_sent_and_where_it_arrives(
     await client.close()
 
 
-async def test_who_comes_and_goes_is_told(told: Any) -> None:
+async def test_presences_that_come_and_go_send_signals(told: Any) -> None:
     changed = told(signals.presence_changed)
     first, second = await connect(Doors), await connect(Doors)
     room = await first.join("guests:1")
@@ -203,7 +203,7 @@ async def test_who_comes_and_goes_is_told(told: Any) -> None:
     await first.close()
 
 
-async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
+async def test_messages_that_the_layer_drops_send_a_signal(told: Any) -> None:
     class Full(InMemoryChannelLayer):
         async def group_send(self, group: str, message: Any) -> None:
             raise OSError("away")
@@ -216,7 +216,9 @@ async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
     assert dropped == [(None, {"count": 3, "where": "layer"})]
 
 
-async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> None:
+async def test_an_outage_sends_a_signal_when_it_begins_and_when_it_ends(
+    told: Any,
+) -> None:
     failed, recovered = told(signals.layer_failed), told(signals.layer_recovered)
     outage: Outage = get_node().layer.outage
     error = OSError("away")
@@ -259,7 +261,7 @@ def test_an_async_receiver_is_refused_when_it_is_connected() -> None:
         signals.channel_joined.connect(receiver)
 
 
-def test_what_nobody_hears_is_not_found_out() -> None:
+def test_arguments_of_a_signal_without_receivers_are_not_computed() -> None:
     assert not signals.channel_handled_in.is_heard(Room)
 
     def receiver(sender: Any, **named: Any) -> None: ...

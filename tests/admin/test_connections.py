@@ -126,7 +126,7 @@ async def test_the_way_back_stays_in_the_admin(staff: Staff, topic: str) -> None
     assert page["location"].startswith("/admin/phx_protocol/")
 
 
-async def test_what_the_layer_did_not_take_is_told_and_logged(
+async def test_an_action_that_the_layer_did_not_accept_is_shown_and_logged(
     open: Open, staff: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disconnect_user(*_: Any) -> None:

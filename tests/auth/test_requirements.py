@@ -283,7 +283,7 @@ def rule() -> Any:
 
 
 @pytest.mark.parametrize("backends", BACKENDS)
-async def test_a_channel_lets_in_whom_a_view_lets_in(backends: str) -> None:
+async def test_a_channel_accepts_the_same_users_as_a_view(backends: str) -> None:
     wrong = {}
     for name, make in USERS.items():
         with override_settings(AUTHENTICATION_BACKENDS=BACKENDS[backends]):

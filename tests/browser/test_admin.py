@@ -384,7 +384,9 @@ async def test_the_page_outlives_a_server_that_is_away(
     console[:] = [error for error in console if "net::ERR_" not in error]
 
 
-async def test_who_has_been_signed_out_is_told(site: Site, visit: Visit) -> None:
+async def test_a_user_who_was_signed_out_sees_a_notice(
+    site: Site, visit: Visit
+) -> None:
     page = await visit()
     async with site.client() as one:
         await one.join("room:one")

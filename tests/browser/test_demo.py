@@ -250,7 +250,7 @@ async def test_a_tab_that_was_offline_catches_up(
     console[:] = [error for error in console if not down.match(error)]
 
 
-async def test_an_anonymous_visitor_is_told_to_sign_in_and_comes_back_to_the_room(
+async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     demo: Demo, visit: Visit
 ) -> None:
     page = await visit()

@@ -142,7 +142,7 @@ async def leave(*tabs: Page) -> None:
 
 
 @pytest.mark.parametrize("transport", ["WebSocket", "LongPoll"])
-async def test_every_tab_shows_who_comes_changes_and_goes(
+async def test_every_tab_shows_the_people_who_come_change_and_go(
     transport: str, cluster: Cluster, visit: Visit
 ) -> None:
     topic = f"room:{transport}"

@@ -54,7 +54,7 @@ CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongP
 
 @pytest.mark.parametrize("kind", ["kept", "masked"])
 @pytest.mark.parametrize(("package", "transport"), CLIENTS)
-def test_who_was_cut_is_given_what_it_missed_or_is_told(
+def test_a_client_that_lost_its_connection_gets_what_it_missed_or_recovered_is_false(
     server: servers.Server, package: str, transport: str, kind: str, tmp_path: Path
 ) -> None:
     """Whatever its own whispers were."""

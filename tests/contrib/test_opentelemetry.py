@@ -153,7 +153,9 @@ async def connect_to_a_traced_server() -> TestSocket:
     return TestSocket(WireCommunicator(communicator))
 
 
-async def test_connect_is_below_what_traces_requests_here(spans: Spans) -> None:
+async def test_the_span_of_connect_is_below_the_one_of_the_request(
+    spans: Spans,
+) -> None:
     client = await connect_to_a_traced_server()
     await client.close()
     span = spans.of("connect Doors")
@@ -242,7 +244,7 @@ async def test_a_crash_is_an_error_with_its_traceback(spans: Spans) -> None:
     await client.close()
 
 
-async def test_what_the_users_code_does_is_below_its_callback(spans: Spans) -> None:
+async def test_spans_of_user_code_are_below_the_callback(spans: Spans) -> None:
     client = await connect(TracedDoors)
     room = await client.join("room:lobby")
     await room.assert_reply(await room.push("listen", {"topic": "news"}), "ok")
@@ -329,7 +331,9 @@ async def test_an_intercepted_broadcast_is_traced_to_each_handle_out(
         await client.close()
 
 
-async def test_what_reaches_nobody_here_is_not_delivered_here(spans: Spans) -> None:
+async def test_a_broadcast_without_subscribers_here_has_no_deliver_span(
+    spans: Spans,
+) -> None:
     await abroadcast("room:empty", "new", {})
     assert spans.names() == ["broadcast"]
 
@@ -348,13 +352,15 @@ PARAMETERS = {
 }
 
 
-def test_what_is_wrapped_is_there_and_takes_what_the_wrapper_gives() -> None:
+def test_the_wrapped_methods_exist_with_the_expected_parameters() -> None:
     assert PARAMETERS.keys() == opentelemetry.WRAPPED.keys()
     for (owner, name), parameters in PARAMETERS.items():
         assert list(inspect.signature(vars(owner)[name]).parameters) == parameters
 
 
-def test_the_wrappers_pass_for_what_they_wrap(spans: Spans) -> None:
+def test_the_wrappers_have_the_signatures_of_the_wrapped_methods(
+    spans: Spans,
+) -> None:
     for owner, name in PARAMETERS:
         wrapper = vars(owner)[name]
         original = wrapper.__wrapped__
@@ -376,7 +382,9 @@ def test_uninstrument_leaves_nothing_behind() -> None:
     assert not any(signal.receivers for signal in opentelemetry.RECEIVERS)
 
 
-async def test_what_is_connected_already_is_not_hurt(spans: Spans) -> None:
+async def test_open_connections_survive_instrument_and_uninstrument(
+    spans: Spans,
+) -> None:
     opentelemetry.uninstrument()
     client = await connect(Doors)
     room = await client.join("room:1")

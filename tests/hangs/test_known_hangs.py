@@ -76,7 +76,7 @@ class Cases:
         await socket.close()
         assert await Group.objects.acount() == 3
 
-    def test_who_closes_old_connections_does_not_close_the_tests_own(self) -> None:
+    def test_closing_old_connections_does_not_close_that_of_the_test(self) -> None:
         """django/channels#462, #1225, #2043, #2118, #2150: "connection already closed"."""
         Group.objects.create(name="of the test")
         with connect_sync(RoomSocket, wire=self.wire) as socket:
@@ -85,7 +85,9 @@ class Cases:
                 room.assert_reply(room.push(event), "ok", {"groups": 1})
                 assert Group.objects.count() == 1
 
-    async def test_who_closes_them_in_an_async_test_does_not_either(self) -> None:
+    async def test_closing_old_connections_in_an_async_test_does_not_close_that_of_the_test(
+        self,
+    ) -> None:
         """django/channels#462, #1225, #2043, #2118, #2150, with two clients at once."""
         await Group.objects.acreate(name="of the test")
         sockets = [await connect(RoomSocket, wire=self.wire) for _ in range(2)]
@@ -245,7 +247,7 @@ async def test_no_connection_stays_open_behind_an_async_test(wire: bool) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_waits_for_another_task_in_an_async_test_fails_and_is_named(
+async def test_a_callback_that_waits_for_another_task_in_an_async_test_fails_and_is_named(
     brief: None, wire: bool
 ) -> None:
     """django/asgiref#249, #348: both need the one thread that Django has for sync code.
@@ -351,7 +353,7 @@ async def test_a_handler_that_never_ends_is_named_and_ended(wire: bool) -> None:
     assert stuck.done()
 
 
-def test_a_handler_that_blocks_the_loop_is_told(
+def test_a_handler_that_blocks_the_loop_raises_an_error(
     monkeypatch: pytest.MonkeyPatch, wire: bool
 ) -> None:
     """No timeout of asyncio ever ends then."""

@@ -61,7 +61,7 @@ async def seen(socket: Connected, topic: str, last: int) -> list[int]:
     return numbers
 
 
-async def test_who_joins_where_nobody_has_been_for_long_gets_nothing_of_before(
+async def test_a_first_client_after_a_long_pause_gets_no_earlier_broadcast(
     sockets: list[Connected],
 ) -> None:
     """The node was idle, and heard nothing, while another one broadcast."""
@@ -102,7 +102,7 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     assert await seen(socket, topic, 3) == [3]
 
 
-async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
+async def test_a_client_does_not_get_live_what_it_sent_before_it_came_back(
     sockets: list[Connected],
 ) -> None:
     """Its own whisper is still on the way to the node where it joins again."""

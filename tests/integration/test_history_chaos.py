@@ -125,7 +125,7 @@ async def test_a_blast_is_shown_in_full_by_all_whatever_the_layer_drops(
         check(ledger, *tabs)
 
 
-async def test_a_blast_of_more_than_is_kept_is_shown_in_full_or_all_are_told(
+async def test_a_blast_of_more_than_is_kept_is_shown_in_full_or_recovered_is_false(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger, (kept, _) = Ledger(), topics
@@ -182,7 +182,7 @@ async def test_clients_of_a_process_that_was_paused_for_long_are_up_to_date_agai
         assert [len(tab.rooms[kept].views) for tab in (ada, bob)] == [1, 1]
 
 
-async def test_who_comes_back_in_a_burst_misses_nothing(
+async def test_a_client_that_comes_back_in_a_burst_misses_nothing(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     """Again and again, to the one process and the other."""
@@ -207,7 +207,7 @@ async def test_who_comes_back_in_a_burst_misses_nothing(
 # --------------------------------------------------------------- all is lost
 
 
-async def test_after_a_flush_all_are_told_and_what_follows_is_in_order(
+async def test_after_a_flush_all_learn_of_the_loss_and_later_broadcasts_are_in_order(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger = Ledger()
@@ -232,7 +232,7 @@ async def test_after_a_flush_all_are_told_and_what_follows_is_in_order(
         check(ledger, *tabs)
 
 
-async def test_a_flush_in_a_burst_leaves_no_gap_that_is_not_told(
+async def test_clients_learn_of_every_gap_after_a_flush_in_a_burst(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger, (_, long) = Ledger(), topics

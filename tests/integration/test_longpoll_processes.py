@@ -154,7 +154,7 @@ async def test_a_client_that_polls_broadcasts_to_all_the_others(
             assert len(client.homes) == 1
 
 
-async def test_what_is_larger_than_the_relay_takes_comes_in_several_answers(
+async def test_messages_beyond_the_relay_limit_come_in_several_answers(
     cluster: Cluster,
 ) -> None:
     session = RawSession()

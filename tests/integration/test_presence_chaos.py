@@ -492,7 +492,7 @@ async def test_a_hint_that_is_lost_is_made_up_for_at_the_next_beat(
     cluster.client.execute_command("ACL", "SETUSER", "default", "+subscribe")
 
 
-async def test_what_nobody_was_told_of_shows_at_the_next_beat(
+async def test_a_change_without_a_hint_shows_at_the_next_beat(
     cluster: Cluster, stack: Stack
 ) -> None:
     """As a process that dies between the change and the hint leaves it."""

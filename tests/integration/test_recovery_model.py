@@ -146,7 +146,7 @@ async def play(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_what_clients_show_is_without_gaps_or_they_are_told(
+async def test_clients_show_no_gaps_or_learn_of_them(
     cluster: Cluster, seed: int
 ) -> None:
     await play(cluster, "small", seed, tabs=6, steps=40, losses=2)
@@ -158,7 +158,7 @@ async def test_while_nothing_is_lost_nobody_is_interrupted(cluster: Cluster) -> 
 
 @pytest.mark.big
 @pytest.mark.parametrize("seed", range(10, 13))
-async def test_what_many_clients_show_is_without_gaps_or_they_are_told(
+async def test_many_clients_show_no_gaps_or_learn_of_them(
     cluster: Cluster, seed: int
 ) -> None:
     await play(cluster, "big", seed, tabs=16, steps=150, losses=seed % 5)

@@ -14,7 +14,7 @@ from tests.introspection.rooms import beaten, client
 __all__ = ["client"]
 
 
-async def test_a_socket_tells_when_it_was_heard_of_and_what_waits(client: Any) -> None:
+async def test_a_socket_is_listed_with_last_seen_and_waiting_bytes(client: Any) -> None:
     socket = await client()
     room = await socket.join("room:seen")
     await beaten()
@@ -36,7 +36,7 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
     assert 0 <= node.load < 64
 
 
-async def test_the_history_of_a_topic_is_told(client: Any) -> None:
+async def test_the_history_of_a_topic_is_described(client: Any) -> None:
     socket = await client()
     await socket.join("told:one")
     for number in range(7):

@@ -49,7 +49,7 @@ async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
     await three.join("room:still")
 
 
-async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None:
+async def test_topics_are_listed_with_their_subscribers(client: Any) -> None:
     one, two = await client(), await client()
     await one.join("room:b")
     await two.join("room:b")
@@ -141,7 +141,9 @@ async def test_on_an_event_loop_the_twin_is_named() -> None:
         look.list_presences("room:a")
 
 
-async def test_topics_are_described_by_what_goes_on_there(client: Any) -> None:
+async def test_topics_are_described_with_classes_presences_and_rates(
+    client: Any,
+) -> None:
     one, two = await client(), await client()
     room = await one.join("room:described")
     await two.join("room:described")
@@ -179,7 +181,7 @@ async def test_one_socket_is_closed_by_its_own_id(client: Any) -> None:
     assert [s.id for s in await look.alist_sockets()] == [second.id]
 
 
-async def test_a_topic_is_closed_for_all_who_joined_it(client: Any) -> None:
+async def test_a_topic_is_closed_for_all_its_clients(client: Any) -> None:
     one, two = await client(), await client()
     a, b = await one.join("room:closed"), await two.join("room:closed")
     other = await one.join("room:open")

@@ -44,7 +44,7 @@ async def asker(redis_url: str) -> AsyncIterator[Node]:
         await get_node().close()
 
 
-async def test_what_a_node_tells_of_long_topics_is_cut(asker: Node) -> None:
+async def test_a_node_leaves_out_long_topics_of_its_answer(asker: Node) -> None:
     address = await get_node().address()
     assert address is not None
 

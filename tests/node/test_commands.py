@@ -100,7 +100,7 @@ class OrderingTokenSocket(TokenSocket):
     token_param = "token"
 
 
-async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(
+async def test_a_client_cannot_stay_while_its_user_cannot_be_loaded(
     socket: TestSocket, ada: Any
 ) -> None:
     room, other = await socket.join("members"), await socket.join("open")

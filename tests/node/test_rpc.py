@@ -13,7 +13,7 @@ from tests.support.nodes import Nodes, ask, nodes
 __all__ = ["nodes"]
 
 
-async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
+async def test_a_call_is_answered(nodes: Nodes) -> None:
     async def double(body: dict[str, Any]) -> dict[str, Any]:
         return {"n": 2 * body["n"]}
 
@@ -55,7 +55,9 @@ async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
     await asyncio.wait_for(ended.wait(), 2)
 
 
-async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
+async def test_cancelling_a_call_cancels_the_work_in_the_other_node(
+    nodes: Nodes,
+) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def endless(body: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +149,7 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
     assert "was ignored: version 2" in caplog.text
 
 
-async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
+async def test_a_message_that_arrives_at_the_very_end_is_not_a_failure_of_the_layer(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state takes its time to forget the node, and somebody still writes to it."""

@@ -61,7 +61,7 @@ async def polling(http: httpx.AsyncClient, url: str) -> asyncio.Task[httpx.Respo
         pytest.param("daphne", signal.SIGINT, marks=pytest.mark.big),
     ],
 )
-async def test_a_process_that_is_told_to_end_drains_its_sockets(
+async def test_a_process_that_gets_a_signal_drains_its_sockets(
     server: str, how: signal.Signals, tmp_path: Path
 ) -> None:
     with run(server, tmp_path, **ROUNDS) as running:

@@ -133,7 +133,7 @@ def test_the_wheel_alone_can_be_imported(python: Path, tmp_path: Path) -> None:
     assert Path(where.strip()).is_relative_to(python.parent.parent)
 
 
-def test_what_is_generated_passes_its_tests_with_the_wheel_alone(
+def test_generated_code_passes_its_tests_with_the_wheel_alone(
     python: Path, tmp_path: Path
 ) -> None:
     settings = begun(python, tmp_path)

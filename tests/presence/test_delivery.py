@@ -92,7 +92,7 @@ async def test_after_a_quiet_interval_a_diff_goes_out_at_once_again(
     await Merging.untrack("merging:1")
 
 
-async def test_many_who_join_at_once_make_few_frames(enter: Enter) -> None:
+async def test_many_joins_at_once_make_few_frames(enter: Enter) -> None:
     tabs = await asyncio.gather(*(enter(f"n{n}", "merging:2") for n in range(50)))
     names = [tab.name for tab in tabs]
     for tab in tabs:
@@ -101,7 +101,7 @@ async def test_many_who_join_at_once_make_few_frames(enter: Enter) -> None:
         assert tab.events.count("presence_state") == 1
 
 
-async def test_who_joins_while_changes_wait_sees_what_becomes_of_them(
+async def test_a_client_that_joins_while_changes_wait_gets_them_too(
     enter: Enter,
 ) -> None:
     """In the state that it gets are changes that nobody was told of yet; what undoes them must
@@ -207,7 +207,7 @@ async def test_fetch_may_be_a_plain_def_that_asks_the_database(enter: Enter) -> 
         assert names == {str(user.pk): user.username for user in users}
 
 
-async def test_handle_metas_is_told_of_every_diff_and_who_is_there_then(
+async def test_handle_metas_gets_every_diff_and_all_presences_after_it(
     enter: Enter,
 ) -> None:
     tab = await enter("ada", "named:1")

@@ -150,7 +150,7 @@ def worlds(**kwargs: Any) -> st.SearchStrategy[World]:
 
 @settings(max_examples=200, deadline=None)
 @given(worlds(restarts=st.booleans()))
-def test_whatever_is_told_a_reading_sets_it_right_and_clients_follow(
+def test_after_any_hints_a_reading_corrects_the_replica_and_clients_follow(
     world: World,
 ) -> None:
     replica = Replica()
@@ -184,7 +184,7 @@ def test_a_client_that_comes_before_the_first_reading_follows_as_well(
 
 @settings(max_examples=300, deadline=None)
 @given(worlds(restarts=st.booleans()))
-def test_a_replica_that_has_come_to_where_the_state_is_has_what_it_has(
+def test_a_replica_at_the_position_of_the_state_has_the_same_entries(
     world: World,
 ) -> None:
     """Where it has come to is all that a heartbeat compares: no gap may hide behind it."""
@@ -210,7 +210,7 @@ def test_a_hint_of_a_store_that_was_lost_leaves_nobody_behind() -> None:
     assert replica.entries == now[1] and replica.has_come_to(now[0])
 
 
-def test_who_came_and_went_before_the_first_reading_stays_on_no_screen() -> None:
+def test_a_presence_that_ended_before_the_first_reading_stays_on_no_screen() -> None:
     """The hint that bob left is lost, or his node is dead."""
     replica, client, bob = Replica(), Shown(), entry(1, "bob")
     hint = Hint(Position("e", 0), Position("e", 1), Diff([bob]))
@@ -261,7 +261,7 @@ def test_a_reading_that_is_older_than_a_hint_takes_nothing_back() -> None:
     assert not replica.read(Position("e", 1), {ada.ref: ada})
 
 
-def test_what_the_state_has_not_taken_is_set_right_by_a_reading() -> None:
+def test_a_change_that_the_state_did_not_accept_is_corrected_by_a_reading() -> None:
     replica, ada, bob = Replica(), entry(1, "ada"), entry(2, "bob")
     replica.read(Position("e", 1), {ada.ref: ada})
     client = client_of(replica)

@@ -164,7 +164,7 @@ async def test_a_meta_that_is_none_is_empty(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_the_fetch_of_the_docs_takes_visitors_and_users_who_are_gone() -> None:
+async def test_the_fetch_of_the_docs_handles_visitors_and_deleted_users() -> None:
     (code,) = [
         b.code for b in BLOCKS if "def fetch(" in b.code and "ain_bulk" in b.code
     ]
@@ -263,7 +263,7 @@ async def test_a_user_of_any_kind_is_listed_and_present_and_in_nobodys_way(
     await other.close()
 
 
-async def test_a_socket_whose_user_raises_is_listed_without_one() -> None:
+async def test_a_socket_with_a_user_that_raises_is_listed_without_a_user() -> None:
     strange = await connect(OwnUser)
     await strange.join("room:1")
     await strange._take(lambda f: f[3] == "presence_diff")
@@ -295,7 +295,7 @@ class Merging(Listening):
 
 
 @pytest.mark.parametrize("presence", [Listening, Merging])
-async def test_what_is_done_for_all_knows_nothing_of_who_came_first(
+async def test_work_for_all_clients_does_not_run_in_the_context_of_the_first(
     presence: type[Presence],
 ) -> None:
     channels = {"room:*": type("Room", (DefaultChannel,), {"presence": presence})}

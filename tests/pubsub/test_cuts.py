@@ -48,7 +48,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await redis.aclose()
 
 
-async def test_a_subscription_that_redis_ends_is_told(
+async def test_a_subscription_that_redis_ends_sends_the_signals(
     other: Node, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[str] = []

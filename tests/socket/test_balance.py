@@ -117,7 +117,7 @@ def held(connection: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_what_a_client_takes_is_given_back(seed: int) -> None:
+async def test_all_that_a_client_takes_is_given_back(seed: int) -> None:
     random = Moody.random = Random(seed)
     client = await connect(MoodySocket)
     (connection,) = get_node().connections

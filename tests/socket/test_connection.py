@@ -116,7 +116,7 @@ async def test_a_few_large_frames_may_wait(slow: TestSocket) -> None:
         await room.assert_reply(ref, "ok")
 
 
-async def test_what_was_handled_does_not_count_any_more(slow: TestSocket) -> None:
+async def test_a_handled_frame_does_not_count_any_more(slow: TestSocket) -> None:
     room = await slow.join("room:1")
     SlowChannel.may_go_on.set()
     for _ in range(10):
@@ -124,7 +124,7 @@ async def test_what_was_handled_does_not_count_any_more(slow: TestSocket) -> Non
         await room.assert_reply(ref, "ok")
 
 
-async def test_what_goes_nowhere_is_not_decoded(monkeypatch: Any) -> None:
+async def test_a_frame_that_no_channel_gets_is_not_decoded(monkeypatch: Any) -> None:
     def decoded(payload: Any) -> Any:
         raise AssertionError("a payload was decoded")
 
@@ -188,7 +188,7 @@ async def test_a_thousand_joins_are_decided_in_steps_that_all_cost_the_same(
 
 @pytest.mark.parametrize("topic", ["room:1", "nowhere", 5])
 @pytest.mark.parametrize("event", ["phx_join", "e", "phx_close", 7])
-async def test_the_sockets_own_rate_counts_what_goes_nowhere_too(
+async def test_the_rate_of_the_socket_counts_messages_that_no_channel_gets(
     topic: Any, event: Any
 ) -> None:
     class Held(SlowSocket):

@@ -37,7 +37,7 @@ async def test_bytes_stay_bytes(room: TestChannel) -> None:
 
 
 @pytest.mark.parametrize("event", ["unsayable", "list"])
-async def test_what_cannot_be_sent_ends_the_channel(
+async def test_a_payload_that_cannot_be_sent_ends_the_channel(
     room: TestChannel, event: str
 ) -> None:
     await room.push(event)

@@ -68,7 +68,7 @@ async def test_an_application_beside_the_sockets_has_its_lifespan() -> None:
     assert not beside.is_open
 
 
-async def test_a_startup_that_fails_is_told() -> None:
+async def test_a_startup_that_fails_is_reported() -> None:
     assert await Server(WithLifespan("startup")).start() == "lifespan.startup.failed"
 
 

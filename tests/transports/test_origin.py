@@ -143,7 +143,7 @@ async def test_an_entry_matches_the_same_host_in_lists_and_in_csrf_trusted_origi
 
 
 @pytest.mark.parametrize("entry", ["null", "file://", "app://.", "tauri://localhost"])
-async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
+async def test_an_exact_entry_matches_an_origin_without_a_host(entry: str) -> None:
     others = {"null", "file://", "app://.", "tauri://localhost", "", "//"} - {entry}
     assert await origin_is_allowed(entry, ["https://a.test", entry], dict(SCOPE))
     assert await origin_is_allowed(entry, [entry.upper()], dict(SCOPE))

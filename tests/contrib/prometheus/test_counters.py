@@ -39,7 +39,7 @@ __all__ = ["counted"]
 DOCS = servers.ROOT / "docs"
 
 
-async def test_what_becomes_of_connections_is_counted(counted: Any) -> None:
+async def test_results_of_connections_are_counted(counted: Any) -> None:
     client = await connect(Doors)
     await client.close()
     for params in ({"refuse": "1"}, {"crash": "1"}, {"vsn": "9"}):
@@ -72,7 +72,7 @@ async def test_a_close_code_that_a_client_made_up_is_no_label(
     assert counted()[f"phx_socket_disconnects_total {label} {DOORS}"] == 1
 
 
-async def test_what_becomes_of_joins_is_counted(counted: Any) -> None:
+async def test_results_of_joins_are_counted(counted: Any) -> None:
     client = await connect(Doors)
     await (await client.join("room:lobby")).leave()
     for subtopic in ("denied", "forbidden", "crash"):
@@ -180,7 +180,7 @@ def test_the_view_speaks_both_languages_of_prometheus(counted: Any) -> None:
         ("opentelemetry", "opentelemetry", "opentelemetry"),
     ],
 )
-def test_who_lacks_the_library_is_told_which_extra_has_it(
+def test_an_error_names_the_extra_with_the_missing_library(
     app: str, library: str, extra: str
 ) -> None:
     code = f"""

@@ -26,7 +26,9 @@ def levels() -> Values:
     return Counter({k: v for k, v in found.items() if k.startswith(names) and v})
 
 
-async def test_the_gauges_are_what_there_is_whatever_ended_how(counted: Any) -> None:
+async def test_the_gauges_show_current_numbers_however_sockets_ended(
+    counted: Any,
+) -> None:
     clients = [await connect(Doors) for _ in range(4)]
     rooms = [await client.join(f"room:{n}") for n, client in enumerate(clients)]
     with pytest.raises(JoinDenied):

@@ -157,7 +157,7 @@ def test_a_site_that_is_well_has_nothing_but_ok(reports: dict[str, Report]) -> N
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named_and_nothing_else(
+def test_only_the_broken_parts_are_reported(
     reports: dict[str, Report], name: str
 ) -> None:
     case, report = CASES[name], reports[name]
