@@ -51,7 +51,7 @@ def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def redis_url(_redis: str) -> str:
     """That server, empty: a process that another file has killed is on lease there for a while,
-    and whoever gives an order would wait for it."""
+    and every command would wait for it."""
     with Redis.from_url(_redis) as redis:
         redis.flushall()
     return _redis

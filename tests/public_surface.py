@@ -54,8 +54,8 @@ class Module:
             return
         node = self.twin(self.made[name])
         # what a signal tells its receivers stands in its comment only
-        told = self.comments.get(name) if ".signals." in dotted else None
-        yield f"{dotted}{signature(node)}" + (f"  # {told}" if told else "")
+        comment = self.comments.get(name) if ".signals." in dotted else None
+        yield f"{dotted}{signature(node)}" + (f"  # {comment}" if comment else "")
         for member in self.members(node) if isinstance(node, ast.ClassDef) else ():
             yield f"{dotted}.{name_of(member)}{signature(member)}"
 
@@ -123,8 +123,8 @@ def commands() -> Iterator[str]:
         arguments = command.create_parser("manage.py", path.stem)._actions
         for a in (a for a in arguments if a.dest not in shared):
             name = "/".join(a.option_strings) or a.dest
-            told = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
-            yield f"manage.py {path.stem} {name}: {told}"
+            options = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
+            yield f"manage.py {path.stem} {name}: {options}"
 
 
 def surface() -> list[str]:

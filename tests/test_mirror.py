@@ -1,4 +1,4 @@
-"""Where a module has its tests can be told from where it lies."""
+"""The path of a module tells where its tests are."""
 
 from __future__ import annotations
 

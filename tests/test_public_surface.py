@@ -11,7 +11,7 @@ import pytest
 from tests.public_surface import Module, surface
 
 PINNED = Path(__file__).with_name("public_surface.txt")
-HOW = """The public surface has changed. If it is meant to, write it down anew,
+HOW = """The public surface has changed. If it is meant to, write it again,
 
     python -m tests.public_surface > tests/public_surface.txt
 

@@ -135,9 +135,9 @@ async def test_an_action_that_the_layer_did_not_accept_is_shown_and_logged(
     monkeypatch.setattr(connections, "disconnect_user", disconnect_user)
     client = await staff(*MAY)
     page = await client.post(url("disconnect_user", "5"), follow=True)
-    told = (
+    message = (
         "Disconnected 0 connections of the user 5. "
         "But this failed: the channel layer did not take it."
     )
-    assert told in html(page)
-    assert (await LogEntry.objects.aget()).change_message == told
+    assert message in html(page)
+    assert (await LogEntry.objects.aget()).change_message == message

@@ -151,7 +151,7 @@ async def test_a_client_that_is_disconnected_while_it_joins_joins_nothing(
     await adisconnect_user(ada)
     Slow.may_go_on.set()
     await socket.close()
-    # ``join`` had begun, and is told that it came to nothing
+    # ``join`` had begun, and ``terminate`` is called because it failed
     assert asked == ["slow ended: shutdown"]
 
 

@@ -38,7 +38,7 @@ class OnlyHasPerm:
 
 
 class Everybody(OnlyHasPerm):
-    """Grants to whoever comes, signed in or not."""
+    """Grants it to everybody, signed in or not."""
 
     def has_perm(self, user: Any, perm: str, obj: Any = None) -> bool:
         return True
@@ -132,7 +132,7 @@ class StrictToken(TokenUser):
 
 
 class AsyncHasPerms(Frozen):
-    """``has_perms`` is a coroutine, which is true for whoever forgets to await it."""
+    """``has_perms`` is a coroutine, which counts as true for code that does not await it."""
 
     async def has_perms(self, perms: Any, obj: Any = None) -> bool:  # type: ignore[override]
         return False

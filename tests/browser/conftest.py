@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.browser.pages import PATIENCE, Visit, heard_out
+from tests.browser.pages import PATIENCE, Visit, all_logged
 
 CHROMIUM = "/usr/bin/chromium"
 OPTIONS = [
@@ -59,4 +59,4 @@ async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
     yield new_page
     for page in pages:
         if not page.is_closed():
-            await heard_out(page)
+            await all_logged(page)

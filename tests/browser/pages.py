@@ -13,6 +13,6 @@ Visit = Callable[[], Awaitable[Page]]
 expect.set_options(timeout=PATIENCE)
 
 
-async def heard_out(page: Page) -> None:
-    """What the page has logged so far has arrived here: messages come in order."""
+async def all_logged(page: Page) -> None:
+    """Wait until what the page has logged has arrived here: messages come in order."""
     await page.evaluate("0")

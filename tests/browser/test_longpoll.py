@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Page, WebSocket, expect
 
-from tests.browser.pages import Visit, heard_out
+from tests.browser.pages import Visit, all_logged
 from tests.support import servers
 
 APPLICATION = "tests.browser.asgi:application"
@@ -72,7 +72,7 @@ async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
             await expect_shown(page, opened=opened, closed="")
         await expect_long_poll_at_once_when_reloaded(ada)
         for page in (ada, bob):
-            await heard_out(page)
+            await all_logged(page)
             await page.close()  # before the server stops
     console[:] = [error for error in console if not FAILED.match(error)]
 
@@ -132,7 +132,7 @@ async def test_the_auth_token_of_a_page_of_another_origin_is_seen(
     await expect_shown(page, opened=transport, channel="joined", token="ey.J-_:t1")
     preflights = "OPTIONS /socket/longpoll" in sockets.logged()[logged:]
     assert preflights == (transport == "LongPoll")
-    await heard_out(page)
+    await all_logged(page)
     await page.close()
 
 
@@ -169,6 +169,6 @@ async def test_a_page_of_an_origin_that_is_not_allowed_is_refused(
     await expect_shown(page, closed=closed, opened="", channel="")
     said = f"the Origin '{origin}' is not allowed"
     assert said in sockets.logged()[logged:]
-    await heard_out(page)
+    await all_logged(page)
     await page.close()
     console[:] = [error for error in console if not FAILED.match(error)]

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import PATIENCE, Visit, heard_out
+from tests.browser.pages import PATIENCE, Visit, all_logged
 from tests.support import servers
 
 APPLICATION = "tests.browser.presence_app:application"
@@ -134,7 +134,7 @@ async def expect_called(*tabs: Page, calls: list[list[Any]]) -> None:
 
 async def leave(*tabs: Page) -> None:
     for tab in tabs:
-        await heard_out(tab)
+        await all_logged(tab)
         await tab.close()
 
 
@@ -218,7 +218,7 @@ async def lose_a_hint(cluster: Cluster, redis: Redis, ada: Page) -> None:
                 async for message in spy.listen():
                     if message["type"] == "pmessage" and b"guest" in message["data"]:
                         break
-            # it is published, for whoever listened, and that is nobody over there
+            # it is published, but nobody listens over there
             assert await subscriptions(redis, "two") == []
             assert len(await subscriptions(redis, "one")) == 1
         finally:
@@ -243,7 +243,7 @@ async def test_a_diff_that_is_lost_between_the_processes_is_made_up_for_at_the_n
     with_guest = {**people, "guest": ["none shy"]}
     await expect_people(with_guest, ada)
     await expect_people(with_guest, *tabs, within=BEAT + SLACK)
-    # as if nothing had been lost, and nobody seems to have come anew
+    # as if nothing had been lost, and nobody seems to have come again
     await expect_called(*tabs, calls=[["join", "guest", None, ["none shy"]]])
     assert {k: v for k, v in (await listed(ada)).items() if k != "guest"} == before
     for tab in tabs:
@@ -283,7 +283,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
     before = await listed(ada)
     for tab in tabs:
         await tab.evaluate("calls.length = 0; window.neverReloaded = true")
-        await heard_out(tab)
+        await all_logged(tab)
     assert console == []
 
     cluster.two.stop(signal.SIGKILL)
@@ -314,7 +314,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
     assert not refs["bob"] & old["bob"] and not refs["eve"] & old["eve"]
     for tab in tabs:
         assert await tab.evaluate("window.neverReloaded") is True
-        await heard_out(tab)
+        await all_logged(tab)
     # that the server was away; what is said from now on is an error
     url = re.escape(cluster.two.address)
     down = re.compile(

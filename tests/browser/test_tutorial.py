@@ -124,7 +124,7 @@ class Reader:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """What is written in here is noticed by the server, which starts anew.
+        """Wait until the server has noticed what the ``with`` block writes, and has started again.
 
         It looks once a second, and misses what was written before it had looked once: no reader
         is so quick. So the channel is saved again and again.

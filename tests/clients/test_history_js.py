@@ -59,9 +59,9 @@ def test_a_client_that_lost_its_connection_gets_what_it_missed_or_recovered_is_f
 ) -> None:
     """Whatever its own whispers were."""
     config = {"transport": transport, "kind": kind}
-    told = printed("catch_up.mjs", server, tmp_path, package, **config)
+    output = printed("catch_up.mjs", server, tmp_path, package, **config)
     first, again = {"recovered": False}, {"recovered": True}
-    assert told == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
+    assert output == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

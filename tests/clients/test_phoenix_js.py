@@ -24,7 +24,7 @@ EVERYWHERE = [
     "joins",
     "is denied a join",
     "stays away when a join is denied for good",
-    "is told that no channel matches the topic",
+    "learns that no channel matches the topic",
     "gets a push just after the join",
     "gets a reply to a push",
     "gets an error reply to a push",

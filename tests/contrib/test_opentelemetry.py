@@ -224,8 +224,8 @@ async def test_an_event_is_a_trace_of_its_own(spans: Spans) -> None:
     span = spans.of("handle_in Room")
     assert (span.kind, span.parent) == (SpanKind.SERVER, None)
     assert [n.context.span_id for n in span.links] == [id_of(spans.of("connect Doors"))]
-    told = attributes(span)
-    assert (told["phx.event"], told["phx.status"]) == ("answer", "yes")
+    found = attributes(span)
+    assert (found["phx.event"], found["phx.status"]) == ("answer", "yes")
     assert span.status.status_code is StatusCode.UNSET
     await client.close()
 
@@ -294,19 +294,19 @@ async def test_a_broadcast_is_below_its_event_and_the_delivery_below_it(
     handled, broadcast, deliver = map(spans.of, (name, "broadcast", "deliver"))
     assert_is_a_chain(handled, broadcast, deliver)
     assert (broadcast.kind, deliver.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
-    told = {
+    common = {
         "messaging.system": "phoenix",
         "messaging.destination.name": topic,
         "phx.event": "said",
     }
     assert attributes(broadcast) == {
-        **told,
+        **common,
         "messaging.operation.name": "broadcast",
         "messaging.operation.type": "send",
         "messaging.message.body.size": 7,
     }
     assert attributes(deliver) == {
-        **told,
+        **common,
         "messaging.operation.name": "deliver",
         "messaging.operation.type": "process",
         "phx.subscribers": 2,  # the channel, and the test that listens beside it

@@ -105,8 +105,8 @@ class Cases:
             room = socket.join("room:1")
             room.assert_reply(room.push("bridge"), "ok", {"groups": 0})
             room.assert_push("pushed", {"groups": 0})
-            room.assert_push("told")
-            room.assert_push("told")
+            room.assert_push("news")
+            room.assert_push("news")
 
     def test_it_may_wait_for_what_another_task_does_with_the_database(self) -> None:
         """django/asgiref#249, #348: that one waits for the thread that waits for it."""
@@ -275,8 +275,8 @@ async def test_an_assertion_that_fails_does_not_end_the_connection(wire: bool) -
     for _ in range(2):
         with pytest.raises(AssertionError, match="did not arrive"):
             await room.assert_push("nothing")
-    await abroadcast("room:1", "told", {})
-    await room.assert_push("told")
+    await abroadcast("room:1", "news", {})
+    await room.assert_push("news")
     await socket.close()
     assert ended == [Reason.CLOSED]
 
@@ -294,9 +294,9 @@ def test_a_test_that_forgets_to_close_leaves_nothing_behind(
     async def hear() -> None:
         socket = await connect(RoomSocket, wire=wire)
         room = await socket.join("room:1")
-        await abroadcast("room:1", "told", {})
-        await room.assert_push("told")
-        await room.refute_push("told")
+        await abroadcast("room:1", "news", {})
+        await room.assert_push("news")
+        await room.refute_push("news")
         await socket.close()
 
     asyncio.run(forget())
@@ -332,8 +332,8 @@ def test_without_the_fixture_it_is_gone_with_the_next_client(wire: bool) -> None
     gc.collect()
     with connect_sync(RoomSocket, wire=wire) as socket:
         room = socket.join("room:1")
-        broadcast("room:1", "told", {})
-        room.assert_push("told")
+        broadcast("room:1", "news", {})
+        room.assert_push("news")
         assert sum(len(node.connections) for node in all_nodes()) == 1
 
 
@@ -388,8 +388,8 @@ def layer(request: pytest.FixtureRequest) -> Iterator[None]:
 async def tell_and_hear(wire: bool) -> None:
     socket = await connect(RoomSocket, wire=wire)
     room = await socket.join("room:1")
-    await abroadcast("room:1", "told", {})
-    await room.assert_push("told")
+    await abroadcast("room:1", "news", {})
+    await room.assert_push("news")
     await socket.close()
 
 
@@ -404,7 +404,7 @@ def test_two_loops_of_a_process_hear_each_other(layer: None, wire: bool) -> None
     with connect_sync(RoomSocket, wire=wire) as socket:
         room = socket.join("room:1")
         asyncio.run(tell_and_hear(wire))
-        room.assert_push("told")
+        room.assert_push("news")
 
 
 def test_clients_that_a_test_keeps_do_not_keep_its_layer(
@@ -413,7 +413,7 @@ def test_clients_that_a_test_keeps_do_not_keep_its_layer(
     """As a ``TestCase`` with ``self.socket``, which lives until the last test has run."""
 
     async def tell() -> None:
-        await abroadcast("room:1", "told", {})
+        await abroadcast("room:1", "news", {})
 
     memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     redis = {
@@ -426,7 +426,7 @@ def test_clients_that_a_test_keeps_do_not_keep_its_layer(
             kept.append(connect_sync(RoomSocket, wire=wire))
             room = kept[-1].join("room:1")
             asyncio.run(tell())
-            room.assert_push("told")
+            room.assert_push("news")
             kept[-1].close()
 
 

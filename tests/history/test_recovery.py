@@ -340,8 +340,8 @@ async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> Non
     reply = json.loads((await communicator.receive_output())["text"])
     offset = reply["payload"]["response"]["history"]["offset"]
     await abroadcast("room:v1", "msg", {"i": 1})
-    told = json.loads((await communicator.receive_output())["text"])
-    assert told["ref"] == offset.replace("-0", "-1")
+    message = json.loads((await communicator.receive_output())["text"])
+    assert message["ref"] == offset.replace("-0", "-1")
 
 
 def test_a_claim_is_read_from_whatever_a_client_sends() -> None:

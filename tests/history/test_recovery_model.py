@@ -1,4 +1,4 @@
-"""What a client sees of a topic with a history is free of gaps and repeats, or it is told."""
+"""A client of a topic with a history sees no gaps and no repeats, or learns of them."""
 
 from __future__ import annotations
 

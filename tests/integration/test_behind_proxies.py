@@ -191,13 +191,13 @@ def test_a_proxy_that_writes_wss_of_a_handshake_means_https(
         own = {"Host": "example.com", "Origin": "https://example.com"}
         for_whom = {"X_Forwarded_For": "192.0.2.1"}
         # Traefik, and others
-        for told in (
+        for proto in (
             ("wss", "https") if options else ("wss", "wss,https", "https, http")
         ):
-            headers = {**own, **for_whom, "X_Forwarded_Proto": told}
-            assert running.poll(**headers) == 410, told
+            headers = {**own, **for_whom, "X_Forwarded_Proto": proto}
+            assert running.poll(**headers) == 410, proto
             del headers["Host"]  # of websockets it is the URL's
             headers["Origin"] = f"https://{running.host}"
-            assert running.status(**headers) == 101, told
+            assert running.status(**headers) == 101, proto
             headers["Origin"] = "https://evil.test"
-            assert running.status(**headers) == 403, told
+            assert running.status(**headers) == 403, proto

@@ -443,7 +443,7 @@ async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
             )
             while not recovered.done():  # until every link is up again
                 # what the layer does not take (a connection of its pool that Redis has closed)
-                # has crashed the channel that told it
+                # has crashed the channel that sent it
                 await publisher.join(topic)
                 tell = {"topic": topic, "event": "back", "payload": {}}
                 await publisher.push(topic, "tell", tell)

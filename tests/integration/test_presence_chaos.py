@@ -445,7 +445,7 @@ async def test_lists_are_right_again_soon_after_all_was_flushed(
         assert time.monotonic() < stop
         await asyncio.sleep(0.01)
     await show(wanted, *tabs, within=2 * BEAT + SLACK)
-    assert tabs[0].shown.refs() == before  # nobody has joined anew
+    assert tabs[0].shown.refs() == before  # nobody has joined again
     (eve,) = await open_tabs(stack, (cluster.one, "eve", "watch"))
     await show({**wanted, "eve": ["watch"]}, eve, *tabs, within=SLACK)
     await tabs[0].exit()

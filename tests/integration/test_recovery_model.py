@@ -1,5 +1,5 @@
 """Whatever happens to clients of two processes: what each shows of a topic with a history has no
-gaps and no repeats and is in order, or it was told."""
+gaps and no repeats and is in order, or it has learned of the loss."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ async def play(
     # all that the script is about has happened
     assert sum(room.recovered for room in script.rooms) >= len(script.tabs)
     assert sum(len(room.views) - 1 for room in script.rooms) > 0
-    told = [error for room in script.rooms for error in room.errors]
-    assert all(error == {"reason": "history lost"} for error in told), told
+    errors = [error for room in script.rooms for error in room.errors]
+    assert all(error == {"reason": "history lost"} for error in errors), errors
     # the core layer may drop more than is kept
     if losses or cluster.layer == "pubsub":
-        assert bool(told) == bool(losses)
+        assert bool(errors) == bool(losses)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

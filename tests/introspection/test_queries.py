@@ -1,4 +1,4 @@
-"""Introspection: what is going on, as views, commands and the admin are told."""
+"""Introspection: nodes, topics and sockets as views, commands and the admin get them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
     for socket in (*before, *after):
         assert socket.id.startswith(f"{socket.node}.")
     assert len({socket.id for socket in after}) == 3
-    # who was told of the name that it had before may mean it
+    # a caller may still use the name that it had before
     await adisconnect_socket(before[0].id)
     await adisconnect_socket(after[1].id)
     await adisconnect_socket("another." + after[2].id.partition(".")[2])

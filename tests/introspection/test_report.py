@@ -1,4 +1,4 @@
-"""A node whose clients have long names for everything is told of, and costs who asks little."""
+"""A node whose clients have long names for everything sends a short answer."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ async def test_a_node_leaves_out_long_topics_of_its_answer(asker: Node) -> None:
         assert len(json.encode(answer)) <= ANSWER
         return answer
 
-    told = await ask("list_sockets", {"topic": None, "user": None, "limit": 1000})
-    for socket in told["sockets"]:
+    answer = await ask("list_sockets", {"topic": None, "user": None, "limit": 1000})
+    for socket in answer["sockets"]:
         assert len(socket["topics"]) + socket["more_topics"] == TOPICS
         assert socket["topics"] and socket["more_topics"]
-    assert len(told["sockets"]) == CLIENTS and not told["left_out"]
+    assert len(answer["sockets"]) == CLIENTS and not answer["left_out"]
     some = await ask("list_sockets", {"topic": f"7:{LONG}", "user": None, "limit": 1})
     assert len(some["sockets"]) == 1
     assert await ask("busiest_topics", {"limit": 1000})

@@ -314,9 +314,9 @@ async def client(
     **params: str,
 ) -> WebsocketCommunicator:
     query = urlencode({"vsn": "2.0.0", **params}, errors="surrogatepass")
-    told = [(k.encode(), v.encode("utf-8")) for k, v in (headers or {}).items()]
+    sent = [(k.encode(), v.encode("utf-8")) for k, v in (headers or {}).items()]
     application = PhoenixConsumer.as_asgi(socket=HostelSocket)
-    communicator = WebsocketCommunicator(application, f"/socket?{query}", headers=told)
+    communicator = WebsocketCommunicator(application, f"/socket?{query}", headers=sent)
     communicator.scope["path"] = path
     await communicator.connect(5)
     return communicator
@@ -360,8 +360,8 @@ async def test_no_client_writes_a_line_of_its_own(lines: Lines, text: str) -> No
     logs._repeats._written.clear()
     one = await client()
     for how in ("crash", "error", "strange"):
-        told = {**payload, "join": how}
-        await exchange(one, [evil, evil, f"{topic}{how}", "phx_join", told])
+        sent = {**payload, "join": how}
+        await exchange(one, [evil, evil, f"{topic}{how}", "phx_join", sent])
     await exchange(one, ["1", "2", [evil], "phx_join", payload])
     await exchange(one, ["1", "2", "x" * 5_000 + evil, evil, payload])
     await exchange(one, ["1", evil + "x" * 1_000, topic, evil, payload])
@@ -402,10 +402,10 @@ async def test_a_payload_is_logged_in_short_and_handled(
     lines: Lines, payload: Any
 ) -> None:
     one = await client()
-    told = payload if isinstance(payload, dict) else {"deep": payload}
-    await exchange(one, ["1", "1", "room:1", "phx_join", told])
-    await exchange(one, ["1", "2", "room:1", "none", told])
-    await exchange(one, ["1", "3", "room:1", "further", {"text": "x", **told}])
+    sent = payload if isinstance(payload, dict) else {"deep": payload}
+    await exchange(one, ["1", "1", "room:1", "phx_join", sent])
+    await exchange(one, ["1", "2", "room:1", "none", sent])
+    await exchange(one, ["1", "3", "room:1", "further", {"text": "x", **sent}])
     await exchange(one, [None, "4", "room:1", "phx_leave", {}])
     await one.disconnect()
     assert any("JOINED" in text for text in lines.texts)

@@ -52,7 +52,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self.url = url
         self.read: list[int] = []
-        self.gaps = 0  # times it was told that something is missing
+        self.gaps = 0  # times it learned that something is missing
         self.codes: list[int | None] = []  # with which its connections ended
         self.joined = asyncio.Event()
         self._have: dict[str, object] = {"offset": None, "senders": []}

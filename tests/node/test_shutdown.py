@@ -1,4 +1,4 @@
-"""A process that is told to end: its clients are sent away first, whatever server it is."""
+"""A process that gets a signal to end drains its sockets first, whatever server it has."""
 
 from __future__ import annotations
 

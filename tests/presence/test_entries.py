@@ -32,7 +32,7 @@ def sequences(draw: st.DrawFn) -> tuple[Entries, list[Diff]]:
 def test_merged_diffs_have_the_same_effect_as_one_after_the_other(
     sequence: tuple[Entries, list[Diff]],
 ) -> None:
-    """Whoever has been told a part of it comes to the same end."""
+    """A client that got a part of them before has the same in the end."""
     there, diffs = sequence
     replica, merged = Replica(), Diff()
     replica.roster = Roster(there.values())

@@ -265,7 +265,7 @@ async def test_classes_of_different_names_never_meet(enter: Enter) -> None:
     await Merging.track(TOPIC, "other", {})
     assert list(await Plain.list(TOPIC)) == ["ada"]
     assert list(await Merging.list(TOPIC)) == ["other"]
-    await tab.told()
+    await tab.catch_up()
     await Merging.untrack(TOPIC)
 
 

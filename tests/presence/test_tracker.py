@@ -193,7 +193,7 @@ async def test_a_change_while_the_state_is_mended_is_kept(
     changing = asyncio.gather(
         Plain.track(TOPIC, "comer", {}), Plain.untrack(TOPIC, "leaver")
     )
-    await tab.told()
+    await tab.catch_up()
     state.gates["replace"].set()
     await asyncio.gather(beating, changing)
     await node.heartbeat.beat()

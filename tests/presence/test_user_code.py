@@ -252,8 +252,11 @@ async def test_a_user_of_any_kind_is_listed_and_present_and_in_nobodys_way(
     diff = await strange._take(lambda f: f[3] == "presence_diff")
     (tracked,) = diff[4]["joins"]
     assert tracked == key if key else tracked
-    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
-    assert (told.describe()["user"], told.describe()["username"]) == (key, name)
+    (connection,) = [s for s in get_node().connections if s.has_joined("room:1")]
+    assert (connection.describe()["user"], connection.describe()["username"]) == (
+        key,
+        name,
+    )
     listed = await introspection.alist_sockets(topic="room:1")
     assert [(s.user, s.username) for s in listed] == [(key, name)]
     of_known = list(get_node().connections.of_user("99"))
@@ -267,8 +270,11 @@ async def test_a_socket_with_a_user_that_raises_is_listed_without_a_user() -> No
     strange = await connect(OwnUser)
     await strange.join("room:1")
     await strange._take(lambda f: f[3] == "presence_diff")
-    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
-    assert (told.describe()["user"], told.describe()["username"]) == (None, None)
+    (connection,) = [s for s in get_node().connections if s.has_joined("room:1")]
+    assert (connection.describe()["user"], connection.describe()["username"]) == (
+        None,
+        None,
+    )
     assert list(get_node().connections.of_user("1")) == []
     await strange.close()
 

@@ -18,8 +18,8 @@ def test_a_group_name_is_one_that_every_layer_takes(topic: str) -> None:
 
 
 def test_the_metadata_of_a_broadcast_is_unpacked_too() -> None:
-    told = 1.5, {"traceparent": "00-1-1-01"}
-    broadcast = Broadcast("t", "e", msgspec.Raw(b"{}"), None, *told)
+    metadata = 1.5, {"traceparent": "00-1-1-01"}
+    broadcast = Broadcast("t", "e", msgspec.Raw(b"{}"), None, *metadata)
     message = pack([pack_item(broadcast)], "node")
     assert list(unpack(message)) == [broadcast]
 
@@ -64,9 +64,9 @@ def test_foreign_code_may_send_a_dict_or_json() -> None:
             {
                 "type": "phx.broadcast",
                 "v": 1,
-                "items": [{"topic": "t", "event": "e", "payload": {}, **told}],
+                "items": [{"topic": "t", "event": "e", "payload": {}, **metadata}],
             }
-            for told in (
+            for metadata in (
                 {"at": "now"},
                 {"headers": "traceparent"},
                 {"headers": {"traceparent": 1}},

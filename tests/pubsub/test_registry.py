@@ -160,7 +160,7 @@ def test_a_subscriber_that_raises_keeps_the_broadcast_from_no_other(
     assert "ZeroDivisionError: bad" in caplog.text
 
 
-# ------------------------------------------------------------- what others are told
+# ------------------------------------------------------------- counts for the state
 
 
 def test_a_topic_that_was_never_reported_needs_no_report_of_its_end() -> None:

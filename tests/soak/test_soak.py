@@ -171,7 +171,7 @@ async def test_nothing_is_lost_and_nothing_stays_behind(site: Site) -> None:
     assert (
         ledger.counts["slow readers sent away"] and ledger.counts["Redis restarts"] >= 2
     )
-    assert ledger.counts["told that something is missing"]
+    assert ledger.counts["learned that something is missing"]
     for before, now in zip(warm, after):
         assert now["rss"] <= MEMORY * before["rss"]
     assert_state_is_empty(site.redis)

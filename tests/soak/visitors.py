@@ -28,7 +28,7 @@ class Ledger:
 
 
 class Reading:
-    """How far a client has read a topic. What it missed it must have been told of."""
+    """How far a client has read a topic. It must have learned of what it missed."""
 
     def __init__(self, ledger: Ledger, who: str) -> None:
         self.offset: str | None = None
@@ -39,7 +39,7 @@ class Reading:
         if history["recovered"]:
             self._ledger.counts["recovered"] += 1
         else:
-            self._ledger.counts["told that something is missing"] += (
+            self._ledger.counts["learned that something is missing"] += (
                 self.offset is not None
             )
             self.offset = history["offset"]
@@ -47,7 +47,7 @@ class Reading:
     def read(self, offset: str | None) -> None:
         self._ledger.counts["said"] += 1
         if offset is None:
-            return  # it was not kept: the state is away, and that will be told
+            return  # it was not kept: the state is away, and the client will learn of it
         if self.offset is not None:
             (era, place), (now, next_place) = _parse(self.offset), _parse(offset)
             if (now, next_place) != (era, place + 1):

@@ -206,8 +206,8 @@ async def test_the_payload_of_a_join_is_checked_before_join_is_called() -> None:
 async def test_a_reply_that_is_as_declared_goes_out(
     room: TestChannel, status: str, response: Any
 ) -> None:
-    told = {"status": status, "response": response}
-    await room.assert_reply(await room.push("reply", told), status, response or {})
+    answer = {"status": status, "response": response}
+    await room.assert_reply(await room.push("reply", answer), status, response or {})
 
 
 @pytest.mark.parametrize(
@@ -413,14 +413,14 @@ TYPES: list[tuple[Any, Any, Any]] = [
 
 def made(annotation: Any) -> type[Channel]:
     class Typed(Channel):
-        pushes = {"told": annotation}
+        pushes = {"news": annotation}
 
         async def join(self, payload: Any) -> Any:
             return "ok"
 
         async def check(self, payload: Any) -> Any:
             handled.append(payload)
-            await self.push("told", {"told": payload} if payload is None else payload)
+            await self.push("news", {"news": payload} if payload is None else payload)
             return "ok", payload
 
         def check_in_thread(self, payload: Any) -> Any:
@@ -458,7 +458,7 @@ async def test_a_type_is_read_from_json_and_goes_out_as_json(
     await channel.assert_reply(ref, "ok", payload)
     if isinstance(payload, dict):  # what is pushed is a mapping
         ref = await channel.push("check", payload)
-        await channel.assert_push("told", payload)
+        await channel.assert_push("news", payload)
         await channel.assert_reply(ref, "ok", payload)
         assert handled == [decoded]
     await channel.socket.close()
@@ -652,7 +652,7 @@ async def test_errors_of_a_large_payload_are_logged_in_short(
     await channel.socket.close()
 
 
-# ----------------------------------------------------------- how much is told
+# ----------------------------------------------------------- how many errors
 
 
 class Many(pydantic.BaseModel):

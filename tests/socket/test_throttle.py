@@ -238,11 +238,11 @@ async def test_a_process_takes_so_many_connections_over_both_transports() -> Non
 
 
 async def test_a_connection_ends_with_1012_at_its_greatest_age() -> None:
-    told = []
+    reasons = []
 
     class AgedChannel(FreeChannel):
         async def terminate(self, reason: Reason) -> None:
-            told.append(reason)
+            reasons.append(reason)
 
     class AgedSocket(Socket):
         channels = {"free:*": AgedChannel}
@@ -256,4 +256,4 @@ async def test_a_connection_ends_with_1012_at_its_greatest_age() -> None:
     client = Client(AgedSocket)
     await client.open()
     assert (await client.poll())["status"] == 410
-    assert told == [Reason.CLOSED]
+    assert reasons == [Reason.CLOSED]

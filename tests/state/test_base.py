@@ -222,10 +222,10 @@ async def test_tasks_that_append_at_once_each_get_positions_of_their_own(
 
     tasks = await asyncio.gather(*map(append, range(4)))
     assert all(ns == sorted(ns) for ns in tasks)
-    told = sorted(sum(tasks, []))
-    assert [n for n, _ in told] == list(range(1, 161))
+    appended = sorted(sum(tasks, []))
+    assert [n for n, _ in appended] == list(range(1, 161))
     _, kept = await state.since("topic", 60, 60)
-    assert [(k.n, k.id) for k in kept] == told[60:]
+    assert [(k.n, k.id) for k in kept] == appended[60:]
 
 
 async def test_processes_that_append_at_once_each_get_positions_of_their_own(
@@ -262,7 +262,7 @@ async def test_a_broadcast_older_than_its_ttl_is_gone(state: State) -> None:
     assert ids(await state.since("topic", 0, 0.2)) == ["1"]
     await asyncio.sleep(0.25)
     assert await state.since("topic", 0, 0.2, partial=True) == (first, [])
-    # who missed nothing is told so, and who missed it gets no part of it
+    # a client that missed nothing learns that, and one that missed it gets no part of it
     await state.append([item("2", ttl=0.2)])
     assert ids(await state.since("topic", 1, 0.2)) == ["2"]
     assert ids(await state.since("topic", 0, 0.2)) == []

@@ -413,7 +413,7 @@ class LobbySocket(Socket):
 
 @contextlib.asynccontextmanager
 async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
-    """Nodes as of so many processes, that beat when they are told to."""
+    """Nodes as of so many processes, that beat when a test wants it."""
     prefix = f"{secrets.token_hex(8)}:"
     state = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": prefix, "LEASE": 2}
     with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):

@@ -222,11 +222,11 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(name=nodes, counts=counts)
     def count(self, name: str, counts: dict[str, int]) -> None:
-        told = self.run(self.state.count(name, counts))
+        counted = self.run(self.state.count(name, counts))
         if node := self.nodes.get(name):
             both = {**node.counts, **counts}
             node.counts = {topic: count for topic, count in both.items() if count}
-        assert told == (len(node.counts) if node else 0)
+        assert counted == (len(node.counts) if node else 0)
 
     # --------------------------------------------------------------- presences
 
@@ -328,8 +328,8 @@ class StateMachine(RuleBasedStateMachine):
             group = self.groups.get(name)
             position, found = self.run(self.state.entries(name))
             self.is_at(position, group)
-            told = group.entries.items() if group else ()
-            assert found == {ref: entry for ref, (_, entry) in told}
+            wanted = group.entries.items() if group else ()
+            assert found == {ref: entry for ref, (_, entry) in wanted}
 
     @invariant()
     def histories_are_as_in_the_model(self) -> None:

@@ -159,7 +159,7 @@ async def test_other_prefixes_see_nothing(redis_url: str, redis: RedisState) -> 
 
 
 class Proxy:
-    """Stands in front of Redis. It breaks at the next script when it is told to."""
+    """Stands in front of Redis. It breaks at the next script when a test wants it."""
 
     def __init__(self, url: str) -> None:
         self.redis = urlsplit(url)

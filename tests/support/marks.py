@@ -28,7 +28,7 @@ STARTERS = [
 ]
 #: what Python tells an audit hook when one is started
 EVENTS = {"os.fork", "subprocess.Popen"}
-#: what Python itself runs, once, for whoever asks ``platform`` first
+#: what Python itself runs, once, at the first call of ``platform``
 PYTHONS_OWN = "uname"
 
 

@@ -228,7 +228,7 @@ def nginx(
     http: str = "",
     server: str = "",
 ) -> Iterator[Server]:
-    """An nginx that sends request after request to the next of `upstreams`, as it does unless told
+    """An nginx that sends request after request to the next of `upstreams`, as it does unless configured
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
 
     `location` and `http` are lines of its configuration, for these two blocks; `server` are

@@ -16,8 +16,8 @@ async def test_a_client_gets_json_whatever_python_had(room: TestChannel) -> None
     assert await room.assert_reply(ref, "ok") == "2026-01-01T00:00:00Z"
     values = await room.assert_push("values")
     assert values == {"when": "2026-01-01T00:00:00Z", "1": [1, 2], "nan": None}
-    assert await room.assert_push("told") == {"when": "2026-01-01T00:00:00Z"}
-    assert await room.assert_broadcast("told") == {"when": "2026-01-01T00:00:00Z"}
+    assert await room.assert_push("news") == {"when": "2026-01-01T00:00:00Z"}
+    assert await room.assert_broadcast("news") == {"when": "2026-01-01T00:00:00Z"}
 
 
 async def test_a_handler_gets_json_of_its_own(room: TestChannel) -> None:

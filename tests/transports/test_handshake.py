@@ -105,13 +105,13 @@ async def test_a_request_over_https_or_of_unknown_scheme_passes(
 @PROTO
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 @pytest.mark.parametrize(
-    "told, is_secure", [("https", True), ("wss", True), ("http", False), ("ws", False)]
+    "proto, is_secure", [("https", True), ("wss", True), ("http", False), ("ws", False)]
 )
 @pytest.mark.parametrize("scheme", ["http", "https", None])
 async def test_the_scheme_of_the_proxy_counts(
-    kind: str, told: str, is_secure: bool, scheme: str | None
+    kind: str, proto: str, is_secure: bool, scheme: str | None
 ) -> None:
-    headers = [(b"host", b"example.com"), (b"x-forwarded-proto", told.encode())]
+    headers = [(b"host", b"example.com"), (b"x-forwarded-proto", proto.encode())]
     scope = scope_of(kind, headers=headers, **({"scheme": scheme} if scheme else {}))
     assert is_open(await answer(scope)) is is_secure
 

@@ -153,7 +153,7 @@ async def test_an_exact_entry_matches_an_origin_without_a_host(entry: str) -> No
 
 
 @pytest.mark.parametrize(
-    "told, scheme",
+    "proto, scheme",
     [
         ("https", "https"),
         ("wss", "https"),
@@ -168,8 +168,8 @@ async def test_an_exact_entry_matches_an_origin_without_a_host(entry: str) -> No
     ],
 )
 @pytest.mark.parametrize("secure", ["https", "wss"])
-async def test_wss_of_a_proxy_is_https(told: str, scheme: str, secure: str) -> None:
-    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", told.encode())])
+async def test_wss_of_a_proxy_is_https(proto: str, scheme: str, secure: str) -> None:
+    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", proto.encode())])
     with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", secure)):
         for page in ("http", "https"):
             origin = f"{page}://example.com"
@@ -177,11 +177,11 @@ async def test_wss_of_a_proxy_is_https(told: str, scheme: str, secure: str) -> N
             assert answer is (page == scheme)
 
 
-@pytest.mark.parametrize("told", ["wss", "https", "wss,https", "https,http"])
+@pytest.mark.parametrize("proto", ["wss", "https", "wss,https", "https,http"])
 async def test_the_scheme_that_a_server_took_over_from_a_proxy_counts(
-    told: str,
+    proto: str,
 ) -> None:
-    scope = scope_of("example.com", scheme=told)
+    scope = scope_of("example.com", scheme=proto)
     assert await origin_is_allowed("https://example.com", True, scope)
     assert not await origin_is_allowed("http://example.com", True, scope)
 

@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus is told is what was done, on one process and on several."""
+"""Metrics: Prometheus gets the right counts, of one process and of several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
 from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
-from tests.contrib.prometheus.counted import DOORS, ROOM, Values, counted, told, values
+from tests.contrib.prometheus.counted import (
+    DOORS,
+    ROOM,
+    Values,
+    counted,
+    expected,
+    values,
+)
 from tests.contrib.rooms import Doors
 from tests.support import servers
 from tests.support.tables import table
@@ -46,7 +53,7 @@ async def test_results_of_connections_are_counted(counted: Any) -> None:
         with pytest.raises(ConnectionRefused):
             await connect(Doors, params)
     gauges.sample()
-    assert counted() == told(
+    assert counted() == expected(
         phx_socket_connects_total={
             "ok Doors websocket": 1,
             "refused Doors websocket": 1,
@@ -80,7 +87,7 @@ async def test_results_of_joins_are_counted(counted: Any) -> None:
             await client.join(f"room:{subtopic}")
     await client.join("room:lobby")
     await client.close()
-    assert counted() == told(
+    assert counted() == expected(
         phx_socket_connects_total={"ok Doors websocket": 1},
         phx_socket_disconnects_total={"1000 Doors": 1},
         phx_joins_total={
@@ -109,7 +116,7 @@ async def test_no_event_and_no_status_of_a_client_is_a_label(counted: Any) -> No
     counts = counted()
     await client.close()
     events = {k: v for k, v in counts.items() if "_events_" in k or "_replies_" in k}
-    assert events == told(
+    assert events == expected(
         phx_events_total={"Room answer": 3, "Room other": 3, "Room crash": 1},
         phx_replies_total={"Room ok": 1, "Room error": 4, "Room other": 1},
     )
@@ -299,7 +306,7 @@ async def test_a_scrape_has_the_exact_counts_of_all_workers(
         await until(gunicorn, "phx_deliveries_total", 20 * count)
         await clients[0].push("room:lobby", "crash")
         await clients[0].until("phx_error")
-        counts = told(
+        counts = expected(
             phx_socket_connects_total={
                 "ok Doors websocket": count,
                 "refused Doors websocket": 2,
@@ -333,10 +340,10 @@ async def test_a_scrape_has_the_exact_counts_of_all_workers(
         counts["phx_refusals_total unhandled event"] = 2
         counts["phx_refusals_total channel_crash"] = 1
         sockets = {"Doors websocket": count}
-        here = told(phx_sockets=sockets, phx_channels={"Room": count - 1})
-        crashed = told(phx_leaves_total={"Room crash": 1})
+        here = expected(phx_sockets=sockets, phx_channels={"Room": count - 1})
+        crashed = expected(phx_leaves_total={"Room crash": 1})
         await assert_scraped(gunicorn, counts + here + crashed)
-    gone = told(
+    gone = expected(
         phx_socket_disconnects_total={"1000 Doors": count},
         phx_leaves_total={"Room closed": count - 1},
     )
@@ -360,12 +367,12 @@ async def test_a_worker_that_is_killed_takes_its_sockets_along(
         os.kill(victim, signal.SIGKILL)
         for client in theirs:
             assert await client.closed() == 1006
-        here = told(
+        here = expected(
             phx_sockets={"Doors websocket": len(others)},
             phx_channels={"Room": len(others)},
         )
         count = len(others) + len(theirs)
-        counts = told(
+        counts = expected(
             phx_socket_connects_total={"ok Doors websocket": count},
             phx_joins_total={"Room ok": count},
             phx_join_seconds_count={"Room": count},

@@ -13,7 +13,7 @@ from phx_protocol import JoinDenied
 from phx_protocol.contrib.prometheus import gauges
 from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
-from tests.contrib.prometheus.counted import Values, counted, told, values
+from tests.contrib.prometheus.counted import Values, counted, expected, values
 from tests.contrib.rooms import Doors
 from tests.support.ws_client import PATIENCE
 
@@ -37,7 +37,7 @@ async def test_the_gauges_show_current_numbers_however_sockets_ended(
         await clients[0].join("room:forbidden")
     gauges.sample()
     sockets = {"Doors websocket": 4}
-    assert levels() == told(phx_sockets=sockets, phx_channels={"Room": 4})
+    assert levels() == expected(phx_sockets=sockets, phx_channels={"Room": 4})
     await rooms[0].push("crash")
     await rooms[0].assert_ended(crashed=True)
     await rooms[1].leave()
@@ -47,7 +47,7 @@ async def test_the_gauges_show_current_numbers_however_sockets_ended(
     await clients[3].assert_closed(1011)
     await clients[3].close()
     gauges.sample()
-    assert levels() == told(phx_sockets={"Doors websocket": 2})
+    assert levels() == expected(phx_sockets={"Doors websocket": 2})
     for client in clients[:2]:
         await client.close()
     assert levels() == {}  # at once, when there is none left
@@ -65,13 +65,13 @@ async def test_the_gauges_are_sampled_while_there_are_sockets(
 
     for _ in range(2):  # they begin again, too
         first, client = await connect(Doors), await connect(Doors)
-        await until(told(phx_sockets={"Doors websocket": 2}))
+        await until(expected(phx_sockets={"Doors websocket": 2}))
         await first.close()
-        await until(told(phx_sockets={"Doors websocket": 1}))
+        await until(expected(phx_sockets={"Doors websocket": 1}))
         get_node().layer.outage.report(OSError("away"))
         sockets = {"Doors websocket": 1}
-        await until(told(phx_sockets=sockets, phx_failing={"layer": 1}))
+        await until(expected(phx_sockets=sockets, phx_failing={"layer": 1}))
         await client.join("room:1")
         get_node().layer.outage.report(None)
-        await until(told(phx_sockets=sockets, phx_channels={"Room": 1}))
+        await until(expected(phx_sockets=sockets, phx_channels={"Room": 1}))
         await client.close()

@@ -105,7 +105,7 @@ def site_url(redis_url: str) -> str:
 def processes(
     site_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, list[servers.Server]]]:
-    """By their layer. Those in memory compress, as uvicorn does unless told otherwise."""
+    """By their layer. Those in memory compress, as uvicorn does by default."""
     directory = tmp_path_factory.mktemp("processes")
     plain, env = ("--ws-per-message-deflate", "false"), {"PHX_REDIS_URL": site_url}
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(4) as pool:

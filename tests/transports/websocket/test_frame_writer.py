@@ -146,10 +146,10 @@ async def test_bytes_that_the_server_keeps_count_for_the_overflow() -> None:
 
 
 async def test_frames_that_a_client_has_not_taken_count_as_dropped() -> None:
-    way, told = Way(bytes=100, seconds=5, hard_bytes=1000), []
+    way, dropped = Way(bytes=100, seconds=5, hard_bytes=1000), []
 
     def receive(count: int, where: str, **kwargs: Any) -> None:
-        told.append((count, where))
+        dropped.append((count, where))
 
     way.write("a")
     await asyncio.sleep(0)
@@ -163,7 +163,7 @@ async def test_frames_that_a_client_has_not_taken_count_as_dropped() -> None:
         way.out.stop()  # once for the overflow, once for the close frame
     finally:
         messages_dropped.disconnect(receive)
-    assert told == [(3, "outbound")]
+    assert dropped == [(3, "outbound")]
 
 
 async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() -> None:
