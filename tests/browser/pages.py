@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from playwright.async_api import Page, expect
 
-PATIENCE = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
+TIMEOUT = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
 
 Visit = Callable[[], Awaitable[Page]]
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 async def all_logged(page: Page) -> None:

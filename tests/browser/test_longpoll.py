@@ -44,11 +44,11 @@ DEAD = [
 ]
 
 
-@pytest.mark.parametrize(("server", "websockets", "patience", "opened"), DEAD)
+@pytest.mark.parametrize(("server", "websockets", "timeout", "opened"), DEAD)
 async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
     server: str,
     websockets: str,
-    patience: int,
+    timeout: int,
     opened: str,
     visit: Visit,
     console: list[str],
@@ -60,7 +60,7 @@ async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
     with servers.run(command, port, tmp_path / "log", PHX_PAGE_ORIGIN=origin):
         ada, bob = await visit(), await visit()
         for page in (ada, bob):
-            await page.goto(page_url(origin, topic="room:lobby", fallback=patience))
+            await page.goto(page_url(origin, topic="room:lobby", fallback=timeout))
             await expect_shown(page, channel="joined", opened=opened)
         echoed = await ada.evaluate("ask('echo', {a: [1, 'ü', null]})")
         assert echoed == {"a": [1, "ü", None]}

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import PATIENCE, Visit, all_logged
+from tests.browser.pages import TIMEOUT, Visit, all_logged
 from tests.support import servers
 
 APPLICATION = "tests.browser.presence_app:application"
@@ -87,7 +87,7 @@ People = dict[str, list[str]]
 
 
 async def expect_people(
-    people: People, *tabs: Page, within: float = PATIENCE / 1000
+    people: People, *tabs: Page, within: float = TIMEOUT / 1000
 ) -> None:
     """Every tab comes to show these keys with these metas, and all have the very same list.
 
@@ -214,7 +214,7 @@ async def lose_a_hint(cluster: Cluster, redis: Redis, ada: Page) -> None:
         try:
             await redis.client_kill_filter(_id=deaf)
             await ada.evaluate("ask('bring', {key: 'guest'})")
-            async with asyncio.timeout(PATIENCE / 1000):
+            async with asyncio.timeout(TIMEOUT / 1000):
                 async for message in spy.listen():
                     if message["type"] == "pmessage" and b"guest" in message["data"]:
                         break
@@ -249,7 +249,7 @@ async def test_a_diff_that_is_lost_between_the_processes_is_made_up_for_at_the_n
     for tab in tabs:
         await expect(tab.locator("#opened")).to_have_text(re.compile(r"^\w+$"))
 
-    async with asyncio.timeout(PATIENCE / 1000):
+    async with asyncio.timeout(TIMEOUT / 1000):
         while not await subscriptions(redis, "two"):
             await asyncio.sleep(0.05)
     await ada.evaluate("ask('untrack', {key: 'guest'})")
@@ -298,7 +298,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
         await expect(tab.locator("#connection")).to_have_text("closed")
 
     cluster.start_two_again()
-    await expect_people(people, *tabs, within=LEASE + SLACK + PATIENCE / 1000)
+    await expect_people(people, *tabs, within=LEASE + SLACK + TIMEOUT / 1000)
     back = [
         ["join", "ada", ["phone fine"], ["laptop fine"]],
         ["join", "bob", None, ["desk fine"]],

@@ -29,7 +29,7 @@ STARTED = "Starting ASGI/Daphne"
 RELOADING = " changed, reloading."
 CHANNEL = "chat/channels.py"
 #: seconds that a command may take
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Terminal:
@@ -67,7 +67,7 @@ class Terminal:
         self, text: str, before: int, meanwhile: Callable[[], None] | None = None
     ) -> None:
         """Until `text` has been said more often than `before`."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self.said(text) == before:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()

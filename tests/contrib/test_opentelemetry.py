@@ -34,7 +34,7 @@ from phx_protocol.transports.handshake import Handshake
 from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.contrib.rooms import Doors, Room
 from tests.support import servers
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -60,7 +60,7 @@ class Spans:
         return [span.name for span in self]
 
     async def until(self, name: str) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while name not in self.names():
                 await asyncio.sleep(0)
 
@@ -407,7 +407,7 @@ def exported(path: Path) -> list[dict[str, Any]]:
 
 async def until_exported(path: Path, name: str) -> dict[str, Any]:
     """The span of a whispered broadcast that is called `name`, and is the only one."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             found = [span for span in exported(path) if span["name"] == name]
             if found:

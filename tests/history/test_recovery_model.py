@@ -15,7 +15,7 @@ from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
 
 class Room(Channel):
@@ -54,7 +54,7 @@ async def enter(
 async def seen(socket: Connected, topic: str, last: int) -> list[int]:
     """The numbers of the broadcasts that come, up to `last`."""
     numbers: list[int] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not numbers or numbers[-1] != last:
             frame = await socket._take(lambda f: f[2] == topic and f[3] == "msg")
             numbers.append(frame[4]["i"])

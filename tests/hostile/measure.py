@@ -63,7 +63,7 @@ HONEST = 20
 PACE = 0.05
 CALM = 0.5
 #: seconds in which something of an attack must be on its way
-PATIENCE = 30
+TIMEOUT = 30
 #: seconds in which an attack rises, and takes the loop on credit
 RISE = 1
 
@@ -84,7 +84,7 @@ def bears(server: servers.Server) -> Bears:
 
 def _wait_for_its_beginning(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
+    readable, _, _ = select.select([process.stdout], [], [], TIMEOUT)
     assert readable, f"{process.args!r} does not get anything through"
 
 

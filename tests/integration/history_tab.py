@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from phx_protocol.state import Position
 from tests.support import servers
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.ws_client import PATIENCE
+from tests.support.ws_client import TIMEOUT
 
 APPLICATION = "tests.integration.history_app:application"
 #: as history.js has it
@@ -241,7 +241,7 @@ class Tab:
         return reply
 
     async def ask(self, topic: str, event: str, payload: Any) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await (await self.push(topic, event, payload))
 
     async def say(
@@ -303,7 +303,7 @@ class Tab:
 
     async def _end(self) -> None:
         if self._reading is not None:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await asyncio.wait({self._reading})
         for reply in self._replies.values():
             reply.cancel()
@@ -319,7 +319,7 @@ class Tab:
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         """Wait for something that a frame makes true."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not condition() and self.failure is None:
                     self._news.clear()
                     await self._news.wait()

@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.support import servers
 from tests.support.poll_client import Poller
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 from .history_tab import (
     APPLICATION,
@@ -407,7 +407,7 @@ async def test_clients_that_poll_miss_nothing_either(mortal: Cluster) -> None:
 async def shown(client: Client, last: int) -> list[Any]:
     """The numbers that come, up to `last`, or up to the end of the channel."""
     numbers: list[Any] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             _, _, _, event, payload = await client.receive()
             if event == "msg":

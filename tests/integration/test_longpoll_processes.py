@@ -355,12 +355,12 @@ async def test_polls_that_end_at_random_moments_lose_nothing_and_repeat_nothing(
 
         got: list[int] = []
 
-        async def poll_once(patience: float | None) -> bool:
+        async def poll_once(timeout: float | None) -> bool:
             """Whether the client went before the answer came."""
             poll, begun = await session.request(port, "GET"), b""
-            if patience is not None:
+            if timeout is not None:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(timeout):
                         begun = await poll.reader.read(1)
                 if not begun:
                     poll.writer.write_eof()
@@ -368,7 +368,7 @@ async def test_polls_that_end_at_random_moments_lose_nothing_and_repeat_nothing(
             assert answer is None or answer["status"] in (200, 204), answer
             got.extend(frame[4]["i"] for frame in messages(answer))
             assert got == list(range(len(got)))
-            return patience is not None and not begun
+            return timeout is not None and not begun
 
         publishing = asyncio.create_task(publish())
         try:

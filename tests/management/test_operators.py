@@ -10,7 +10,7 @@ import sys
 
 from tests.support import servers
 from tests.support.commands import SETTINGS, Command, Two, run, table, two
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 __all__ = ["two"]
 
@@ -23,7 +23,7 @@ async def listed_by(two: Two, *args: str) -> list[dict[str, object]]:
 
 async def until_topics(two: Two, wanted: dict[str, int]) -> None:
     """Counts are at most a second old."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while wanted != {
             str(t["topic"]): t["subscribers"]
             for t in await listed_by(two, "phx_topics")
@@ -72,7 +72,7 @@ async def test_topics_are_watched_until_ctrl_c(two: Two) -> None:
     watching = await Command.start(
         two.redis_url, "phx_topics", "--watch", "0.1", "--json"
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while json.loads(await watching.line()):  # of a test before this one
             pass
     async with Client(two.one.url) as client:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from tests.node.drained import command, ended
 from tests.support import servers
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 SETTINGS = "tests.integration.drain_settings"
 
@@ -107,7 +107,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
         running = [asyncio.create_task(reader.run()) for reader in readers]
 
         async def all_are_there() -> None:
-            async with asyncio.timeout(2 * PATIENCE):
+            async with asyncio.timeout(2 * TIMEOUT):
                 await asyncio.gather(*(reader.joined.wait() for reader in readers))
 
         try:
@@ -125,7 +125,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not all(reader.read for reader in readers):
                     await asyncio.sleep(0.05)
             for index, port in enumerate(ports):
@@ -135,7 +135,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
                 await all_are_there()
             output, _ = await publisher.communicate(b"")  # which ends its input
             last = int(output)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not all(reader.read[-1] == last for reader in readers):
                     await asyncio.sleep(0.05)
         finally:

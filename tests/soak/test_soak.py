@@ -35,7 +35,7 @@ POLLERS = min(10, VISITORS // 50)
 #: share of the time after which memory is what a process needs
 WARM = 0.4
 #: seconds until what the last client had is gone: groups are kept for five
-PATIENCE = 60
+TIMEOUT = 60
 MEMORY = 1.05
 SENT_AWAY = b"\x88\x02" + (1013).to_bytes(2, "big")
 #: the server's own two tasks and the one that answers; the one of the layer that listens to Redis
@@ -143,7 +143,7 @@ async def visited(site: Site, ledger: Ledger, seconds: float) -> AsyncIterator[N
 
 async def at_rest(site: Site, most: dict[str, int]) -> list[dict[str, int]]:
     """What the processes keep when nobody is there: `most` of each kind, but for memory."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while True:
         now = await site.kept()
         more = [

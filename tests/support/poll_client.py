@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 
 #: seconds that anything may take
-PATIENCE = 30
+TIMEOUT = 30
 #: lines of one POST
 BATCH = 100
 #: milliseconds between a session that is gone and the next, as phoenix.js has them
@@ -59,7 +59,7 @@ class Poller:
         self._token = ""
 
     async def __aenter__(self) -> Poller:
-        limits = httpx.Timeout(PATIENCE)
+        limits = httpx.Timeout(TIMEOUT)
         self._http = httpx.AsyncClient(timeout=limits, trust_env=False)
         self._running = asyncio.create_task(self._run())
         await self.until(lambda: bool(self.homes))
@@ -77,12 +77,12 @@ class Poller:
         """Join now, and in every session to come."""
         self._join_refs[topic] = ""
         self._send_join(topic)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.joined[topic].wait()
 
     async def push(self, topic: str, event: str, payload: Any = None) -> str:
         """Send when the topic is joined; what is lost with a session is not sent again."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.joined[topic].wait()
         ref = str(next(self.refs))
         frame = [self._join_refs[topic], ref, topic, event, payload or {}]
@@ -92,7 +92,7 @@ class Poller:
     async def ask(self, topic: str, event: str, payload: Any = None) -> tuple[str, Any]:
         ref = await self.push(topic, event, payload)
         self._replies[ref] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self._replies[ref]
 
     def payloads(self, event: str) -> list[Any]:
@@ -102,7 +102,7 @@ class Poller:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that an answer, or a new session, makes true."""
-        async with asyncio.timeout(PATIENCE), self._changed:
+        async with asyncio.timeout(TIMEOUT), self._changed:
             await self._changed.wait_for(condition)
 
     # ----------------------------------------------------------------- the client
@@ -271,7 +271,7 @@ class RawRequest:
         The last byte of a body is written only for a client that is there.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 data = begun + await self.reader.read()
         finally:
             self.writer.close()

@@ -38,7 +38,7 @@ from tests.contrib.prometheus.counted import (
 from tests.contrib.rooms import Doors
 from tests.support import servers
 from tests.support.tables import table
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 __all__ = ["counted"]
 
@@ -243,7 +243,7 @@ async def scraped(server: servers.Server) -> Values:
 
 async def until(server: servers.Server, name: str, least: float) -> None:
     """Scrape until `name` is as much."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await scraped(server))[name] < least:
             pass
 
@@ -252,7 +252,7 @@ async def assert_scraped(server: servers.Server, wanted: Values) -> None:
     """Assert that scrapes come to be just that: gauges are some seconds old."""
     seen: Values = Counter()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while seen != wanted:
                 seen = +(await scraped(server))
     assert seen == wanted

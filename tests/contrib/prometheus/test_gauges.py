@@ -15,7 +15,7 @@ from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
 from tests.contrib.prometheus.counted import Values, counted, expected, values
 from tests.contrib.rooms import Doors
-from tests.support.ws_client import PATIENCE
+from tests.support.ws_client import TIMEOUT
 
 __all__ = ["counted"]
 
@@ -59,7 +59,7 @@ async def test_the_gauges_are_sampled_while_there_are_sockets(
     monkeypatch.setattr(gauges, "SECONDS", 0.01)
 
     async def until(wanted: Values) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while levels() != wanted:
                 await asyncio.sleep(0.001)
 
