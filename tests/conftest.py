@@ -69,7 +69,7 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution
 
 @pytest.fixture(autouse=True)
 def _a_fresh_log() -> None:
-    """What a test logs is held back for what it repeats itself, not for other tests."""
+    """Suppress records only if the same test repeats them, not because of other tests."""
     logs._repeats._written.clear()
 
 

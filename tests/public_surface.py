@@ -1,4 +1,4 @@
-"""What users of the package can name, with its signature, a line each.
+"""All names that users of the package can use, with their signatures, a line each.
 
     python -m tests.public_surface > tests/public_surface.txt
 
@@ -90,7 +90,7 @@ class Module:
 
 
 def name_of(node: Any) -> str:
-    """What a statement makes, "" for nothing."""
+    """Return the name that a statement defines, or ""."""
     target = node.targets[0] if isinstance(node, ast.Assign) else node
     target = getattr(target, "target", target)
     names = [getattr(target, key, "") for key in ("name", "id", "attr")]

@@ -117,7 +117,7 @@ async def test_channels_reverse_urls_as_views_do(root_path: str, prefix: str) ->
 
 
 def reported(*statements: str, **settings: Any) -> str:
-    """What a fresh process writes to stderr that makes the application."""
+    """Return the stderr of a new process that makes the application."""
     code = "; ".join([*statements, "import tests.integration.site_app; print('made')"])
     inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures: verdicts, tables, and the calculation of a site's needs."""
+"""The verdicts and tables of the benchmark, and the calculation of a site's needs."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def room_of(module: str) -> str:
 
 
 def test_every_import_names_the_own_room_or_a_lower_layer() -> None:
-    """Those in functions, and those for type checkers, too."""
+    """Yield the imports, also those in functions and for type checkers."""
     wrong = [
         f"{name_of(path)} imports {module}"
         for path in MODULES
@@ -151,7 +151,7 @@ def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
 
 
 def attributes_of(node: ast.ClassDef) -> set[str]:
-    """What an object of the class keeps: what is assigned to ``self``."""
+    """Return the attributes of an object of the class: those assigned to ``self``."""
     stored = (n for n in ast.walk(node) if isinstance(n, ast.Attribute))
     return {
         n.attr

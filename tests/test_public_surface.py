@@ -1,4 +1,4 @@
-"""What users build on changes on purpose only."""
+"""The public names and signatures change only on purpose."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class TestAfterThat:
 
 
 def test_sockets_that_a_test_mounts_are_unmounted_when_it_ends(tmp_path: Path) -> None:
-    """What a module, or a fixture of the session, has mounted stays."""
+    """Sockets that a module or a fixture of the session has mounted stay."""
     (tmp_path / "test_suite.py").write_text(SUITE)
     settings = f"--rootdir={tmp_path}", "--ds=tests.settings", "--asyncio-mode=auto"
     command = "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tmp_path)

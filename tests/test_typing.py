@@ -1,4 +1,4 @@
-"""What is declared is checked statically too."""
+"""Declared types are checked by mypy too."""
 
 from __future__ import annotations
 

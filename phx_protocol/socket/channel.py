@@ -121,7 +121,7 @@ class Channel:
         await self.push(event, payload)
 
     async def handle_info(self, message: Any) -> None:
-        """Called with messages of ``send_info``, and with broadcasts of further topics.
+        """Called with messages of ``send_info``, and with broadcasts of other topics.
 
         The default logs a warning, with the values of FILTER_PARAMETERS masked.
         """

@@ -1,4 +1,4 @@
-"""Who sees what, and who may do what: 403, and no link, for everybody else."""
+"""Permissions of pages and actions: users without them get 403, and see no link."""
 
 from __future__ import annotations
 

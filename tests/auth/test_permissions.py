@@ -1,4 +1,4 @@
-"""Who may join and push, and how long: Django's users, permissions and logouts."""
+"""Permissions to join and to push, and their end: Django's users, permissions and logouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose session it is, and that looking leaves it as it was."""
+"""The user of a session; reading it does not change the session."""
 
 from __future__ import annotations
 

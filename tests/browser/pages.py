@@ -1,4 +1,4 @@
-"""What the tests do with pages."""
+"""Helpers for pages in the browser."""
 
 from __future__ import annotations
 

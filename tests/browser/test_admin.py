@@ -107,7 +107,7 @@ async def keep(page: Page, name: str) -> None:
 
 
 def main(page: Page) -> Locator:
-    """What is on the page beside the admin's own frame."""
+    """Return the content of the page without the frame of the admin."""
     return page.get_by_role("main")
 
 
@@ -654,7 +654,7 @@ async def test_ten_thousand_topics(site: Site, visit: Visit, redis_url: str) -> 
         await page.wait_for_load_state("networkidle")
 
         async def commands(path: str) -> int:
-            """How many commands Redis gets while this page is loaded."""
+            """Count the commands that Redis gets while this page is loaded."""
             before = (await redis.info("stats"))["total_commands_processed"]
             await page.goto(site.url(TOPICS + path))
             await page.get_by_role("button", name="Pause").click()

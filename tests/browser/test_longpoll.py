@@ -90,7 +90,7 @@ async def expect_long_poll_at_once_when_reloaded(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    """What serves the page, and no socket that it uses."""
+    """The server of the page, which serves no socket that the page uses."""
     log = tmp_path_factory.mktemp("pages") / "log"
     with servers.serve("uvicorn", log, "tests.browser.asgi:refused") as running:
         yield running

@@ -127,7 +127,7 @@ def _without_refs(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 async def expect_called(*tabs: Page, calls: list[list[Any]]) -> None:
-    """What phoenix.js has called in each tab since this was last asked."""
+    """Return the calls of phoenix.js in each tab since the last call of this."""
     for tab in tabs:
         assert await tab.evaluate("calls.splice(0)") == calls
 

@@ -60,7 +60,7 @@ class Terminal:
         self.wait_for(DONE, before)
 
     def said(self, text: str) -> int:
-        """How often."""
+        """Count how often it was written."""
         return self.log.read_text().count(text)
 
     def wait_for(

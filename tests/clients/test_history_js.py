@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 def printed(
     script: str, server: servers.Server, directory: Path, package: str, **config: str
 ) -> Any:
-    """What `script` says at its end."""
+    """Return what `script` prints at its end."""
     # no package.json says that the .js is a module
     module = shutil.copy(MODULE, directory / "history.mjs")
     config = {"url": server.url, "package": package, "module": str(module), **config}
@@ -57,7 +57,7 @@ CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongP
 def test_a_client_that_lost_its_connection_gets_what_it_missed_or_recovered_is_false(
     server: servers.Server, package: str, transport: str, kind: str, tmp_path: Path
 ) -> None:
-    """Whatever its own whispers were."""
+    """Its own whispers make no difference."""
     config = {"transport": transport, "kind": kind}
     output = printed("catch_up.mjs", server, tmp_path, package, **config)
     first, again = {"recovered": False}, {"recovered": True}

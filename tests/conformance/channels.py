@@ -1,4 +1,4 @@
-"""What app.md says, with nothing that a user of the package would not use."""
+"""The application of app.md, written only with what users of the package use."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ WEBSOCKET = {
 
 
 async def log_of(server: str, path: Path, how: str) -> str:
-    """What `server` logged of a WebSocket and of requests with secrets in their URLs."""
+    """Return the log of `server` for a WebSocket and requests with secrets in their URLs."""
     port = servers.free_port()
     env = {"DJANGO_SETTINGS_MODULE": "tests.contrib.settings", "ACCESS_LOGS": how}
     with servers.run(command(server, port), port, path, **env) as running:

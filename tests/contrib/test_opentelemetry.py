@@ -46,7 +46,7 @@ tracer = provider.get_tracer("the project's own")
 
 
 class Spans:
-    """What was exported."""
+    """The exported spans."""
 
     def __iter__(self) -> Iterator[ReadableSpan]:
         return iter(exporter.get_finished_spans())

@@ -1,4 +1,4 @@
-"""What the guides show does what they say."""
+"""The examples of the guides do what the guides say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def shown(page: str, name: str, without: str = "", **more: Any) -> Any:
-    """What the block of `page` that makes `name` makes of it."""
+    """Return the object `name` that a block of `page` defines."""
     for block in of("python"):
         if block.page == page and f" {name}" in block.code:
             made = {"__name__": "shown", **more}

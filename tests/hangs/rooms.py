@@ -58,7 +58,7 @@ class Room(Channel):
 
     @event("bridge")
     def bridge(self, payload: Any) -> Any:
-        """What a plain def has to do to push."""
+        """Push from a plain def, as it must be done there."""
         async_to_sync(self.push)("pushed", {"groups": Group.objects.count()})
         async_to_sync(self.broadcast)("news", {})
         broadcast(self.topic, "news", {})

@@ -1,4 +1,4 @@
-"""What is known to hang, or to break the database, when Channels consumers are tested.
+"""Known hangs of tests of Channels consumers, and known breaks of their database.
 
 Each test has the report of somebody to whom it happened; the cases run with the wire and without.
 """

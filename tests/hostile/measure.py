@@ -120,7 +120,7 @@ async def honest(server: servers.Server) -> AsyncIterator[list[Client]]:
 
 
 async def echoes(clients: list[Client], seconds: float) -> list[float]:
-    """How long each echo took, in milliseconds, the slowest last."""
+    """Return how long each echo took, in milliseconds, the slowest last."""
     took: list[float] = []
     end = time.monotonic() + seconds
 
@@ -141,7 +141,7 @@ def p99(took: list[float]) -> float:
 
 
 class Cost(NamedTuple):
-    """What the honest noticed, in milliseconds, and what the process bore meanwhile, in MiB and
+    """The delays of the honest clients, in milliseconds, and the costs of the process, in MiB and
     milliseconds of the loop; `memory` is what the process has when it is over."""
 
     calm: float

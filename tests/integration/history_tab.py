@@ -100,7 +100,7 @@ class Ledger:
             n = position.n
 
     def check_senders(self) -> None:
-        """What one join sent is kept in that order."""
+        """Check that the messages of one join are kept in their order."""
         orders: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
         for (topic, position), number in self.kept.items():
             key = self.sent[number].join, topic, position.epoch
@@ -112,7 +112,7 @@ class Ledger:
 
 @dataclasses.dataclass
 class View:
-    """What a room shows since its last loss; `since` is None if there was none."""
+    """The broadcasts that a room shows since its last loss; `since` is None if there was none."""
 
     since: Position | None
     shown: list[tuple[Position, int]] = dataclasses.field(default_factory=list)

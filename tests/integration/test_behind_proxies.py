@@ -47,7 +47,7 @@ class Site:
             return answer.read().decode()  # type: ignore[no-any-return]
 
     def status(self, path: str = "/socket/websocket", **headers: str) -> int:
-        """What the handshake of a WebSocket is answered."""
+        """Return the status of a handshake."""
         kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
         context = {"context": self.tls} if self.tls else {}
         line = kind(self.host, timeout=20, **context)
@@ -59,7 +59,7 @@ class Site:
         return status
 
     def subprotocol(self, *offered: str) -> str | None:
-        """What of `offered` the handshake of a WebSocket is answered."""
+        """Return the subprotocol of `offered` that a handshake selects."""
         url = f"ws://{self.host}/socket/websocket"
         names = [Subprotocol(name) for name in offered]
         with connect(url, subprotocols=names, proxy=None) as connection:

@@ -1,5 +1,5 @@
-"""Whatever happens to clients of two processes: what each shows of a topic with a history has no
-gaps and no repeats and is in order, or it has learned of the loss."""
+"""Whatever happens to clients of two processes: each shows a topic with a history
+in order, without gaps or repeats, or it has learned of the loss."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_many_clients_show_no_gaps_or_learn_of_them(
 async def test_a_replay_of_the_conformance_application_has_its_secrets(
     cluster: Cluster,
 ) -> None:
-    """What is intercepted and withheld live is so in a replay."""
+    """A broadcast that is intercepted and withheld live is so in a replay too."""
     topic, ledger = "room:secret", Ledger()
     one, two = cluster.servers
     names = [("alice", one), ("bob", two), ("blocked", two), ("eve", one)]

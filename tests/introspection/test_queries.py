@@ -57,7 +57,7 @@ async def test_topics_are_listed_with_their_subscribers(client: Any) -> None:
     await beaten()
     name = get_node().heartbeat.name
     topics = await look.alist_topics()
-    # neither a socket's id nor a further topic is one that is joined
+    # neither a socket's id nor a subscription to another topic is one that is joined
     assert [(t.topic, t.subscribers, t.nodes) for t in topics] == [
         ("room:a", 1, {name: 1}),
         ("room:b", 2, {name: 2}),

@@ -1,4 +1,4 @@
-"""What is logged of parameters, and what is not."""
+"""Parameters in the log: which are masked, and which are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients say costs little to print, writes no line of its own, and moves no cursor."""
+"""Text of clients costs little to print, adds no line, and moves no cursor."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_of_many_errors_of_pydantic_their_number_is_written() -> None:
 
 
 class Lines(logging.Handler):
-    """What an operator reads, and what breaks while it is written."""
+    """The output that an operator reads, and errors while it is written."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -235,7 +235,7 @@ class Thing:
 
 
 class Hostel(Channel):
-    """Whatever goes wrong quotes the client."""
+    """Every error quotes the client."""
 
     intercepts = {"out"}
 

@@ -1,4 +1,4 @@
-"""What synchronous code asks for: on which loop it runs, and what is said when nobody hears it."""
+"""Calls of synchronous code: the loop on which they run, and the warning if they reach no client."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
 def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
-    """What it prints to stderr."""
+    """Return what it prints to stderr."""
     code = SHELL.format(call=call, debug=debug, layers=layers)
     done = subprocess.run(
         [sys.executable, "-c", code],

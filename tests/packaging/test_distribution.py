@@ -1,4 +1,4 @@
-"""What is uploaded is whole, and enough: it is built, looked through, installed and used."""
+"""The uploaded files are complete: they are built, searched, installed and used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users write for presences, and write wrongly: it costs a line, and harms nobody."""
+"""Code of users for presences, right and wrong: a mistake is logged and harms no client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logout, another login and a new password do to sockets that are open."""
+"""Open sockets after a logout, another login and a new password."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_proxy_of_the_user_model_has_a_new_password_as_well(ada: Any) ->
 
 @pytest.fixture
 def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What is ordered, in place of doing so."""
+    """Collect the commands instead of sending them."""
     given: list[tuple[Any, ...]] = []
     for name in ("disconnect_user", "password_changed", "session_ended"):
         monkeypatch.setattr(

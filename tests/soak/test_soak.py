@@ -142,7 +142,7 @@ async def visited(site: Site, ledger: Ledger, seconds: float) -> AsyncIterator[N
 
 
 async def at_rest(site: Site, most: dict[str, int]) -> list[dict[str, int]]:
-    """What the processes keep when nobody is there: `most` of each kind, but for memory."""
+    """Return what the processes keep without clients: `most` of each kind, except for memory."""
     end = time.monotonic() + TIMEOUT
     while True:
         now = await site.kept()

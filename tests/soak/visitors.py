@@ -1,4 +1,4 @@
-"""Who comes and goes: clients that come back with what they have, as pages with history.js do."""
+"""Visitors that come and go: clients that come back with their offsets, as pages with history.js do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Gone = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
 
 
 class Ledger:
-    """What all visitors saw."""
+    """The messages that all visitors saw."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -180,7 +180,7 @@ class Polling(Poller):
 
 
 async def again_and_again(act: Callable[[], Any]) -> None:
-    """Whatever becomes of `act`, and the server below it."""
+    """Run `act`; an error of it or of the server does not matter."""
     while True:
         with contextlib.suppress(*Gone):
             await act()

@@ -1,4 +1,4 @@
-"""Who of a client's joins gets one of its places, and in what order."""
+"""The places of a client: which joins get one, and in what order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a client's payloads is decoded at once."""
+"""The budget: how many payloads are decoded at the same time."""
 
 from __future__ import annotations
 

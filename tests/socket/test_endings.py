@@ -1,4 +1,4 @@
-"""How a channel ends: left, stopped, crashed, or out of time."""
+"""The endings of a channel: left, stopped, crashed, or out of time."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def may(user: Any, *permissions: str) -> Any:
 
 
 async def ask(channel: type, name: str, *permissions: str, payload: Any = None) -> Any:
-    """What `channel` answers to the event `name` of a user with `permissions`."""
+    """Return the answer of `channel` to the event `name` of a user with `permissions`."""
     room = await joined(channel, *permissions)
     answer = await answered(room, name, payload)
     await room.socket.close()

@@ -1,4 +1,4 @@
-"""Who the user of a connection is now, and when that is looked at again."""
+"""The current user of a connection, and when it is loaded again."""
 
 from __future__ import annotations
 

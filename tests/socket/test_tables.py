@@ -1,4 +1,4 @@
-"""What the library knows of a Channel class, and refuses where it is written."""
+"""The tables of a Channel class, and the mistakes that raise an error when it is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every state does, by example, in memory and on Redis: what the model does not know of."""
+"""Every state by example, in memory and on Redis: the cases that the model does not have."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def project(
 
 @pytest.fixture(autouse=True)
 def _no_memory() -> Iterator[None]:
-    """What the process has in memory is not that of another test."""
+    """The state in memory is not that of another test."""
     _memories.clear()
     yield
     _memories.clear()

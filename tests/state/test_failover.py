@@ -427,7 +427,7 @@ async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
 
 
 class Listener:
-    """Who is subscribed, and counts as a channel that has joined."""
+    """A subscriber that counts as a joined channel."""
 
     fastlane = Fastlane(None, None, ALL_EVENTS)  # type: ignore[arg-type]
 

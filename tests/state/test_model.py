@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, a state does what the docstrings of ``State`` say.
+"""After any steps in any order, a state does what the docstrings of ``State`` say.
 
 The model is plain dicts: it knows nothing of locks, scripts and keys. Time passes for leases only,
 and only when the machine says so.
@@ -66,7 +66,7 @@ items = st.builds(
 
 
 class Place:
-    """What has a position. Its epoch is the one that is first seen."""
+    """A sequence with a position. Its epoch is the first one that is seen."""
 
     def __init__(self) -> None:
         self.epoch = ""

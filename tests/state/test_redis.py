@@ -32,7 +32,7 @@ __all__ = ["redis"]
 
 
 async def kept_keys(state: RedisState) -> set[str]:
-    """Those that are neither the generation nor of one author."""
+    """Return the keys that are neither the generation nor of one author."""
     some = ("author:", "done:", state._prefix)
     return {name for name in await keys(state) if not name.startswith(some)}
 

@@ -24,7 +24,7 @@ RECONNECT = (10, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
 class Answer(NamedTuple):
-    """What a poll brought: its frames, who of several processes answered, and in which session."""
+    """The result of a poll: its frames, the process that answered, and the session."""
 
     frames: list[list[Any]]
     upstream: str
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class SessionGone(Exception):
-    """What phoenix.js opens a new session for."""
+    """An answer after which phoenix.js opens a new session."""
 
 
 class Poller:
@@ -191,7 +191,7 @@ class Poller:
         self._outbox.put_nowait(json.dumps([ref, ref, topic, "phx_join", payload]))
 
     def join_payload(self, topic: str, ref: str) -> dict[str, Any]:
-        """What a join of `topic`, which is sent with `ref`, says."""
+        """Return the reply to a join of `topic`, which is sent with `ref`."""
         return {}
 
     async def _notify(self) -> None:
@@ -266,7 +266,7 @@ class RawRequest:
         return answer
 
     async def rest(self, begun: bytes = b"") -> dict[str, Any] | None:
-        """What the server wrote up to its end, behind `begun`: a whole answer, or None.
+        """Return what the server wrote after `begun` until its end: a whole answer, or None.
 
         The last byte of a body is written only for a client that is there.
         """

@@ -120,7 +120,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def connections(self) -> list[str]:
-        """What the process has open of sockets."""
+        """Return the open sockets of the process."""
         opened = Path(f"/proc/{self.process.pid}/fd")
         links = (link for link in opened.iterdir() if link.is_symlink())
         return [t for t in map(os.readlink, links) if t.startswith("socket:")]

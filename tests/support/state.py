@@ -1,4 +1,4 @@
-"""What the tests of the state share: a lease that ends and a Redis that forgets, at once."""
+"""Helpers for tests of the state: end a lease, or let Redis forget, at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is marked as in need of a process, and what becomes of one who is not."""
+"""Tests that start a process have the mark; without it they fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests start ends by a signal, also where the shell has the tests in its background."""
+"""Processes of tests end by a signal, even if the shell runs the tests in the background."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_process_that_a_coroutine_starts_ends_by_a_signal_too(
 
 
 def starts(path: Path) -> set[str]:
-    """What `path` calls to start a process."""
+    """Return the calls of `path` that start a process."""
     calls = (
         n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
     )

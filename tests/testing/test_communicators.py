@@ -1,4 +1,4 @@
-"""What is between a test's client and the server's socket: the wire, or nothing."""
+"""The two communicators of a test client: over the wire, and direct."""
 
 from __future__ import annotations
 

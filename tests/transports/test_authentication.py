@@ -236,7 +236,7 @@ async def within(
     query: str = "",
     *more: tuple[bytes, bytes],
 ) -> dict[str, Any]:
-    """What a user sees of a connection that comes through `middleware`."""
+    """Return the scope that user code sees behind `middleware`."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     raw += [(b"host", b"testserver"), *more]
     application = middleware(PhoenixConsumer.as_asgi(socket=Peek))

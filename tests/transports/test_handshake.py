@@ -1,4 +1,4 @@
-"""What is asked of a request before connect: TLS, and the subprotocols that it offers."""
+"""The checks of a request before connect: TLS, and the subprotocols that it offers."""
 
 from __future__ import annotations
 

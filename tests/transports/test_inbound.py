@@ -16,7 +16,7 @@ from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_PER_TURN, Read
 
 
 async def burst(pacer: ReadPacer, frames: int = FLOOD) -> int:
-    """How often the others had a turn while so many frames came at once."""
+    """Count how often other tasks ran while so many frames came at once."""
     now = asyncio.get_running_loop().time()
     return sum(pacer.is_over(now) for _ in range(frames))
 

@@ -15,7 +15,7 @@ from tests.support.sites import MOUNTS, page
 
 
 class Server:
-    """What a server does with the lifespan of an application."""
+    """A server that runs the lifespan of an application."""
 
     def __init__(self, http: Any) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}

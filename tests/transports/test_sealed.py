@@ -1,4 +1,4 @@
-"""What a client carries for us: it reads nothing in it, and changes nothing."""
+"""Sealed texts: a client can neither read nor change them."""
 
 from __future__ import annotations
 

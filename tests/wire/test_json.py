@@ -176,7 +176,7 @@ LARGE = "[%s]" % ",".join(["[]"] * 300_000)
 
 
 def collections(text: str) -> int:
-    """How often the garbage collector runs while `text` is decoded."""
+    """Count how often the garbage collector runs while `text` is decoded."""
     seen = []
 
     def collecting(phase: str, info: Any) -> None:

@@ -1,4 +1,4 @@
-"""What was counted since a test began."""
+"""The counts since a test began."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def expected(**wanted: Any) -> Values:
 
 @pytest.fixture
 def counted() -> Iterator[Callable[[], Values]]:
-    """What was counted since the test began."""
+    """Return the counts since the test began."""
     counters.install()
     gauges.install()
     before = values(REGISTRY.collect())

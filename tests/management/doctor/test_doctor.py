@@ -23,7 +23,7 @@ DOCS = (servers.ROOT / "docs/doctor.md").read_text()
 
 
 def documented(block: str) -> str:
-    """What stands between the braces of `block` in the configuration of nginx in the docs."""
+    """Return the lines of `block` in the configuration of nginx in the docs."""
     (config,) = re.findall(r"```nginx\n(.*?)```", DOCS, flags=re.S)
     (lines,) = re.findall(rf"{re.escape(block)} {{\n(.*?)\n *}}", config, flags=re.S)
     return re.sub("proxy_pass .*?;", "", lines)
@@ -128,7 +128,7 @@ def reports(
     site_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Report]:
-    """What the doctor says of every site in CASES."""
+    """The report of the doctor for every site in CASES."""
     directory = tmp_path_factory.mktemp("sites")
 
     def examine(name: str) -> Report:

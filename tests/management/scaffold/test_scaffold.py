@@ -22,7 +22,7 @@ PYTHON = sys.executable
 
 
 def run(directory: Path, *args: str) -> str:
-    """What `args` print, run by this Python; an AssertionError if they fail."""
+    """Return what `args` print, run by this Python; an AssertionError if they fail."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("DJANGO_")}
     done = subprocess.run(
         [PYTHON, *args],

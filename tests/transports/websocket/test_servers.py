@@ -1,4 +1,4 @@
-"""Whose ``send`` it is, below all that is wrapped around it."""
+"""The adapter for the server behind a wrapped ``send``."""
 
 from __future__ import annotations
 
