@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+#: waiting joins that are answered before other sockets run: each answer wakes a task
+AT_ONCE = 16
+
 
 class Admission:
     """The places of one socket for channels (setting MAX_CHANNELS).
@@ -14,7 +17,7 @@ class Admission:
     costs the same, however many joins wait.
     """
 
-    __slots__ = ("limit", "_joined", "_undecided", "_waiting")
+    __slots__ = ("limit", "_joined", "_undecided", "_waiting", "_is_scheduled")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -23,13 +26,14 @@ class Admission:
         self._waiting: deque[asyncio.Future[bool]] | None = (
             None  # an empty one is 0.7 KiB
         )
+        self._is_scheduled = False  # True if `_answer` will run soon
 
     async def enter(self) -> bool:
         """Take a place until ``decided`` is called; return False if there is none left."""
         if not self._waiting and self._joined + self._undecided < self.limit:
             self._undecided += 1
             return True
-        if not self._undecided:
+        if not self._waiting and not self._undecided:
             return False
         place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = self._waiting or deque()
@@ -58,11 +62,19 @@ class Admission:
         self._next()
 
     def _next(self) -> None:
-        while self._waiting:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        """Give waiting joins their places, or refuse them if there are none left, AT_ONCE at a time."""
+        self._is_scheduled = False
+        for _ in range(AT_ONCE):
             has_room = self._joined + self._undecided < self.limit
-            if not has_room and self._undecided:
+            if not self._waiting or (self._undecided and not has_room):
                 return
             place = self._waiting.popleft()
             if not place.done():
                 self._undecided += has_room
                 place.set_result(has_room)
+        self._next()

@@ -78,6 +78,14 @@ async def test_a_client_with_credit_waits_only_a_short_pause() -> None:
     assert budget.owed() == 0
 
 
+async def test_a_wait_that_ends_while_it_begins_is_over() -> None:
+    for fraction in range(500):
+        budget = Budget(10)
+        budget._next_at = module._now() + fraction * 1e-8
+        async with asyncio.timeout(5):
+            await budget.take(1)
+
+
 async def test_a_client_without_credit_waits_until_it_is_earned_back() -> None:
     budget = Budget(10)
     take(budget, module.CREDIT)
