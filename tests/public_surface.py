@@ -3,7 +3,7 @@
     python -m tests.public_surface > tests/public_surface.txt
 
 It is read from the source: neither Python's version nor Django's has a say in how it looks.
-Public is what MODULES or an ``__all__`` names, else what has no underscore and is documented;
+Public is what MODULES, an ``__all__`` or an ``import x as x`` names, else what has no underscore and is documented;
 nothing is that stands in a class below the line ``the implementation``.
 """
 
@@ -42,10 +42,23 @@ class Module:
         self.comments = {name: said.replace("\n#:", "")[3:-1] for said, name in above}
 
     def public(self) -> list[str]:
+        if exported := [name for names in self.exported().values() for name in names]:
+            return sorted(exported)
         if "__all__" in self.made:
             return list(ast.literal_eval(self.made["__all__"].value))
         made = [name for name, node in self.made.items() if is_documented(node)]
         return [n for n in made if n in self.comments or hasattr(self.made[n], "body")]
+
+    def exported(self) -> dict[str, tuple[str, ...]]:
+        """What is imported under its own name (``import x as x``), by module."""
+        imports = (
+            node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)
+        )
+        found = {
+            str(node.module): tuple(a.name for a in node.names if a.asname == a.name)
+            for node in imports
+        }
+        return {module: names for module, names in found.items() if names}
 
     def said(self, dotted: str, name: str) -> Iterator[str]:
         """The lines of `name`, which is made here, or in a module that this one imports."""

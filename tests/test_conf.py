@@ -43,3 +43,16 @@ def test_attributes_of_a_socket_win_except_for_settings_of_the_project() -> None
         assert options(HastySocket).longpoll == {**LONGPOLL, "WINDOW": 1.0}
         assert options(HastySocket).max_broadcast_size == 2
     assert options().timeout != 5
+
+
+class PollSocket(Socket):
+    websocket = False
+    longpoll = {"PATH": "/poll/"}
+
+
+def test_a_mount_has_a_path_for_each_transport_that_its_socket_serves() -> None:
+    assert options().paths("/socket") == {"websocket": "/socket/websocket"}
+    assert options(PollSocket).paths("/ws/<int:shop>/") == {
+        "longpoll": "/ws/<int:shop>/poll"
+    }
+    assert options(PollSocket).paths("/") == {"longpoll": "/poll"}

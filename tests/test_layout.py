@@ -35,7 +35,7 @@ NAMED = {"__init__", "apps", "asgi", "checks", "django_json", "models", "pytest_
 #: what an ASGI server is known by
 SERVERS = {"daphne", "granian", "hypercorn", "uvicorn", "websockets", "wsproto"}
 #: the doctor is a client of any server
-ADAPTERS = ["contrib", "management/doctor", "transports/websocket/servers.py"]
+ADAPTERS = ["contrib", "management/doctor", "transports/servers"]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

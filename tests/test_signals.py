@@ -17,6 +17,7 @@ from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
 from tests.receivers.rooms import Doors, Guests, Room
+from tests.support.rooms import JOINS
 
 Received = list[tuple[Any, dict[str, Any]]]
 
@@ -93,15 +94,7 @@ async def test_a_refused_connection_sends_a_signal(
     assert not ended
 
 
-@pytest.mark.parametrize(
-    ("subtopic", "result"),
-    [
-        ("lobby", "ok"),
-        ("denied", "error"),
-        ("forbidden", "refused"),
-        ("crash", "crashed"),
-    ],
-)
+@pytest.mark.parametrize(("subtopic", "result"), JOINS.items())
 async def test_every_join_sends_a_signal(
     sent_by: Any, subtopic: str, result: str
 ) -> None:
@@ -234,7 +227,7 @@ async def test_an_outage_sends_a_signal_when_it_begins_and_when_it_ends(
     sent_by: Any,
 ) -> None:
     failed, recovered = sent_by(signals.layer_failed), sent_by(signals.layer_recovered)
-    outage: Outage = get_node().layer.outage
+    outage: Outage = get_node().link.outage
     error = OSError("away")
     for report in (error, error, None, None):
         outage.report(report)

@@ -19,10 +19,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.websocket.servers import WIRE, RawTransport
-
-#: bytes that are parsed before other connections run
-READ_SIZE = 4096
+from ..transports.servers.adapter import READ_SIZE, RawTransport
+from ..transports.servers.uvicorn import RAW_TRANSPORT
 
 #: the answer to a handshake that cannot be read
 UNREADABLE = (
@@ -42,9 +40,9 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.wire = RawTransport(cast(asyncio.Transport, transport))
+        self.raw = RawTransport(cast(asyncio.Transport, transport))
         # uvicorn copies it into scope["state"]
-        self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
+        self.app_state: dict[str, Any] = {**self.app_state, RAW_TRANSPORT: self.raw}
 
     def data_received(self, data: bytes) -> None:
         if self._rest is not None:  # uvicorn resumes reading when it closes
@@ -109,13 +107,13 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _taken(self, data: Any) -> bool:
         """Pass a text message on at once if it can be handled now; return whether it was."""
-        if self.wire.take is None:
+        if self.raw.take is None:
             return False
         try:
             text = data.decode()
         except UnicodeDecodeError:
             return False
-        return self.wire.take(text)
+        return self.raw.take(text)
 
 
 class Inbox:

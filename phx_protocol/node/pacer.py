@@ -106,11 +106,11 @@ class Pacer:
         fields = {"id": self._id, "from": address, "node": self._node.name}
         mark = {"type": RELAY, "v": VERSION, "do": "mark", **fields}
         try:
-            await self._node.layer.cast(NODES, mark)
-            if NODES not in self._node.layer.groups:
-                await self._node.layer.send(address, mark)
+            await self._node.link.cast(NODES, mark)
+            if NODES not in self._node.link.groups:
+                await self._node.link.send(address, mark)
         except Exception as error:
-            self._node.layer.report(error)
+            self._node.link.report(error)
             return False
         return True
 

@@ -193,7 +193,7 @@ class NodeRpc:
     async def cast_all(self, name: str, body: Body) -> None:
         """Cast to every other node with sockets. Raises any error of the layer."""
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
-        await self._node.remote.cast(NODES, _message(**note))
+        await self._node.link.cast(NODES, _message(**note))
 
     async def cast_topic(self, topic: str, name: str, body: Body) -> None:
         """Cast to the other nodes with subscribers of `topic`. It is lost if the layer fails."""
@@ -201,11 +201,11 @@ class NodeRpc:
         try:
             if _size(note) > LARGEST:
                 raise TooLarge(f"the note {name!r} on {topic!r:.100}")
-            await self._node.remote.cast(topic, _message(**note))
+            await self._node.link.cast(topic, _message(**note))
         except TooLarge as error:
             logger.error("too large for the channel layer: %s", error)
         except Exception as error:
-            self._node.layer.report(error)
+            self._node.link.report(error)
 
     async def call_local(self, name: str, body: Body) -> Body:
         """Return the answer of this node itself. Raises NoAnswer."""
@@ -230,12 +230,12 @@ class NodeRpc:
             try:
                 # Never cancelled in the middle: redis-py would close its connection, and below
                 # Python 3.12 its wait_for() sometimes swallows a cancellation or a timeout.
-                sending = self._keep(self._node.layer.send(channel, message))
+                sending = self._keep(self._node.link.send(channel, message))
                 return await asyncio.shield(sending)
             except ChannelFull:
                 pass
             except Exception as error:
-                self._node.layer.report(error)
+                self._node.link.report(error)
             await asyncio.sleep(RETRY)
 
     # --------------------------------------------------- receiving

@@ -201,8 +201,8 @@ class Connection:
         return server
 
     def _refuse_join(self, join: Message) -> None:
-        """Refuse a join of an unknown topic, after earlier joins that wait only for the layer."""
-        if self.node.layer.is_settled:
+        """Reject a join of an unknown topic after joins that wait for the layer only."""
+        if self.node.link.is_settled:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
@@ -210,7 +210,7 @@ class Connection:
             task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
-        await self.node.layer.settled()
+        await self.node.link.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

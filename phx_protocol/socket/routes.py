@@ -87,7 +87,9 @@ def _known_routes(
         known = _known_sockets(options, served)
         routes = [routes_of(socket_class) for socket_class in known]
     except (ImportError, TypeError):
-        logger.exception("SOCKETS cannot be loaded: nobody knows what topics are")
+        logger.exception(
+            "SOCKETS cannot be loaded: no channel class of any topic is known"
+        )
         return ()
     return tuple(dict.fromkeys(routes))
 

@@ -84,10 +84,10 @@ async def test_the_node_ends_when_nobody_is_there_and_starts_again(
     node = get_node()
     node._tick()
     async with asyncio.timeout(5):
-        while node.layer._listener is not None or len(node.layer.groups):
+        while node.link._listener is not None or len(node.link.groups):
             await asyncio.sleep(0)
-            node.layer.groups.sweep(node.loop.time())
-            if not len(node.layer.groups) and node.layer._listener is not None:
+            node.link.groups.sweep(node.loop.time())
+            if not len(node.link.groups) and node.link._listener is not None:
                 node._tick()
     socket = await connect(RoomSocket)
     room = await socket.join("room:1")

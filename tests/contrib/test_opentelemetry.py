@@ -34,6 +34,7 @@ from phx_protocol.transports.handshake import Handshake
 from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.contrib.rooms import Doors, Room
 from tests.support import servers
+from tests.support.rooms import JOINS
 from tests.support.ws_client import TIMEOUT, Client
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -183,15 +184,7 @@ async def test_a_refused_connection_is_no_error_and_a_crash_is(
 # ---------------------------------------------------------------------- channels
 
 
-@pytest.mark.parametrize(
-    ("subtopic", "result"),
-    [
-        ("lobby", "ok"),
-        ("denied", "error"),
-        ("forbidden", "refused"),
-        ("crash", "crashed"),
-    ],
-)
+@pytest.mark.parametrize(("subtopic", "result"), JOINS.items())
 async def test_a_join_is_a_trace_with_a_link_to_its_connection(
     spans: Spans, subtopic: str, result: str
 ) -> None:

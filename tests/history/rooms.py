@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from phx_protocol import Channel, EncodeError, History, Socket, event
 from phx_protocol.exceptions import StateTimeout
-from phx_protocol.node.node import Node
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from phx_protocol.wire.messages import Broadcast
 from tests.support.rooms import OpenRoom
 
 
@@ -86,6 +88,15 @@ async def come_back(client: Connect, topic: str, history: Any) -> tuple[Connecte
 async def frames(socket: Connected, topic: str, count: int) -> list[list[Any]]:
     """The next broadcasts and pushes on `topic`."""
     return [await socket._take(lambda f: f[2] == topic) for _ in range(count)]
+
+
+@contextlib.contextmanager
+def withheld() -> Iterator[list[Broadcast]]:
+    """Keep back the broadcasts that are kept inside the ``with`` block, as a slow layer would."""
+    sequencer, kept_back = get_node().pubsub.sequencer, list[Broadcast]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequencer, "offer", kept_back.append)
+        yield kept_back
 
 
 class Bounded(Room):

@@ -14,6 +14,7 @@ from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from tests.history.rooms import withheld
 
 TIMEOUT = 5.0
 
@@ -71,10 +72,9 @@ async def test_a_first_client_after_a_long_pause_gets_no_earlier_broadcast(
     node.pubsub.unsubscribe(topic, room)  # the helper listens as well
     await node.close()  # as it does by itself when nobody has been there for a while
     # what other processes broadcast does not arrive while nobody listens
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    for i in range(5):
-        await abroadcast(topic, "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        for i in range(5):
+            await abroadcast(topic, "msg", {"i": i})
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["recovered"] is False
     await abroadcast(topic, "msg", {"i": 5})
@@ -87,10 +87,9 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     """Its last client leaves while it is about to read what did not come."""
     node, topic = get_node(), "model:orphan"
     _, room = await enter(sockets, topic)
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast(topic, "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        for i in range(3):
+            await abroadcast(topic, "msg", {"i": i})
     node.pubsub.sequencer.resync()
     await sockets.pop().close()
     node.pubsub.unsubscribe(topic, room)  # the helper listens as well
@@ -110,10 +109,8 @@ async def test_a_client_does_not_get_live_what_it_sent_before_it_came_back(
     socket, room = await enter(sockets, topic)
     await enter(sockets, topic)  # somebody else is there
     first = room.reply["history"]
-    late: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
-    await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as late:
+        await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
     await socket.close()
     sockets.remove(socket)
     socket, again = await enter(sockets, topic, first["offset"], first["sender"])
@@ -131,10 +128,8 @@ async def test_nor_while_the_connection_that_it_lost_is_still_there(
     node, topic = get_node(), "model:twice"
     old, room = await enter(sockets, topic)
     first = room.reply["history"]
-    late: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
-    await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as late:
+        await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
     socket, _ = await enter(sockets, topic, first["offset"], first["sender"])
     for broadcast in late:
         node.pubsub.deliver(broadcast)

@@ -15,6 +15,7 @@ from tests.history.rooms import (
     come_back,
     counting,
     frames,
+    withheld,
 )
 from tests.support.state import item
 
@@ -44,11 +45,9 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
     node = get_node()
     socket = await client()
     await socket.join("room:order", CLAIM)
-    sent: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast("room:order", "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as sent:
+        for i in range(3):
+            await abroadcast("room:order", "msg", {"i": i})
     for held in reversed(sent):
         node.pubsub.sequencer.offer(held)
     got = await frames(socket, "room:order", 3)
@@ -59,11 +58,9 @@ async def test_a_missing_broadcast_is_read_from_the_history(client: Connect) -> 
     node = get_node()
     socket = await client()
     await socket.join("room:hole", CLAIM)
-    sent: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast("room:hole", "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as sent:
+        for i in range(3):
+            await abroadcast("room:hole", "msg", {"i": i})
     node.pubsub.sequencer.offer(sent[2])
     got = await frames(socket, "room:hole", 3)
     assert [f[4]["i"] for f in got] == [0, 1, 2]
@@ -75,9 +72,8 @@ async def test_a_broadcast_that_did_not_arrive_is_found_at_the_next_beat(
     node = get_node()
     socket = await client()
     await socket.join("room:tail", CLAIM)
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    await abroadcast("room:tail", "msg", {"i": 0})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        await abroadcast("room:tail", "msg", {"i": 0})
     await node.heartbeat.beat()
     assert (await frames(socket, "room:tail", 1))[0][4] == {"i": 0}
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +24,13 @@ EMAIL = "ada@example.com"
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with one user."""
     path = tmp_path_factory.mktemp("views") / "db.sqlite3"
-    env = {**os.environ, **SETTINGS, "PHX_DATABASE": str(path)}
+    env = {**SETTINGS, "PHX_DATABASE": str(path)}
     code = (
         "import django; django.setup(); from django.core.management import call_command as do;"
         "do('migrate', verbosity=0); from django.contrib.auth.models import User;"
         f"User.objects.create(username='ada', email={EMAIL!r})"
     )
-    subprocess.run([sys.executable, "-c", code], env=env, cwd=servers.ROOT, check=True)
+    servers.python(code, env, check=True)
     with sqlite3.connect(path) as connection:
         connection.execute("pragma journal_mode=wal")
     return path

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,7 @@ import pytest
 import phx_protocol
 from phx_protocol.logs import loggers as logs
 from phx_protocol.logs.loggers import LINES, RepeatFilter
-from tests.support.servers import ROOT
+from tests.support import servers
 
 
 class Written(logging.Handler):
@@ -147,18 +144,11 @@ def logged(asgi: str, **settings: Any) -> list[str]:
             logging.getLogger(name).error("SAID %s", name)
     """
     environment = {
-        **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.integration.site_settings",
         "PHX_SETTINGS": json.dumps(settings),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(asgi) + textwrap.dedent(speak)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = textwrap.dedent(asgi) + textwrap.dedent(speak)
+    done = servers.python(code, environment, check=True)
     return re.findall("SAID (.*)", done.stdout)
 
 

@@ -30,7 +30,7 @@ def test_phx_routes_lists_the_patterns_in_order() -> None:
     with override_settings(PHX_PROTOCOL={"CHANNELS": channels, "LONGPOLL": True}):
         call_command("phx_routes", stdout=out, no_color=True)
     assert out.getvalue().splitlines() == [
-        "/socket (websocket, longpoll)  phx_protocol.socket.socket.Socket",
+        "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket",
         "  room:*  tests.test_checks.Plain",
         "  exact   tests.test_checks.Deaf  {'a': 1}",
     ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -40,20 +37,12 @@ def test_many_broadcasts_of_a_worker_share_one_loop_and_its_connections(
     layer: str, count: int, redis_url: str
 ) -> None:
     env = {
-        **os.environ,
         "PHX_LAYER": layer,
         "PHX_REDIS_URL": redis_url,
         "DJANGO_SETTINGS_MODULE": "tests.conformance.settings",
     }
     code = MANY.replace("COUNT", str(count))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=env,
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = servers.python(code, env, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
@@ -78,14 +67,7 @@ IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
     """Return what it prints to stderr."""
     code = SHELL.format(call=call, debug=debug, layers=layers)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr
+    return servers.python(code, check=True).stderr
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def kept() -> dict[str, int]:
         "tasks": len(asyncio.all_tasks()),
         "sockets": len(node.connections),
         "topics": len(node.pubsub.registry),
-        "groups": len(node.layer.groups),
+        "groups": len(node.link.groups),
         "Socket objects": alive[SoakSocket],
         "ChannelServer objects": alive[ChannelServer],
         "Channel objects": alive[RoomChannel] + alive[LoudChannel],

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,23 @@ async def start_async(*args: str | Path, **options: Any) -> asyncio.subprocess.P
     """Start `args` as ``asyncio.create_subprocess_exec`` does; signals end it all the same."""
     return await asyncio.create_subprocess_exec(
         *args, preexec_fn=_heed_signals, **options
+    )
+
+
+def python(
+    code: str, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh process, from the project's root, and return what it printed.
+
+    `env` is added to the environment of this process.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **(env or {})},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        **options,
     )
 
 

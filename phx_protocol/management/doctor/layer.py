@@ -15,7 +15,7 @@ from phx_protocol.introspection import NodeInfo, alist_nodes, sees_one_process
 from phx_protocol.node.node import get_node
 from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.state import State, get_state
-from phx_protocol.transports.websocket.consumer import HIDDEN
+from phx_protocol.transports.servers.hidden import HIDDEN
 
 from . import advice
 from .client import connect

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...wire.messages import Frame
-from .servers import ServerAdapter
+from ..servers import ServerAdapter
 from .writer import Writer
 
 #: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this

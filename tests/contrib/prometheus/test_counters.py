@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -150,7 +149,7 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     named = {"topic": "t", "joins": {"a": {}, "b": {}}, "leaves": {"c": {}}}
     signals.presence_changed.emit(Guests, **named)
     signals.messages_dropped.emit(None, count=3, where="outbound")
-    outage = get_node().layer.outage
+    outage = get_node().link.outage
     for error in (OSError("away"), OSError("away"), None, OSError("away"), None):
         outage.report(error)
     signals.state_failed.emit(None, error=OSError("away"))
@@ -198,9 +197,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["phx_protocol", "phx_protocol.contrib.{app}"])
 django.setup()
 """
-    args = [sys.executable, "-c", code]
-    ran = subprocess.run(args, capture_output=True, text=True, cwd=servers.ROOT)
-    last = ran.stderr.strip().splitlines()[-1]
+    last = servers.python(code).stderr.strip().splitlines()[-1]
     assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert last.endswith(f"pip install 'phx_protocol[{extra}]'")
 

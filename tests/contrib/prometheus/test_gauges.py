@@ -68,10 +68,10 @@ async def test_the_gauges_are_sampled_while_there_are_sockets(
         await until(expected(phx_sockets={"Doors websocket": 2}))
         await first.close()
         await until(expected(phx_sockets={"Doors websocket": 1}))
-        get_node().layer.outage.report(OSError("away"))
+        get_node().link.outage.report(OSError("away"))
         sockets = {"Doors websocket": 1}
         await until(expected(phx_sockets=sockets, phx_failing={"layer": 1}))
         await client.join("room:1")
-        get_node().layer.outage.report(None)
+        get_node().link.outage.report(None)
         await until(expected(phx_sockets=sockets, phx_channels={"Room": 1}))
         await client.close()

@@ -125,7 +125,7 @@ def test_the_advice_for_the_settings_works(project: Project) -> None:
     finally:
         settings_py.write_text(before)
     assert routes.splitlines()[-2:] == [
-        "/socket (websocket)  chat.sockets.UserSocket",
+        "/socket (/socket/websocket)  chat.sockets.UserSocket",
         "  room:*  chat.channels.RoomChannel",
     ]
 

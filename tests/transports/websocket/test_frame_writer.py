@@ -10,16 +10,12 @@ from websockets.frames import Frame, Opcode
 
 from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
+from phx_protocol.transports.servers import RawTransport, adapter_for
+from phx_protocol.transports.servers.uvicorn import RAW_TRANSPORT, UvicornAdapter
 from phx_protocol.transports.websocket.frame_writer import (
     JOIN_LIMIT,
     FrameWriter,
     build_frame,
-)
-from phx_protocol.transports.websocket.servers import (
-    WIRE,
-    RawTransport,
-    UvicornFrameAdapter,
-    adapter_for,
 )
 
 
@@ -51,7 +47,7 @@ class Way:
         self.transport: Any = Transport()
         self.sent: list[dict[str, Any]] = []
         self.overflows = 0
-        adapter = UvicornFrameAdapter(self._send, RawTransport(self.transport))
+        adapter = UvicornAdapter(self._send, None, RawTransport(self.transport))
         self.out = FrameWriter(adapter, {**OUTBOUND, **limits}, self._overflow)
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -170,7 +166,7 @@ async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() 
     async def wrapped(message: dict[str, Any]) -> None: ...
 
     transport = Transport()
-    adapter = adapter_for({"state": {WIRE: RawTransport(transport)}}, wrapped)
+    adapter = adapter_for({"state": {RAW_TRANSPORT: RawTransport(transport)}}, wrapped)
     assert adapter.frames is transport
     assert adapter_for({"state": {}}, wrapped).frames is None
     assert adapter_for({}, wrapped).frames is None

@@ -11,8 +11,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports.websocket.servers import adapter_for
-from phx_protocol.transports.websocket.wrappers import server_object
+from phx_protocol.transports.servers import adapter_for
+from phx_protocol.transports.servers.wrappers import server_object
 
 
 def connection(port: int) -> RequestResponseCycle:

@@ -29,7 +29,8 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.exceptions import InvalidPayload
-from phx_protocol.socket.payloads import ERRORS, MANY, TEXT, PayloadType, Replies
+from phx_protocol.socket.payloads import PayloadType
+from phx_protocol.socket.payloads.errors import ERRORS, MANY, TEXT
 from phx_protocol.testing import TestChannel, connect
 
 handled: list[Any] = []
@@ -266,22 +267,6 @@ async def test_a_broadcast_from_outside_is_checked_against_the_declared_type_too
         await sync_to_async(broadcast)("typed:1", "ordered", {"item": "a", "count": 0})
     await abroadcast("nobody:1", "said", {"whatever": 1})
     await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("annotation", [Any, dict, dict[str, Any], bytes, object])
-def test_annotations_without_a_meaning_declare_nothing(annotation: Any) -> None:
-    assert PayloadType.of(annotation) is None
-    assert Replies.of(tuple[str, annotation]) is None
-
-
-def test_statuses_and_their_types_are_read_from_the_return_annotation() -> None:
-    replies = Replies.of(
-        tuple[Literal["ok", "fine"], Saved] | tuple[str, Vote] | Literal["none"] | None
-    )
-    assert replies is not None
-    declared = {k: v and v.annotation for k, v in replies.declared.items()}
-    assert declared == {"ok": Saved, "fine": Saved, "*": Vote, "none": None}
-    assert Replies.of(str | None) is None
 
 
 # ----------------------------------------------------------- what types can be
