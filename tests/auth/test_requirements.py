@@ -1,4 +1,4 @@
-"""A channel lets in whom a Django view lets in: backends and users as projects have them, side by side."""
+"""A channel accepts the same users as a Django view: backends and users as projects have them, side by side."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
         whole = list(range(1, last + 1))
         assert all(reader.read == whole for reader in readers)
         assert {reader.gaps for reader in readers} == {1}  # the first join
-        # each was sent away by one process at least, and by none in another way
+        # each was drained by one process at least, and closed by none in another way
         codes = [code for reader in readers for code in reader.codes]
         assert set(codes) == {1012} and len(codes) >= count
         assert max(len(reader.codes) for reader in readers) <= 2

@@ -91,7 +91,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 async def slow_readers(site: Site, ledger: Ledger) -> None:
-    """One after the other joins where it is loud, reads nothing, and is sent away."""
+    """One after the other joins where it is loud, reads nothing, and is disconnected."""
     process = site.processes[0]
     async with Client(process.url, user_id="loud") as loud:
         await loud.join("loud:1")
@@ -103,7 +103,7 @@ async def slow_readers(site: Site, ledger: Ledger) -> None:
                     await loud.until("shouted")
                     await asyncio.sleep(0.02)
                 read = await asyncio.to_thread(stalled.read_all)
-                ledger.counts["slow readers sent away"] += read.endswith(SENT_AWAY)
+                ledger.counts["slow readers disconnected"] += read.endswith(SENT_AWAY)
             finally:
                 stalled.socket.close()
 
@@ -169,7 +169,8 @@ async def test_nothing_is_lost_and_nothing_stays_behind(site: Site) -> None:
     for happened in ("said", "echoed", "polled", "crashed", "recovered"):
         assert ledger.counts[happened], ledger.counts
     assert (
-        ledger.counts["slow readers sent away"] and ledger.counts["Redis restarts"] >= 2
+        ledger.counts["slow readers disconnected"]
+        and ledger.counts["Redis restarts"] >= 2
     )
     assert ledger.counts["learned that something is missing"]
     for before, now in zip(warm, after):

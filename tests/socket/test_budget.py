@@ -183,7 +183,7 @@ async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
         await enter(msgspec.Raw(b"[]"))
         await asyncio.sleep(0)
         assert len(entered) == 1
-        await beside  # who waits too long is let in
+        await beside  # after ONE_BY_ONE_AFTER it is decoded all the same
     assert len(entered) == 2
     async with room(large):  # and what it took is given back
         pass
