@@ -38,9 +38,8 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.changes.M"),
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
-    ("py:class", "phx_protocol.presence.blocking.Blocking"),
+    ("py:class", "phx_protocol.presence.presence._Sync"),
     ("py:class", "phx_protocol.signals._Log"),
-    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
 
 html_theme = "furo"

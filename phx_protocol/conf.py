@@ -93,6 +93,15 @@ class Options:
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
+    def paths(self, mount: str) -> dict[str, str]:
+        """Return the path of each transport that is served at `mount`: ``{"websocket": "/socket/websocket"}``."""
+        transports: Any = {"websocket": self.websocket, "longpoll": self.longpoll}
+        return {
+            name: "/" + f"{mount.strip('/')}/{chosen['PATH'].strip('/')}".lstrip("/")
+            for name, chosen in transports.items()
+            if chosen
+        }
+
 
 #: the settings that a Socket class cannot override
 PROJECT_ONLY = frozenset(
