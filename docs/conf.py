@@ -40,7 +40,6 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.presence.presence._Sync"),
     ("py:class", "phx_protocol.signals._Log"),
-    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
 
 html_theme = "furo"

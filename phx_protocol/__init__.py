@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from .history import History as History
     from .presence import Presence as Presence
-    from .presence.blocking import BlockingPresence as BlockingPresence
+    from .presence.blocking import SyncPresence as SyncPresence
     from .pubsub.replies import ReplyRef as ReplyRef
     from .socket.channel import Channel as Channel
     from .socket.connect_info import ConnectInfo as ConnectInfo
@@ -93,7 +93,7 @@ _HOMES = {
     ),
     "history": ("History",),
     "presence": ("Presence",),
-    "presence.blocking": ("BlockingPresence",),
+    "presence.blocking": ("SyncPresence",),
     "pubsub.replies": ("ReplyRef",),
     "socket.channel": ("Channel",),
     "socket.connect_info": ("ConnectInfo",),

@@ -167,7 +167,7 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
     if channel_class.join is Channel.join:
         yield Error(
             f"{name} does not define join().",
-            hint='Whoever may join is decided there: return "ok" or "error".',
+            hint='It decides who may join: return "ok" or "error".',
             id="phx_protocol.E005",
         )
     if (

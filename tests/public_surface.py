@@ -1,4 +1,4 @@
-"""What users of the package can name, with its signature, a line each.
+"""All names that users of the package can use, with their signatures, a line each.
 
     python -m tests.public_surface > tests/public_surface.txt
 
@@ -67,8 +67,8 @@ class Module:
             return
         node = self.twin(self.made[name])
         # what a signal tells its receivers stands in its comment only
-        told = self.comments.get(name) if ".signals." in dotted else None
-        yield f"{dotted}{signature(node)}" + (f"  # {told}" if told else "")
+        comment = self.comments.get(name) if ".signals." in dotted else None
+        yield f"{dotted}{signature(node)}" + (f"  # {comment}" if comment else "")
         for member in self.members(node) if isinstance(node, ast.ClassDef) else ():
             yield f"{dotted}.{name_of(member)}{signature(member)}"
 
@@ -103,7 +103,7 @@ class Module:
 
 
 def name_of(node: Any) -> str:
-    """What a statement makes, "" for nothing."""
+    """Return the name that a statement defines, or ""."""
     target = node.targets[0] if isinstance(node, ast.Assign) else node
     target = getattr(target, "target", target)
     names = [getattr(target, key, "") for key in ("name", "id", "attr")]
@@ -136,8 +136,8 @@ def commands() -> Iterator[str]:
         arguments = command.create_parser("manage.py", path.stem)._actions
         for a in (a for a in arguments if a.dest not in shared):
             name = "/".join(a.option_strings) or a.dest
-            told = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
-            yield f"manage.py {path.stem} {name}: {told}"
+            options = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
+            yield f"manage.py {path.stem} {name}: {options}"
 
 
 def surface() -> list[str]:

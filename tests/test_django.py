@@ -98,7 +98,7 @@ class InATransactionTestCase(TransactionTestCase):
 
 
 @pytest.mark.django_db
-async def test_what_a_plain_def_answers_is_evaluated_in_its_thread(
+async def test_the_answer_of_a_plain_def_is_evaluated_in_its_thread(
     phx_connect: Any,
 ) -> None:
     await User.objects.acreate(username="ada")

@@ -25,7 +25,7 @@ PERMISSIONS = [
 
 
 def said(*command: str, **options: object) -> str:
-    """What a command of manage.py says on its output."""
+    """Return the output of a command of manage.py."""
     output = io.StringIO()
     call_command(*command, stdout=output, **options)
     return output.getvalue()

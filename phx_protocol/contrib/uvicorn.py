@@ -19,7 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.servers.adapter import STEP, RawTransport
+from ..transports.servers.adapter import READ_SIZE, RawTransport
 from ..transports.servers.uvicorn import RAW_TRANSPORT
 
 #: the answer to a handshake that cannot be read
@@ -49,7 +49,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
             self._rest = memoryview(bytes(self._rest) + data)
             self._go_on_soon()
-        elif len(data) > STEP and self.handshake_complete:
+        elif len(data) > READ_SIZE and self.handshake_complete:
             # uvloop reads 256 kB at once, which can be five thousand tiny frames
             self._rest = memoryview(data)
             self.transport.pause_reading()
@@ -58,13 +58,13 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self._receive(data)
 
     def _go_on(self) -> None:
-        """Parse STEP bytes, and let the loop run others before the next step."""
+        """Parse READ_SIZE bytes, and let the loop run others before the next step."""
         self._is_going_on = False
         rest = self._rest
         if rest is None or self.transport.is_closing():
             return
-        self._rest = rest[STEP:] if len(rest) > STEP else None
-        self._receive(bytes(rest[:STEP]))
+        self._rest = rest[READ_SIZE:] if len(rest) > READ_SIZE else None
+        self._receive(bytes(rest[:READ_SIZE]))
         if self._rest is not None:
             self._go_on_soon()
         elif not self.read_paused and not self.transport.is_closing():

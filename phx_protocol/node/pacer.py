@@ -58,12 +58,12 @@ class Pacer:
     async def room_for(self, size: int) -> None:
         """Wait until `size` more bytes may be sent, and count them."""
         while self._ahead and self._ahead + size > AHEAD:
-            await asyncio.shield(self._asked())
+            await asyncio.shield(self._asking_task())
         self._ahead += size
         if self._ahead >= AHEAD // 2:
-            self._asked()
+            self._asking_task()
 
-    def _asked(self) -> asyncio.Task[None]:
+    def _asking_task(self) -> asyncio.Task[None]:
         """Return a task that ends when all data sent so far has arrived, after MARK_TIMEOUT at most."""
         if self._asking is None:
             self._asking = begin(self._ask(), contextvars.Context())

@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 
 def _sync(
     method: Callable[Concatenate[Channel | str, Params], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[BlockingPresence, Channel | str, Params], Result]:
+) -> Callable[Concatenate[SyncPresence, Channel | str, Params], Result]:
     """Make the twin of a `method` of Presence: it calls that of the subclass, on the right loop."""
     name = method.__name__
 
     def call(
-        self: BlockingPresence,
+        self: SyncPresence,
         where: Channel | str,
         /,
         *args: Params.args,
@@ -44,7 +44,7 @@ def _sync(
     return call
 
 
-class BlockingPresence:
+class SyncPresence:
     """``RoomPresence.sync``: the methods of ``Presence`` for code that is not async.
 
     Each raises RuntimeError on a running event loop, and TimeoutError after ten seconds.

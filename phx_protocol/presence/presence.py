@@ -19,7 +19,7 @@ from .entries import Presences
 from .tracker import Tracker, Trackers, classes
 
 if TYPE_CHECKING:
-    from .blocking import BlockingPresence
+    from .blocking import SyncPresence
 
 logger = get_logger("phx_protocol.presence")
 
@@ -29,10 +29,10 @@ Meta = Mapping[str, Any]
 class _Sync:
     """The attribute ``sync`` of a Presence class."""
 
-    def __get__(self, instance: object, owner: type[Presence]) -> BlockingPresence:
-        from .blocking import BlockingPresence  # which is made of Presence
+    def __get__(self, instance: object, owner: type[Presence]) -> SyncPresence:
+        from .blocking import SyncPresence  # which is made of Presence
 
-        return BlockingPresence(owner)
+        return SyncPresence(owner)
 
 
 class Presence:

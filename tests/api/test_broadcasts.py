@@ -60,7 +60,7 @@ async def test_broadcast_on_a_running_loop_says_what_to_call(room: Any) -> None:
         broadcast("room:1", "news", {})
 
 
-async def test_what_no_client_can_be_sent_is_an_error_for_the_caller(room: Any) -> None:
+async def test_a_broadcast_that_no_client_can_get_raises_an_error(room: Any) -> None:
     with pytest.raises(EncodeError):
         await abroadcast("room:1", "news", [1])
     with pytest.raises(EncodeError):

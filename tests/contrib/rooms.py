@@ -1,4 +1,4 @@
-"""What the tests of metrics and traces talk to: ``uvicorn tests.contrib.metrics_asgi:application``."""
+"""The application for tests of metrics and traces: ``uvicorn tests.contrib.metrics_asgi:application``."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ async def bounded(topic: str, history: Any) -> tuple[Connected, Any]:
 
 
 class Counting(MemoryState):
-    """Says how much it was asked for, and answers late or never when it is told to."""
+    """A state that counts its readings, and answers late or never if a test wants that."""
 
     def __init__(self) -> None:
         super().__init__(lease=1000.0)

@@ -1,4 +1,4 @@
-"""What a client sees of a topic with a history is free of gaps and repeats, or it is told."""
+"""A client of a topic with a history sees no gaps and no repeats, or learns of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
 from tests.history.rooms import withheld
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
 
 class Room(Channel):
@@ -55,14 +55,14 @@ async def enter(
 async def seen(socket: Connected, topic: str, last: int) -> list[int]:
     """The numbers of the broadcasts that come, up to `last`."""
     numbers: list[int] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not numbers or numbers[-1] != last:
             frame = await socket._take(lambda f: f[2] == topic and f[3] == "msg")
             numbers.append(frame[4]["i"])
     return numbers
 
 
-async def test_who_joins_where_nobody_has_been_for_long_gets_nothing_of_before(
+async def test_a_first_client_after_a_long_pause_gets_no_earlier_broadcast(
     sockets: list[Connected],
 ) -> None:
     """The node was idle, and heard nothing, while another one broadcast."""
@@ -101,7 +101,7 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     assert await seen(socket, topic, 3) == [3]
 
 
-async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
+async def test_a_client_does_not_get_live_what_it_sent_before_it_came_back(
     sockets: list[Connected],
 ) -> None:
     """Its own whisper is still on the way to the node where it joins again."""

@@ -22,7 +22,7 @@ from tests.support.state import item
 __all__ = ["client"]
 
 
-async def test_when_the_history_is_lost_clients_join_again_and_are_told(
+async def test_when_the_history_is_lost_clients_join_again_and_get_recovered_false(
     client: Connect,
 ) -> None:
     socket = await client()
@@ -54,7 +54,7 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
-async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> None:
+async def test_a_missing_broadcast_is_read_from_the_history(client: Connect) -> None:
     node = get_node()
     socket = await client()
     await socket.join("room:hole", CLAIM)
@@ -66,7 +66,9 @@ async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> N
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
-async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) -> None:
+async def test_a_broadcast_that_did_not_arrive_is_found_at_the_next_beat(
+    client: Connect,
+) -> None:
     node = get_node()
     socket = await client()
     await socket.join("room:tail", CLAIM)
@@ -76,7 +78,7 @@ async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) ->
     assert (await frames(socket, "room:tail", 1))[0][4] == {"i": 0}
 
 
-async def test_what_a_node_lacks_is_read_page_after_page() -> None:
+async def test_missing_broadcasts_are_read_page_after_page() -> None:
     node, state = await counting()
     await node.pubsub.sequencer.catch_up("t", LARGE, RecoveryRequest(None, frozenset()))
     stream = node.pubsub.sequencer._streams["t"]

@@ -28,7 +28,7 @@ def fail(beat: Heartbeat, error: StateError) -> None:
         raise error
 
 
-async def test_what_the_state_refuses_once_is_no_outage(client: Connect) -> None:
+async def test_one_refusal_of_the_state_is_not_an_outage(client: Connect) -> None:
     socket = await client()
     await socket.join("room:refused", CLAIM)
     beat = get_node().heartbeat
@@ -52,7 +52,7 @@ async def test_a_state_that_failed_once_is_asked_again_at_once(
             await asyncio.sleep(0)
 
 
-async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
+async def test_a_process_that_does_not_keep_its_broadcasts_is_noticed(
     client: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker whose settings do not lead to the channel class, say."""
@@ -66,7 +66,7 @@ async def test_a_process_that_does_not_keep_what_it_should_is_noticed(
     assert "'msg' came from a process that did not keep it" in record.getMessage()
 
 
-async def test_many_who_come_back_at_once_share_what_is_read() -> None:
+async def test_clients_that_come_back_at_once_share_what_is_read() -> None:
     node, state = await counting()
     many = [item(f"{i}", "t", size=1000, payload=2**14) for i in range(200)]
     positions = await state.append(many)
@@ -112,7 +112,7 @@ async def test_a_reading_that_takes_too_long_fails_those_joins_and_nothing_else(
     assert (await node.pubsub.sequencer.catch_up("t", LARGE, claim)).recovered
 
 
-async def test_what_is_counted_is_not_read() -> None:
+async def test_counting_a_history_does_not_read_it() -> None:
     node, state = await counting()
     await state.append([item(f"{i}", "t") for i in range(3)])
     assert (await state.kept("t", 60))[1] == 3

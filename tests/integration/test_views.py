@@ -59,7 +59,7 @@ async def asked(server: servers.Server, path: str) -> Any:
 
 
 @pytest.mark.parametrize("path", ["plain", "thread"])
-async def test_a_page_lists_presences_whose_fetch_asks_the_orm(
+async def test_a_page_lists_presences_with_a_fetch_that_uses_the_orm(
     server: servers.Server, path: str
 ) -> None:
     async with Client(server.url) as client:
@@ -70,7 +70,7 @@ async def test_a_page_lists_presences_whose_fetch_asks_the_orm(
     assert "crashed" not in server.logged()
 
 
-async def test_a_page_lists_presences_whose_fetch_lists_others_in_sync_code(
+async def test_a_page_lists_presences_with_a_fetch_that_lists_others_in_sync_code(
     server: servers.Server,
 ) -> None:
     async with Client(server.url) as client:

@@ -58,7 +58,7 @@ async def test_lines_that_repeat_are_counted_and_the_count_is_written(
     assert handler.lines[-1] == "7 more lines like: %d is too many"
 
 
-async def test_what_informs_is_never_held_back(
+async def test_info_records_are_never_suppressed(
     written: tuple[logging.Logger, Written],
 ) -> None:
     logger, handler = written
@@ -97,7 +97,7 @@ async def test_after_a_while_it_is_written_again(
     assert sum("Traceback" in line for line in handler.lines) == 2
 
 
-def test_every_logger_of_the_package_holds_back_what_repeats() -> None:
+def test_every_logger_of_the_package_suppresses_repeated_records() -> None:
     package = Path(phx_protocol.__file__).parent
     for path in package.rglob("*.py"):
         if path.name != "loggers.py" and "contrib" not in path.parts:

@@ -45,14 +45,14 @@ async def test_a_part_that_is_cancelled_itself_ends_no_heartbeat(pubsub: Node) -
 async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
     pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Broadcast("room:1", "event", Raw(b"{}"))
+    broadcast = Broadcast("room:1", "event", Raw(b"{}"))
     with monkeypatch.context() as patched:
         patched.setattr(pubsub.pubsub.sequencer._state, "append", cancelled)
         with pytest.raises(StateError):
             await asyncio.wait_for(
-                pubsub.pubsub.sequencer.broadcast(History(), told), 5
+                pubsub.pubsub.sequencer.broadcast(History(), broadcast), 5
             )
-    done = pubsub.pubsub.sequencer.broadcast(History(), told)
+    done = pubsub.pubsub.sequencer.broadcast(History(), broadcast)
     await asyncio.wait_for(done, 5)
 
 

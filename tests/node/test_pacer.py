@@ -86,7 +86,7 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
     await send(nodes, 2)
 
 
-async def test_who_sends_little_sends_no_mark(
+async def test_a_node_that_sends_little_sends_no_mark(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
@@ -128,7 +128,7 @@ async def test_a_question_and_an_answer_that_are_too_large_are_no_answer(
 
 
 @pytest.mark.parametrize("body", ['"\\' * (2 * 1024 * 1024), "\x00" * 4 * 1024 * 1024])
-async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
+async def test_the_size_of_a_message_is_counted_as_the_layer_sends_it(
     nodes: Nodes, body: str
 ) -> None:
     """A POST of a long-poll client, or what a poll has for it."""
@@ -137,4 +137,4 @@ async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
         return asked
 
     nodes[1].rpc.on_call("echo", echo)
-    assert await ask(nodes, "echo", {"body": body}, patience=20) == {"body": body}
+    assert await ask(nodes, "echo", {"body": body}, ack_timeout=20) == {"body": body}

@@ -28,7 +28,7 @@ class Endless:
         return {}
 
 
-async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
+async def test_a_call_is_answered(nodes: Nodes) -> None:
     async def double(body: dict[str, Any]) -> dict[str, Any]:
         return {"n": 2 * body["n"]}
 
@@ -37,19 +37,19 @@ async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
     assert [answer["n"] for answer in answers] == [2 * n for n in range(50)]
 
 
-async def test_an_answer_may_take_longer_than_the_patience(nodes: Nodes) -> None:
+async def test_an_answer_may_take_longer_than_the_acknowledgement(nodes: Nodes) -> None:
     async def slow(body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.4)
         return {}
 
     nodes[1].rpc.on_call("slow", slow)
-    assert await ask(nodes, "slow", {}, patience=0.3) == {}
+    assert await ask(nodes, "slow", {}, ack_timeout=0.3) == {}
 
 
 async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
     one, _ = nodes
     with pytest.raises(NoAnswer):
-        await one.rpc.call("specific.gone!x", "x", {}, patience=0.1, timeout=5)
+        await one.rpc.call("specific.gone!x", "x", {}, ack_timeout=0.1, timeout=5)
 
 
 async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
@@ -62,7 +62,9 @@ async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
     await asyncio.wait_for(work.ended.wait(), 2)
 
 
-async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
+async def test_cancelling_a_call_cancels_the_work_in_the_other_node(
+    nodes: Nodes,
+) -> None:
     work = Endless()
     nodes[1].rpc.on_call("endless", work)
     asking = asyncio.create_task(ask(nodes, "endless", {}))
@@ -145,7 +147,7 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
     assert "was ignored: version 2" in caplog.text
 
 
-async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
+async def test_a_message_that_arrives_at_the_very_end_is_not_a_failure_of_the_layer(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state takes its time to forget the node, and somebody still writes to it."""

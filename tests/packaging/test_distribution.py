@@ -1,4 +1,4 @@
-"""What is uploaded is whole, and enough: it is built, looked through, installed and used."""
+"""The uploaded files are complete: they are built, searched, installed and used."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_wheel_alone_can_be_imported(python: Path, tmp_path: Path) -> None:
     assert Path(where.strip()).is_relative_to(python.parent.parent)
 
 
-def test_what_is_generated_passes_its_tests_with_the_wheel_alone(
+def test_generated_code_passes_its_tests_with_the_wheel_alone(
     python: Path, tmp_path: Path
 ) -> None:
     settings = begun(python, tmp_path)

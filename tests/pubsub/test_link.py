@@ -17,7 +17,7 @@ __all__ = ["pubsub"]
 
 
 class Slow:
-    """A layer that needs its time for each group, and is stuck where it is told to be."""
+    """A layer that needs its time for each group, and is stuck where the test wants it."""
 
     def __init__(self) -> None:
         self.stuck = asyncio.Event()
@@ -54,17 +54,17 @@ async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
     await pubsub.close()
 
 
-async def heard(pubsub: Node) -> None:
-    """Wait until what the layer is sent arrives at `pubsub`."""
-    told = asyncio.Event()
-    pubsub.rpc.on_cast("told", lambda body: told.set())
-    while not told.is_set():
+async def until_reached(pubsub: Node) -> None:
+    """Wait until a message over the layer arrives at `pubsub`."""
+    arrived = asyncio.Event()
+    pubsub.rpc.on_cast("ping", lambda body: arrived.set())
+    while not arrived.is_set():
         address = await pubsub.address()
         assert address is not None
-        await pubsub.rpc.tell(address, "note", name="told", body={})
+        await pubsub.rpc.cast(address, "ping", {})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
-                await told.wait()
+                await arrived.wait()
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ async def heard(pubsub: Node) -> None:
 async def test_a_layer_that_gives_up_is_listened_to_again(
     pubsub: Node, error: BaseException
 ) -> None:
-    await heard(pubsub)
+    await until_reached(pubsub)
     pubsub.link.layer.errors.append(error)
     async with asyncio.timeout(10):
-        await heard(pubsub)
+        await until_reached(pubsub)
     assert not pubsub.link.layer.errors and not pubsub.link.is_failing
 
 
@@ -92,7 +92,7 @@ async def test_a_layer_that_forgot_the_channel_gets_another_with_all_groups(
     async with asyncio.timeout(10):
         while await pubsub.address() == before:
             await asyncio.sleep(0)
-        await heard(pubsub)
+        await until_reached(pubsub)
     members = pubsub.link.layer.groups[group_name("room:1")]
     assert await pubsub.address() in members
 
@@ -102,7 +102,7 @@ async def test_a_layer_that_is_away_leaves_a_node_its_address(
 ) -> None:
     """Long-poll clients have it in their tokens."""
     monkeypatch.setattr(link, "FORGOTTEN", 1)
-    await heard(pubsub)
+    await until_reached(pubsub)
     before = await pubsub.address()
     tries = 0
     working = pubsub.link.layer.receive
@@ -118,5 +118,5 @@ async def test_a_layer_that_is_away_leaves_a_node_its_address(
         while tries < 3:
             await asyncio.sleep(0)
         monkeypatch.setattr(pubsub.link.layer, "receive", working)
-        await heard(pubsub)
+        await until_reached(pubsub)
     assert await pubsub.address() == before

@@ -137,7 +137,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def connections(self) -> list[str]:
-        """What the process has open of sockets."""
+        """Return the open sockets of the process."""
         opened = Path(f"/proc/{self.process.pid}/fd")
         links = (link for link in opened.iterdir() if link.is_symlink())
         return [t for t in map(os.readlink, links) if t.startswith("socket:")]
@@ -245,7 +245,7 @@ def nginx(
     http: str = "",
     server: str = "",
 ) -> Iterator[Server]:
-    """An nginx that sends request after request to the next of `upstreams`, as it does unless told
+    """An nginx that sends request after request to the next of `upstreams`, as it does unless configured
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
 
     `location` and `http` are lines of its configuration, for these two blocks; `server` are

@@ -150,7 +150,7 @@ async def test_an_entry_matches_the_same_host_in_lists_and_in_csrf_trusted_origi
 
 
 @pytest.mark.parametrize("entry", ["null", "file://", "app://.", "tauri://localhost"])
-async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
+async def test_an_exact_entry_matches_an_origin_without_a_host(entry: str) -> None:
     others = {"null", "file://", "app://.", "tauri://localhost", "", "//"} - {entry}
     assert await origin_is_allowed(entry, ["https://a.test", entry], ConnectInfo(SCOPE))
     assert await origin_is_allowed(entry, [entry.upper()], ConnectInfo(SCOPE))
@@ -160,7 +160,7 @@ async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "told, scheme",
+    "proto, scheme",
     [
         ("https", "https"),
         ("wss", "https"),
@@ -175,8 +175,8 @@ async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
     ],
 )
 @pytest.mark.parametrize("secure", ["https", "wss"])
-async def test_wss_of_a_proxy_is_https(told: str, scheme: str, secure: str) -> None:
-    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", told.encode())])
+async def test_wss_of_a_proxy_is_https(proto: str, scheme: str, secure: str) -> None:
+    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", proto.encode())])
     with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", secure)):
         for page in ("http", "https"):
             origin = f"{page}://example.com"
@@ -184,11 +184,11 @@ async def test_wss_of_a_proxy_is_https(told: str, scheme: str, secure: str) -> N
             assert answer is (page == scheme)
 
 
-@pytest.mark.parametrize("told", ["wss", "https", "wss,https", "https,http"])
+@pytest.mark.parametrize("proto", ["wss", "https", "wss,https", "https,http"])
 async def test_the_scheme_that_a_server_took_over_from_a_proxy_counts(
-    told: str,
+    proto: str,
 ) -> None:
-    scope = scope_of("example.com", scheme=told)
+    scope = scope_of("example.com", scheme=proto)
     assert await origin_is_allowed("https://example.com", True, ConnectInfo(scope))
     assert not await origin_is_allowed("http://example.com", True, ConnectInfo(scope))
 

@@ -1,4 +1,4 @@
-"""What does not fit a declared type, in the words of the reply to the client or of an exception."""
+"""Errors of payloads that do not fit their type, for the reply to a client or for an exception."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..http import Send
 
 #: bytes that a server reads at once from a client that floods it
-STEP = 4096
+READ_SIZE = 4096
 #: the parts of a message in several frames are joined when there are so many
 MOST_PARTS = 1024
 

@@ -14,7 +14,7 @@ from .adapter import HttpAdapter, ServerAdapter, joined
 
 #: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
 #: second number while a frame comes that is larger than it, else the first
-STEP, LARGE_STEP = 1024, 8192
+READ_SIZE, LARGE_READ_SIZE = 1024, 8192
 
 
 class DaphneTransport:
@@ -87,7 +87,7 @@ class DaphneAdapter(ServerAdapter):
 
     def limit_frames(self, size: int) -> None:
         protocol = self.protocol
-        protocol.transport.bufferSize = STEP
+        protocol.transport.bufferSize = READ_SIZE
         self._pause_at_messages()
         limit = min(size, protocol.maxFramePayloadSize or size)
         protocol.maxFramePayloadSize = limit
@@ -98,7 +98,7 @@ class DaphneAdapter(ServerAdapter):
             if 0 < length <= limit < protocol.message_data_total_length + length:
                 length = limit + 1  # so that autobahn refuses it with its usual error
             protocol.message_data = joined(protocol.message_data)
-            step = LARGE_STEP if length > LARGE_STEP else STEP
+            step = LARGE_READ_SIZE if length > LARGE_READ_SIZE else READ_SIZE
             protocol.transport.bufferSize = step
             begin(length)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..http import Send
-from .adapter import STEP, HttpAdapter, RawTransport, ServerAdapter, joined
+from .adapter import READ_SIZE, HttpAdapter, RawTransport, ServerAdapter, joined
 
 #: the key in the scope's state under which ``contrib.uvicorn`` offers a RawTransport
 RAW_TRANSPORT = "phx_protocol.raw_transport"
@@ -76,13 +76,13 @@ class UvicornAdapter(ServerAdapter):
         """Set how many bytes asyncio's own transport reads from the kernel at once."""
         if self._size_before is None:
             self._size_before = self.transport.max_size
-        self.transport.max_size = STEP if steps else self._size_before
+        self.transport.max_size = READ_SIZE if steps else self._size_before
 
     def _buffer_less(self, steps: bool, connection: socket.socket) -> None:
         """Set the kernel's buffer: uvloop reads all that is in it, up to 256 kB."""
         # after this the kernel does not grow the buffer any more, so make it large enough
         # for a long round trip
-        size = STEP if steps else ENOUGH
+        size = READ_SIZE if steps else ENOUGH
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         if not steps:
             # Linux keeps the window as small as the buffer was, unless this option changes it

@@ -255,7 +255,7 @@ class PhoenixConsumer:
             return None
 
     async def _accept(self, subprotocol: str | None) -> None:
-        await self.connection.announce()
+        await self.connection.subscribe_to_id()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if subprotocol is not None:
             # browsers fail the handshake if none of the offered subprotocols comes back

@@ -13,7 +13,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from phx_protocol.transports.servers import adapter_for
-from phx_protocol.transports.servers.daphne import LARGE_STEP, STEP, DaphneAdapter
+from phx_protocol.transports.servers.daphne import (
+    LARGE_READ_SIZE,
+    READ_SIZE,
+    DaphneAdapter,
+)
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -118,6 +122,6 @@ async def test_the_frames_of_a_message_are_limited_together(
 
 async def test_it_reads_little_at_once_but_for_a_large_frame(protocol: Any) -> None:
     adapter_of(protocol).limit_frames(100_000)
-    assert protocol.transport.bufferSize == STEP
+    assert protocol.transport.bufferSize == READ_SIZE
     protocol.dataReceived(frame(b"x" * 10_000)[:100])
-    assert protocol.transport.bufferSize == LARGE_STEP
+    assert protocol.transport.bufferSize == LARGE_READ_SIZE

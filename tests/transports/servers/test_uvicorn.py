@@ -73,7 +73,7 @@ async def _nowhere(message: Any) -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_a_flood_is_read_in_steps_and_what_follows_it_as_ever(run: Any) -> None:
+def test_a_flood_is_read_in_steps_and_later_frames_as_before(run: Any) -> None:
     largest, ratio = run(_stepped_and_given_back())
     assert largest < 60_000
     assert ratio < 100  # it was many thousand

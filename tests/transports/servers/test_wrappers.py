@@ -63,7 +63,7 @@ def decorated(send: Any) -> Any:
 
 
 def counting(send: Any) -> Any:
-    """What wrappers have at hand of asyncio and asgiref says nothing of the server."""
+    """Objects of asyncio and asgiref in wrappers do not name the server."""
     put, save = asyncio.Queue[Any]().put_nowait, sync_to_async(len)
 
     async def wrapped(message: Any, sleep: Any = asyncio.sleep) -> None:
