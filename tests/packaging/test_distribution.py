@@ -162,6 +162,9 @@ def test_the_readme_is_all_that_a_new_project_needs(
     (tmp_path / "chat/channels.py").write_text(said["chat/channels.py"])
     run(python, "manage.py", "check", "--fail-level", "WARNING", cwd=tmp_path)
     routes = run(python, "manage.py", "phx_routes", cwd=tmp_path)
-    assert "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket" in routes
+    assert (
+        "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket"
+        in routes
+    )
     assert "room:*  chat.channels.RoomChannel" in routes
     run(python, "-c", "import mysite.asgi", cwd=tmp_path)
