@@ -54,6 +54,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "SUBPROTOCOLS": (list, tuple, type(None)),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
+    "GC_FREEZE": (bool,),
+    "GC_THRESHOLD": (int, type(None)),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
     "STATE": (str, Mapping),
