@@ -6,8 +6,15 @@ import functools
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from ..concurrency.callbacks import as_method, close_stale_connections_if_due, settled
+from ..concurrency.callbacks import (
+    AsyncCallable,
+    as_method,
+    close_stale_connections_if_due,
+    find,
+    settled,
+)
 from ..conf import options
 from ..logs.filters import filter_parameters
 from ..logs.printable import bounded
@@ -100,12 +107,29 @@ class Socket:
         """
         close_stale_connections_if_due()
         where = f"{type(self).__name__}.connect"
-        answer = await as_method(type(self), "connect", 1)(self, self.params)
+        answer = await _connect_of(type(self))(self, self.params)
         answer = await settled(answer, where)
         if answer is False:
             raise TypeError(
                 f"{where} raises ConnectionRefused to refuse, it returned False"
             )
+
+
+#: Socket class -> its attribute ``connect``, and what calls it; a test may replace the attribute
+_connects: WeakKeyDictionary[type[Socket], tuple[Any, AsyncCallable]]
+_connects = WeakKeyDictionary()
+
+
+def _connect_of(socket_class: type[Socket]) -> AsyncCallable:
+    """Return ``connect`` of `socket_class` as an async function."""
+    attribute = find(socket_class, "connect")
+    known = _connects.get(socket_class)
+    if known is None or known[0] is not attribute:
+        known = _connects[socket_class] = (
+            attribute,
+            as_method(socket_class, "connect", 1),
+        )
+    return known[1]
 
 
 def loggable(value: Any, socket: Socket) -> Any:
