@@ -44,7 +44,8 @@ def get_phoenix_application(
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
-            scope = {**scope, "path_remaining": _path_below(scope)}
+            # a copy would stay as long as the connection; URLRouter makes one anyway
+            scope["path_remaining"] = _path_below(scope)
             prefix = get_script_prefix(scope)
             if prefix != current_script_prefix():  # setting it takes 0.6 KiB for good
                 set_script_prefix(prefix)  # for reverse(), in channels too

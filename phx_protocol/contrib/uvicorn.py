@@ -18,6 +18,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 from websockets.frames import Frame
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 from ..transports.servers.adapter import READ_SIZE, RawTransport
 from ..transports.servers.uvicorn import RAW_TRANSPORT
@@ -32,9 +35,28 @@ UNREADABLE = (
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     """The protocol class for the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
 
+    # Those of uvicorn's attributes too: beyond 30 in its dict, an object needs 1.2 KiB for them.
+    __slots__ = (
+        "wire",
+        "_rest",
+        "_is_going_on",
+        "queue",
+        "writable",
+        "app_state",
+        "transport",
+        "conn",
+        "scope",
+        "request",
+        "response",
+        "read_paused",
+        "close_sent",
+        "handshake_complete",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = Inbox()
+        self.writable: Any = Gate()
         self._rest: memoryview | None = None  # bytes that are read but not parsed yet
         self._is_going_on = False
 
@@ -96,8 +118,9 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def start_keepalive(self) -> None:
-        # free 3 KiB that are not needed after the handshake
+        # free what is not needed after the handshake
         del self.request, self.response
+        restart_parser(self.conn)
         super().start_keepalive()
 
     def handle_text(self, event: Frame) -> None:
@@ -114,6 +137,43 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         except UnicodeDecodeError:
             return False
         return self.raw.take(text)
+
+
+def restart_parser(connection: ServerProtocol) -> None:
+    """Have a new generator parse the frames: the one that has parsed the handshake keeps the request.
+
+    That is possible while it waits for the first byte of a frame.
+    """
+    frames = getattr(connection.parser, "gi_yieldfrom", None)
+    waiting = getattr(frames, "gi_yieldfrom", None)
+    if getattr(waiting, "gi_code", None) is StreamReader.at_eof.__code__:
+        connection.parser = Protocol.parse(connection)
+        next(connection.parser)
+
+
+class Gate:
+    """A gate to wait at, open at first. An ``asyncio.Event`` would need 0.8 KiB."""
+
+    __slots__ = ("_opening",)
+
+    def __init__(self) -> None:
+        self._opening: asyncio.Future[None] | None = None  # while it is closed
+
+    def is_set(self) -> bool:
+        return self._opening is None
+
+    def set(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.set_result(None)
+
+    def clear(self) -> None:
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> None:
+        while self._opening is not None:
+            await asyncio.shield(self._opening)
 
 
 class Inbox:

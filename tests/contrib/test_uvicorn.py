@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
-from phx_protocol.contrib.uvicorn import Inbox
+from phx_protocol.contrib.uvicorn import Gate, Inbox, restart_parser
 from tests.support import servers
 from tests.support.ws_client import Client
 
@@ -106,3 +109,59 @@ async def test_a_cancelled_wait_loses_no_message() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert not inbox.empty() and await inbox.get() == "kept"
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HELLO = wire(b"hello")
+
+
+def accepted(early: bytes) -> ServerProtocol:
+    """A connection that is accepted when these bytes of frames have arrived with the handshake."""
+    connection = ServerProtocol()
+    connection.receive_data(HANDSHAKE + early)
+    request = connection.events_received()[0]
+    assert isinstance(request, Request)
+    connection.send_response(connection.accept(request))
+    return connection
+
+
+@pytest.mark.parametrize("early", range(len(HELLO)))
+def test_no_byte_of_a_frame_is_lost_when_the_handshake_is_over(early: int) -> None:
+    connection = accepted(HELLO[:early])
+    restart_parser(connection)
+    connection.receive_data(HELLO[early:] + HELLO)
+    frames = connection.events_received()
+    assert [f.data for f in frames if isinstance(f, Frame)] == [b"hello", b"hello"]
+
+
+def test_the_request_is_freed_when_the_handshake_is_over() -> None:
+    connection = ServerProtocol()
+    connection.receive_data(HANDSHAKE)
+    (request,) = connection.events_received()
+    assert isinstance(request, Request)
+    connection.send_response(connection.accept(request))
+    is_there = weakref.ref(request)
+    del request
+    assert is_there()
+    restart_parser(connection)
+    assert not is_there()
+
+
+async def test_a_gate_lets_all_pass_while_it_is_open() -> None:
+    gate = Gate()
+    assert gate.is_set()
+    await gate.wait()
+    gate.clear()
+    gate.clear()
+    waiting = [asyncio.create_task(gate.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not gate.is_set() and not any(task.done() for task in waiting)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    gate.set()
+    await asyncio.gather(*waiting[1:])
+    assert gate.is_set()
