@@ -14,10 +14,12 @@ from django.urls import get_script_prefix as current_script_prefix
 from django.urls import re_path, set_script_prefix
 
 from .checks import report
+from .concurrency import garbage
 from .socket.connect_info import ConnectInfo
 from .transports.http import Receive, Send, respond
 from .transports.lifespan import Application, lifespan
 from .transports.request import HandshakeRequest
+from .transports.servers.daphne import is_daphne_process
 from .transports.websocket.consumer import SERVER_SEND
 
 
@@ -60,6 +62,8 @@ def get_phoenix_application(
         else:
             raise ValueError(f"no application for the scope type {scope['type']!r}")
 
+    if is_daphne_process():
+        garbage.settle()  # the others do that at lifespan.startup
     return application
 
 

@@ -79,7 +79,7 @@ class Options:
     drainer: Any = True
     #: how many threads run callbacks that are a plain ``def``
     sync_threads: int = 8
-    #: whether the garbage collector passes over what a process has before it serves its first socket
+    #: whether the garbage collector passes over what a process has when it starts to serve
     gc_freeze: bool = True
     #: how many objects may be new before the garbage collector looks at them; None leaves Python's
     gc_threshold: int | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from phx_protocol.concurrency import garbage
 from phx_protocol.logs import loggers as logs
 from phx_protocol.state import factory
 from tests.packaging import wheel
@@ -67,6 +68,12 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution
     own = tmp_path_factory.getbasetemp()
     # a worker's own directory is in that of the run
     return wheel.build(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_frozen() -> None:
+    """A lifespan that starts in a test must not freeze what the tests have."""
+    garbage._is_settled = True
 
 
 @pytest.fixture(autouse=True)

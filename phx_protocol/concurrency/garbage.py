@@ -7,20 +7,20 @@ which stay anyway: 40 ms in which no client is served.
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 from ..conf import options
 
 _is_settled = False
 
 
-def settle_once(scope: dict[str, Any]) -> None:
-    """Apply the settings GC_FREEZE and GC_THRESHOLD, when the first client comes to this process.
+def settle() -> None:
+    """Apply the settings GC_FREEZE and GC_THRESHOLD, once a process, before it serves a client.
 
-    By then the project is imported. A test's `scope`, which no ASGI server has made, changes nothing.
+    The project is imported by then. Objects of a client that is there would stay for ever, if they
+    refer to each other.
     """
     global _is_settled
-    if _is_settled or "asgi" not in scope:
+    if _is_settled:
         return
     _is_settled = True
     if options().gc_freeze:

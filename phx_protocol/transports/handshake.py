@@ -14,7 +14,6 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.utils.module_loading import import_string
 
-from ..concurrency import garbage
 from ..concurrency.tasks import CRASHES, must_end
 from ..conf import Options, options
 from ..exceptions import ConnectionRefused, DecodeError
@@ -43,7 +42,6 @@ class Handshake:
 
     def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
         mount_socket(socket_class)
-        garbage.settle_once(scope)
         self.requested_at = time.perf_counter()
         self.socket_class = socket_class
         self.scope = scope

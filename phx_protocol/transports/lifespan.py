@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..concurrency import garbage
 from ..logs import get_logger
 from ..node.node import get_node
 from .http import Receive, Send
@@ -30,6 +31,8 @@ async def lifespan(
             if is_end:
                 await _end_sockets()
             answer = await others.answer_to(event)
+            if event["type"] == "lifespan.startup":
+                garbage.settle()
             await send(answer)
             if is_end or answer["type"].endswith(".failed"):
                 return

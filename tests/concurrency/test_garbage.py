@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from phx_protocol import Socket
 from phx_protocol.concurrency import garbage
-from phx_protocol.transports.handshake import Handshake
-
-SERVED = {"type": "websocket", "path": "/", "asgi": {"version": "3.0"}}
-TESTED = {"type": "websocket", "path": "/"}
+from phx_protocol.transports.lifespan import lifespan
+from tests.support import servers
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has not served a socket yet, and its collector as it is, in the end."""
     monkeypatch.setattr(garbage, "_is_settled", False)
@@ -28,33 +25,60 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.set_threshold(*threshold)
 
 
-def handshake(scope: dict[str, Any], **settings: Any) -> None:
-    with override_settings(PHX_PROTOCOL=settings):
-        Handshake(Socket, {"headers": [], **scope})
+async def start(**settings: Any) -> None:
+    """Start as an ASGI server does, up to the answer."""
+    events = iter([{"type": "lifespan.startup"}])
+
+    async def receive() -> Any:
+        return next(events)
+
+    async def send(message: Any) -> None:
+        assert message == {"type": "lifespan.startup.complete"}
+        raise ConnectionError("the server is gone")
+
+    with override_settings(PHX_PROTOCOL=settings), pytest.raises(ConnectionError):
+        await lifespan(None, {"type": "lifespan"}, receive, send)
 
 
-def test_the_first_handshake_freezes_what_the_process_has() -> None:
+async def test_the_start_of_a_server_freezes_what_the_process_has(
+    as_before: None,
+) -> None:
     threshold = gc.get_threshold()
-    handshake(SERVED)
+    await start()
     frozen = gc.get_freeze_count()
     assert frozen > 10_000
     assert gc.get_threshold() == threshold
-    handshake(SERVED)
+    await start()
     assert gc.get_freeze_count() == frozen
 
 
-def test_a_test_client_leaves_the_collector_alone() -> None:
-    handshake(TESTED, GC_THRESHOLD=5000)
-    assert gc.get_freeze_count() == 0
-    assert gc.get_threshold()[0] != 5000
-
-
-def test_a_project_may_leave_all_objects_to_the_collector() -> None:
-    handshake(SERVED, GC_FREEZE=False)
+async def test_a_project_may_leave_all_objects_to_the_collector(
+    as_before: None,
+) -> None:
+    await start(GC_FREEZE=False)
     assert gc.get_freeze_count() == 0
 
 
-def test_the_threshold_of_new_objects_is_a_setting() -> None:
+async def test_the_threshold_of_new_objects_is_a_setting(as_before: None) -> None:
     later = gc.get_threshold()[1:]
-    handshake(SERVED, GC_THRESHOLD=5000)
+    await start(GC_THRESHOLD=5000)
     assert gc.get_threshold() == (5000, *later)
+
+
+def frozen_after(code: str) -> int:
+    """Count the frozen objects of a new process that has made an application after `code`."""
+    done = servers.python(
+        f"import gc\n{code}\n"
+        "from phx_protocol.asgi import get_phoenix_application\n"
+        "get_phoenix_application()\nprint(gc.get_freeze_count())",
+        {"DJANGO_SETTINGS_MODULE": "tests.conformance.settings"},
+    )
+    return int(done.stdout)
+
+
+def test_the_daphne_command_has_no_lifespan_and_freezes_what_is_imported() -> None:
+    assert frozen_after("import daphne.cli") > 10_000
+
+
+def test_to_make_an_application_freezes_nothing_elsewhere() -> None:
+    assert frozen_after("import daphne.server") == 0

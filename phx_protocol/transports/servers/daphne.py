@@ -7,6 +7,7 @@ raises an error for the close codes of the protocol (1001, 1002, 1009, 1011, 101
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from ..http import Send
@@ -15,6 +16,11 @@ from .adapter import HttpAdapter, ServerAdapter, joined
 #: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
 #: second number while a frame comes that is larger than it, else the first
 READ_SIZE, LARGE_READ_SIZE = 1024, 8192
+
+
+def is_daphne_process() -> bool:
+    """Return True in a process of the ``daphne`` command, which has no lifespan events."""
+    return "daphne.cli" in sys.modules
 
 
 class DaphneTransport:
