@@ -1,0 +1,5 @@
+"""Channel layers of this package, for any code on Django Channels; they know nothing of sockets."""
+
+from .redis import RedisLayer
+
+__all__ = ["RedisLayer"]
