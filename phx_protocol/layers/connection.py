@@ -92,6 +92,8 @@ class Connection(asyncio.Protocol):
         answer: asyncio.Future[Any] = self._loop.create_future()
         self.write([_command(resp.pack(b"HELLO", b"3"), settle(answer))])
         found = await answer
+        if "unknown command" in str(found):
+            raise ConnectionError(f"Redis 6 or newer is needed: {found}")
         if isinstance(found, Exception):
             raise found
         if not isinstance(found, dict):
