@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -96,17 +97,23 @@ def hosts(redis: servers.Server) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        *("url", "url of a user", "url with options", "dict of url", "dict"),
-        *("dict of a user", "tls", "tls unchecked", "unix"),
-    ],
-)
-async def test_every_form_of_a_host_leads_there(
-    form: str, redis: servers.Server
+FORMS = [
+    *("url", "url of a user", "url with options", "dict of url", "dict"),
+    *("dict of a user", "tls", "tls unchecked", "unix"),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_every_form_of_a_host_leads_there(
+    form: str, new_loop: Any, redis: servers.Server
 ) -> None:
-    host = hosts(redis)[form]
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(exchange(hosts(redis)[form]))
+
+
+async def exchange(host: Any) -> None:
+    """Send much, of each kind, from one layer to another."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with listening(host) as (layer, heard), listening(host) as (other, _):
