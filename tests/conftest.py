@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -49,12 +50,13 @@ def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def redis_url(_redis: str) -> str:
+def redis_url(_redis: str) -> Iterator[str]:
     """That server, empty: a process that another file has killed is on lease there for a while,
     and whoever gives an order would wait for it."""
     with Redis.from_url(_redis) as redis:
         redis.flushall()
-    return _redis
+    yield _redis
+    gc.collect()  # a connection that was left open is a warning here, not in another file
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+#: joins that wait and are answered before the other sockets run: each is a task that wakes up
+AT_ONCE = 16
+
 
 class Admission:
     """The places of one socket (setting MAX_CHANNELS); each join takes one before ``join`` is called.
@@ -13,7 +16,7 @@ class Admission:
     take the last places. Every step costs the same, however many wait.
     """
 
-    __slots__ = ("limit", "_joined", "_asked", "_waiting")
+    __slots__ = ("limit", "_joined", "_asked", "_waiting", "_is_scheduled")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -22,13 +25,14 @@ class Admission:
         self._waiting: deque[asyncio.Future[bool]] | None = (
             None  # an empty one is 0.7 KiB
         )
+        self._is_scheduled = False  # that those who wait are answered
 
     async def enter(self) -> bool:
         """Take a place, which ``decided`` gives back or keeps; False when there is none left."""
         if not self._waiting and self._joined + self._asked < self.limit:
             self._asked += 1
             return True
-        if not self._asked:
+        if not self._waiting and not self._asked:
             return False
         place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = self._waiting or deque()
@@ -57,11 +61,19 @@ class Admission:
         self._next()
 
     def _next(self) -> None:
-        while self._waiting:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        """Give those who wait their places, or tell them that there are none, AT_ONCE at a time."""
+        self._is_scheduled = False
+        for _ in range(AT_ONCE):
             has_room = self._joined + self._asked < self.limit
-            if not has_room and self._asked:
+            if not self._waiting or (self._asked and not has_room):
                 return
             place = self._waiting.popleft()
             if not place.done():
                 self._asked += has_room
                 place.set_result(has_room)
+        self._next()

@@ -58,12 +58,15 @@ class Budget:
 
     async def take(self, size: int) -> None:
         """Wait behind earlier calls until `size` bytes are free, and take them."""
-        if not (self._waiting and self._in_order) and self._fits(size):
+        now = (
+            _now()
+        )  # read once: else the time could come between the two questions, unseen
+        if not (self._waiting and self._in_order) and self._fits(size, now):
             self._taken += size
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
-        self._look_later()
+        self._look_later(now)
         try:
             await turn
         except asyncio.CancelledError:
@@ -100,11 +103,12 @@ class Budget:
             await asyncio.sleep(PAUSE)
 
     def _let_in(self) -> None:
+        now = _now()
         for entry in list(self._waiting):
             size, turn = entry
             if turn.done():
                 self._waiting.remove(entry)
-            elif self._fits(size):
+            elif self._fits(size, now):
                 self._waiting.remove(entry)
                 self._taken += size
                 turn.set_result(None)
@@ -114,19 +118,19 @@ class Budget:
             elif self._in_order:
                 break
         if self._waiting:
-            self._look_later()
+            self._look_later(now)
 
-    def _look_later(self) -> None:
+    def _look_later(self, now: float) -> None:
         """Look again when there is time for the client; bytes that are given back earlier do not change that."""
-        if self._timer is None and self._next_at > _now():
+        if self._timer is None and self._next_at > now:
             self._timer = asyncio.get_running_loop().call_at(self._next_at, self._look)
 
     def _look(self) -> None:
         self._timer = None
         self._let_in()
 
-    def _fits(self, size: int) -> bool:
-        if self._next_at > _now():
+    def _fits(self, size: int, now: float) -> bool:
+        if self._next_at > now:
             return False
         return not self._taken or self._taken + size <= self._limit
 

@@ -221,6 +221,11 @@ over_websocket(
     batches([joins(*(f"slow:{n}" for n in range(1000)))]),
     pause=0.6,
 )
+over_websocket(
+    "a thousand joins that wait, and a client that is gone",
+    lambda: iter([joins(*(f"slow:{n}" for n in range(1000))), b""]),
+    pause=0.1,
+)
 over_websocket("joins and leaves of new topics", lambda: ever_new(20, "x"))
 over_websocket("joins and leaves in emoji", lambda: ever_new(1024, "\U0001f600"))
 over_websocket(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from phx_protocol.socket.admission import Admission
+from phx_protocol.socket.admission import AT_ONCE, Admission
 
 
 async def waiting(admission: Admission) -> asyncio.Task[bool]:
@@ -43,6 +43,28 @@ async def test_all_who_wait_are_refused_when_the_last_place_is_taken() -> None:
     later = [await waiting(admission) for _ in range(3)]
     admission.decided(True)
     assert await asyncio.gather(*later) == [False, False, False]
+
+
+async def test_others_run_while_a_client_is_refused_many_joins() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    later = [await waiting(admission) for _ in range(100)]
+    admission.decided(True)
+    answered = [0]
+    while answered[-1] < len(later):
+        await asyncio.sleep(0)
+        answered.append(sum(join.done() for join in later))
+    steps = [now - before for before, now in itertools.pairwise(answered)]
+    assert max(steps) <= AT_ONCE
+
+
+async def test_a_join_does_not_overtake_those_that_are_about_to_be_answered() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    second = await waiting(admission)
+    admission.decided(False)
+    third = await waiting(admission)
+    assert await second and not third.done()
 
 
 async def test_a_place_that_is_left_goes_to_the_next_one() -> None:

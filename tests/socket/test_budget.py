@@ -78,6 +78,14 @@ async def test_who_has_credit_leaves_the_others_a_short_turn() -> None:
     assert budget.owed() == 0
 
 
+async def test_whose_wait_ends_while_it_begins_has_its_turn() -> None:
+    for fraction in range(500):
+        budget = Budget(10)
+        budget._next_at = module._now() + fraction * 1e-8
+        async with asyncio.timeout(5):
+            await budget.take(1)
+
+
 async def test_who_has_overdrawn_it_waits_until_it_is_earned_back() -> None:
     budget = Budget(10)
     take(budget, module.CREDIT)
