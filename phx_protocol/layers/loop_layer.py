@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..logs.outage import Outage
@@ -92,9 +92,10 @@ class LoopLayer:
         if name not in self._channels:
             self._channels[name] = Inbox(self._serializer, channel)
             try:
-                await self._shard_of(name).subscribe(name)
+                self._shard_of(name).subscribe(name)
+                await self._shard_of(name).subscribed(name)
             except BaseException:
-                self.close_channel(channel)
+                self._forget(channel)
                 raise
         return self._channels[name]
 
@@ -107,7 +108,7 @@ class LoopLayer:
             return await inbox.get()
         except (asyncio.CancelledError, asyncio.TimeoutError, GeneratorExit):
             # A consumer cancels it when it ends; Channels has no other sign for that.
-            self.close_channel(channel)
+            self._forget(channel)
             raise
 
     def deliver_to(self, channel: str, listener: Listener) -> None:
@@ -116,32 +117,44 @@ class LoopLayer:
         self._channels[channel.encode()] = Direct(self._serializer, channel, listener)
 
     def close_channel(self, channel: str) -> None:
-        """Forget `channel`; it stays in its groups, until they are discarded."""
+        """End `channel`, also in its groups."""
+        member = channel.encode()
+        for name in [n for n, members in self._groups.items() if member in members]:
+            self._leave(name, member)
+        self._forget(channel)
+
+    def _forget(self, channel: str) -> None:
+        """End `channel`; it stays in its groups, until they are discarded."""
         name = channel.encode()
         if self._channels.pop(name, None) is not None:
             self._shard_of(name).unsubscribe(name)
 
     # ---------------------------------------------------------------------- groups
 
-    async def group_add(self, group: str, channel: str) -> None:
-        """Add `channel` to `group`; return when messages to the group arrive."""
+    async def group_add(self, groups: Iterable[str], channel: str) -> None:
+        """Add `channel` to `groups`; return when messages to all of them arrive."""
         self._require(channel)
-        name, member = self._name_of(group), channel.encode()
-        members = self._groups.setdefault(name, {})
-        is_new = member not in members
-        members[member] = None
+        names, member = [self._name_of(group) for group in groups], channel.encode()
+        new = [name for name in names if member not in self._groups.get(name, ())]
+        for name in new:
+            self._groups.setdefault(name, {})[member] = None
         try:
-            await self._shard_of(name).subscribe(name)
+            for name in names:
+                self._shard_of(name).subscribe(name)
+            for name in names:
+                await self._shard_of(name).subscribed(name)
         except BaseException:
-            if is_new:
-                self.group_discard(group, channel)
+            for name in new:
+                self._leave(name, member)
             raise
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove `channel` from `group`."""
-        name = self._name_of(group)
+        self._leave(self._name_of(group), channel.encode())
+
+    def _leave(self, name: bytes, member: bytes) -> None:
         members = self._groups.get(name, {})
-        members.pop(channel.encode(), None)
+        members.pop(member, None)
         if not members and self._groups.pop(name, None) is not None:
             self._shard_of(name).unsubscribe(name)
 

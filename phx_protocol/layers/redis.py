@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import types
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from channels_redis.serializers import registry
@@ -106,7 +106,7 @@ class RedisLayer:
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add `channel`, one of this process, to `group`; return when messages to the group arrive."""
-        await self._here().group_add(group, channel)
+        await self._here().group_add([group], channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove `channel` from `group`, if it is in it."""
@@ -123,6 +123,10 @@ class RedisLayer:
             await layer.close()
 
     # ------------------------------------------------- for a listener, without tasks
+
+    async def groups_add(self, groups: Iterable[str], channel: str) -> None:
+        """Add `channel` to many groups at once: to all of them, or if an error is raised to none."""
+        await self._here().group_add(groups, channel)
 
     def deliver_to(self, channel: str, listener: Listener) -> None:
         """Give messages on `channel` to `listener` as they arrive, in place of ``receive()``.
@@ -150,7 +154,7 @@ class RedisLayer:
         await self._here().room()
 
     def close_channel(self, channel: str) -> None:
-        """End `channel`, one of this event loop. It stays in its groups until they are discarded."""
+        """End `channel`, one of this event loop, also in its groups."""
         self._here().close_channel(channel)
 
     def look_now(self) -> None:

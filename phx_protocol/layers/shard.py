@@ -79,12 +79,15 @@ class Shard:
         self._queued += size
         self._schedule()
 
-    async def subscribe(self, channel: bytes) -> None:
-        """Subscribe to `channel`, and wait for Redis to acknowledge it. Raises its error."""
+    def subscribe(self, channel: bytes) -> None:
+        """Ask for a subscription to `channel`. Raises the error of the connection."""
         if not self._may_send():
             raise self._error or ConnectionError("there is no connection to Redis")
         if self.subscriptions.add(channel):
             self._schedule()
+
+    async def subscribed(self, channel: bytes) -> None:
+        """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""
         await self.subscriptions.added(channel)
 
     def unsubscribe(self, channel: bytes) -> None:

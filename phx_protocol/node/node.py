@@ -18,6 +18,7 @@ from ..conf import options
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
+from ..pubsub.direct import DirectLink
 from ..pubsub.groups import LINGER
 from ..pubsub.link import LayerLink, Link, LoopLink, is_in_memory
 from ..pubsub.message import NODES
@@ -48,8 +49,11 @@ class Node:
         layer = get_channel_layer(options().channel_layer)
         # made first: its pacer limits how fast the layer link sends
         self.rpc = NodeRpc(self)
-        self.layer = LayerLink(
-            layer, self.name, self.take, self._may_have_lost, self.rpc.pacer.room_for
+        link = layer, self.name, self.take, self._may_have_lost, self.rpc.pacer
+        self.layer = (
+            DirectLink(*link, take_now=self.take_now)
+            if hasattr(layer, "deliver_to")
+            else LayerLink(*link)
         )
         # Broadcasts are not sent to an in-memory layer: local delivery reaches everybody.
         self.sees_one_process = is_in_memory(layer)
@@ -176,7 +180,7 @@ class Node:
             _log_ignored(error)
 
     def take_now(self, message: dict[str, Any]) -> None:
-        """Handle one message of another event loop of this process."""
+        """Handle one message at once: of another event loop, or of a layer that delivers directly."""
         try:
             if message.get("type") == layer_message.BROADCAST:
                 self.pubsub.take_now(message)

@@ -1,0 +1,192 @@
+"""A link over a layer that delivers messages as they arrive, such as ``phx_protocol.layers.RedisLayer``.
+
+A layer is of that kind if it has a method ``deliver_to``. Then it has ``publish``, ``is_full``,
+``room``, ``groups_add`` and ``close_channel``, too. It comes back to Redis by itself when a connection
+was lost, and is in all its groups again when it says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from ..concurrency.tasks import begin, is_cancelled
+from .groups import Groups, Key
+from .link import LayerLink, Message
+from .message import group_name
+from .publisher import Entry, Pacer, Publisher
+
+
+class DirectLink(LayerLink):
+    """The channel of one node on such a layer, and the groups that it is in."""
+
+    def __init__(self, *args: Any, take_now: Callable[[Message], None]) -> None:
+        super().__init__(*args)
+        #: called by the layer with each message
+        self.take = take_now
+        self._is_cut = False
+
+    def _make_groups(self) -> Groups:
+        return DirectGroups(self.layer, self.report)
+
+    def _make_publisher(self, name: str, pacer: Pacer) -> Publisher:
+        return DirectPublisher(self.layer, name, self.report, pacer, self.groups)
+
+    def report(self, error: BaseException | None) -> None:
+        """Note the result of a call; while the connection is lost, none means that the layer works."""
+        if error is not None or not self._is_cut:
+            super().report(error)
+
+    async def _listen(self) -> None:
+        """Open the channel of this node; the layer calls ``take`` from then on."""
+        delay = 0.1
+        while True:
+            try:
+                channel = await self.layer.new_channel()
+                break
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
+                self.report(error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5)
+        self.layer.deliver_to(channel, self)
+        self.report(None)
+        self.groups.connected(channel)
+        self._named.set()
+        self._lost(False)
+
+    def stop(self) -> Awaitable[None]:
+        if self.groups.channel_name is not None:
+            self.layer.close_channel(self.groups.channel_name)
+        self._is_cut = False
+        return super().stop()
+
+    def tick(self, now: float) -> None:
+        self.groups.sweep(now)
+
+    def add_groups_again(self) -> None:
+        """Do nothing: such a layer forgets no group."""
+
+    def disconnected(self, error: Exception) -> None:
+        self.report(error)
+        self._is_cut = True
+
+    def reconnected(self) -> None:
+        self._is_cut = False
+        self.report(None)
+        self.groups.retry()
+        # broadcasts sent in between are lost, except those that a history kept
+        self._lost(True)
+
+
+class DirectGroups(Groups):
+    """Joins and leaves groups together that are asked for together; no step waits for another one."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._running: set[Key] = set()  # the topics of these tasks
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_scheduled = False
+        self._retry = asyncio.Event()
+
+    def retry(self) -> None:
+        """Repeat failed steps now."""
+        self._retry.set()
+
+    def _start(self) -> None:
+        if self._steps and self.channel_name is not None and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_scheduled = False
+        topics = self._steps.keys() - self._running
+        if topics and self.channel_name is not None:
+            self._running |= topics
+            task = begin(self._make_steps(topics, self.channel_name))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _make_steps(self, topics: set[Key], channel: str) -> None:
+        delay = 0.1
+        while topics:
+            wanted = topics & self._wanted
+            for topic in topics - wanted:
+                await self.layer.group_discard(group_name(topic), channel)
+                self._actual.discard(topic)
+            self._tried |= wanted
+            try:
+                await self.layer.groups_add(map(group_name, wanted), channel)
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
+                self._report(error)
+                self._retry.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._retry.wait()
+                delay = min(2 * delay, 5)
+            else:
+                self._report(None)
+                self._actual |= wanted
+            self._tried -= wanted
+            done = {topic for topic in topics if self._is_as_wanted(topic)}
+            topics -= done
+            self._running -= done
+            for topic in done:
+                self._is_done(topic)
+            self.done += len(done)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._running.clear()
+        super().close()
+
+
+class DirectPublisher(Publisher):
+    """Sends a broadcast at once if it may; others wait, and those of a topic share one message."""
+
+    def __init__(
+        self,
+        layer: Any,
+        node: str,
+        report: Callable[[BaseException | None], None],
+        pacer: Pacer,
+        groups: Groups,
+    ) -> None:
+        super().__init__(layer, node, report, pacer)
+        self._has_room = pacer.has_room
+        self._groups = groups
+
+    def _take(self, topic: str, entry: Entry) -> None:
+        channel = self._groups.channel_name
+        if (
+            channel is not None
+            and self._task is None
+            and not self.layer.is_full
+            and self._has_room(entry.size)
+        ):
+            self._publish(topic, [entry], channel)
+        else:
+            super()._take(topic, entry)
+
+    async def _send(self, topic: str, batch: list[Entry]) -> None:
+        await self.layer.room()
+        channel = self._groups.channel_name
+        if channel is None:
+            await super()._send(topic, batch)
+        else:
+            self._publish(topic, batch, channel)
+
+    def _publish(self, topic: str, batch: list[Entry], channel: str) -> None:
+        """Send `batch` to the other nodes: this one has delivered it already."""
+        done = partial(self._answered, batch)
+        try:
+            self.layer.publish(group_name(topic), self._message(batch), channel, done)
+        except Exception as error:
+            done(error)
