@@ -39,6 +39,7 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
+    ("py:class", "phx_protocol.layers.inbox.Listener"),
     ("py:class", "phx_protocol.signals._Log"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
