@@ -71,7 +71,7 @@ CASES = {
         "proxy_read_timeout 75s;",
     ),
     "processes apart": Case(
-        WELL, "long-poll connections", "channels_redis", layer="memory"
+        WELL, "long-poll connections", "RedisLayer", layer="memory"
     ),
     # and some more
     "caching proxy": Case(
