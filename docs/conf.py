@@ -39,7 +39,9 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.presence.blocking.Blocking"),
-    ("py:class", "phx_protocol.layers.inbox.Listener"),
+    ("py:class", "phx_protocol.layers.direct.DirectChannel"),
+    ("py:class", "phx_protocol.layers.direct.Listener"),
+    ("py:class", "phx_protocol.layers.loop_layer.LoopLayer"),
     ("py:class", "phx_protocol.signals._Log"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]

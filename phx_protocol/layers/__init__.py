@@ -1,6 +1,6 @@
 """Channel layers of this package, for any code on Django Channels; they know nothing of sockets."""
 
-from .inbox import Listener
+from .direct import DirectChannel, Listener
 from .redis import RedisLayer
 
-__all__ = ["Listener", "RedisLayer"]
+__all__ = ["DirectChannel", "Listener", "RedisLayer"]

@@ -1,4 +1,4 @@
-"""Where a message for a channel of this process goes: into its inbox, or to a listener at once."""
+"""Inbox: the messages of an ordinary channel, until they are received."""
 
 from __future__ import annotations
 
@@ -22,26 +22,8 @@ class Serializer(Protocol):
     def deserialize(self, message: bytes) -> Message: ...
 
 
-class Listener(Protocol):
-    """Code that takes the messages of a channel as they arrive, in place of ``receive()``.
-
-    No method may block: the event loop waits for it, and so does the connection to Redis.
-    """
-
-    def take(self, message: Message) -> None:
-        """Take a message."""
-
-    def disconnected(self, error: Exception) -> None:
-        """Note that the connection to Redis is lost, and messages with it."""
-
-    def reconnected(self) -> None:
-        """Note that messages arrive again; those that were sent in between are lost."""
-
-
 class Inbox:
     """The messages of a channel that wait for ``receive()``."""
-
-    listener: Listener | None = None
 
     def __init__(self, serializer: Serializer, name: str) -> None:
         self._serializer = serializer
@@ -65,18 +47,3 @@ class Inbox:
         data = await self._queue.get()
         self._bytes -= len(data)
         return self._serializer.deserialize(data)
-
-
-class Direct:
-    """A channel whose messages go to `listener` as they arrive."""
-
-    def __init__(self, serializer: Serializer, name: str, listener: Listener) -> None:
-        self.listener: Listener = listener
-        self._serializer = serializer
-        self._name = name
-
-    def put(self, data: bytes) -> None:
-        try:
-            self.listener.take(self._serializer.deserialize(data))
-        except Exception:
-            logger.exception("a message to %s was ignored", self._name)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..logs.outage import Outage
-from .connection import Done, settle
-from .inbox import Direct, Inbox, Listener, Message, Serializer, logger
+from .connection import settle
+from .direct import DirectChannel, Listener
+from .inbox import Inbox, Message, Serializer, logger
 from .shard import Shard
 
 
@@ -24,11 +25,12 @@ class LoopLayer:
         events: dict[str, str | None],
     ) -> None:
         self.shards = [Shard(host, self) for host in hosts]
+        self._loop = asyncio.get_running_loop()
         self._prefix = prefix
-        self._serializer = serializer
+        self.serializer = serializer
         #: the types of the messages about the connection, for ordinary channels
         self._events = events
-        self._channels: dict[bytes, Inbox | Direct] = {}
+        self._channels: dict[bytes, Inbox | DirectChannel] = {}
         self._groups: dict[bytes, dict[bytes, None]] = {}  # its channels in this loop
         self._cut: set[Shard] = set()
         self._outage = Outage(
@@ -48,35 +50,25 @@ class LoopLayer:
 
     async def send(self, channel: str, message: Message) -> None:
         """Publish `message` to `channel`; return when Redis has it."""
-        await self._publish(channel.encode(), self._serializer.serialize(message))
+        await self._publish(channel.encode(), self.serializer.serialize(message))
 
     async def group_send(self, group: str, message: Message) -> None:
         """Publish `message` to `group`; return when Redis has it."""
-        name = self._name_of(group)
-        await self._publish(name, self._serializer.serialize(message))
+        name = self.name_of(group)
+        await self._publish(name, self.serializer.serialize(message))
 
     async def _publish(self, name: bytes, data: bytes) -> None:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._shard_of(name).publish(name, data, settle(answer))
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self.shard_of(name).publish(name, data, settle(answer))
         found = await answer
         if isinstance(found, Exception):
             raise found
 
-    def publish(self, group: str, message: Message, sender: str, done: Done) -> None:
-        """Publish without waiting, to all channels of `group` but `sender`; `done` gets the answer."""
-        name, data = self._name_of(group), self._serializer.serialize(message)
-        self._shard_of(name).publish(name, data, done, sender.encode())
-
-    @property
-    def is_full(self) -> bool:
-        """True if publishers should wait for ``room()``."""
-        return any(shard.is_full for shard in self.shards)
-
     async def room(self) -> None:
         """Wait until less is sent and not answered."""
-        while self.is_full:
+        while any(shard.is_full for shard in self.shards):
             if self._room is None:
-                self._room = asyncio.get_running_loop().create_future()
+                self._room = self._loop.create_future()
             await asyncio.shield(self._room)
 
     def has_room(self) -> None:
@@ -86,14 +78,14 @@ class LoopLayer:
 
     # -------------------------------------------------------------------- channels
 
-    async def open(self, channel: str) -> Inbox | Direct:
+    async def open(self, channel: str) -> Inbox | DirectChannel:
         """Return what takes the messages of `channel`; subscribe to it if it is new."""
         name = channel.encode()
         if name not in self._channels:
-            self._channels[name] = Inbox(self._serializer, channel)
+            self._channels[name] = Inbox(self.serializer, channel)
             try:
-                self._shard_of(name).subscribe(name)
-                await self._shard_of(name).subscribed(name)
+                self.shard_of(name).subscribe(name)
+                await self.shard_of(name).subscribed(name)
             except BaseException:
                 self._forget(channel)
                 raise
@@ -102,7 +94,7 @@ class LoopLayer:
     async def receive(self, channel: str) -> Message:
         """Wait for a message on `channel`. A channel that is not received any more ends."""
         inbox = await self.open(channel)
-        if isinstance(inbox, Direct):
+        if isinstance(inbox, DirectChannel):
             raise RuntimeError(f"the messages of {channel} go to a listener")
         try:
             return await inbox.get()
@@ -111,10 +103,12 @@ class LoopLayer:
             self._forget(channel)
             raise
 
-    def deliver_to(self, channel: str, listener: Listener) -> None:
-        """Give messages on `channel` to `listener` as they arrive."""
+    def deliver_to(self, channel: str, listener: Listener) -> DirectChannel:
+        """Pass messages on `channel` to `listener` as they arrive."""
         self._require(channel)
-        self._channels[channel.encode()] = Direct(self._serializer, channel, listener)
+        direct = DirectChannel(self, channel, listener)
+        self._channels[channel.encode()] = direct
+        return direct
 
     def close_channel(self, channel: str) -> None:
         """End `channel`, also in its groups."""
@@ -127,22 +121,22 @@ class LoopLayer:
         """End `channel`; it stays in its groups, until they are discarded."""
         name = channel.encode()
         if self._channels.pop(name, None) is not None:
-            self._shard_of(name).unsubscribe(name)
+            self.shard_of(name).unsubscribe(name)
 
     # ---------------------------------------------------------------------- groups
 
     async def group_add(self, groups: Iterable[str], channel: str) -> None:
         """Add `channel` to `groups`; return when messages to all of them arrive."""
         self._require(channel)
-        names, member = [self._name_of(group) for group in groups], channel.encode()
+        names, member = [self.name_of(group) for group in groups], channel.encode()
         new = [name for name in names if member not in self._groups.get(name, ())]
         for name in new:
             self._groups.setdefault(name, {})[member] = None
         try:
             for name in names:
-                self._shard_of(name).subscribe(name)
+                self.shard_of(name).subscribe(name)
             for name in names:
-                await self._shard_of(name).subscribed(name)
+                await self.shard_of(name).subscribed(name)
         except BaseException:
             for name in new:
                 self._leave(name, member)
@@ -150,13 +144,13 @@ class LoopLayer:
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove `channel` from `group`."""
-        self._leave(self._name_of(group), channel.encode())
+        self._leave(self.name_of(group), channel.encode())
 
     def _leave(self, name: bytes, member: bytes) -> None:
         members = self._groups.get(name, {})
         members.pop(member, None)
         if not members and self._groups.pop(name, None) is not None:
-            self._shard_of(name).unsubscribe(name)
+            self.shard_of(name).unsubscribe(name)
 
     def _require(self, channel: str) -> None:
         if channel.encode() not in self._channels:
@@ -166,10 +160,11 @@ class LoopLayer:
                 f"   self.channel_layer.group_add({channel!r}, self.channel_name)"
             )
 
-    def _name_of(self, group: str) -> bytes:
+    def name_of(self, group: str) -> bytes:
+        """Return the channel of Redis for `group`."""
         return f"{self._prefix}__group__{group}".encode()
 
-    def _shard_of(self, name: bytes) -> Shard:
+    def shard_of(self, name: bytes) -> Shard:
         """Return the server for `name`: the one that channels_redis takes."""
         count = len(self.shards)
         if count == 1:
@@ -179,7 +174,7 @@ class LoopLayer:
     # -------------------------------------------------------- the owner of the shards
 
     def message(self, name: bytes, data: bytes, exclude: bytes | None) -> None:
-        """Hand a message to the channels that it is for."""
+        """Pass a message to the channels that it is for."""
         channel = self._channels.get(name)
         if channel is not None:
             return channel.put(data)
@@ -205,11 +200,11 @@ class LoopLayer:
         """Tell the listeners, or if there are none the log; send ordinary channels a message."""
         kind, listeners = self._events[event], 0
         for channel in tuple(self._channels.values()):
-            if channel.listener is not None:
+            if isinstance(channel, DirectChannel):
                 listeners += 1
                 tell(channel.listener)
             elif kind is not None:
-                channel.put(self._serializer.serialize({"type": kind}))
+                channel.put(self.serializer.serialize({"type": kind}))
         if not listeners:
             self._outage.report(error)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import types
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from channels_redis.serializers import registry
@@ -26,8 +26,8 @@ from channels_redis.utils import decode_hosts
 
 from ..concurrency import green
 from ..concurrency.own_loop import own_loop
-from .connection import Done
-from .inbox import Listener, Message
+from .direct import DirectChannel, Listener
+from .inbox import Message
 from .loop_layer import LoopLayer
 
 Result = TypeVar("Result")
@@ -122,40 +122,15 @@ class RedisLayer:
         if layer is not None:
             await layer.close()
 
-    # ------------------------------------------------- for a listener, without tasks
+    # -------------------------------------------------- for a listener, without tasks
 
-    async def groups_add(self, groups: Iterable[str], channel: str) -> None:
-        """Add `channel` to many groups at once: to all of them, or if an error is raised to none."""
-        await self._here().group_add(groups, channel)
+    def deliver_to(self, channel: str, listener: Listener) -> DirectChannel:
+        """Pass messages on `channel` to `listener` as they arrive; ``receive()`` cannot be called then.
 
-    def deliver_to(self, channel: str, listener: Listener) -> None:
-        """Give messages on `channel` to `listener` as they arrive, in place of ``receive()``.
-
-        `channel` is one of ``new_channel()`` in this event loop. The listener also hears when the
-        connection is lost and when it is back; the layer restores channels and groups itself.
+        `channel` is one of ``new_channel()`` in this event loop. The listener also hears when a
+        connection is lost, and when messages arrive again. What is returned sends without waiting.
         """
-        self._here().deliver_to(channel, listener)
-
-    def publish(self, group: str, message: Message, sender: str, done: Done) -> None:
-        """Send `message` to `group` without waiting, but not to `sender`, a channel of this event loop.
-
-        `done` is called once: with an error if Redis has not taken the message, or has not said so;
-        else with the answer of Redis. Wait for ``room()`` before, while ``is_full``.
-        """
-        self._here().publish(group, message, sender, done)
-
-    @property
-    def is_full(self) -> bool:
-        """True if so much of this event loop is under way that publishers should wait."""
-        return self._here().is_full
-
-    async def room(self) -> None:
-        """Wait until it is not full."""
-        await self._here().room()
-
-    def close_channel(self, channel: str) -> None:
-        """End `channel`, one of this event loop, also in its groups."""
-        self._here().close_channel(channel)
+        return self._here().deliver_to(channel, listener)
 
     def look_now(self) -> None:
         """Look now if the servers are still primaries; the layer does it every few seconds."""

@@ -1,17 +1,17 @@
 """A link over a layer that delivers messages as they arrive, such as ``phx_protocol.layers.RedisLayer``.
 
-A layer is of that kind if it has a method ``deliver_to``. Then it has ``publish``, ``is_full``,
-``room``, ``groups_add`` and ``close_channel``, too. It comes back to Redis by itself when a connection
-was lost, and is in all its groups again when it says so.
+A layer is of that kind if it has a method ``deliver_to(channel, listener)``, which returns a
+DirectChannel. It comes back to Redis by itself when a connection was lost, and is in all groups of its
+channels again when it says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ..concurrency.tasks import begin, is_cancelled
 from .groups import Groups, Key
@@ -20,8 +20,36 @@ from .message import group_name
 from .publisher import Entry, Pacer, Publisher
 
 
+class DirectChannel(Protocol):
+    """What such a layer gives for the channel of a node, to send from it."""
+
+    @property
+    def is_full(self) -> bool:
+        """True if publishers should wait for ``room()``."""
+
+    async def room(self) -> None:
+        """Wait until less is sent and not answered."""
+
+    def publish(
+        self, group: str, message: Message, done: Callable[[Any], None]
+    ) -> None:
+        """Send to the other channels of `group`; call `done` with the answer, or the error."""
+
+    async def groups_add(self, groups: Iterable[str]) -> None:
+        """Join all of `groups`; return when their messages arrive."""
+
+    def group_discard(self, group: str) -> None:
+        """Leave `group`."""
+
+    def close(self) -> None:
+        """Leave all groups, and end the channel."""
+
+
 class DirectLink(LayerLink):
     """The channel of one node on such a layer, and the groups that it is in."""
+
+    groups: DirectGroups
+    publisher: DirectPublisher
 
     def __init__(self, *args: Any, take_now: Callable[[Message], None]) -> None:
         super().__init__(*args)
@@ -33,7 +61,7 @@ class DirectLink(LayerLink):
         return DirectGroups(self.layer, self.report)
 
     def _make_publisher(self, name: str, pacer: Pacer) -> Publisher:
-        return DirectPublisher(self.layer, name, self.report, pacer, self.groups)
+        return DirectPublisher(self.layer, name, self.report, pacer)
 
     def report(self, error: BaseException | None) -> None:
         """Note the result of a call; while the connection is lost, none means that the layer works."""
@@ -53,15 +81,17 @@ class DirectLink(LayerLink):
                 self.report(error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5)
-        self.layer.deliver_to(channel, self)
+        direct = self.layer.deliver_to(channel, self)
+        self.publisher.channel = self.groups.channel = direct
         self.report(None)
         self.groups.connected(channel)
         self._named.set()
         self._lost(False)
 
     def stop(self) -> Awaitable[None]:
-        if self.groups.channel_name is not None:
-            self.layer.close_channel(self.groups.channel_name)
+        if self.groups.channel is not None:
+            self.groups.channel.close()
+        self.publisher.channel = self.groups.channel = None
         self._is_cut = False
         return super().stop()
 
@@ -88,6 +118,7 @@ class DirectGroups(Groups):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.channel: DirectChannel | None = None
         self._running: set[Key] = set()  # the topics of these tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
@@ -98,29 +129,29 @@ class DirectGroups(Groups):
         self._retry.set()
 
     def _start(self) -> None:
-        if self._steps and self.channel_name is not None and not self._is_scheduled:
+        if self._steps and self.channel is not None and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         self._is_scheduled = False
         topics = self._steps.keys() - self._running
-        if topics and self.channel_name is not None:
+        if topics and self.channel is not None:
             self._running |= topics
-            task = begin(self._make_steps(topics, self.channel_name))
+            task = begin(self._make_steps(topics, self.channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _make_steps(self, topics: set[Key], channel: str) -> None:
+    async def _make_steps(self, topics: set[Key], channel: DirectChannel) -> None:
         delay = 0.1
         while topics:
             wanted = topics & self._wanted
             for topic in topics - wanted:
-                await self.layer.group_discard(group_name(topic), channel)
+                channel.group_discard(group_name(topic))
                 self._actual.discard(topic)
             self._tried |= wanted
             try:
-                await self.layer.groups_add(map(group_name, wanted), channel)
+                await channel.groups_add(map(group_name, wanted))
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancelled():
                     raise
@@ -157,36 +188,35 @@ class DirectPublisher(Publisher):
         node: str,
         report: Callable[[BaseException | None], None],
         pacer: Pacer,
-        groups: Groups,
     ) -> None:
         super().__init__(layer, node, report, pacer)
+        self.channel: DirectChannel | None = None
         self._has_room = pacer.has_room
-        self._groups = groups
 
     def _take(self, topic: str, entry: Entry) -> None:
-        channel = self._groups.channel_name
+        channel = self.channel
         if (
             channel is not None
             and self._task is None
-            and not self.layer.is_full
+            and not channel.is_full
             and self._has_room(entry.size)
         ):
-            self._publish(topic, [entry], channel)
+            self._publish(channel, topic, [entry])
         else:
             super()._take(topic, entry)
 
     async def _send(self, topic: str, batch: list[Entry]) -> None:
-        await self.layer.room()
-        channel = self._groups.channel_name
-        if channel is None:
-            await super()._send(topic, batch)
+        if self.channel is not None:
+            await self.channel.room()
+        if self.channel is not None:
+            self._publish(self.channel, topic, batch)
         else:
-            self._publish(topic, batch, channel)
+            await super()._send(topic, batch)
 
-    def _publish(self, topic: str, batch: list[Entry], channel: str) -> None:
+    def _publish(self, channel: DirectChannel, topic: str, batch: list[Entry]) -> None:
         """Send `batch` to the other nodes: this one has delivered it already."""
         done = partial(self._answered, batch)
         try:
-            self.layer.publish(group_name(topic), self._message(batch), channel, done)
+            channel.publish(group_name(topic), self._message(batch), done)
         except Exception as error:
             done(error)

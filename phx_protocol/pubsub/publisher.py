@@ -56,6 +56,7 @@ class Publisher:
         self.layer = layer
         self.node = node
         self._report = report
+        self._loop = asyncio.get_running_loop()
         self._pacer = pacer
         # topic -> its waiting broadcasts; the topic that waits longest is first
         self._outbox: dict[str, deque[Entry]] = {}
@@ -74,7 +75,7 @@ class Publisher:
         """
         item = message.pack_item(broadcast)
         size = message.size_of(broadcast)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
         if self._bytes + size > LIMIT:
             error = BroadcastError(f"{self._bytes} bytes wait for the channel layer")
             self._fail([Entry(item, size, done)], error)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from phx_protocol.layers import RedisLayer
+from phx_protocol.layers import DirectChannel, RedisLayer
 
 
 class Heard:
@@ -17,6 +17,7 @@ class Heard:
         self.messages: list[Any] = []
         self.errors: list[str] = []
         self.returns = 0
+        self.channel: DirectChannel | None = None
         self._changed = asyncio.Event()
 
     def take(self, message: Any) -> None:
@@ -46,7 +47,7 @@ async def listening(
     """A layer with a channel in `group`, and what this channel hears."""
     layer, heard = RedisLayer([*hosts], **options), Heard()
     channel = await layer.new_channel()
-    layer.deliver_to(channel, heard)
+    heard.channel = layer.deliver_to(channel, heard)
     await layer.group_add(group, channel)
     try:
         yield layer, heard

@@ -1,4 +1,4 @@
-"""What arrives on a channel: it waits for a receiver, within bounds, or goes to a listener."""
+"""What arrives on an ordinary channel waits for a receiver, within bounds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from channels_redis.serializers import registry
 
 from phx_protocol.layers import inbox as module
-from phx_protocol.layers.inbox import Direct, Inbox
-from tests.layers.heard import Heard
+from phx_protocol.layers.inbox import Inbox
 
 SERIALIZER = registry.get_serializer("msgpack")
 
@@ -42,30 +41,3 @@ async def test_what_nobody_receives_is_bounded_in_bytes(
     assert 5 < kept < 11
     inbox.put(packed({"n": "again"}))
     assert await inbox.get() == {"n": "again"}
-
-
-async def test_a_listener_gets_each_message_as_it_arrives(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    heard = Heard()
-    direct = Direct(SERIALIZER, "a", heard)
-    direct.put(packed({"n": 1}))
-    direct.put(b"\xc1 is nothing")
-    direct.put(packed({"n": 2}))
-    assert heard.messages == [{"n": 1}, {"n": 2}]
-    assert "a message to a was ignored" in caplog.text
-
-
-async def test_a_listener_that_fails_fails_for_that_message_only(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Broken(Heard):
-        def take(self, message: Any) -> None:
-            super().take(message)
-            raise RuntimeError(message["n"])
-
-    broken = Broken()
-    direct = Direct(SERIALIZER, "a", broken)
-    for n in range(2):
-        direct.put(packed({"n": n}))
-    assert len(broken.messages) == 2 and "RuntimeError: 0" in caplog.text

@@ -348,9 +348,9 @@ async def test_a_join_is_answered_when_messages_arrive_however_far_redis_is(
         listening(f"redis://127.0.0.1:{proxy.port}/0") as (far, heard),
         listening(redis_url) as (near, _),
     ):
-        channel = [*far._here()._channels][0].decode()
+        assert heard.channel is not None
         for n in range(1000):
-            await far.group_add(f"new{n}", channel)
+            await far.group_add(f"new{n}", heard.channel.name)
             await near.group_send(f"new{n}", {"n": n})
         await heard.until(lambda: len(heard.messages) == 1000)
 
@@ -361,19 +361,20 @@ async def test_what_is_under_way_is_bounded_and_senders_wait(
     monkeypatch.setattr(shard, "IN_FLIGHT", 10_000)
     monkeypatch.setattr(shard, "LIMIT", 50_000)
     async with listening(f"redis://127.0.0.1:{proxy.port}/0") as (layer, heard):
-        assert not layer.is_full
+        channel = heard.channel
+        assert channel is not None and not channel.is_full
         proxy.hold_answers()
         sent = [
             asyncio.ensure_future(layer.group_send("room", {"n": n, "x": 1000 * "x"}))
             for n in range(100)
         ]
-        room = asyncio.ensure_future(layer.room())
+        room = asyncio.ensure_future(channel.room())
         refused, _ = await asyncio.wait(sent, return_when=asyncio.FIRST_EXCEPTION)
         assert all("bytes wait" in str(one.exception()) for one in refused)
         one = shard_of(layer)
         assert one._connection is not None
         assert 10_000 <= one._connection.in_flight < 12_000
-        assert layer.is_full and not room.done()
+        assert channel.is_full and not room.done()
         proxy.pass_answers()
         await room
         took = len(sent) - len(refused)

@@ -27,8 +27,8 @@ from tests.support.rooms import OpenRoom
 from tests.support.tcp_proxy import TcpProxy
 
 
-class Layer:
-    """Takes notes; answers, and has room, as the test wants."""
+class DirectChannel:
+    """What a layer gives for the channel of a node. Takes notes; answers, and has room, as the test wants."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, list[str]]] = []
@@ -41,8 +41,7 @@ class Layer:
         self.is_full = False
         self._room = asyncio.Event()
 
-    def publish(self, group: str, message: Any, sender: str, done: Any) -> None:
-        assert sender == "specific.1"
+    def publish(self, group: str, message: Any, done: Any) -> None:
         topics = {item["topic"] for item in message["items"]}
         assert {group_name(topic) for topic in topics} == {group}
         self.sent.append((*topics, [item["event"] for item in message["items"]]))
@@ -57,13 +56,13 @@ class Layer:
         self.is_full = False
         self._room.set()
 
-    async def groups_add(self, groups: Any, channel: str) -> None:
+    async def groups_add(self, groups: Any) -> None:
         self.added.append(set(groups))
         await self.gate.wait()
         if self.error is not None:
             raise self.error
 
-    async def group_discard(self, group: str, channel: str) -> None:
+    def group_discard(self, group: str) -> None:
         self.discarded.append(group)
 
 
@@ -80,8 +79,8 @@ class Pacer:
 
 
 @pytest.fixture
-async def layer() -> Layer:
-    return Layer()
+async def layer() -> DirectChannel:
+    return DirectChannel()
 
 
 @pytest.fixture
@@ -90,8 +89,11 @@ async def reports() -> list[Any]:
 
 
 @pytest.fixture
-async def groups(layer: Layer, reports: list[Any]) -> AsyncIterator[Groups]:
-    groups = DirectGroups(layer, reports.append)
+async def groups(
+    layer: DirectChannel, reports: list[Any]
+) -> AsyncIterator[DirectGroups]:
+    groups = DirectGroups(None, reports.append)
+    groups.channel = layer
     groups.connected("specific.1")
     yield groups
     groups.close()
@@ -104,9 +106,11 @@ async def pacer() -> Pacer:
 
 @pytest.fixture
 async def publisher(
-    layer: Layer, reports: list[Any], pacer: Pacer, groups: Groups
+    layer: DirectChannel, reports: list[Any], pacer: Pacer
 ) -> DirectPublisher:
-    return DirectPublisher(layer, "node", reports.append, pacer, groups)
+    publisher = DirectPublisher(None, "node", reports.append, pacer)
+    publisher.channel = layer
+    return publisher
 
 
 def broadcast(topic: str, event: str) -> Broadcast:
@@ -117,7 +121,7 @@ def broadcast(topic: str, event: str) -> Broadcast:
 
 
 async def test_a_broadcast_is_sent_in_the_turn_in_which_it_is_made(
-    publisher: DirectPublisher, layer: Layer, reports: list[Any]
+    publisher: DirectPublisher, layer: DirectChannel, reports: list[Any]
 ) -> None:
     taken = [publisher.publish(broadcast(topic, "e")) for topic in "aab"]
     assert layer.sent == [("a", ["e"]), ("a", ["e"]), ("b", ["e"])]
@@ -129,7 +133,7 @@ async def test_a_broadcast_is_sent_in_the_turn_in_which_it_is_made(
 
 
 async def test_what_has_no_answer_is_an_error_for_its_sender(
-    publisher: DirectPublisher, layer: Layer, reports: list[Any]
+    publisher: DirectPublisher, layer: DirectChannel, reports: list[Any]
 ) -> None:
     taken = publisher.publish(broadcast("a", "e"))
     layer.answers[0](ConnectionError("gone"))
@@ -139,7 +143,7 @@ async def test_what_has_no_answer_is_an_error_for_its_sender(
 
 
 async def test_what_the_layer_cannot_serialize_is_an_error_too(
-    publisher: DirectPublisher, layer: Layer, monkeypatch: pytest.MonkeyPatch
+    publisher: DirectPublisher, layer: DirectChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any) -> None:
         raise TypeError("no such type")
@@ -152,7 +156,7 @@ async def test_what_the_layer_cannot_serialize_is_an_error_too(
 
 @pytest.mark.parametrize("short_of", ["layer", "pacer"])
 async def test_what_must_wait_keeps_its_order_and_travels_together(
-    publisher: DirectPublisher, layer: Layer, pacer: Pacer, short_of: str
+    publisher: DirectPublisher, layer: DirectChannel, pacer: Pacer, short_of: str
 ) -> None:
     publisher.publish(broadcast("a", "1"))
     setattr(layer if short_of == "layer" else pacer, "is_full", True)
@@ -176,7 +180,7 @@ async def test_what_must_wait_keeps_its_order_and_travels_together(
 
 
 async def test_groups_that_are_asked_for_together_are_added_together(
-    groups: Groups, layer: Layer
+    groups: Groups, layer: DirectChannel
 ) -> None:
     await asyncio.gather(*(groups.add(topic) for topic in "abc"))
     assert layer.added == [{*map(group_name, "abc")}]
@@ -184,7 +188,7 @@ async def test_groups_that_are_asked_for_together_are_added_together(
 
 
 async def test_no_group_waits_for_one_that_was_asked_for_before(
-    groups: Groups, layer: Layer
+    groups: Groups, layer: DirectChannel
 ) -> None:
     layer.gate.clear()
     slow = groups.add("slow")
@@ -198,7 +202,7 @@ async def test_no_group_waits_for_one_that_was_asked_for_before(
 
 
 async def test_what_fails_is_tried_again_as_soon_as_the_layer_works(
-    groups: Groups, layer: Layer, reports: list[Any]
+    groups: Groups, layer: DirectChannel, reports: list[Any]
 ) -> None:
     layer.error = ConnectionError("gone")
     added = groups.add("a")
@@ -211,7 +215,7 @@ async def test_what_fails_is_tried_again_as_soon_as_the_layer_works(
 
 
 async def test_topics_that_come_and_go_end_as_they_are_wanted(
-    groups: Groups, layer: Layer
+    groups: Groups, layer: DirectChannel
 ) -> None:
     await groups.add("a")
     groups.unused("a", 0)
