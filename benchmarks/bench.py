@@ -60,7 +60,7 @@ PASSES = 3
 
 def load_of(mode: str, name: str, quick: bool) -> dict[str, Any]:
     load = {"rounds": 3 if quick else 1, **LOAD[mode]}
-    load.update({} if mode in OURS else {"payload": 100, "patience": 10})
+    load.update({} if mode in OURS else {"payload": 100, "wait": 10})
     load.update(QUICK.get(mode, {}) if quick else {})
     load.update(FEWER.get(mode, {}) if name == "N" else {})
     return load

@@ -111,7 +111,7 @@ def measure(series: Series, redis: servers.Server) -> dict[str, dict[int, Found]
     for point in series.points:
         for name in series.names:
             print(f"{series.mode} {point:,}: {CONTENDERS[name].title}", file=sys.stderr)
-            load = {"payload": 100, "patience": 10, **series.load, series.option: point}
+            load = {"payload": 100, "wait": 10, **series.load, series.option: point}
             if name == "N" and series.mode == "paced":
                 load.update(SLOWER)
             found[name][point] = drive(series.mode, name, load, redis)

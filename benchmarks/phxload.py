@@ -13,7 +13,7 @@ The server must offer a channel `bench:*` that accepts every join and handles th
 
 Modes
   fanout  N sockets join one topic; one more asks for a blast of K broadcasts, and the round ends
-          when everyone has everything (or nothing has arrived for --patience seconds).
+          when everyone has everything (or nothing has arrived for --wait seconds).
   paced   the same sockets; the publisher shouts R times a second; reports delivery latency.
   echo    M sockets, one push in flight on each.
   join    connect, join, leave, close, in a loop, C at a time.
@@ -243,14 +243,14 @@ class Load:
         await asyncio.sleep(0.3)
 
     async def settle(self, count: Callable[[], int], target: int) -> None:
-        """Return once count() reaches target, or has not moved for --patience seconds."""
+        """Return once count() reaches target, or has not moved for --wait seconds."""
         last, moved = count(), time.monotonic()
         while last < target:
             await asyncio.sleep(0.01)
             now = count()
             if now != last:
                 last, moved = now, time.monotonic()
-            elif time.monotonic() - moved > self.o.patience:
+            elif time.monotonic() - moved > self.o.wait:
                 return
 
 
@@ -332,7 +332,7 @@ class Fan:
         target = start + len(self.readers) * count
         await self.load.settle(lambda: self.received, target)
         try:
-            await asyncio.wait_for(reply, self.load.o.patience)
+            await asyncio.wait_for(reply, self.load.o.wait)
         except (TimeoutError, PhxError) as error:
             print(f"phxload: no reply to the blast: {error!r}", file=sys.stderr)
         return self.received - start
@@ -582,7 +582,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--topics", type=int, default=1000, help="topics: on all sockets together")
     add("--cycles", type=int, default=1000, help="join: cycles in a round")
     add("--quiet", type=float, default=3, help="idle: seconds of silence measured")
-    add("--patience", type=float, default=3, help="seconds without news: give up")
+    add("--wait", type=float, default=3, help="seconds without news: give up")
     o = p.parse_args(argv)
     o.sockets = o.sockets or DEFAULT_SOCKETS.get(o.mode, 1000)
     return o

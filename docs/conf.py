@@ -38,12 +38,11 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.changes.M"),
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
-    ("py:class", "phx_protocol.presence.blocking.Blocking"),
     ("py:class", "phx_protocol.layers.direct.DirectChannel"),
     ("py:class", "phx_protocol.layers.direct.Listener"),
     ("py:class", "phx_protocol.layers.loop_layer.LoopLayer"),
+    ("py:class", "phx_protocol.presence.presence._Sync"),
     ("py:class", "phx_protocol.signals._Log"),
-    ("py:class", "phx_protocol.socket.channel.PresenceClass"),
 ]
 
 html_theme = "furo"

@@ -14,6 +14,7 @@ from django.urls import get_script_prefix as current_script_prefix
 from django.urls import re_path, set_script_prefix
 
 from .checks import report
+from .socket.connect_info import ConnectInfo
 from .transports.http import Receive, Send, respond
 from .transports.lifespan import Application, lifespan
 from .transports.request import HandshakeRequest
@@ -74,7 +75,9 @@ def _path_below(scope: dict[str, Any]) -> str:
     client of Daphne can send one in a header.
     """
     is_below = get_script_prefix(scope) != ""
-    path: str = HandshakeRequest(scope).path_info if is_below else scope["path"]
+    path: str = (
+        HandshakeRequest(ConnectInfo(scope)).path_info if is_below else scope["path"]
+    )
     return path
 
 

@@ -54,6 +54,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "SUBPROTOCOLS": (list, tuple, type(None)),
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
+    "GC_FREEZE": (bool,),
+    "GC_THRESHOLD": (int, type(None)),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
     "STATE": (str, Mapping),
@@ -167,7 +169,7 @@ def _channel(channel_class: type[Channel]) -> Iterator[CheckMessage]:
     if channel_class.join is Channel.join:
         yield Error(
             f"{name} does not define join().",
-            hint='Whoever may join is decided there: return "ok" or "error".',
+            hint='It decides who may join: return "ok" or "error".',
             id="phx_protocol.E005",
         )
     if (

@@ -79,6 +79,10 @@ class Options:
     drainer: Any = True
     #: how many threads run callbacks that are a plain ``def``
     sync_threads: int = 8
+    #: whether the garbage collector passes over what a process has before it serves its first socket
+    gc_freeze: bool = True
+    #: how many objects may be new before the garbage collector looks at them; None leaves Python's
+    gc_threshold: int | None = None
     #: names of parameters whose values are masked in our logs, or {"keep": names of the only ones
     #: that are shown}
     filter_parameters: Sequence[str] | Mapping[str, Sequence[str]] = (
@@ -93,6 +97,15 @@ class Options:
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
+    def paths(self, mount: str) -> dict[str, str]:
+        """Return the path of each transport that is served at `mount`: ``{"websocket": "/socket/websocket"}``."""
+        transports: Any = {"websocket": self.websocket, "longpoll": self.longpoll}
+        return {
+            name: "/" + f"{mount.strip('/')}/{chosen['PATH'].strip('/')}".lstrip("/")
+            for name, chosen in transports.items()
+            if chosen
+        }
+
 
 #: the settings that a Socket class cannot override
 PROJECT_ONLY = frozenset(
@@ -102,6 +115,8 @@ PROJECT_ONLY = frozenset(
         "drainer",
         "close_on_password_change",
         "max_broadcast_size",
+        "gc_freeze",
+        "gc_threshold",
     }
 )
 WEBSOCKET = {"PATH": "websocket"}

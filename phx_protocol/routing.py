@@ -30,15 +30,13 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
 
 
 def _mount(mount: str, socket: type[Socket]) -> Iterator[URLPattern]:
-    chosen = options(socket)
-    transports: Any = (
-        (PhoenixConsumer.as_asgi, chosen.websocket),
-        (partial(LongPollConsumer.as_asgi, mount=mount.strip("/")), chosen.longpoll),
-    )
-    for as_asgi, transport in transports:
-        if transport:
-            route = f"{mount.strip('/')}/{transport['PATH'].strip('/')}".lstrip("/")
-            application: Any = as_asgi(socket=socket)
-            # Plug ignores a slash at the end, and some clients send one
-            yield path(route, application)
-            yield path(f"{route}/", application)
+    consumers: dict[str, Any] = {
+        "websocket": PhoenixConsumer.as_asgi,
+        "longpoll": partial(LongPollConsumer.as_asgi, mount=mount.strip("/")),
+    }
+    for transport, url in options(socket).paths(mount).items():
+        application: Any = consumers[transport](socket=socket)
+        route = url.removeprefix("/")
+        # Plug ignores a slash at the end, and some clients send one
+        yield path(route, application)
+        yield path(f"{route}/", application)

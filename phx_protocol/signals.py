@@ -109,5 +109,5 @@ state_failed = Signal()
 #: the state works again: failures and duration, as in ``layer_recovered``
 state_recovered = Signal()
 #: the server refused something or closed a connection: reason (a ``Refusal``, a ``CloseCode``, or
-#: the HTTP status of a refused connection), as ``limits.refusals`` counts it
+#: the HTTP status of a refused connection), as ``refusals`` counts it
 refused = Signal()

@@ -19,7 +19,6 @@ from django.contrib.auth import SESSION_KEY
 from django.core import signing
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
-from django.http.cookie import parse_cookie
 
 from .auth.permissions import SOURCE, Source
 from .auth.sessions import digest, password_digests, session_store
@@ -191,10 +190,8 @@ class TokenSocket(Socket):
 
 
 def _session_key(socket: Socket) -> str | None:
-    headers = ConnectInfo(socket.scope).headers
-    # HTTP/2 may split cookies
-    cookies = parse_cookie("; ".join(v for name, v in headers if name == "cookie"))
-    return cookies.get(settings.SESSION_COOKIE_NAME)
+    # not socket.connect_info, which would keep the headers as long as the connection
+    return ConnectInfo(socket.scope).cookies.get(settings.SESSION_COOKIE_NAME)
 
 
 def _refused(socket: Socket, error: BadSignature) -> ConnectionRefused:

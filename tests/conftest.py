@@ -52,7 +52,7 @@ def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def redis_url(_redis: str) -> Iterator[str]:
     """That server, empty: a process that another file has killed is on lease there for a while,
-    and whoever gives an order would wait for it."""
+    and every command would wait for it."""
     with Redis.from_url(_redis) as redis:
         redis.flushall()
     yield _redis
@@ -71,7 +71,7 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution
 
 @pytest.fixture(autouse=True)
 def _a_fresh_log() -> None:
-    """What a test logs is held back for what it repeats itself, not for other tests."""
+    """Suppress records only if the same test repeats them, not because of other tests."""
     logs._repeats._written.clear()
 
 

@@ -1,9 +1,9 @@
-"""What users of the package can name, with its signature, a line each.
+"""All names that users of the package can use, with their signatures, a line each.
 
     python -m tests.public_surface > tests/public_surface.txt
 
 It is read from the source: neither Python's version nor Django's has a say in how it looks.
-Public is what MODULES or an ``__all__`` names, else what has no underscore and is documented;
+Public is what MODULES, an ``__all__`` or an ``import x as x`` names, else what has no underscore and is documented;
 nothing is that stands in a class below the line ``the implementation``.
 """
 
@@ -42,10 +42,23 @@ class Module:
         self.comments = {name: said.replace("\n#:", "")[3:-1] for said, name in above}
 
     def public(self) -> list[str]:
+        if exported := [name for names in self.exported().values() for name in names]:
+            return sorted(exported)
         if "__all__" in self.made:
             return list(ast.literal_eval(self.made["__all__"].value))
         made = [name for name, node in self.made.items() if is_documented(node)]
         return [n for n in made if n in self.comments or hasattr(self.made[n], "body")]
+
+    def exported(self) -> dict[str, tuple[str, ...]]:
+        """What is imported under its own name (``import x as x``), by module."""
+        imports = (
+            node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom)
+        )
+        found = {
+            str(node.module): tuple(a.name for a in node.names if a.asname == a.name)
+            for node in imports
+        }
+        return {module: names for module, names in found.items() if names}
 
     def said(self, dotted: str, name: str) -> Iterator[str]:
         """The lines of `name`, which is made here, or in a module that this one imports."""
@@ -54,8 +67,8 @@ class Module:
             return
         node = self.twin(self.made[name])
         # what a signal tells its receivers stands in its comment only
-        told = self.comments.get(name) if ".signals." in dotted else None
-        yield f"{dotted}{signature(node)}" + (f"  # {told}" if told else "")
+        comment = self.comments.get(name) if ".signals." in dotted else None
+        yield f"{dotted}{signature(node)}" + (f"  # {comment}" if comment else "")
         for member in self.members(node) if isinstance(node, ast.ClassDef) else ():
             yield f"{dotted}.{name_of(member)}{signature(member)}"
 
@@ -90,7 +103,7 @@ class Module:
 
 
 def name_of(node: Any) -> str:
-    """What a statement makes, "" for nothing."""
+    """Return the name that a statement defines, or ""."""
     target = node.targets[0] if isinstance(node, ast.Assign) else node
     target = getattr(target, "target", target)
     names = [getattr(target, key, "") for key in ("name", "id", "attr")]
@@ -123,8 +136,8 @@ def commands() -> Iterator[str]:
         arguments = command.create_parser("manage.py", path.stem)._actions
         for a in (a for a in arguments if a.dest not in shared):
             name = "/".join(a.option_strings) or a.dest
-            told = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
-            yield f"manage.py {path.stem} {name}: {told}"
+            options = f"nargs={a.nargs}, default={a.default!r}, choices={a.choices and [*a.choices]}"
+            yield f"manage.py {path.stem} {name}: {options}"
 
 
 def surface() -> list[str]:

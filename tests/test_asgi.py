@@ -69,7 +69,7 @@ async def test_a_root_path_is_removed_where_the_path_begins_with_it(
 
 
 @pytest.mark.parametrize("root_path", ["/app/", "/ap", "/application", "/"])
-async def test_what_a_prefix_is_django_says(root_path: str) -> None:
+async def test_the_prefix_is_removed_as_django_does(root_path: str) -> None:
     request: Any = {"path": f"/app{PATH}", "root_path": root_path, "method": "GET"}
     below = ASGIRequest(request, io.BytesIO()).path_info
     assert await opens(f"/app{PATH}", root_path) is (below.lstrip("/") == PATH[1:])
@@ -117,7 +117,7 @@ async def test_channels_reverse_urls_as_views_do(root_path: str, prefix: str) ->
 
 
 def reported(*statements: str, **settings: Any) -> str:
-    """What a fresh process writes to stderr that makes the application."""
+    """Return the stderr of a new process that makes the application."""
     code = "; ".join([*statements, "import tests.integration.site_app; print('made')"])
     inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run(

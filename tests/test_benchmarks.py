@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures: verdicts, tables, and the calculation of a site's needs."""
+"""The verdicts and tables of the benchmark, and the calculation of a site's needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COSTS = Costs(
         (23.0, "2.2 L: **missed**"),
     ],
 )
-def test_a_figure_is_held_against_its_aim_and_its_floor(
+def test_a_figure_is_compared_with_its_target_and_its_limit(
     figure: float, said: str
 ) -> None:
     row = Row("echo", "key", {"frames": (1.5, 2.2)})
@@ -66,7 +66,7 @@ def test_the_parts_follow_from_one_process_and_two() -> None:
     assert set(PARTS) == set(COSTS.__dataclass_fields__)
 
 
-def test_what_one_process_can_do_needs_one() -> None:
+def test_a_load_that_fits_one_process_needs_one() -> None:
     assert need(Load("quiet", 1000, 1, 1), COSTS).processes == 1
     assert need(Load("many", CLIENTS + 1, 1, 1), COSTS).processes == 2
 

@@ -65,7 +65,7 @@ def groups_sync(transactional_db: None, phx_connect_sync: Any) -> SyncTestChanne
     return channel
 
 
-async def test_a_model_tells_what_was_created_updated_and_deleted(
+async def test_a_model_broadcasts_created_updated_and_deleted(
     decorate: Any, groups: TestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -79,7 +79,7 @@ async def test_a_model_tells_what_was_created_updated_and_deleted(
     assert await groups.assert_push("group_deleted") == {"id": key}
 
 
-async def test_what_a_handler_saves_is_told_too(
+async def test_a_change_by_a_handler_is_broadcast_too(
     decorate: Any, groups: TestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -88,7 +88,7 @@ async def test_what_a_handler_saves_is_told_too(
     await groups.assert_reply(ref, "ok")
 
 
-def test_nothing_is_told_before_the_commit_nor_of_what_is_undone(
+def test_nothing_is_broadcast_before_the_commit_or_after_a_rollback(
     decorate: Any, groups_sync: SyncTestChannel
 ) -> None:
     decorate(Group, "groups", name_of)
@@ -160,7 +160,7 @@ def test_fixtures_tell_nothing(decorate: Any, groups_sync: SyncTestChannel) -> N
     groups_sync.refute_push("group_created")
 
 
-def test_what_cannot_be_sent_is_told_to_who_saves_it(
+def test_a_payload_that_cannot_be_sent_raises_an_error_in_save(
     decorate: Any, groups_sync: SyncTestChannel
 ) -> None:
     decorate(Group, "groups", lambda group: {"group": group})
@@ -230,15 +230,15 @@ def tables(transactional_db: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """What was told: topic, event, and the name in the payload."""
-    told: list[tuple[str, str, str]] = []
+def broadcasts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """Collect broadcasts: topic, event, and the name in the payload."""
+    broadcasts: list[tuple[str, str, str]] = []
 
     def tell(topic: str, event: str, payload: Any, using: str) -> None:
-        told.append((topic, event, payload.get("name", "")))
+        broadcasts.append((topic, event, payload.get("name", "")))
 
     monkeypatch.setattr(changes, "broadcast_on_commit", tell)
-    return told
+    return broadcasts
 
 
 @pytest.fixture(autouse=True)
@@ -253,8 +253,8 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("model", [Club, Team, Crew, Squad, Lodge])
-def test_what_is_saved_as_a_proxy_or_child_is_told_once(
-    model: Any, tables: None, told: list[Any]
+def test_a_change_through_a_proxy_or_child_is_broadcast_once(
+    model: Any, tables: None, broadcasts: list[Any]
 ) -> None:
     broadcast_changes("groups", name_of)(Group)
     one = model.objects.create(name="one")
@@ -263,7 +263,7 @@ def test_what_is_saved_as_a_proxy_or_child_is_told_once(
     one.delete()
     model.objects.create(name="three")
     model.objects.all().delete()
-    assert told == [
+    assert broadcasts == [
         ("groups", "group_created", "one"),
         ("groups", "group_updated", "two"),
         ("groups", "group_deleted", ""),
@@ -272,29 +272,32 @@ def test_what_is_saved_as_a_proxy_or_child_is_told_once(
     ]
 
 
-def test_a_child_that_is_deleted_as_its_parent_is_told_once(
-    tables: None, told: list[Any]
+def test_a_child_that_is_deleted_through_its_parent_is_broadcast_once(
+    tables: None, broadcasts: list[Any]
 ) -> None:
     broadcast_changes("teams", name_of)(Team)
     Squad.objects.create(name="one")
     Team.objects.get().delete()
-    assert [event for _, event, _ in told] == ["team_created", "team_deleted"]
+    assert [event for _, event, _ in broadcasts] == ["team_created", "team_deleted"]
     assert not Squad.objects.exists()
 
 
 @pytest.mark.parametrize("model", [Club, Lodge])
-def test_a_decorated_proxy_tells_of_what_is_saved_through_it(
-    model: Any, tables: None, told: list[Any]
+def test_a_decorated_proxy_broadcasts_only_changes_through_it(
+    model: Any, tables: None, broadcasts: list[Any]
 ) -> None:
     broadcast_changes("clubs", name_of)(Club)
     Group.objects.create(name="a group")
     Team.objects.create(name="a team")
     model.objects.create(name="one").delete()
-    assert told == [("clubs", "club_created", "one"), ("clubs", "club_deleted", "")]
+    assert broadcasts == [
+        ("clubs", "club_created", "one"),
+        ("clubs", "club_deleted", ""),
+    ]
 
 
-def test_a_child_that_is_written_later_is_told_too(
-    transactional_db: None, told: list[Any]
+def test_a_proxy_that_is_defined_later_is_broadcast_too(
+    transactional_db: None, broadcasts: list[Any]
 ) -> None:
     broadcast_changes("groups", name_of)(Group)
     with isolate_apps("django.contrib.auth"):
@@ -302,31 +305,31 @@ def test_a_child_that_is_written_later_is_told_too(
         body = {"__module__": __name__, "Meta": meta}
         late = type("Late", (Group,), body)
     late.objects.create(name="late")  # type: ignore[attr-defined]
-    assert told == [("groups", "group_created", "late")]
+    assert broadcasts == [("groups", "group_created", "late")]
 
 
 def test_a_child_and_its_parent_tell_each_for_itself(
-    tables: None, told: list[Any]
+    tables: None, broadcasts: list[Any]
 ) -> None:
     broadcast_changes("groups", name_of)(Group)
     broadcast_changes("teams", name_of)(Team)
     Team.objects.create(name="one")
-    assert sorted(told) == [
+    assert sorted(broadcasts) == [
         ("groups", "group_created", "one"),
         ("teams", "team_created", "one"),
     ]
 
 
 def test_a_model_that_is_decorated_twice_tells_twice(
-    transactional_db: None, told: list[Any]
+    transactional_db: None, broadcasts: list[Any]
 ) -> None:
     for topic in ("one", "two", "three"):
         broadcast_changes(topic, name_of)(Group)
     Group.objects.create(name="a").delete()
-    assert [topic for topic, *_ in told] == ["one", "two", "three"] * 2
+    assert [topic for topic, *_ in broadcasts] == ["one", "two", "three"] * 2
 
 
-def test_what_could_never_be_told_is_an_error_where_it_is_written() -> None:
+def test_a_decorator_that_could_never_broadcast_raises_an_error() -> None:
     async def late(instance: Any) -> Any: ...
 
     with pytest.raises(TypeError, match="receive m2m_changed"):

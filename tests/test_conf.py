@@ -35,7 +35,7 @@ class HastySocket(Socket):
     max_broadcast_size = 1
 
 
-def test_what_a_socket_says_itself_comes_first_but_for_what_is_of_the_project() -> None:
+def test_attributes_of_a_socket_win_except_for_settings_of_the_project() -> None:
     chosen = {"TIMEOUT": 5, "LONGPOLL": False, "MAX_BROADCAST_SIZE": 2}
     with override_settings(PHX_PROTOCOL=chosen):
         assert (options().timeout, options(HastySocket).timeout) == (5, 7)
@@ -43,3 +43,16 @@ def test_what_a_socket_says_itself_comes_first_but_for_what_is_of_the_project() 
         assert options(HastySocket).longpoll == {**LONGPOLL, "WINDOW": 1.0}
         assert options(HastySocket).max_broadcast_size == 2
     assert options().timeout != 5
+
+
+class PollSocket(Socket):
+    websocket = False
+    longpoll = {"PATH": "/poll/"}
+
+
+def test_a_mount_has_a_path_for_each_transport_that_its_socket_serves() -> None:
+    assert options().paths("/socket") == {"websocket": "/socket/websocket"}
+    assert options(PollSocket).paths("/ws/<int:shop>/") == {
+        "longpoll": "/ws/<int:shop>/poll"
+    }
+    assert options(PollSocket).paths("/") == {"longpoll": "/poll"}

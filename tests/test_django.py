@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ from django.test import TestCase, TransactionTestCase
 
 from phx_protocol import Channel, Socket, event
 from phx_protocol.testing import connect
+from tests.support import servers
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar(
     "variable", default="unset"
@@ -100,7 +98,7 @@ class InATransactionTestCase(TransactionTestCase):
 
 
 @pytest.mark.django_db
-async def test_what_a_plain_def_answers_is_evaluated_in_its_thread(
+async def test_the_answer_of_a_plain_def_is_evaluated_in_its_thread(
     phx_connect: Any,
 ) -> None:
     await User.objects.acreate(username="ada")
@@ -153,8 +151,4 @@ def test_an_application_with_an_http_side_of_its_own_sets_django_up() -> None:
         "from django.apps import apps\n"
         "assert apps.ready and apps.is_installed('phx_protocol')\n"
     )
-    subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-        check=True,
-    )
+    servers.python(code, {"DJANGO_SETTINGS_MODULE": "tests.settings"}, check=True)

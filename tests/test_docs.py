@@ -124,7 +124,7 @@ NO_CLIENTS = [
     "broadcasts of one process that are on their way to others",
     "broadcasts of one process that wait for the channel layer",
     "one message from process to process",
-    "what one process tells another of its sockets or topics",
+    "the answer of one process to another about its sockets or topics",
     "one POST to a session in another process, one message to a long-poll client",
 ]
 

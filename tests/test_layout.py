@@ -35,7 +35,7 @@ NAMED = {"__init__", "apps", "asgi", "checks", "django_json", "models", "pytest_
 #: what an ASGI server is known by
 SERVERS = {"daphne", "granian", "hypercorn", "uvicorn", "websockets", "wsproto"}
 #: the doctor is a client of any server
-ADAPTERS = ["contrib", "management/doctor", "transports/websocket/servers.py"]
+ADAPTERS = ["contrib", "management/doctor", "transports/servers"]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -84,7 +84,7 @@ def room_of(module: str) -> str:
 
 
 def test_every_import_names_the_own_room_or_a_lower_layer() -> None:
-    """Those in functions, and those for type checkers, too."""
+    """Yield the imports, also those in functions and for type checkers."""
     wrong = [
         f"{name_of(path)} imports {module}"
         for path in MODULES
@@ -107,7 +107,7 @@ def test_no_module_needs_itself_to_be_loaded() -> None:
     graphlib.TopologicalSorter(needed).prepare()  # it raises CycleError
 
 
-def test_the_top_has_what_users_import_and_what_has_to_be_there() -> None:
+def test_top_level_modules_are_public_or_named_by_django_asgi_or_pytest() -> None:
     top = {path.stem for path in PACKAGE.glob("*.py")}
     surface = (Path(__file__).parent / "public_surface.txt").read_text()
     public = {name for name in top if f"\nphx_protocol.{name}." in surface}
@@ -151,7 +151,7 @@ def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
 
 
 def attributes_of(node: ast.ClassDef) -> set[str]:
-    """What an object of the class keeps: what is assigned to ``self``."""
+    """Return the attributes of an object of the class: those assigned to ``self``."""
     stored = (n for n in ast.walk(node) if isinstance(n, ast.Attribute))
     return {
         n.attr

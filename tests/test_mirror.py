@@ -1,4 +1,4 @@
-"""Where a module has its tests can be told from where it lies."""
+"""The path of a module tells where its tests are."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_every_long_module_has_a_test_file_in_its_place_or_is_on_the_list() -> N
     assert sorted(untested() - WITHOUT) == []
 
 
-def test_what_is_on_the_list_has_no_test_file_and_the_list_does_not_grow() -> None:
+def test_modules_on_the_list_have_no_test_file_and_the_list_does_not_grow() -> None:
     assert sorted(WITHOUT - untested()) == []
     assert len(WITHOUT) <= ALLOWED

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 
 import pytest
 from django.apps import apps
@@ -28,7 +25,7 @@ PERMISSIONS = [
 
 
 def said(*command: str, **options: object) -> str:
-    """What a command of manage.py says on its output."""
+    """Return the output of a command of manage.py."""
     output = io.StringIO()
     call_command(*command, stdout=output, **options)
     return output.getvalue()
@@ -78,5 +75,5 @@ def test_they_need_neither_users_nor_the_admin() -> None:
         "from django.core.management import call_command; call_command('check'); "
         "assert not {'django.contrib.auth', 'django.contrib.admin'} & set(sys.modules)"
     )
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
-    subprocess.run([sys.executable, "-c", code], cwd=servers.ROOT, env=env, check=True)
+    env = {"DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
+    servers.python(code, env, check=True)

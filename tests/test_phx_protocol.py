@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import phx_protocol
+from tests.public_surface import Module
 from tests.support.servers import ROOT
 
 
@@ -19,4 +23,13 @@ def test_importing_the_package_needs_no_settings() -> None:
 def test_every_public_name_is_there() -> None:
     for name in phx_protocol.__all__:
         assert getattr(phx_protocol, name) is not None
-    assert sorted(phx_protocol.__all__) == phx_protocol.__all__
+    assert set(phx_protocol.__all__) <= set(dir(phx_protocol))
+
+
+def test_type_checkers_find_every_public_name_where_python_does() -> None:
+    assert Module(Path(phx_protocol.__file__).parent).exported() == phx_protocol._HOMES
+
+
+def test_another_name_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Chanel'"):
+        phx_protocol.Chanel

@@ -1,4 +1,4 @@
-"""What users build on changes on purpose only."""
+"""The public names and signatures change only on purpose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.public_surface import Module, surface
 
 PINNED = Path(__file__).with_name("public_surface.txt")
-HOW = """The public surface has changed. If it is meant to, write it down anew,
+HOW = """The public surface has changed. If it is meant to, write it again,
 
     python -m tests.public_surface > tests/public_surface.txt
 
@@ -60,7 +60,7 @@ class Thing(Base):
 '''
 
 
-def test_what_is_documented_is_public_and_what_is_private_is_not(
+def test_documented_names_are_public_and_private_names_are_not(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "sample.py").write_text(SOURCE)
@@ -78,7 +78,7 @@ def test_what_is_documented_is_public_and_what_is_private_is_not(
 
 
 @pytest.mark.parametrize("exported", ['["Thing"]', '["Thing", "helper"]'])
-def test_what_is_exported_is_public_wherever_it_is_made(
+def test_exported_names_are_public_wherever_they_are_defined(
     tmp_path: Path, exported: str
 ) -> None:
     (tmp_path / "sample.py").write_text(SOURCE)

@@ -45,13 +45,13 @@ async def test_its_own_and_that_of_the_session(application):
     assert known() == ["module", "fixture", "test"]
 
 
-def test_what_the_last_one_used_is_forgotten():
+def test_sockets_of_the_last_test_are_forgotten():
     assert known() == ["module", "fixture"]
     with connect_sync(OfATest, wire=False):
         assert known() == ["module", "fixture", "test"]
 
 
-def test_what_an_application_of_a_test_serves_is_forgotten_too():
+def test_sockets_of_an_application_of_a_test_are_forgotten_too():
     assert known() == ["module", "fixture"]
     get_phoenix_application({"/socket": OfATest})
     assert known() == ["module", "fixture", "test"]
@@ -63,8 +63,8 @@ class TestAfterThat:
 """
 
 
-def test_what_a_test_mounts_is_unmounted_when_it_ends(tmp_path: Path) -> None:
-    """What a module, or a fixture of the session, has mounted stays."""
+def test_sockets_that_a_test_mounts_are_unmounted_when_it_ends(tmp_path: Path) -> None:
+    """Sockets that a module or a fixture of the session has mounted stay."""
     (tmp_path / "test_suite.py").write_text(SUITE)
     settings = f"--rootdir={tmp_path}", "--ds=tests.settings", "--asyncio-mode=auto"
     command = "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tmp_path)

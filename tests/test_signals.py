@@ -1,4 +1,4 @@
-"""Signals: what happens is told, with what is known of it, and nobody is hurt by who listens."""
+"""Signals: they report what happens, and an error of a receiver has no other effect."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from phx_protocol.testing import connect
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast
 from tests.receivers.rooms import Doors, Guests, Room
+from tests.support.rooms import JOINS
 
-Told = list[tuple[Any, dict[str, Any]]]
+Received = list[tuple[Any, dict[str, Any]]]
 
 
 @pytest.fixture
-def told() -> Iterator[Callable[[signals.Signal], Told]]:
-    """What a signal tells from now on."""
+def sent_by() -> Iterator[Callable[[signals.Signal], Received]]:
+    """Collect what a signal sends from now on."""
     connected: list[tuple[signals.Signal, Any]] = []
 
-    def listen(signal: signals.Signal) -> Told:
-        heard: Told = []
+    def listen(signal: signals.Signal) -> Received:
+        received: Received = []
 
         def receive(sender: Any, **named: Any) -> None:
             del named["signal"]
-            heard.append((sender, named))
+            received.append((sender, named))
 
         signal.connect(receive, weak=False)
         connected.append((signal, receive))
-        return heard
+        return received
 
     yield listen
     for signal, receive in connected:
         signal.disconnect(receive)
 
 
-async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> None:
-    begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
+async def test_a_connection_sends_signals_at_its_beginning_and_end(
+    sent_by: Any,
+) -> None:
+    begun, ended = sent_by(signals.socket_connected), sent_by(
+        signals.socket_disconnected
+    )
     client = await connect(Doors, {"a": "b"})
     ((sender, connected),) = begun
     assert sender is Doors
@@ -61,10 +66,10 @@ async def test_a_connection_is_told_from_its_beginning_to_its_end(told: Any) -> 
     assert 0 <= gone["duration"] < 60
 
 
-async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
-    ended = told(signals.socket_disconnected)
+async def test_the_signal_has_the_code_with_which_we_close(sent_by: Any) -> None:
+    ended = sent_by(signals.socket_disconnected)
     client = await connect(Doors)
-    await client.line.communicator.send_input(
+    await client.communicator.asgi.send_input(
         {"type": "websocket.receive", "text": "{"}
     )
     await client.assert_closed(1011)
@@ -77,27 +82,23 @@ async def test_the_code_with_which_we_close_is_told(told: Any) -> None:
 @pytest.mark.parametrize(
     ("params", "result"), [({"refuse": "1"}, "refused"), ({"crash": "1"}, "crashed")]
 )
-async def test_a_connection_that_is_not_let_in_is_told(
-    told: Any, params: dict[str, str], result: str
+async def test_a_refused_connection_sends_a_signal(
+    sent_by: Any, params: dict[str, str], result: str
 ) -> None:
-    begun, ended = told(signals.socket_connected), told(signals.socket_disconnected)
+    begun, ended = sent_by(signals.socket_connected), sent_by(
+        signals.socket_disconnected
+    )
     with pytest.raises(ConnectionRefused):
         await connect(Doors, params)
     assert [named["result"] for _, named in begun] == [result]
     assert not ended
 
 
-@pytest.mark.parametrize(
-    ("subtopic", "result"),
-    [
-        ("lobby", "ok"),
-        ("denied", "error"),
-        ("forbidden", "refused"),
-        ("crash", "crashed"),
-    ],
-)
-async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None:
-    joined, crashed = told(signals.channel_joined), told(signals.channel_crashed)
+@pytest.mark.parametrize(("subtopic", "result"), JOINS.items())
+async def test_every_join_sends_a_signal(
+    sent_by: Any, subtopic: str, result: str
+) -> None:
+    joined, crashed = sent_by(signals.channel_joined), sent_by(signals.channel_crashed)
     client = await connect(Doors)
     try:
         await client.join(f"room:{subtopic}", {"as": "ada"})
@@ -121,10 +122,10 @@ async def test_every_join_is_told(told: Any, subtopic: str, result: str) -> None
         ("silence", {}, None),
     ],
 )
-async def test_a_handled_event_is_told_with_its_answer(
-    told: Any, name: str, payload: Any, status: str | None
+async def test_a_handled_event_sends_a_signal_with_its_answer(
+    sent_by: Any, name: str, payload: Any, status: str | None
 ) -> None:
-    handled = told(signals.channel_handled_in)
+    handled = sent_by(signals.channel_handled_in)
     client = await connect(Doors)
     room = await client.join("room:lobby")
     ref = await room.push(name, payload)
@@ -137,9 +138,11 @@ async def test_a_handled_event_is_told_with_its_answer(
     await client.close()
 
 
-async def test_a_crash_is_told_three_times_over(told: Any) -> None:
-    handled, crashed = told(signals.channel_handled_in), told(signals.channel_crashed)
-    left = told(signals.channel_left)
+async def test_a_crash_is_in_three_signals(sent_by: Any) -> None:
+    handled, crashed = sent_by(signals.channel_handled_in), sent_by(
+        signals.channel_crashed
+    )
+    left = sent_by(signals.channel_left)
     client = await connect(Doors)
     room = await client.join("room:lobby")
     await room.push("crash")
@@ -151,8 +154,10 @@ async def test_a_crash_is_told_three_times_over(told: Any) -> None:
     await client.close()
 
 
-async def test_the_end_of_a_channel_is_told_with_its_reason(told: Any) -> None:
-    left = told(signals.channel_left)
+async def test_the_end_of_a_channel_sends_a_signal_with_its_reason(
+    sent_by: Any,
+) -> None:
+    left = sent_by(signals.channel_left)
     client = await connect(Doors)
     rooms = [await client.join(f"room:{n}") for n in range(3)]
     await rooms[0].leave()
@@ -164,10 +169,12 @@ async def test_the_end_of_a_channel_is_told_with_its_reason(told: Any) -> None:
     assert all(0 <= named["duration"] < 60 for _, named in left)
 
 
-async def test_a_broadcast_is_told_where_it_is_sent_and_where_it_arrives(
-    told: Any,
+async def test_a_broadcast_sends_a_signal_when_it_is_sent_and_when_it_arrives(
+    sent_by: Any,
 ) -> None:
-    sent, delivered = told(signals.broadcast_sent), told(signals.broadcast_delivered)
+    sent, delivered = sent_by(signals.broadcast_sent), sent_by(
+        signals.broadcast_delivered
+    )
     client = await connect(Doors)
     room = await client.join("room:lobby")
     await abroadcast("room:lobby", "new", {"n": 1})
@@ -184,8 +191,8 @@ async def test_a_broadcast_is_told_where_it_is_sent_and_where_it_arrives(
     await client.close()
 
 
-async def test_who_comes_and_goes_is_told(told: Any) -> None:
-    changed = told(signals.presence_changed)
+async def test_presences_that_come_and_go_send_signals(sent_by: Any) -> None:
+    changed = sent_by(signals.presence_changed)
     first, second = await connect(Doors), await connect(Doors)
     room = await first.join("guests:1")
     await room.assert_push("presence_state")
@@ -203,12 +210,12 @@ async def test_who_comes_and_goes_is_told(told: Any) -> None:
     await first.close()
 
 
-async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
+async def test_messages_that_the_layer_drops_send_a_signal(sent_by: Any) -> None:
     class Full(InMemoryChannelLayer):
         async def group_send(self, group: str, message: Any) -> None:
             raise OSError("away")
 
-    dropped = told(signals.messages_dropped)
+    dropped = sent_by(signals.messages_dropped)
     publisher = Publisher(Full(), "a node", lambda error: None)
     message = Broadcast("room:1", "new", json.encode_payload({}))
     futures = [publisher.publish(message) for _ in range(3)]
@@ -216,9 +223,11 @@ async def test_what_the_layer_does_not_take_is_told(told: Any) -> None:
     assert dropped == [(None, {"count": 3, "where": "layer"})]
 
 
-async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> None:
-    failed, recovered = told(signals.layer_failed), told(signals.layer_recovered)
-    outage: Outage = get_node().layer.outage
+async def test_an_outage_sends_a_signal_when_it_begins_and_when_it_ends(
+    sent_by: Any,
+) -> None:
+    failed, recovered = sent_by(signals.layer_failed), sent_by(signals.layer_recovered)
+    outage: Outage = get_node().link.outage
     error = OSError("away")
     for report in (error, error, None, None):
         outage.report(report)
@@ -229,7 +238,7 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends(told: Any) -> N
 
 
 async def test_a_broken_receiver_hurts_nobody(
-    told: Any, caplog: pytest.LogCaptureFixture
+    sent_by: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(sender: Any, **named: Any) -> None:
         raise RuntimeError("broken receiver")
@@ -259,7 +268,7 @@ def test_an_async_receiver_is_refused_when_it_is_connected() -> None:
         signals.channel_joined.connect(receiver)
 
 
-def test_what_nobody_hears_is_not_found_out() -> None:
+def test_arguments_of_a_signal_without_receivers_are_not_computed() -> None:
     assert not signals.channel_handled_in.is_heard(Room)
 
     def receiver(sender: Any, **named: Any) -> None: ...

@@ -50,7 +50,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_what_was_signed_is_what_is_verified(data: Any) -> None:
+def test_verify_returns_the_signed_data(data: Any) -> None:
     assert verify(sign(data)) == data
 
 
@@ -84,7 +84,7 @@ def test_max_age_is_in_seconds_and_none_is_for_ever(
 
 
 @pytest.mark.parametrize("token", [None, 42, b"bytes", {"a": "b"}, ["a"]])
-def test_what_is_no_string_is_no_token(token: Any) -> None:
+def test_a_value_that_is_not_a_string_is_no_token(token: Any) -> None:
     with pytest.raises(BadSignature, match="a token is a string, not"):
         verify(token)
 
@@ -126,7 +126,7 @@ def test_a_rotated_key_still_counts_until_it_is_dropped() -> None:
         verify(token)
 
 
-def test_what_json_cannot_carry_is_not_signed() -> None:
+def test_data_that_json_cannot_carry_is_not_signed() -> None:
     with pytest.raises(TypeError):
         sign(object())
 
@@ -143,7 +143,7 @@ async def test_a_users_token_leads_back_to_the_user(ada: User) -> None:
     assert await user_of(user_token(ada)) == ada
 
 
-async def test_a_users_token_does_not_show_what_proves_a_session(ada: User) -> None:
+async def test_a_users_token_does_not_show_the_session_hash(ada: User) -> None:
     assert ada.get_session_auth_hash() not in str(
         signing.loads(user_token(ada), salt="phx_protocol.user_token")
     )
@@ -184,7 +184,7 @@ async def test_an_inactive_user_has_no_token(ada: User) -> None:
         await user_of(token)
 
 
-async def test_a_user_who_is_gone_has_no_token(ada: User) -> None:
+async def test_the_token_of_a_deleted_user_is_not_valid(ada: User) -> None:
     token = user_token(ada)
     await ada.adelete()
     with pytest.raises(BadSignature, match="does not exist"):
@@ -283,9 +283,7 @@ async def who(
 
 
 @pytest.mark.parametrize("socket_class", [WhoSocket, NeedsNoMore, OptionalSocket])
-async def test_the_token_says_who_the_user_is(
-    socket_class: type[Socket], ada: User
-) -> None:
+async def test_the_token_names_the_user(socket_class: type[Socket], ada: User) -> None:
     assert await who(socket_class, user_token(ada)) == "ada"
 
 
@@ -350,7 +348,7 @@ async def test_a_token_that_is_too_old_is_refused(
     assert "Signature age 61.0 > 60 seconds" in caplog.text
 
 
-async def test_without_a_token_the_user_is_whom_the_socket_has_when_none_is_required(
+async def test_without_a_required_token_the_user_is_that_of_the_socket(
     ada: User,
 ) -> None:
     assert await who(OptionalSocket) == ""

@@ -1,4 +1,4 @@
-"""What is declared is checked statically too."""
+"""Declared types are checked by mypy too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from tests.support import servers
 
 
-def test_mypy_accepts_what_fits_and_refuses_what_does_not() -> None:
+def test_mypy_accepts_right_types_and_refuses_wrong_ones() -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "tests/typing_cases/room.py"],
         cwd=servers.ROOT,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 from tests.support import servers
 
 POSIX = """
@@ -102,12 +98,5 @@ print("served")
 
 
 def test_it_is_imported_and_serves_where_posix_is_missing() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", POSIX + SERVE],
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = servers.python(POSIX + SERVE, {"PYTHONWARNINGS": "ignore"}, timeout=60)
     assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr

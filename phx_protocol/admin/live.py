@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from ..exceptions import PhxError, StateError
-from ..introspection import list_sockets, sees_only_itself
+from ..introspection import list_sockets, sees_one_process
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -126,7 +126,7 @@ def visibility() -> str:
 
     It is "nothing" if this process serves no socket and cannot see those that do.
     """
-    if not sees_only_itself():
+    if not sees_one_process():
         return "all"
     return "itself" if list_sockets(limit=1) else "nothing"
 

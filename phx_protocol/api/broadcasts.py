@@ -97,7 +97,7 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         "payload": raw if isinstance(raw, bytes) else bytes(raw).decode(),
     }
     try:
-        await node.remote.send(ref.node, message)
+        await node.link.send(ref.node, message)
     except Exception as error:
         raise BroadcastError(
             f"the channel layer did not take the reply: {describe(error)}"

@@ -125,11 +125,11 @@ async def adrain(node: str, *, resume: bool = False) -> int:
     nodes = await here.heartbeat.state.nodes()
     if node not in nodes:
         raise LookupError(f"there is no node {node!r}")
-    patience = _drain_timeout()
+    timeout = _drain_timeout()
     try:
         body = {"resume": resume}
         address = nodes[node].get("address")
-        answer = await call_node(here, node, address, "drain", body, patience)
+        answer = await call_node(here, node, address, "drain", body, timeout)
     except NoAnswer as error:
         raise BroadcastError(f"the node {node!r} does not answer: {error}") from error
     return int(answer["sockets"])

@@ -27,7 +27,6 @@ from ..exceptions import ConnectionRefused
 from ..pubsub.pubsub import PubSub
 from ..pubsub.registry import Subscriber
 from ..socket.channel import Channel
-from ..socket.connect_info import ConnectInfo
 from ..socket.server import ChannelServer
 from ..transports.handshake import Handshake
 from ..version import __version__
@@ -96,7 +95,7 @@ def _connecting(tracer: trace.Tracer, handshake: Handshake, transport: str) -> S
     """Start a span below that of another tracer in this process, or else below the proxy's."""
     socket_class = handshake.socket_class
     is_traced = trace.get_current_span().get_span_context().is_valid
-    headers = dict(ConnectInfo(handshake.scope).headers)
+    headers = dict(handshake.info.headers)
     attributes = {
         "phx.socket": _dotted(socket_class),
         "phx.transport": transport,

@@ -19,10 +19,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.frames import Frame
 
-from ..transports.websocket.servers import WIRE, RawTransport
-
-#: bytes that are parsed before other connections run
-STEP = 4096
+from ..transports.servers.adapter import READ_SIZE, RawTransport
+from ..transports.servers.uvicorn import RAW_TRANSPORT
 
 #: the answer to a handshake that cannot be read
 UNREADABLE = (
@@ -42,16 +40,16 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.wire = RawTransport(cast(asyncio.Transport, transport))
+        self.raw = RawTransport(cast(asyncio.Transport, transport))
         # uvicorn copies it into scope["state"]
-        self.app_state: dict[str, Any] = {**self.app_state, WIRE: self.wire}
+        self.app_state: dict[str, Any] = {**self.app_state, RAW_TRANSPORT: self.raw}
 
     def data_received(self, data: bytes) -> None:
         if self._rest is not None:  # uvicorn resumes reading when it closes
             self.transport.pause_reading()
             self._rest = memoryview(bytes(self._rest) + data)
             self._go_on_soon()
-        elif len(data) > STEP and self.handshake_complete:
+        elif len(data) > READ_SIZE and self.handshake_complete:
             # uvloop reads 256 kB at once, which can be five thousand tiny frames
             self._rest = memoryview(data)
             self.transport.pause_reading()
@@ -60,13 +58,13 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self._receive(data)
 
     def _go_on(self) -> None:
-        """Parse STEP bytes, and let the loop run others before the next step."""
+        """Parse READ_SIZE bytes, and let the loop run others before the next step."""
         self._is_going_on = False
         rest = self._rest
         if rest is None or self.transport.is_closing():
             return
-        self._rest = rest[STEP:] if len(rest) > STEP else None
-        self._receive(bytes(rest[:STEP]))
+        self._rest = rest[READ_SIZE:] if len(rest) > READ_SIZE else None
+        self._receive(bytes(rest[:READ_SIZE]))
         if self._rest is not None:
             self._go_on_soon()
         elif not self.read_paused and not self.transport.is_closing():
@@ -109,13 +107,13 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _taken(self, data: Any) -> bool:
         """Pass a text message on at once if it can be handled now; return whether it was."""
-        if self.wire.take is None:
+        if self.raw.take is None:
             return False
         try:
             text = data.decode()
         except UnicodeDecodeError:
             return False
-        return self.wire.take(text)
+        return self.raw.take(text)
 
 
 class Inbox:

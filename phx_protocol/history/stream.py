@@ -65,11 +65,10 @@ class Stream:
     async def _open(self) -> None:
         """Read the position of the topic. Broadcasts that arrive meanwhile wait."""
         try:
-            if self._node.heartbeat.is_down:
-                raise StateError("the state is failing")
-            self.position = await self._state.open(self.topic, self.ttl)
-        except StateError as error:
-            self._node.heartbeat.failed(error)
+            with self._node.heartbeat.state_call():
+                self.position = await self._state.open(self.topic, self.ttl)
+        except StateError:
+            pass  # broadcasts are delivered as they come
         finally:
             self._opening = None
             early, self._early = self._early, []
@@ -125,8 +124,7 @@ class Stream:
         """Deliver the broadcasts that are in the history and did not reach this node."""
         try:
             await self._read()
-        except StateError as error:
-            self._node.heartbeat.doubted(error)
+        except StateError:
             self._wait_for_the_state()
         else:
             self._failing_since = None
@@ -141,7 +139,8 @@ class Stream:
         while self.position is not None and not is_done:
             head, kept = await self._read_page(self.position.n, partial=True)
             if head.epoch != self.position.epoch:
-                return await self.restart()
+                with self._node.heartbeat.state_call(reads=True):
+                    return await self.restart()
             self._take(head.epoch, kept)
             is_done = not kept or kept[-1].n >= head.n
             if self.position.n < (head.n if is_done else kept[-1].n):
@@ -149,9 +148,8 @@ class Stream:
 
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
         async with self._reads:
-            if self._node.heartbeat.is_down:
-                raise StateError("the state is failing")
-            return await self._state.since(self.topic, n, self.ttl, **how)
+            with self._node.heartbeat.state_call(reads=True):
+                return await self._state.since(self.topic, n, self.ttl, **how)
 
     def _take(self, epoch: str, kept: list[Kept]) -> None:
         assert self.position is not None

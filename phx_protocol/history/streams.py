@@ -128,12 +128,10 @@ class Streams(Part, Sequencer):
     async def _keep(self, items: list[Item]) -> list[Position | None]:
         topics = {item.topic for item in items}
         try:
-            if self.node.heartbeat.is_down:
-                raise StateError("the state is failing")
-            await self._mend(topics)
-            return list(await self._state.append(items))
-        except StateError as error:
-            self.node.heartbeat.failed(error)
+            with self.node.heartbeat.state_call():
+                await self._mend(topics)
+                return list(await self._state.append(items))
+        except StateError:
             self._break(topics)
             # even a process without sockets beats until the histories are mended
             self.node.keep_alive(self)
@@ -216,20 +214,15 @@ class Streams(Part, Sequencer):
     async def _missed(
         self, stream: Stream, request: RecoveryRequest
     ) -> list[Kept] | None:
-        beat = self.node.heartbeat
         await stream.opened()
-        if request.position is None or beat.is_down:
-            return None  # during an outage no node keeps broadcasts
-        try:
-            await self._mend({stream.topic})
-        except StateError as error:
-            beat.failed(error)
+        if request.position is None:
             return None
         try:
+            with self.node.heartbeat.state_call():
+                await self._mend({stream.topic})
             return await stream.since(request.position)
-        except StateError as error:
-            beat.doubted(error)
-            return None
+        except StateError:
+            return None  # during an outage no node keeps broadcasts
 
     def resync(self) -> None:
         """Compare every stream with the state: messages may have been lost."""

@@ -22,7 +22,7 @@ from .queries import (
     list_presences,
     list_sockets,
     list_topics,
-    sees_only_itself,
+    sees_one_process,
 )
 
 __all__ = [
@@ -45,5 +45,5 @@ __all__ = [
     "list_presences",
     "list_sockets",
     "list_topics",
-    "sees_only_itself",
+    "sees_one_process",
 ]

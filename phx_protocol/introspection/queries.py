@@ -144,7 +144,7 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     return HistoryInfo(kept.size, kept.ttl, events, count, offset)
 
 
-def sees_only_itself() -> bool:
+def sees_one_process() -> bool:
     """Return True if this process cannot see others: the state or the layer is in memory."""
     layer = get_channel_layer(options().channel_layer)
     return is_in_memory(layer) or backend(options().state) == "memory"

@@ -46,7 +46,7 @@ class NodeReport(Part):
         found = (s for s in chosen if topic is None or s.has_joined(topic))
         sockets = [s.describe() for s in itertools.islice(found, limit)]
         for socket in sockets:
-            socket["topics"], socket["more_topics"] = _cut(
+            socket["topics"], socket["more_topics"] = _within_limit(
                 socket["topics"], ANSWER // (2 * len(sockets))
             )
         kept = list(within(sockets, ANSWER))
@@ -90,7 +90,7 @@ def within(items: Iterable[Item], limit: int) -> Iterator[Item]:
         yield item
 
 
-def _cut(topics: list[str], limit: int) -> tuple[list[str], int]:
+def _within_limit(topics: list[str], limit: int) -> tuple[list[str], int]:
     """Return as many of `topics` as fit into `limit` bytes, and how many are left out."""
     kept = list(within(topics, limit))
     return kept, len(topics) - len(kept)

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ..exceptions import PhxError
-from ..introspection import sees_only_itself
+from ..introspection import sees_one_process
 from ..logs.printable import printable
 
 IN_MEMORY = (
@@ -24,7 +24,7 @@ class OperatorCommand(BaseCommand):
     """A command whose subclasses define ``operate``; errors there become a CommandError."""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if sees_only_itself():
+        if sees_one_process():
             raise CommandError(IN_MEMORY)
         try:
             self.operate(**options)

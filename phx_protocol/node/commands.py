@@ -10,7 +10,7 @@ from ..concurrency.tasks import begin
 from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
 from ..logs.printable import describe
-from .rpc import TELL_TIMEOUT, NoAnswer, call_node
+from .rpc import CALL_TIMEOUT, NoAnswer, call_node
 
 if TYPE_CHECKING:
     from .node import Node
@@ -69,7 +69,7 @@ class Commands:
     async def send(self, name: str, body: Body) -> None:
         """Send a command to every node; return when all have executed it.
 
-        Raises BroadcastError if the layer did not accept it; also after TELL_TIMEOUT, with the names
+        Raises BroadcastError if the layer did not accept it; also after CALL_TIMEOUT, with the names
         of the nodes that have not answered that it is done.
         """
         node = self._node
@@ -108,9 +108,9 @@ class Commands:
         """Wait until the node `name` has executed it. If it does not answer, return its name."""
         address = about.get("address")
         try:
-            async with asyncio.timeout(TELL_TIMEOUT):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 await call_node(
-                    self._node, name, address, COMMAND, command, TELL_TIMEOUT
+                    self._node, name, address, COMMAND, command, CALL_TIMEOUT
                 )
             return None
         except (NoAnswer, TimeoutError):

@@ -30,7 +30,7 @@ class OpeningSocket(Protocol):
 
     def disconnect_named(self, name: str) -> None: ...
     def user_disconnected(self, key: str) -> None: ...
-    def look_again(self, key: str | None) -> None: ...
+    def user_has_changed(self, key: str | None) -> None: ...
     def session_ended(self, digest: str) -> None: ...
 
 
@@ -166,7 +166,7 @@ class Connections:
                 socket.cut_off()
 
         for socket in self._opening:
-            socket.look_again(body["user"])
+            socket.user_has_changed(body["user"])
         _each(self.of_user(body["user"]), look)
 
     def _session_ended(self, body: Body) -> None:
@@ -184,7 +184,7 @@ class Connections:
         key, topic = body.get("user"), body.get("topic")
         chosen = list(self if key is None else self.of_user(key))
         for socket in self._opening:
-            socket.look_again(key)
+            socket.user_has_changed(key)
         return _reauthorize(chosen, topic)
 
 

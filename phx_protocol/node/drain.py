@@ -31,7 +31,7 @@ class Drainer:
         self.is_on = False
         self._node = node
         self._task: asyncio.Task[int] | None = None
-        node.rpc.on_call("drain", self._asked)
+        node.rpc.on_call("drain", self._on_call)
 
     async def run(self) -> int:
         """Close all sockets, in rounds; return how many there were. Draining continues when cancelled."""
@@ -92,7 +92,7 @@ class Drainer:
                 await self._node.connections.gone()
         await self._node.rpc.settled()
 
-    async def _asked(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _on_call(self, body: dict[str, Any]) -> dict[str, Any]:
         if body["resume"]:
             self.resume()
             return {"sockets": len(self._node.connections)}

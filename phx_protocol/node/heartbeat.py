@@ -97,20 +97,33 @@ class Heartbeat:
         if not self._sockets:
             self.beat_soon()
 
-    def failed(self, error: StateError) -> None:
+    @contextlib.contextmanager
+    def state_call(self, *, reads: bool = False) -> Iterator[None]:
+        """Note a StateError of the ``with`` block, which calls the state, and raise it again.
+
+        While the state fails, raise StateError at once: the block does not run. `reads` says that
+        the block only reads.
+        """
+        if self.is_down:
+            raise StateError("the state is failing")
+        try:
+            yield
+        except StateError as error:
+            if reads and isinstance(error, StateTimeout):
+                # the answer may have been too large: beat, to see if the state works
+                logger.warning("the state did not answer in time: %s", error)
+                self.beat_soon()
+            else:
+                self._failed(error)
+            raise
+
+    def _failed(self, error: StateError) -> None:
         """Note that the state did not do a step. If it was not reached, beat now."""
         if isinstance(error, StateRefused):
             logger.error("the state refused a step: %s", error)
         else:
             self.outage.report(error)
-            self._wake.set()
-
-    def doubted(self, error: StateError) -> None:
-        """Note that a reading failed, which may have been too large: beat, to see if the state works."""
-        if not isinstance(error, StateTimeout):
-            return self.failed(error)
-        logger.warning("the state did not answer in time: %s", error)
-        self._wake.set()
+            self.beat_soon()
 
     async def _run(self) -> None:
         while True:
@@ -147,7 +160,7 @@ class Heartbeat:
             await step()
             return True
         except StateError as error:
-            self.failed(error)
+            self._failed(error)
         except (Exception, asyncio.CancelledError):
             if is_cancelled():
                 raise

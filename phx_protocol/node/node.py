@@ -20,7 +20,7 @@ from ..logs.printable import shown
 from ..pubsub import message as layer_message
 from ..pubsub.direct import DirectLink
 from ..pubsub.groups import LINGER
-from ..pubsub.link import LayerLink, Link, LoopLink, is_in_memory
+from ..pubsub.link import LayerLink, LoopLink, is_in_memory
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
 from .commands import Commands
@@ -49,18 +49,10 @@ class Node:
         layer = get_channel_layer(options().channel_layer)
         # made first: its pacer limits how fast the layer link sends
         self.rpc = NodeRpc(self)
-        link = layer, self.name, self.take, self._may_have_lost, self.rpc.pacer
-        self.layer = (
-            DirectLink(*link, take_now=self.take_now)
-            if hasattr(layer, "deliver_to")
-            else LayerLink(*link)
-        )
         # Broadcasts are not sent to an in-memory layer: local delivery reaches everybody.
         self.sees_one_process = is_in_memory(layer)
-        self.remote: Link = (
-            LoopLink(self.name, self.others) if self.sees_one_process else self.layer
-        )
-        self.pubsub = PubSub(self.name, self.layer, self.remote)
+        self.link = self._make_link(layer)
+        self.pubsub = PubSub(self.name, self.link)
         self.pubsub.on_unused = self._unused
         self.connections = Connections(self.is_shown)
         self.commands = Commands(self)
@@ -74,6 +66,21 @@ class Node:
         self._parts: dict[type[Part], Part] = {}
         for part in PARTS:
             self.part(part)
+
+    def _make_link(self, layer: Any) -> LayerLink:
+        """Return the link to the other nodes for a layer of this kind."""
+        common = (
+            layer,
+            self.name,
+            self.take,
+            self._may_have_lost,
+            self.rpc.pacer,
+        )
+        if self.sees_one_process:
+            return LoopLink(*common, others=self.others)
+        if hasattr(layer, "deliver_to"):
+            return DirectLink(*common, take_now=self.take_now)
+        return LayerLink(*common)
 
     def part(self, cls: type[P]) -> P:
         """Return the part of this node that is a `cls`; make it if there is none."""
@@ -103,17 +110,17 @@ class Node:
     async def expect_connection(self, opening: OpeningSocket) -> None:
         """Pass commands to a socket that may open, until it opens or is discarded."""
         self.connections.expect(opening)
-        if not self.layer.is_ready(NODES):
+        if not self.link.is_ready(NODES):
             self.start()
-            self.layer.used(NODES)
-            await self.layer.ready(NODES)
+            self.link.used(NODES)
+            await self.link.ready(NODES)
 
     def add_connection(self, socket: OpenSocket) -> None:
         if not self.connections:
             install_signal_handlers(self)
         self.connections.add(socket)
         self.heartbeat.has_sockets()
-        self.layer.used(NODES)
+        self.link.used(NODES)
 
     def discard_connection(self, socket: OpenSocket) -> None:
         self.connections.discard(socket)
@@ -126,23 +133,23 @@ class Node:
 
     def _need_no_commands(self) -> None:
         if not self.connections.are_any:
-            self.layer.unused(NODES)
+            self.link.unused(NODES)
 
     async def reachable(self) -> None:
         """Wait until commands to all nodes arrive here, two seconds at most."""
         self.heartbeat.start()
-        await self.layer.ready(NODES)
+        await self.link.ready(NODES)
 
     async def ready(self, topic: str) -> None:
         """Wait until broadcasts of other processes on `topic` arrive here, two seconds at most.
 
         If the layer is down, return at once: local broadcasts work.
         """
-        if not self.layer.is_ready(topic):
+        if not self.link.is_ready(topic):
             self.start()
             if topic not in self.pubsub.registry:
-                self.layer.unused(topic)
-            await self.layer.ready(topic)
+                self.link.unused(topic)
+            await self.link.ready(topic)
 
     # ---------------------------------------------------------------------- names
 
@@ -167,7 +174,7 @@ class Node:
         if self.sees_one_process:
             return None
         self.start()
-        return await self.layer.address()
+        return await self.link.address()
 
     async def take(self, message: dict[str, Any]) -> None:
         """Handle one message of another node. A bad message is logged and ignored."""
@@ -211,7 +218,7 @@ class Node:
         """Start again: everything that this node had in the state is lost."""
         self.pubsub.registry.all_changed()
         # a Redis that lost the leases may have lost the groups of the layer too
-        self.layer.add_groups_again()
+        self.link.add_groups_again()
         for part in self.parts:
             part.lost()
 
@@ -238,7 +245,7 @@ class Node:
         """Listen to the layer, as long as it is needed."""
         if self._timer is None:
             self._tick_later()
-            self.layer.start()
+            self.link.start()
 
     def _tick_later(self) -> None:
         self._timer = self.loop.call_later(
@@ -246,7 +253,7 @@ class Node:
         )
 
     def _tick(self) -> None:
-        self.layer.tick(self.loop.time())
+        self.link.tick(self.loop.time())
         self.pubsub.traffic.turn()
         if self._is_needed:
             self._tick_later()
@@ -258,7 +265,7 @@ class Node:
         return bool(
             self.pubsub.registry
             or self.connections.are_any
-            or self.layer.groups
+            or self.link.groups
             or self._kept_alive_by
         )
 
@@ -267,7 +274,7 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        ending: list[Awaitable[None]] = [self.heartbeat.stop(), self.layer.stop()]
+        ending: list[Awaitable[None]] = [self.heartbeat.stop(), self.link.stop()]
         self._ending = asyncio.gather(*ending)
 
     async def close(self) -> None:

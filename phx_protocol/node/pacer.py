@@ -58,7 +58,7 @@ class Pacer:
     async def room_for(self, size: int) -> None:
         """Wait until `size` more bytes may be sent, and count them."""
         while not self.has_room(size):
-            await asyncio.shield(self._asked())
+            await asyncio.shield(self._asking_task())
 
     def has_room(self, size: int) -> bool:
         """Count `size` more bytes and return True, if so many may be sent now."""
@@ -66,10 +66,10 @@ class Pacer:
             return False
         self._ahead += size
         if self._ahead >= AHEAD // 2:
-            self._asked()
+            self._asking_task()
         return True
 
-    def _asked(self) -> asyncio.Task[None]:
+    def _asking_task(self) -> asyncio.Task[None]:
         """Return a task that ends when all data sent so far has arrived, after MARK_TIMEOUT at most."""
         if self._asking is None:
             self._asking = begin(self._ask(), contextvars.Context())
@@ -112,11 +112,11 @@ class Pacer:
         fields = {"id": self._id, "from": address, "node": self._node.name}
         mark = {"type": RELAY, "v": VERSION, "do": "mark", **fields}
         try:
-            await self._node.layer.cast(NODES, mark)
-            if NODES not in self._node.layer.groups:
-                await self._node.layer.send(address, mark)
+            await self._node.link.cast(NODES, mark)
+            if NODES not in self._node.link.groups:
+                await self._node.link.send(address, mark)
         except Exception as error:
-            self._node.layer.report(error)
+            self._node.link.report(error)
             return False
         return True
 

@@ -37,8 +37,8 @@ logger = get_logger("phx_protocol.pubsub")
 
 #: seconds between two tries to send, if the channel of the layer is full or the layer fails
 RETRY = 0.05
-#: seconds after which sending a message that needs no answer is given up
-TELL_TIMEOUT = 2.0
+#: seconds in which the layer must accept a message that needs no answer; else the message is lost
+SEND_TIMEOUT = 2.0
 #: seconds to wait for the answer before an acknowledgement is sent
 ACK_AFTER = 0.005
 #: seconds in which a node must acknowledge a request, and answer a simple one
@@ -68,7 +68,7 @@ class Call:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.taken: asyncio.Future[None] = loop.create_future()
+        self.acknowledged: asyncio.Future[None] = loop.create_future()
         self.answer: asyncio.Future[Body | None] = loop.create_future()
 
 
@@ -81,10 +81,10 @@ class NodeRpc:
         self._listeners: dict[str, Callable[[Body], None]] = {}
         self._calls: dict[str, Call] = {}
         self._running: dict[str, asyncio.Future[Body | None]] = {}
-        self._taken: dict[str, None] = {}  # ids of received requests, the newest last
+        self._received: dict[str, None] = {}  # ids of requests, the newest last
         # id -> callback for an answer that arrives after the caller gave up
         self._late: dict[str, Callable[[Body], None]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
         self.pacer = Pacer(node, self)
 
@@ -102,13 +102,13 @@ class NodeRpc:
         name: str,
         body: Body,
         *,
-        patience: float,
+        ack_timeout: float,
         timeout: float,
         on_late_answer: Callable[[Body], None] | None = None,
     ) -> Body:
         """Call the node that reads `channel`, and return its answer.
 
-        Raises NoAnswer if it has not acknowledged the request after `patience` seconds, or not
+        Raises NoAnswer if it has not acknowledged the request after `ack_timeout` seconds, or not
         answered after `timeout`. `on_late_answer` is called with an answer that arrives later.
         """
         node, call = self._node, Call()
@@ -116,13 +116,13 @@ class NodeRpc:
         self._calls[id] = call
         with node.kept_alive(call):
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(ack_timeout):
                     address = await node.address()
                     if address is None:
                         raise NoAnswer("the channel layer cannot be reached")
                     request = {"id": id, "from": address, "name": name, "body": body}
                     await self._send(channel, "ask", **request)
-                    await call.taken
+                    await call.acknowledged
                 async with asyncio.timeout(timeout):
                     answer = await call.answer
                 if answer is None:
@@ -132,7 +132,7 @@ class NodeRpc:
                 raise NoAnswer(f"the call {name!r} is too large: {error}") from error
             except (TimeoutError, asyncio.CancelledError) as error:
                 self._give_up(id, timeout, on_late_answer)
-                self._keep(self.tell(channel, "cancel", id=id))
+                self._keep(self._send_in_time(channel, "cancel", id=id))
                 if isinstance(error, TimeoutError):
                     raise NoAnswer(f"no answer to {name!r} in time") from error
                 raise
@@ -156,40 +156,44 @@ class NodeRpc:
         if answer is not None:
             on_late_answer(answer)
 
+    async def cast(self, channel: str, name: str, body: Body) -> None:
+        """Cast to the node that reads `channel`. It is lost if the layer does not accept it in time."""
+        await self._send_in_time(channel, "note", name=name, body=body)
+
     def cast_soon(self, channel: str, name: str, body: Body) -> None:
         """Cast to one node, without waiting until it is sent."""
-        self._keep(self.tell(channel, "note", name=name, body=body))
+        self._keep(self.cast(channel, name, body))
 
     def answer_mark(self, channel: str, id: str) -> None:
         """Answer the sender of the mark `id` that it arrived here."""
-        self._keep(self.tell(channel, "marked", id=id, node=self._node.name))
+        self._keep(self._send_in_time(channel, "marked", id=id, node=self._node.name))
 
     def _keep(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = begin(run)
-        self._telling.add(task)
+        self._sending.add(task)
         task.add_done_callback(self._kept)
         return task
 
     def _kept(self, task: asyncio.Task[None]) -> None:
-        self._telling.discard(task)
+        self._sending.discard(task)
         if not task.cancelled():
             task.exception()  # no warning if nobody awaits the task
 
-    async def tell(self, channel: str, do: str, **fields: Any) -> None:
+    async def _send_in_time(self, channel: str, do: str, **fields: Any) -> None:
         """Send a message that needs no answer. It is lost if the layer does not accept it in time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TELL_TIMEOUT):
+            async with asyncio.timeout(SEND_TIMEOUT):
                 await self._send(channel, do, **fields)
 
     async def settled(self) -> None:
-        """Wait for pending sends, TELL_TIMEOUT at most."""
-        if self._telling:
-            await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
+        """Wait for pending sends, SEND_TIMEOUT at most."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=SEND_TIMEOUT)
 
     async def cast_all(self, name: str, body: Body) -> None:
         """Cast to every other node with sockets. Raises any error of the layer."""
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
-        await self._node.remote.cast(NODES, _message(**note))
+        await self._node.link.cast(NODES, _message(**note))
 
     async def cast_topic(self, topic: str, name: str, body: Body) -> None:
         """Cast to the other nodes with subscribers of `topic`. It is lost if the layer fails."""
@@ -197,11 +201,11 @@ class NodeRpc:
         try:
             if _size(note) > LARGEST:
                 raise TooLarge(f"the note {name!r} on {topic!r:.100}")
-            await self._node.remote.cast(topic, _message(**note))
+            await self._node.link.cast(topic, _message(**note))
         except TooLarge as error:
             logger.error("too large for the channel layer: %s", error)
         except Exception as error:
-            self._node.layer.report(error)
+            self._node.link.report(error)
 
     async def call_local(self, name: str, body: Body) -> Body:
         """Return the answer of this node itself. Raises NoAnswer."""
@@ -226,12 +230,12 @@ class NodeRpc:
             try:
                 # Never cancelled in the middle: redis-py would close its connection, and below
                 # Python 3.12 its wait_for() sometimes swallows a cancellation or a timeout.
-                sending = self._keep(self._node.layer.send(channel, message))
+                sending = self._keep(self._node.link.send(channel, message))
                 return await asyncio.shield(sending)
             except ChannelFull:
                 pass
             except Exception as error:
-                self._node.layer.report(error)
+                self._node.link.report(error)
             await asyncio.sleep(RETRY)
 
     # --------------------------------------------------- receiving
@@ -243,10 +247,10 @@ class NodeRpc:
         do, id = message["do"], message.get("id", "")
         if do == "ask":
             # the layer may raise an error although it accepted a request, which is then sent again
-            if id not in self._taken:
-                self._taken[id] = None
-                if len(self._taken) > REMEMBERED:
-                    del self._taken[next(iter(self._taken))]
+            if id not in self._received:
+                self._received[id] = None
+                if len(self._received) > REMEMBERED:
+                    del self._received[next(iter(self._received))]
                 run = self._running[id] = begin(self._handle(message))
                 run.add_done_callback(lambda run: self._running.pop(id, None))
                 self._keep(self._answer(message, run))
@@ -264,8 +268,8 @@ class NodeRpc:
                 self._hand_over(self._late.pop(id), message["body"])
         elif id in self._calls:  # ignore it if the caller has given up
             call = self._calls[id]
-            if not call.taken.done():
-                call.taken.set_result(None)
+            if not call.acknowledged.done():
+                call.acknowledged.set_result(None)
             if do == "answer" and not call.answer.done():
                 call.answer.set_result(message["body"])
 
@@ -273,16 +277,16 @@ class NodeRpc:
         channel, id = request["from"], request["id"]
         await asyncio.wait({run}, timeout=ACK_AFTER)
         if not run.done():  # else the answer is the acknowledgement
-            await self.tell(channel, "taken", id=id)
+            await self._send_in_time(channel, "taken", id=id)
         await asyncio.wait({run})
         # sent even if the caller gave up meanwhile: it may have to return what the answer contains
         if not run.cancelled():
             try:
-                await self.tell(channel, "answer", id=id, body=run.result())
+                await self._send_in_time(channel, "answer", id=id, body=run.result())
             except PhxError as error:
                 name = request["name"]
                 logger.error("the answer to another node's %r: %s", name, error)
-                await self.tell(channel, "answer", id=id, body=None)
+                await self._send_in_time(channel, "answer", id=id, body=None)
 
     async def _handle(self, request: Body) -> Body | None:
         """Return the answer, or None for a request that cannot be answered."""
@@ -315,7 +319,7 @@ async def call_node(
     if address is None:
         raise NoAnswer("it is not on the channel layer")
     return await node.rpc.call(
-        address, what, body, patience=CALL_TIMEOUT, timeout=timeout
+        address, what, body, ack_timeout=CALL_TIMEOUT, timeout=timeout
     )
 
 

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..node import blocking
 from ..node.node import all_nodes
 from ..socket.channel import Channel
-from .entries import Presences
+from .presence import Presence
 from .tracker import Trackers
 
-if TYPE_CHECKING:
-    from .presence import Meta, Presence
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
-class BlockingPresence:
+def _sync(
+    method: Callable[Concatenate[Channel | str, Params], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SyncPresence, Channel | str, Params], Result]:
+    """Make the twin of a `method` of Presence: it calls that of the subclass, on the right loop."""
+    name = method.__name__
+
+    def call(
+        self: SyncPresence,
+        where: Channel | str,
+        /,
+        *args: Params.args,
+        **kwargs: Params.kwargs,
+    ) -> Result:
+        presence = self._presence
+        loop = loop_of(presence, where)
+        twin = f"{presence.__name__}.sync.{name}"
+        advice = f"await {presence.__name__}.{name}(...)"
+        run: Coroutine[Any, Any, Result]
+        run = getattr(presence, name)(where, *args, **kwargs)
+        return blocking.run(run, twin, advice, loop)
+
+    function: Any = method
+    functools.update_wrapper(call, function.__func__)
+    call.__doc__ = f"``Presence.{name}`` for synchronous code."
+    return call
+
+
+class SyncPresence:
     """``RoomPresence.sync``: the methods of ``Presence`` for code that is not async.
 
     Each raises RuntimeError on a running event loop, and TimeoutError after ten seconds.
@@ -25,50 +53,11 @@ class BlockingPresence:
     def __init__(self, presence: type[Presence]) -> None:
         self._presence = presence
 
-    def track(
-        self, where: Channel | str, key: Any, meta: Meta, *, topic: str | None = None
-    ) -> str:
-        """Do what ``Presence.track`` does."""
-        call = self._presence.track(where, key, meta, topic=topic)
-        return str(self._run(call, "track", where))
-
-    def update(
-        self,
-        where: Channel | str,
-        key: Any,
-        meta: Meta | Callable[[Any], Meta],
-        *,
-        topic: str | None = None,
-    ) -> str:
-        """Do what ``Presence.update`` does."""
-        call = self._presence.update(where, key, meta, topic=topic)
-        return str(self._run(call, "update", where))
-
-    def untrack(
-        self, where: Channel | str, key: Any = None, *, topic: str | None = None
-    ) -> None:
-        """Do what ``Presence.untrack`` does."""
-        call = self._presence.untrack(where, key, topic=topic)
-        self._run(call, "untrack", where)
-
-    def list(self, where: Channel | str) -> Presences:
-        """Return what ``Presence.list`` returns."""
-        found: Presences = self._run(self._presence.list(where), "list", where)
-        return found
-
-    def get(self, where: Channel | str, key: Any) -> dict[str, Any] | None:
-        """Return what ``Presence.get`` returns."""
-        call = self._presence.get(where, key)
-        found: dict[str, Any] | None = self._run(call, "get", where)
-        return found
-
-    def _run(
-        self, call: Coroutine[Any, Any, Any], name: str, where: Channel | str
-    ) -> Any:
-        path = f"{self._presence.__name__}.{name}"
-        whole = f"{self._presence.__name__}.sync.{name}"
-        loop = loop_of(self._presence, where)
-        return blocking.run(call, whole, f"await {path}(...)", loop)
+    track = _sync(Presence.track)
+    update = _sync(Presence.update)
+    untrack = _sync(Presence.untrack)
+    list = _sync(Presence.list)
+    get = _sync(Presence.get)
 
 
 def loop_of(
@@ -85,10 +74,3 @@ def loop_of(
         if node.part(Trackers).of(presence).owns(where):
             return node.loop
     return None
-
-
-class Blocking:
-    """The attribute ``sync`` of a Presence class."""
-
-    def __get__(self, instance: object, owner: type[Presence]) -> BlockingPresence:
-        return BlockingPresence(owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..concurrency.callbacks import AsyncCallable, as_method, settled
 from ..exceptions import EncodeError
@@ -14,14 +14,25 @@ from ..logs.printable import shown
 from ..node.node import get_node
 from ..socket.channel import Channel
 from ..wire import json
-from .blocking import Blocking
 from .delivery import fetched, sendable
 from .entries import Presences
 from .tracker import Tracker, Trackers, classes
 
+if TYPE_CHECKING:
+    from .blocking import SyncPresence
+
 logger = get_logger("phx_protocol.presence")
 
 Meta = Mapping[str, Any]
+
+
+class _Sync:
+    """The attribute ``sync`` of a Presence class."""
+
+    def __get__(self, instance: object, owner: type[Presence]) -> SyncPresence:
+        from .blocking import SyncPresence  # which is made of Presence
+
+        return SyncPresence(owner)
 
 
 class Presence:
@@ -51,7 +62,7 @@ class Presence:
     #: classes with different names have separate presences; the default is the dotted path
     name: ClassVar[str] = "phx_protocol.Presence"
     #: the same methods for synchronous code: ``RoomPresence.sync.list("room:lobby")``
-    sync: ClassVar[Blocking] = Blocking()
+    sync: ClassVar[_Sync] = _Sync()
 
     # ------------------------------------------------------------- presences
 

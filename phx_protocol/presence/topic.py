@@ -108,16 +108,14 @@ class PresenceTopic:
         # True if this process has no entries on the topic after this change
         is_last = not self.own and not self._outbox
         try:
-            if beat.is_down:
-                raise StateError("the state is failing")
-            async with self._writing:
-                self._is_put = True
-                change = self._state.change
-                args = self.group, beat.name, puts, diff.leaves
-                done = await change(*args, is_last=is_last)
-                self._is_put = not is_last
-        except StateError as error:
-            beat.failed(error)
+            with beat.state_call():
+                async with self._writing:
+                    self._is_put = True
+                    change = self._state.change
+                    args = self.group, beat.name, puts, diff.leaves
+                    done = await change(*args, is_last=is_last)
+                    self._is_put = not is_last
+        except StateError:
             self.is_dirty = self._is_put or bool(self.own)
             if self.replica is not None:
                 diff = self.replica.apply_unseen(diff)
@@ -172,12 +170,12 @@ class PresenceTopic:
             await asyncio.shield(self._read_soon())
         try:
             return Roster((await self._from_state())[1].values())
-        except StateError as error:
-            self._node.heartbeat.doubted(error)
+        except StateError:
             return Roster(self.own.values())
 
     async def _from_state(self) -> tuple[Position, Entries]:
-        position, found = await self._state.entries(self.group)
+        with self._node.heartbeat.state_call(reads=True):
+            position, found = await self._state.entries(self.group)
         return position, by_ref(map(Entry.unpack, found.values()))
 
     def unused(self) -> None:
@@ -193,11 +191,8 @@ class PresenceTopic:
     async def _read(self, replica: Replica) -> None:
         """Update `replica` from the state, and send the difference to the clients."""
         try:
-            if self._node.heartbeat.is_down:
-                raise StateError("the state is failing")
             position, entries = await self._from_state()
-        except StateError as error:
-            self._node.heartbeat.doubted(error)
+        except StateError:
             if replica.position is None:
                 # use the entries of this process for now; the next beat corrects that
                 replica.read(NOWHERE, dict(self.own))

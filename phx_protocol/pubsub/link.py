@@ -33,59 +33,8 @@ REFRESH = 600.0
 Message = dict[str, Any]
 
 
-class Link(Protocol):
-    """A way to the other nodes, for broadcasts and for messages between nodes."""
-
-    def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
-        """Send `broadcast`. The future is done when the layer has accepted it. None: no need to wait."""
-
-    async def cast(self, key: Key, message: Message) -> None:
-        """Send `message` to the nodes that listen to `key`. Raises any error of the layer."""
-
-    async def send(self, address: str, message: Message) -> None:
-        """Send `message` to the node at `address`. Raises any error of the layer."""
-
-
-class Peer(Protocol):
-    """Another node of this process."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    def take_now(self, message: Message) -> None: ...
-
-
-class LoopLink:
-    """Sends messages to the nodes of the other event loops of this process.
-
-    It is used if the channel layer is in memory: such a layer connects nothing beyond one loop.
-    """
-
-    def __init__(self, name: str, others: Callable[[], Iterable[Peer]]) -> None:
-        self._name = name
-        self._others = others
-
-    def publish(self, broadcast: Broadcast) -> None:
-        others = list(self._others())
-        if others:
-            items = [layer_message.pack_item(broadcast)]
-            self._hand(others, layer_message.pack(items, self._name))
-
-    async def cast(self, key: Key, message: Message) -> None:
-        self._hand(self._others(), message)
-
-    async def send(self, address: str, message: Message) -> None:
-        # nodes have no address here: all get it, and the right one takes it
-        self._hand(self._others(), message)
-
-    def _hand(self, others: Iterable[Peer], message: Message) -> None:
-        for other in others:
-            other.loop.call_soon_threadsafe(
-                other.take_now, message, context=contextvars.Context()
-            )
-
-
 class LayerLink:
-    """The channel of one node on the channel layer, and the groups that it is in.
+    """The link of a node to the other nodes over the channel layer: its channel, and the groups it is in.
 
     While the layer fails, the listener waits longer after each try. Then it adds every group again.
     """
@@ -99,6 +48,7 @@ class LayerLink:
         pacer: Pacer,
     ) -> None:
         self.layer = layer
+        self.name = name  # of the node
         self.outage = Outage(
             logger,
             "the channel layer fails, broadcasts stay in this process",
@@ -131,13 +81,16 @@ class LayerLink:
         """True if so much waits for the layer that senders must wait as well."""
         return self.publisher.is_full
 
-    def publish(self, broadcast: Broadcast) -> asyncio.Future[None]:
+    def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
+        """Send `broadcast`. The future is done when the layer has accepted it. None: no need to wait."""
         return self.publisher.publish(broadcast)
 
     async def cast(self, key: Key, message: Message) -> None:
+        """Send `message` to the nodes that listen to `key`. Raises any error of the layer."""
         await self.layer.group_send(group_name(key), message)
 
     async def send(self, address: str, message: Message) -> None:
+        """Send `message` to the node at `address`. Raises any error of the layer."""
         await self.layer.send(address, message)
 
     # ------------------------------------------------------------------- the groups
@@ -288,6 +241,44 @@ class LayerLink:
         self.report(ConnectionError(lost))
         self.report(None)
         self._lost(True)
+
+
+class Peer(Protocol):
+    """Another node of this process."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def take_now(self, message: Message) -> None: ...
+
+
+class LoopLink(LayerLink):
+    """The link of a node whose channel layer is in memory: such a layer connects nothing beyond one loop.
+
+    It listens to the layer, but sends to the nodes of the other event loops of this process.
+    """
+
+    def __init__(self, *args: Any, others: Callable[[], Iterable[Peer]]) -> None:
+        super().__init__(*args)
+        self._others = others
+
+    def publish(self, broadcast: Broadcast) -> None:
+        others = list(self._others())
+        if others:
+            items = [layer_message.pack_item(broadcast)]
+            self._hand(others, layer_message.pack(items, self.name))
+
+    async def cast(self, key: Key, message: Message) -> None:
+        self._hand(self._others(), message)
+
+    async def send(self, address: str, message: Message) -> None:
+        # nodes have no address here: all get it, and the right one takes it
+        self._hand(self._others(), message)
+
+    def _hand(self, others: Iterable[Peer], message: Message) -> None:
+        for other in others:
+            other.loop.call_soon_threadsafe(
+                other.take_now, message, context=contextvars.Context()
+            )
 
 
 def is_in_memory(layer: Any) -> bool:

@@ -14,7 +14,7 @@ from ..exceptions import EncodeError
 from ..signals import broadcast_delivered, broadcast_sent
 from ..wire.messages import Broadcast
 from . import message as layer_message
-from .link import LayerLink, Link
+from .link import LayerLink
 from .registry import Registry, Subscriber, is_carried
 from .replies import Replier, Replies
 from .sequence import Sequencer
@@ -35,7 +35,7 @@ class Sender(Subscriber, Protocol):
 class PubSub:
     """The subscribers of one node. Local delivery is synchronous and works even if the layer fails."""
 
-    def __init__(self, name: str, layer: LayerLink, remote: Link) -> None:
+    def __init__(self, name: str, link: LayerLink) -> None:
         self.name = name  # of the node, to recognize messages that it sent itself
         self.registry = Registry()
         self.traffic = Traffic()
@@ -44,8 +44,7 @@ class PubSub:
         self.sequencer = Sequencer(self.deliver_local)
         #: called with a topic whose last subscriber here has left
         self.on_unused: Callable[[str], None] = _ignore
-        self._layer = layer
-        self._remote = remote
+        self._link = link
         self._delivered = 0
         self._yielded_at = 0.0
 
@@ -53,12 +52,12 @@ class PubSub:
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.add(topic, subscriber)
-        self._layer.used(topic)
+        self._link.used(topic)
 
     def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
         self.registry.discard(topic, subscriber)
         if topic not in self.registry:
-            self._layer.unused(topic)
+            self._link.unused(topic)
             self.on_unused(topic)
 
     # --------------------------------------------------------------- broadcasts
@@ -73,7 +72,7 @@ class PubSub:
         """
         # `exclude` applies only here: no other process has that channel
         published = await self.publish(broadcast, history, exclude)
-        if published is not None and self._layer.is_full:
+        if published is not None and self._link.is_full:
             await asyncio.wait({published})
         await self.yield_to_loop()
 
@@ -112,7 +111,7 @@ class PubSub:
 
     def publish_remote(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """Send `broadcast` to the other nodes."""
-        return self._remote.publish(broadcast)
+        return self._link.publish(broadcast)
 
     async def take(self, message: dict[str, Any]) -> None:
         """Deliver the broadcasts in a message of another node. Raises Unreadable."""
@@ -176,7 +175,7 @@ class PubSub:
     def expect_reply(self, replier: Replier) -> str:
         """Remember `replier`. Return the layer channel to which replies for it are sent."""
         self.replies.expect(replier)
-        return self._layer.groups.channel_name or self.name
+        return self._link.groups.channel_name or self.name
 
 
 def _ignore(topic: str) -> None: ...

@@ -136,7 +136,7 @@ class Registry:
             return 0
         excluded: set[Any] = set()
         if broadcast.sender is not None:
-            excluded = self._known_as(lanes, broadcast.sender)
+            excluded = self._with_id(lanes, broadcast.sender)
         elif exclude is not None:
             excluded = {exclude}
         delivered = 0
@@ -192,13 +192,13 @@ class Registry:
         return pairs, errors, has_clients
 
     @staticmethod
-    def _known_as(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
+    def _with_id(lanes: dict[Any, Any], channel_id: str) -> set[Any]:
         """Return the channels of the client that had the channel `channel_id` when it sent."""
         return {
             subscriber
             for members in lanes.values()
             for subscriber in members
-            if getattr(subscriber, "is_known_as", _never)(channel_id)
+            if getattr(subscriber, "has_id", _never)(channel_id)
         }
 
 

@@ -33,7 +33,7 @@ from ..logs import get_logger
 from ..node.node import serving_nodes
 
 #: seconds that a development server waits for its sockets before it reloads
-RELOAD_PATIENCE = 1.0
+RELOAD_TIMEOUT = 1.0
 
 logger = get_logger("phx_protocol.socket")
 _tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +128,7 @@ def watch_passwords() -> None:
 def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
     """Close all sockets on ``file_changed``, before a development server starts again.
 
-    So the clients connect again at once. The server waits for this RELOAD_PATIENCE at most.
+    So the clients connect again at once. The server waits for this RELOAD_TIMEOUT at most.
     """
     if file_path.suffix != ".py":
         return  # other files do not always restart the server
@@ -136,7 +136,7 @@ def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None
         asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
         for node in serving_nodes()
     ]
-    concurrent.futures.wait(closing, timeout=RELOAD_PATIENCE)
+    concurrent.futures.wait(closing, timeout=RELOAD_TIMEOUT)
 
 
 def _forget_session(request: Any) -> None:

@@ -100,20 +100,12 @@ def unique(name: str, taken: set[str]) -> str:
 
 
 def _mount(path: str, socket: type[Socket], names: Mapping[type, str]) -> Mount:
-    chosen = options(socket)
-    chosen_of: dict[str, Any] = {
-        "websocket": chosen.websocket,
-        "longpoll": chosen.longpoll,
-    }
-    transports = {
-        name: f"{path.rstrip('/')}/{transport['PATH'].strip('/')}"
-        for name, transport in chosen_of.items()
-        if transport
-    }
     topics = tuple(
         _topic(pattern, route, names) for pattern, route in routes_of(socket)
     )
-    return Mount(path, names[socket], _doc(socket, Socket), topics, transports)
+    return Mount(
+        path, names[socket], _doc(socket, Socket), topics, options(socket).paths(path)
+    )
 
 
 def _topic(pattern: str, route: Route, names: Mapping[type, str]) -> Topic:

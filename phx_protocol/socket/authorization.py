@@ -1,4 +1,4 @@
-"""Authorization: whether a client may be in a channel, at its join and afterwards."""
+"""Authorization: whether a client may be in a channel, at its join and later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..concurrency.tasks import CRASHES, must_end
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..wire.reasons import Reason, Refusal
-from .endings import say_crashed
+from .endings import report_crash
 from .refusals import refusals
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ logger = get_logger("phx_protocol.channel")
 
 
 async def is_authorized(channel: Channel) -> bool:
-    """Return what its class asks of the user, and then what ``authorize`` says. Raises TypeError."""
+    """Return whether the user meets what the class requires, and ``authorize`` returns True.
+
+    Raises TypeError if it returns anything but True or False.
+    """
     connection = channel.__phx__.server.connection
     await connection.rights.are_current()
     tables = channel.__phx_tables__
@@ -35,10 +38,10 @@ async def is_authorized(channel: Channel) -> bool:
 
 
 async def ask_again(server: ChannelServer) -> None:
-    """Ask again whether the client may be in the joined channel; cut that off at once if not.
+    """Check again whether the client may be in the joined channel; if not, cut the channel off at once.
 
-    Whatever the channel is busy with: ``authorize`` may run beside another callback. A join
-    that is under way asks again by itself.
+    This does not wait for the channel: ``authorize`` may run at the same time as another
+    callback. A join that still runs checks again by itself.
     """
     channel = server.channel
     if channel is None:
@@ -52,31 +55,31 @@ async def ask_again(server: ChannelServer) -> None:
             fail(server, error)
     else:
         if not allowed and server.channel is channel:
-            _say_unauthorized(channel)
+            _report_unauthorized(channel)
             server.cut_off(Reason.SHUTDOWN)
 
 
 async def reauthorize(channel: Channel) -> bool:
-    """Ask again for a channel whose own code wants it; stop it if its client may not be there."""
+    """Check again because the channel's own code asks for it; stop the channel if its client may not stay."""
     server = channel.__phx__.server
     server.connection.rights.have_changed()
     allowed = await is_authorized(channel)
     if not allowed:
-        _say_unauthorized(channel)
-        # the callback that runs may take its time
+        _report_unauthorized(channel)
+        # at once, as the running callback may take long
         server.connection.node.pubsub.unsubscribe(server.topic, server)
         await channel.stop(Reason.SHUTDOWN)
     return allowed
 
 
 def fail(server: ChannelServer, error: BaseException) -> None:
-    """Cut off the joined channel, if any: it is unknown whether its client may be there."""
+    """Cut off the joined channel, if any: nobody can say whether its client may stay."""
     if server.channel is not None:
-        say_crashed(server.channel, error, None)
+        report_crash(server.channel, error, None)
         server.cut_off(Reason.CRASH, error)
 
 
-def _say_unauthorized(channel: Channel) -> None:
+def _report_unauthorized(channel: Channel) -> None:
     refusals.count(Refusal.UNAUTHORIZED)
     topic = channel.__phx__.server.topic
     logger.warning("%s: closed, its client may not be there", topic)

@@ -1,33 +1,35 @@
-"""Backlog: what waits for the channels of one connection, and what its client has to pay for."""
+"""Backlog: the frames and broadcasts that wait for the channels of one connection."""
 
 from __future__ import annotations
 
 from .budget import Budget
 
-#: bytes of payloads of one client that are decoded at once: as objects they take up to thirty
-#: times as much
+#: bytes of payloads of one client that are decoded at the same time: decoded, they take up to
+#: thirty times as much memory
 DECODED_BYTES = 1024 * 1024
 
 
 class Backlog:
-    """The account of one client."""
+    """The account of one client: how much of it waits, and its budget for large frames."""
 
     __slots__ = ("frames", "frame_bytes", "held_bytes", "_budget")
 
     def __init__(self) -> None:
-        self.frames = 0  # that the channels have not taken yet
-        self.frame_bytes = 0  # of these, and of those being handled
-        self.held_bytes = 0  # of broadcasts that the channels have not taken yet
+        self.frames = 0  # frames that the channels have not taken yet
+        self.frame_bytes = (
+            0  # bytes of these frames, and of those that are being handled
+        )
+        self.held_bytes = 0  # bytes of broadcasts that the channels have not taken yet
         self._budget: Budget | None = None
 
     @property
     def budget(self) -> Budget:
-        """The limit of what the client sent that is decoded at once; made for the first large frame."""
+        """The budget for the client's large frames. It is made for the first of them."""
         if self._budget is None:
             self._budget = Budget(DECODED_BYTES)
         return self._budget
 
     def owed(self) -> float:
-        """Return the seconds for which nothing of the client is to be read: its large frames took
-        the loop."""
+        """Return the seconds for which the client must not be read: its large frames took that much
+        of the loop."""
         return 0.0 if self._budget is None else self._budget.owed()

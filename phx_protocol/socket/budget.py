@@ -1,4 +1,4 @@
-"""Budget: how much of one client's large payloads is decoded at once, and how soon the next."""
+"""Budget: how many large payloads are decoded at the same time, and how soon the next one."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from typing import Any
 
 import msgspec
 
-#: seconds of the loop that a payload may take without any other consequence
+#: seconds of the loop that a payload may take for free
 FREE = 0.001
-#: seconds of the loop, beyond these, that a client may take at once, and that it earns in a second
+#: seconds of the loop, beyond the free ones, that a client may take at once; and the seconds that
+#: it earns back in each second
 CREDIT = 0.1
 EARNED = 0.005
-#: seconds that the others have between two things that took long
+#: seconds that other clients get between two large payloads of one client
 PAUSE = 0.02
 
-#: bytes of JSON from which on a payload counts for the whole process, bytes of memory that those
-#: take that are decoded at once, and seconds after which those that wait are let in one by one
+#: a payload of this many bytes of JSON or more also needs room in the budget of the whole loop
 LARGE = 32 * 1024
-OF_ALL = 48 * 1024 * 1024
-PATIENCE = 5.0
-#: bytes of memory for each list, object, quotation mark and value, about
+#: bytes of memory for the large payloads of all clients of a loop that are decoded at the same time
+LOOP_BYTES = 48 * 1024 * 1024
+#: seconds after which a payload without room is decoded all the same, but only one such payload at a time
+ONE_BY_ONE_AFTER = 5.0
+#: about how many bytes of memory each list, object, quotation mark and value takes
 WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
 
 
 class Budget:
-    """Bytes that are taken and given back, and time of the loop: first come, first served.
+    """A limit of bytes that are in use at the same time, and of the time that they take from the loop.
 
-    What is larger than the whole budget is let through alone. While JSON of a client is read or
-    written nobody else has a turn: that time the client pays for. Who has overdrawn its credit
-    waits until it has earned it back.
+    Calls of ``take`` wait in their order. A size beyond the whole limit gets through when nothing
+    else is in use. While the loop decodes or encodes JSON of a client, it does nothing for others:
+    the client pays for this time. A client that has spent more than its credit waits until it has
+    earned that back.
     """
 
     __slots__ = (
@@ -49,11 +52,11 @@ class Budget:
 
     def __init__(self, limit: int, in_order: bool = True) -> None:
         self._limit = limit
-        self._in_order = in_order  # else what is small passes what is too large for now
+        self._in_order = in_order  # if False, a small size may pass a larger one that does not fit yet
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._paid_at = 0.0  # when the client has earned back all that it took
-        self._next_at = 0.0  # when the loop has time for it again, on credit
+        self._paid_at = 0.0  # when the client will have earned back all its time
+        self._next_at = 0.0  # when its next payload may be handled, on credit
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, size: int) -> None:
@@ -77,16 +80,16 @@ class Budget:
     def give_back(self, size: int) -> None:
         """Free `size` bytes for the calls that wait."""
         self._taken -= size
-        self._let_in()
+        self._let_through()
 
     @contextlib.contextmanager
     def charged(self) -> Iterator[None]:
-        """Charge the client for the time of the block, which must not wait for anything."""
+        """Charge the client for the time that the block takes. The block must not wait for anything."""
         started = time.thread_time()
         try:
             yield
         finally:
-            # the garbage collector may have run meanwhile, which is not this client's doing
+            # at most CREDIT: the garbage collector may have run in it, and that is not the client's fault
             beyond = min(time.thread_time() - started - FREE, CREDIT)
             if beyond > 0:
                 now = _now()
@@ -94,15 +97,15 @@ class Budget:
                 self._next_at = max(now + PAUSE, self._paid_at - CREDIT / EARNED)
 
     def owed(self) -> float:
-        """Seconds until the loop has time for the client again."""
+        """Return the seconds until the next payload of the client may be handled."""
         return max(0.0, self._next_at - _now())
 
     async def pause(self) -> None:
-        """Let the others have their turns, when what was done took long."""
+        """Let other clients run, if the last block took long."""
         if self._next_at > _now():
             await asyncio.sleep(PAUSE)
 
-    def _let_in(self) -> None:
+    def _let_through(self) -> None:
         now = _now()
         for entry in list(self._waiting):
             size, turn = entry
@@ -112,8 +115,8 @@ class Budget:
                 self._waiting.remove(entry)
                 self._taken += size
                 turn.set_result(None)
-                # the next one when it is known what this one takes
-                asyncio.get_running_loop().call_soon(self._let_in)
+                # the next one later, when the time of this one is known
+                asyncio.get_running_loop().call_soon(self._let_through)
                 return
             elif self._in_order:
                 break
@@ -121,13 +124,13 @@ class Budget:
             self._look_later(now)
 
     def _look_later(self, now: float) -> None:
-        """Look again when there is time for the client; bytes that are given back earlier do not change that."""
+        """Try again when the client has earned its time back; free bytes alone do not help before that."""
         if self._timer is None and self._next_at > now:
             self._timer = asyncio.get_running_loop().call_at(self._next_at, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        self._let_in()
+        self._let_through()
 
     def _fits(self, size: int, now: float) -> bool:
         if self._next_at > now:
@@ -139,31 +142,31 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-_of_all: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Budget, Budget]]
-_of_all = weakref.WeakKeyDictionary()
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Budget, Budget]]
+_of_loops = weakref.WeakKeyDictionary()
 
 
 def weight(payload: bytes) -> int:
-    """Bytes of memory that the value of `payload` takes, about: a text with marks counts for more."""
+    """Return about how many bytes of memory the decoded `payload` takes; marks in a text count as well."""
     return len(payload) + sum(payload.count(mark) * each for mark, each in WEIGHTS)
 
 
 @contextlib.asynccontextmanager
 async def room(payload: Any) -> AsyncIterator[None]:
-    """Wait until `payload`, a ``msgspec.Raw``, may be decoded beside those of all other clients."""
+    """Wait until there is room to decode `payload`, a ``msgspec.Raw``, beside those of other clients."""
     if not isinstance(payload, msgspec.Raw) or len(memoryview(payload)) < LARGE:
         yield
         return
     loop = asyncio.get_running_loop()
-    if loop not in _of_all:
-        _of_all[loop] = Budget(OF_ALL, in_order=False), Budget(1)
-    budget, for_the_impatient = _of_all[loop]
+    if loop not in _of_loops:
+        _of_loops[loop] = Budget(LOOP_BYTES, in_order=False), Budget(1)
+    budget, one_by_one = _of_loops[loop]
     size = weight(bytes(payload))
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(ONE_BY_ONE_AFTER):
             await budget.take(size)
     except TimeoutError:
-        budget = for_the_impatient
+        budget = one_by_one
         await budget.take(size)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Calls: into the code of a channel, answered with what it returns."""
+"""Calls: how the server of a topic calls the methods of a channel, and answers with their results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..concurrency.tasks import is_cancelled
 from ..exceptions import InvalidPayload
 from ..wire.messages import Message, Reply
 from ..wire.reasons import Refusal
-from ..wire.serializers import SMALL
+from ..wire.serializers import LARGE_FRAME
 from . import endings
 from .channel import Channel
 from .events import Handler, parse_answer
@@ -20,14 +20,14 @@ from .events import Handler, parse_answer
 if TYPE_CHECKING:
     from .server import ChannelServer
 
-#: what became of a callback: the status it was answered with, or what it raised
+#: the result of a callback: the status of the reply (None: no reply), or the exception that it raised
 Outcome = str | BaseException | None
 
 
 async def call_user(
     server: ChannelServer, channel: Channel, call: AsyncCallable, *args: Any
 ) -> Outcome:
-    """Call into user code, answer with what it returns, and bear what it raises."""
+    """Call a callback, reply with its result, and end the channel if it raises an error."""
     message = server.message
     task = server.task
     outcome: Outcome = None
@@ -40,7 +40,7 @@ async def call_user(
             outcome, payload = parse_answer(answer) or ("ok", {})
             join_ref, topic = server.channel_join_ref, server.topic
             reply = Reply(join_ref, message.ref, topic, outcome, payload)
-            if server.size < SMALL:
+            if server.size < LARGE_FRAME:
                 server.connection.push(reply)
             else:
                 with server.charged():
@@ -48,7 +48,7 @@ async def call_user(
     except asyncio.CancelledError as error:
         if server.task is not task or is_cancelled():
             raise
-        # it awaited something that was cancelled
+        # the callback awaited something that was cancelled
         await endings.crash(server, channel, error)
         return error
     except Exception as error:
@@ -62,10 +62,10 @@ async def call_user(
 async def handle_event(
     server: ChannelServer, channel: Channel, handler: Handler, message: Message
 ) -> Outcome:
-    """Handle an event that a method was written for."""
+    """Handle an event with its ``@event`` method."""
     try:
         call = handler.call
-        if server.size < SMALL:
+        if server.size < LARGE_FRAME:
             payload = handler.decode(message.payload)
         else:
             with server.charged():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from django.http.cookie import parse_cookie
+
 
 class ConnectInfo:
     """A view of an ASGI scope with the keys of Phoenix's ``connect_info``."""
@@ -22,10 +24,21 @@ class ConnectInfo:
         ]
 
     def header(self, name: str) -> str | None:
-        """The last header called `name` (in lower case), or None."""
-        return next(
-            (value for key, value in reversed(self.headers) if key == name), None
-        )
+        """The last header called `name` (in lower case), or None. Of cookies, which HTTP/2 may split, all."""
+        return self._by_name.get(name)
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, str]:
+        by_name = dict(self.headers)
+        if "cookie" in by_name:
+            parts = [value for name, value in self.headers if name == "cookie"]
+            by_name["cookie"] = "; ".join(parts)
+        return by_name
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name, as Django reads them."""
+        return parse_cookie(self.header("cookie") or "")
 
     @property
     def uri(self) -> str:

@@ -32,10 +32,11 @@ from ..wire.messages import (
 )
 from ..wire.protocol import Action
 from ..wire.reasons import CloseCode, Reason, Refusal
-from ..wire.serializers import SMALL, head_decoder
+from ..wire.serializers import LARGE_FRAME, head_decoder
 from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
+from .mailbox import finish
 from .refusals import refusals
 from .routes import routes_of
 from .server import ChannelServer
@@ -49,9 +50,9 @@ logger = get_logger("phx_protocol.socket")
 
 
 class Connection:
-    """Takes the frames of one client, hands them to its channels, and ends with its transport.
+    """One open connection: it passes the frames of its client to the channels, until its transport ends.
 
-    It keeps nothing in the Socket that it stands behind: users name what they keep there.
+    It keeps nothing in the user's Socket: all names there belong to the user.
     """
 
     __slots__ = (
@@ -82,11 +83,13 @@ class Connection:
         self.rights = opening.rights
         self.servers = ChannelServers(chosen)
         self.backlog = Backlog()
-        self.is_cut_off = False  # by a command: nothing more of its client is handled
+        self.is_cut_off = (
+            False  # True after a command: no more messages of its client are handled
+        )
         self._limits = _limits(chosen)
         self._decode = head_decoder(self.serializer)
         self._context = contextvars.copy_context()
-        # None once it is known that it has no id
+        # None if the socket has no id
         self._id: IdSubscription | None = IdSubscription(self, opening.missed)
         self._key: str | None = None
         socket.__phx__ = self
@@ -97,18 +100,18 @@ class Connection:
     # ------------------------------------------------------------------ frames
 
     def handle_in(self, frame: Frame) -> None:
-        """Answer one frame of the client, or hand it to its topic. Never waits.
+        """Answer one frame of the client, or pass it to the server of its topic. It never waits.
 
-        Raises DecodeError for what is no frame of this version.
+        Raises DecodeError for a frame that is not of this version.
         """
         message = self._decode(frame)
         topic = message.topic
         # a short frame has no long parts
         if len(frame) > self._limits.shortest:
-            if excess := self._limits.excess(message):
-                return self.refuse(message, excess)
+            if refusal := self._limits.too_long(message):
+                return self.refuse(message, refusal)
         if message.event == HEARTBEAT and topic == HEARTBEAT_TOPIC:
-            # past everything that waits: phoenix.js reconnects when it is not answered
+            # before all that waits: phoenix.js reconnects if a heartbeat is not answered in time
             return self.answer(Action.HEARTBEAT, message)
         servers = self.servers
         server = servers.get(topic) if isinstance(topic, str) else None
@@ -123,7 +126,7 @@ class Connection:
             server = self._serve(message)
         if server is not None:
             size = len(frame)
-            server.receive(message, size if size < SMALL else _bytes(frame))
+            server.receive(message, size if size < LARGE_FRAME else _bytes(frame))
 
     def answer(self, action: Action, message: Message) -> None:
         """Answer a message that needs no channel; ignore a stale one."""
@@ -137,7 +140,7 @@ class Connection:
     def refuse(
         self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
     ) -> None:
-        """Answer with an error that says why, log it and count it."""
+        """Reply with an error and its reason, log it and count it."""
         # the reason is part of the text: the log counts lines with the same text
         logger.warning(
             f"{reason}: %.100r on %.100r (%s)",
@@ -149,33 +152,33 @@ class Connection:
         self.push(protocol.refusal(message, reason, join_ref, **details))
 
     def refuse_for(self, seconds: float, message: Message, join_ref: Any) -> None:
-        """Refuse what comes more often than a rate allows; `join_ref` is that of its channel."""
+        """Refuse a message that exceeds a rate; `join_ref` is that of its channel."""
         if message.event == JOIN:
             join_ref = message.join_ref
         wait = round(seconds, 3)
         self.refuse(message, Refusal.RATE_LIMITED, join_ref, retry_after=wait)
 
     def undecodable(self, error: DecodeError) -> None:
-        """Close the connection: a payload that was decoded late is not of this version."""
+        """Close the connection: a payload that was left undecoded at first turned out to be bad."""
         logger.warning("closing a connection with 1011: %.300s", error)
         self.transport.close(CloseCode.CRASH, Reason.CRASH)
 
     def push(self, message: Message | Reply) -> None:
-        """Encode and send. Raises EncodeError."""
+        """Encode `message` and send it. Raises EncodeError."""
         self.transport.write(self.transport.prepare(self.serializer.encode(message)))
 
     def fastlane(self, channel_class: type[Channel], offsets: bool) -> Fastlane:
-        """Say how broadcasts become frames for the channels of `channel_class`."""
+        """Return the encoding of broadcasts for the channels of `channel_class` on this connection."""
         held = channel_class.__phx_tables__.queued_events
         return _fastlane(self.serializer, self.transport.prepare, held, offsets)
 
     @property
     def holds_too_much(self) -> bool:
-        """True if more broadcasts wait for the channels than may wait for one client at once."""
+        """True if more bytes of broadcasts wait for the channels than may wait for one client."""
         return self.backlog.held_bytes > self.options.outbound["hard_bytes"]
 
     def overflowed(self, topic: str) -> None:
-        """Close the connection: the channel of `topic` does not take its broadcasts."""
+        """Close the connection: the channel of `topic` is too slow for its broadcasts."""
         logger.warning(
             "closing a connection with 1013: the channel of %.100r does not take its broadcasts, "
             "%d bytes wait",
@@ -187,7 +190,7 @@ class Connection:
     # ---------------------------------------------------------------- channels
 
     def _serve(self, join: Message) -> ChannelServer | None:
-        """Make the server of a topic that is joined for the first time; None if it is refused."""
+        """Make the server of a topic for its first join. Return None if no channel answers the topic."""
         topic = join.topic
         is_text = isinstance(topic, str)
         match = routes_of(type(self.socket)).match(topic) if is_text else None
@@ -200,7 +203,7 @@ class Connection:
 
     def _refuse_join(self, join: Message) -> None:
         """Reject a join of an unknown topic after joins that wait for the layer only."""
-        if self.node.layer.is_settled:
+        if self.node.link.is_settled:
             self.refuse(join, Refusal.UNMATCHED_TOPIC)
         else:
             task = self.create_task(self._refuse_when_settled(join))
@@ -208,11 +211,11 @@ class Connection:
             task.add_done_callback(_refusing.discard)
 
     async def _refuse_when_settled(self, join: Message) -> None:
-        await self.node.layer.settled()
+        await self.node.link.settled()
         self.refuse(join, Refusal.UNMATCHED_TOPIC)
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # in the socket's own context: a broadcaster's must not leak into its receivers
+        # in the context of the socket: that of a broadcaster must not leak into its receivers
         return begin(run, self._context.copy())
 
     def busy(self) -> list[ChannelServer]:
@@ -228,10 +231,10 @@ class Connection:
 
     # ----------------------------------------------------- beginning and end
 
-    async def announce(self) -> None:
-        """Subscribe to ``Socket.id()`` and to the commands that concern the sockets of all nodes.
+    async def subscribe_to_id(self) -> None:
+        """Subscribe to ``Socket.id()``, when commands for the sockets of all nodes can arrive here.
 
-        Raises TypeError for an id that is no string.
+        Raises TypeError for an id that is not a string.
         """
         await self.node.reachable()
         if self._id is not None and not await self._id.subscribe():
@@ -243,16 +246,16 @@ class Connection:
         exception: BaseException | None = None,
         code: int | None = None,
     ) -> None:
-        """End every channel behind the mail that it has: the connection is gone."""
+        """End every channel after its pending mail: the connection is gone."""
         self.node.discard_connection(self)
         if self._id is not None:
             self._id.end()
         servers = list(self.servers.values())
+        self.servers.admission.close()
         for server in servers:
             server.close(reason, exception)
         try:
-            if servers:
-                await asyncio.gather(*(server.finish() for server in servers))
+            await finish(servers)
         finally:
             self.node.connections.ended(self)
             signals.socket_disconnected.emit(
@@ -277,7 +280,7 @@ class Connection:
 
     @property
     def key(self) -> str:
-        """The name of this one connection, unique over all processes."""
+        """The id of this connection, unique over all processes."""
         if self._key is None:
             self._key = self.node.new_id()
         return self._key
@@ -287,24 +290,24 @@ class Connection:
         self.transport.close(code, reason)
 
     def cut_off(self) -> None:
-        """Close the connection for a command; drop the mail of its client."""
+        """Close the connection because of a command, and drop the mail of its client."""
         self.is_cut_off = True
         for server in list(self.servers.values()):
             server.close(Reason.DISCONNECTED)
         self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
 
     def disconnect_named(self, name: str) -> None:
-        """Close the connection if ``Socket.id()`` is `name`, now or when that is known."""
+        """Close the connection if ``Socket.id()`` is `name`, now or when the id is known."""
         if self._id is not None:
             self._id.disconnect_named(name)
 
     def close_topic(self, topic: str) -> None:
-        """End the channel of `topic`, if it is joined or is being joined."""
+        """End the channel of `topic`, and refuse a join of it that still runs."""
         if topic in self.servers:
             self.servers[topic].close_topic()
 
     async def reauthorize(self, topic: str | None = None) -> None:
-        """Have the channels (of `topic`) ask again whether the client may be there."""
+        """Check again whether the client may be in its channels, or in that of `topic`."""
         servers = [
             server
             for server in self.servers.values()
@@ -322,7 +325,7 @@ class Connection:
             await asyncio.gather(*(ask_again(server) for server in servers))
 
     def describe(self) -> dict[str, Any]:
-        """Say what an operator sees of this connection; plain JSON."""
+        """Return the facts about this connection for operators, as JSON values."""
         return {
             "id": self.node.shown(self.key),
             "name": self._id and self._id.name,
@@ -339,7 +342,8 @@ class Connection:
 class IdSubscription:
     """The subscription of a connection to ``Socket.id()``: a broadcast "disconnect" closes it.
 
-    It begins with the commands that an Opening has missed, and notes more until the id is known.
+    Until the id is known it collects the names that commands disconnect, beginning with those that
+    the Opening has collected.
     """
 
     __slots__ = ("_connection", "name", "_missed", "_is_over")
@@ -355,9 +359,9 @@ class IdSubscription:
         self._is_over = False
 
     async def subscribe(self) -> bool:
-        """Ask the socket for its id, and subscribe to that; False if it has none.
+        """Get the id from the socket, and subscribe to it. Return False if there is none.
 
-        Raises TypeError if it is no string.
+        Raises TypeError if the id is not a string.
         """
         connection = self._connection
         socket, node = connection.socket, connection.node
@@ -382,7 +386,7 @@ class IdSubscription:
             self._connection.cut_off()
 
     def disconnect_named(self, name: str) -> None:
-        """Close the connection if the id is `name`, now or when that is known."""
+        """Close the connection if the id is `name`, now or when the id is known."""
         if self.name == name:
             self._connection.cut_off()
         elif self._missed is not None:
@@ -395,7 +399,7 @@ class IdSubscription:
 
 
 class _Limits:
-    """The longest parts of a frame; one object for all connections with the same settings."""
+    """The limits of the parts of a frame; one object for all connections with the same settings."""
 
     __slots__ = ("shortest", "_topic", "_event", "_ref")
 
@@ -405,8 +409,8 @@ class _Limits:
         self._ref = options.max_ref_length
         self.shortest = min(self._topic, self._event, self._ref)
 
-    def excess(self, message: Message) -> Refusal | None:
-        """Return what of `message` is longer than it may be."""
+    def too_long(self, message: Message) -> Refusal | None:
+        """Return the refusal if a part of `message` is too long, else None."""
         if _length(message.topic) > self._topic:
             return Refusal.TOPIC_TOO_LONG
         if _length(message.event) > self._event:
@@ -424,8 +428,8 @@ _refusing: set[asyncio.Task[None]] = set()
 
 
 def _bytes(frame: Frame) -> int:
-    """Measure `frame`: in bytes where that matters, else at least in characters."""
-    if isinstance(frame, bytes) or len(frame) < SMALL or frame.isascii():
+    """Return the bytes of `frame`; of a short text the number of characters is close enough."""
+    if isinstance(frame, bytes) or len(frame) < LARGE_FRAME or frame.isascii():
         return len(frame)
     return len(frame.encode())
 

@@ -1,4 +1,4 @@
-"""Endings: how a channel ends, and what its client is sent then."""
+"""Endings: the ways in which a channel ends, and the frame that its client gets then."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ logger = get_logger("phx_protocol.channel")
 
 
 class Ending(NamedTuple):
-    """A way in which a channel ends: `frame` makes what its client is sent, None for nothing."""
+    """A way in which a channel ends. `frame` makes the message for its client; None: it gets none."""
 
     frame: Callable[[str, Any], Message] | None
-    #: whether that goes out when ``terminate`` has run, as Phoenix has it; else at once
+    #: True if the message is sent after ``terminate``, as in Phoenix; False: before it
     is_after_terminate: bool = False
 
 
@@ -38,17 +38,17 @@ LEFT = Ending(protocol.closed)
 STOPPED = Ending(protocol.closed)
 #: a callback raised
 CRASHED = Ending(protocol.crashed, is_after_terminate=True)
-#: its client may have missed a broadcast, and can only get it by another join
+#: its client may have missed a broadcast, and gets it only by another join
 HISTORY_LOST = Ending(
     partial(protocol.crashed, reason=Refusal.HISTORY_LOST), is_after_terminate=True
 )
 #: its client joined the topic again: ``phx_close`` follows the reply of the new join
 REPLACED = Ending(None)
-#: the connection is gone, or the join had no reply that could be sent
+#: the connection is gone, or the reply of the join could not be sent
 GONE = Ending(None)
 #: a command ended it, even in the middle of a callback
 CUT_OFF = Ending(protocol.closed)
-#: it is unknown whether its client may still be there
+#: checking whether its client may stay raised an error
 CUT_OFF_BY_CRASH = Ending(protocol.crashed)
 
 
@@ -58,7 +58,7 @@ def cut_off_with(reason: Reason) -> Ending:
 
 
 class Parted(NamedTuple):
-    """A channel that has ended, and whose ``terminate`` has not been called."""
+    """A channel that has ended, but whose ``terminate`` was not called yet."""
 
     channel: Channel
     reason: Reason
@@ -71,7 +71,7 @@ async def end(
     reason: Reason,
     exception: BaseException | None = None,
 ) -> None:
-    """End the joined channel, if any, and send its client what the `ending` says."""
+    """End the joined channel, if any, and send its client the message of `ending`."""
     channel, join_ref = server.channel, server.join_ref
     if channel is None:
         return
@@ -88,9 +88,9 @@ def end_at_once(
     reason: Reason,
     exception: BaseException | None = None,
 ) -> None:
-    """End the joined channel, if any, though a callback of it may run.
+    """End the joined channel, if any, even while a callback of it runs.
 
-    What waits is dropped; ``terminate`` is called when that callback has ended.
+    Its mail is dropped. ``terminate`` is called when the running callback has ended.
     """
     channel = server.channel
     if channel is None:
@@ -98,7 +98,7 @@ def end_at_once(
     channel.__phx__.is_cut_off = True
     parted = _part(server, channel, reason, exception)
     server.drop_mail()
-    channel.__phx__.call_on_end()  # the callback that runs may take its time
+    channel.__phx__.call_on_end()  # now, as the running callback may take long
     server.put_first(PARTED, parted)
     _send(ending, server, server.join_ref)
 
@@ -106,12 +106,12 @@ def end_at_once(
 async def crash(
     server: ChannelServer, channel: Channel, error: BaseException, quiet: bool = False
 ) -> None:
-    """End `channel`, a callback of which raised `error`; everybody else is unharmed."""
+    """End `channel` because a callback of it raised `error`. Other channels go on."""
     if server.channel is not channel:
         return
-    say_crashed(channel, error, server.message and server.message.event, quiet)
+    report_crash(channel, error, server.message and server.message.event, quiet)
     await end(server, CRASHED, Reason.CRASH, error)
-    callbacks.close_stale_connections()  # the crash may have come from a dead one
+    callbacks.close_stale_connections()  # a dead connection may have caused the crash
 
 
 def _send(ending: Ending, server: ChannelServer, join_ref: Any) -> None:
@@ -125,9 +125,9 @@ def _part(
     reason: Reason,
     exception: BaseException | None,
 ) -> Parted:
-    """Let nothing come for `channel` from here on: it is not the channel of the topic any more."""
+    """Detach `channel` from the topic: no more messages are delivered to it."""
     server.channel = None
-    if reason is not Reason.DUPLICATE_JOIN:  # which has its place
+    if reason is not Reason.DUPLICATE_JOIN:  # then the new join keeps the place
         server.connection.servers.admission.left()
     server.connection.node.pubsub.unsubscribe(server.topic, server)
     channel.__phx__.unsubscribe_all()
@@ -135,7 +135,7 @@ def _part(
 
 
 async def complete(parted: Parted) -> None:
-    """Call ``terminate`` of a channel that has ended, then its end callbacks and the signal."""
+    """Call ``terminate`` of a channel that has ended, then its end callbacks, then send the signal."""
     channel, reason, exception = parted
     channel.exception = exception
     try:
@@ -152,7 +152,7 @@ async def complete(parted: Parted) -> None:
 
 
 async def terminate(channel: Channel, reason: Reason) -> None:
-    """Call ``terminate``, and log what it raises."""
+    """Call ``terminate``; log the error if it raises one."""
     try:
         callbacks.close_stale_connections_if_due()
         await channel.__phx_tables__.callbacks["terminate"](channel, reason)
@@ -163,10 +163,10 @@ async def terminate(channel: Channel, reason: Reason) -> None:
         logger.exception("%s: %s.terminate crashed", topic, kind)
 
 
-def say_crashed(
+def report_crash(
     channel: Channel, error: BaseException, event: Any, quiet: bool = False
 ) -> None:
-    """Count and log the crash of a channel, and tell the signal of it."""
+    """Count and log the crash of a channel, and send the signal."""
     refusals.count(Refusal.CHANNEL_CRASH)
     topic, kind = channel.__phx__.server.topic, type(channel)
     if quiet:

@@ -1,4 +1,4 @@
-"""@event: the methods that handle a client's events, and what they declare."""
+"""@event: the methods that handle the events of a client, and the types that they declare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("phx_protocol.channel")
 
-#: What ``handle_in`` and ``join`` answer: nothing, a status, or a status with a payload.
+#: The result of ``handle_in`` and ``join``: None for no reply, a status, or a status with a payload.
 Answer = None | str | tuple[str, Any]
 
 Function = TypeVar(
@@ -43,7 +43,7 @@ ACCEPTED = 'None, a status ("ok", "error", ...) or a pair of a status and a payl
 
 
 class Sent(NamedTuple):
-    """An answer that has been checked, with a payload that is JSON already."""
+    """An answer that was checked already, and whose payload was converted to JSON values."""
 
     status: str
     payload: Any
@@ -52,7 +52,7 @@ class Sent(NamedTuple):
 class Handler:
     """A callback with a payload: ``join``, or an entry of a channel's table of events.
 
-    Raises TypeError for an attribute that is no method.
+    Raises TypeError for an attribute that is not a method.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Handler:
 
     @property
     def function(self) -> Any:
-        """The function or object that has the annotations and the docstring."""
+        """The function or object with the annotations and the docstring."""
         function = definition(self.found)
         if isinstance(function, AsyncToSync):
             function = definition(function.awaitable)
         return inspect.unwrap(function)
 
-    # Annotations are looked up when first needed: one may name a class defined further down.
+    # Annotations are read when first needed: one may name a class that is defined further down.
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
@@ -86,7 +86,9 @@ class Handler:
             return typing.get_type_hints(function, include_extras=True)
         try:
             return typing.get_type_hints(type(function).__call__)
-        except NameError:  # of a class that others wrote, for their type checker alone
+        except (
+            NameError
+        ):  # the annotations of another package may be only for a type checker
             return {}
 
     @functools.cached_property
@@ -101,14 +103,14 @@ class Handler:
         return Replies.of(self._hints.get("return", Any))
 
     def decode(self, payload: Any) -> Any:
-        """`payload` as the callback wants it. Raises InvalidPayload."""
+        """Return `payload` as the type that the callback declares. Raises InvalidPayload."""
         return (
             payload if self.payload_type is None else self.payload_type.decode(payload)
         )
 
     @functools.cached_property
     def call(self) -> AsyncCallable:
-        """The callback, with the permission check before it and the check of its reply after it."""
+        """The callback, with a check of permissions before it and a check of its reply after it."""
         if self.requirement is not None:
             return self._call_if_allowed
         return self._call if self.replies is None else self._call_and_check
@@ -119,7 +121,7 @@ class Handler:
         if not await self._is_allowed(channel):
             return self._unauthorized(channel)
         answer = await self._call_and_check(channel, payload)
-        # nothing is answered under a right that was taken away while the callback ran
+        # the right may have been taken away while the callback ran: then its reply must not go out
         if asked_at != rights.generation and not await self._is_allowed(channel):
             return self._unauthorized(channel)
         return answer
@@ -135,12 +137,12 @@ class Handler:
         return "error", {"reason": Refusal.UNAUTHORIZED}
 
     async def _call_and_check(self, channel: Channel, payload: Any) -> Answer:
-        """Raises EncodeError when the answer is not as it was declared."""
+        """Call the callback and check its answer. Raises EncodeError if that does not fit its type."""
         answer: Answer = await self._call(channel, payload)
         return answer if isinstance(answer, Sent) else self._as_declared(answer)
 
     def _as_declared(self, answer: Answer) -> Answer:
-        """Return the answer as it goes out. Raises EncodeError when it is not as it was declared."""
+        """Return the answer as it is sent. Raises EncodeError if it does not fit its type."""
         parsed = parse_answer(answer)
         if parsed is None or self.replies is None:
             return answer
@@ -148,8 +150,9 @@ class Handler:
         return parsed[0], self.replies.sent(*parsed, where)
 
     def _sent(self, answer: Answer) -> Answer:
-        """The answer of a plain ``def``, checked and made plain in the thread that it runs in: a
-        queryset could not be evaluated on the event loop.
+        """Check the answer of a plain ``def``, and convert its payload to JSON values.
+
+        This happens in the thread of the ``def``: a queryset cannot be evaluated on the event loop.
         """
         parsed = parse_answer(self._as_declared(answer))
         if parsed is None:
@@ -166,19 +169,20 @@ def event(
 ) -> Callable[[Function], Function]:
     """Mark a method as the handler of the client's event `name`.
 
-    It gets the payload and returns what ``Channel.handle_in`` may return. A payload that is
-    annotated with a type (``msgspec.Struct``, dataclass, TypedDict, pydantic model) is decoded
-    and checked first; one that does not fit is answered ``("error", {"reason": "invalid
-    payload", "errors": [{"path": ..., "message": ...}]})``. A reply's type is declared by the
-    return annotation, as in ``tuple[Literal["ok"], Saved]``; one that does not fit is a crash.
+    The method gets the payload, and returns the same as ``Channel.handle_in``. You can annotate
+    the payload with a type (``msgspec.Struct``, dataclass, TypedDict, pydantic model): then it is
+    decoded and checked first, and a payload that does not fit gets the reply ``("error",
+    {"reason": "invalid payload", "errors": [{"path": ..., "message": ...}]})``. The return
+    annotation declares the type of the reply, as in ``tuple[Literal["ok"], Saved]``; a reply that
+    does not fit ends the channel as a crash.
 
-    Who lacks a permission of `permission_required` is answered ``{"reason": "unauthorized"}``.
-    `throttle` ("5/s") holds each client to a rate, as ``Channel.throttle`` does.
+    A user without a permission of `permission_required` gets ``{"reason": "unauthorized"}``.
+    `throttle` ("5/s") limits the rate of each client, as ``Channel.throttle`` does.
 
-    Mixins and several bases are resolved as Python does it. An override without ``@event``
-    keeps the event and what is declared of it; ``new_msg = None`` switches the event off. The
-    methods are looked up when the class is made, and once more at its first join: what a class
-    decorator has put in their place is what runs. What is assigned to the class later is not seen.
+    Mixins and several bases work as in Python. An override without ``@event`` still handles the
+    event, with the same permissions and rate; ``new_msg = None`` switches the event off. The
+    methods are looked up when the class is made, and again at its first join, so that replacements
+    by a class decorator count. Later assignments to the class have no effect.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -199,20 +203,20 @@ def event(
 
 
 class _Event:
-    """An event while its definitions are gone through, from the last base to the class itself."""
+    """An event while ``events_of`` collects its definitions, from the last base to the class itself."""
 
     def __init__(self) -> None:
-        self.attributes: list[str] = []  # marked by the class that has the last say
+        self.attributes: list[str] = []  # those that the most derived class marks
         self.requirement: Requirement | None = None
         self.rate: Rate | None = None
 
 
 def events_of(owner: type) -> dict[str, Handler]:
-    """The table of events: what Python finds under each marked method's name is what runs.
+    """Return the table of events: event -> the handler, whose method Python finds by its name.
 
-    An override without ``@event`` keeps what it does not change, wherever in the MRO it stands;
-    one that is None switches its event off. A permission stays until another takes its place.
-    Raises TypeError for an override that is no method.
+    So an override without ``@event`` handles the event too, wherever in the MRO it is; an override
+    that is None switches the event off. A permission stays until another one replaces it.
+    Raises TypeError for an override that is not a method.
     """
     events: dict[str, _Event] = {}
     for each in reversed(owner.__mro__):
@@ -244,9 +248,10 @@ def _marks(value: Any) -> Any:
 
 
 def _nearest(owner: type, attributes: list[str]) -> str:
-    """Of several attributes for one event the one that was overridden last, else written last.
+    """Return the attribute that handles an event, if several are marked for it.
 
-    Of two names of one method that is the method's own.
+    It is the one that the most derived class defines, or else the last one in the class. If two
+    attributes are the same method, it is the one with the name of the method.
     """
 
     def place(attribute: str) -> tuple[int, bool, int]:

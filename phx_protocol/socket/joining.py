@@ -1,4 +1,4 @@
-"""Joining: one join, from the question whether the client may be there to the reply."""
+"""Joining: one join, from the check whether the client may join to the reply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .replay import replay
 if TYPE_CHECKING:
     from .server import ChannelServer
 
-#: an empty set of one's own would take 0.2 KiB for each channel
+#: shared, because an empty set for each channel would take 0.2 KiB
 NO_IDS: frozenset[str] = frozenset()
 
 logger = get_logger("phx_protocol.channel")
@@ -37,16 +37,16 @@ class Decision(NamedTuple):
 
     status: str
     reply: Any
-    #: the topic is closed to the client, which must not join again
+    #: True if the client must not try to join again
     is_permanent: bool = False
 
 
-#: the state of rights and of the topic for which an answer about a join holds
+#: how often the topic was closed and rights have changed: a decision counts only while both stay the same
 Validity = tuple[int, int]
 
 
 class Joining:
-    """Asks a new channel whether its client may join, subscribes it and replies."""
+    """Decides whether the client of a new channel may join, subscribes the channel, and replies."""
 
     __slots__ = ("server", "channel", "message", "_recovery")
 
@@ -56,14 +56,14 @@ class Joining:
         self.server = server
         self.channel = channel
         self.message = message
-        self._recovery: Recovery | None = None  # what the client missed
+        self._recovery: Recovery | None = None  # the broadcasts that the client missed
 
     async def run(self) -> Decision:
-        """Decide, subscribe the channel if it is let in, and reply."""
+        """Decide, subscribe the channel if the client may join, and reply."""
         valid_for = self._validity()
         decision = await self._ask_first()
         if decision.status == "ok":
-            # a topic that is new to this process waits until the other processes know
+            # if the topic is new to this process, wait until broadcasts of other processes arrive
             await self.server.connection.node.ready(self.server.topic)
             await self._recover()
             decision = await self._ask_until_valid(decision, valid_for)
@@ -82,7 +82,7 @@ class Joining:
         return self.server.closings, self.server.connection.rights.generation
 
     async def _send(self, status: str, reply: Any) -> bool:
-        """Send the reply of the join; a channel whose reply cannot be sent ends: False."""
+        """Send the reply of the join. If it cannot be sent, end the channel and return False."""
         server, message = self.server, self.message
         word = "ok" if status == "ok" else "error"
         refs = message.join_ref, message.ref
@@ -111,7 +111,7 @@ class Joining:
         return decision
 
     async def _ask(self) -> Decision:
-        """Ask ``authorize`` and ``join``."""
+        """Call ``authorize`` and ``join``."""
         channel, payload = self.channel, self.message.payload
         membership, join = channel.__phx__, channel.__phx_tables__.join
         membership.is_joining = True
@@ -134,11 +134,11 @@ class Joining:
     async def _ask_until_valid(
         self, decision: Decision, made_for: Validity
     ) -> Decision:
-        """Ask again as long as rights are taken away, or the topic is closed, meanwhile."""
+        """Check again, as long as rights have changed or the topic was closed meanwhile."""
         while decision.status == "ok" and made_for != self._validity():
             closings, made_for = made_for[0], self._validity()
             decision = await self._safely(self._ask_again(decision, closings))
-            # ``join`` has returned: a channel that is refused now is terminated
+            # ``join`` has returned, so ``terminate`` must be called if the client is refused now
             if decision.status != "ok":
                 return decision._replace(status="error")
             await self._recover()
@@ -151,7 +151,7 @@ class Joining:
         return decision if await is_authorized(self.channel) else _unauthorized()
 
     async def _safely(self, answer: Awaitable[Decision]) -> Decision:
-        """Turn what ``authorize`` or ``join`` raised into a decision."""
+        """Return a decision also if ``authorize`` or ``join`` raises an error."""
         try:
             return await answer
         except InvalidPayload as invalid:
@@ -175,15 +175,15 @@ class Joining:
             return Decision("crashed", {"reason": Refusal.JOIN_CRASHED})
 
     async def _recover(self) -> None:
-        """Look up what the client missed. Nothing comes live between this and the subscription."""
+        """Look up what the client missed. No broadcast is delivered between this and the subscription."""
         server, channel = self.server, self.channel
         server.previous_ids = NO_IDS
         if channel.history is not None:
-            claim = RecoveryRequest.of(self.message.payload)
-            server.previous_ids = claim.senders
-            server.fastlane = server.connection.fastlane(type(channel), claim.is_made)
+            request = RecoveryRequest.of(self.message.payload)
+            server.previous_ids = request.senders
+            server.fastlane = server.connection.fastlane(type(channel), request.is_made)
             streams = server.connection.node.part(Streams)
-            found = await streams.catch_up(server.topic, channel.history, claim)
+            found = await streams.catch_up(server.topic, channel.history, request)
             self._recovery = found
 
 

@@ -1,4 +1,4 @@
-"""Large frames: those whose payloads take so much memory that not all are decoded at once."""
+"""Large frames: only some of their payloads may be decoded at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def handle_large(server: ChannelServer, message: Message, size: int) -> None:
-    """Have `server` handle a frame of `size` bytes when there is room for what it is decoded to."""
+    """Let `server` handle a frame of `size` bytes, when there is room for the decoded payload."""
     budget = server.connection.backlog.budget
     await budget.take(size)
     try:
@@ -34,12 +34,12 @@ async def _handle_undecoded(
     await budget.pause()
     if _is_for_channel(server, message):
         await server.handle(message)
-    # what was made of the payload goes away then, which takes time as well
+    # again: freeing the decoded payload takes time as well
     await budget.pause()
 
 
 def _is_for_channel(server: ChannelServer, message: Message) -> bool:
-    """Return whether a message that waited is still one for the channel; else answer it."""
+    """Return True if a message that waited is still for the channel; else answer it."""
     if server.connection.is_cut_off:
         return False
     is_joined = server.channel is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..concurrency.tasks import CRASHES, is_cancelled, must_end
@@ -18,12 +19,12 @@ logger = get_logger("phx_protocol.channel")
 
 
 class Kind(NamedTuple):
-    """A kind of mail: the method that handles it, and what becomes of it when its channel ends."""
+    """A kind of mail: the method that handles it, and whether it is dropped when its channel ends."""
 
     handler: str
-    #: it is for the channel that is joined, and is dropped when that ends at once
+    #: True if it is for the joined channel, and is dropped when that is cut off
     goes_with_channel: bool = False
-    #: it ends the channel: it is handled even when what ran before it had to be cancelled
+    #: True if it ends the channel: then it is handled even if the mail before it was cancelled
     is_end: bool = False
 
 
@@ -31,40 +32,41 @@ class Kind(NamedTuple):
 FRAME = Kind("_handle_message", goes_with_channel=True)
 #: a broadcast that the channel intercepts
 BROADCAST = Kind("_handle_out", goes_with_channel=True)
-#: a message of the application, or a broadcast of a further topic
+#: a message of the application, or a broadcast of another topic
 INFO = Kind("_handle_info", goes_with_channel=True)
-#: the channel's own code has stopped it
+#: the code of the channel has called ``stop``
 STOP = Kind("stop_if_wanted")
-#: broadcasts may be missing: the client has to join again
+#: broadcasts may be missing: the client must join again
 INTERRUPT = Kind("_handle_interrupt")
 #: the connection is gone
 CLOSE = Kind("_handle_close", is_end=True)
-#: a channel has ended, and its ``terminate`` has not been called
+#: a channel has ended, but its ``terminate`` was not called yet
 PARTED = Kind("_handle_parted", is_end=True)
 
-#: the kind of a mail, the mail itself, and the bytes that count for its client
+#: the kind of a mail, the mail itself, and the bytes that it counts for its client
 Mail = tuple[Kind, Any, int]
 
 
 class Mailbox:
-    """Handles its mail in order, one at a time, in a task that exists while there is mail.
+    """A queue of mail, which is handled in order, one at a time, in a task that exists only while there
+    is mail.
 
     A subclass has the methods that the kinds of mail name, and the three hooks at the end.
     """
 
-    __slots__ = ("connection", "topic", "_mail", "task", "_abandoned", "size")
+    __slots__ = ("connection", "topic", "_mail", "task", "_cancelled", "size")
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self.connection = connection
         self.topic = topic
         self._mail: deque[Mail] | None = None  # an empty one is 0.7 KiB
-        # what handles the mail, while there is some
+        # the task that handles the mail; None if there is none
         self.task: asyncio.Task[None] | None = None
-        self._abandoned: asyncio.Task[None] | None = None
+        self._cancelled: asyncio.Task[None] | None = None
         self.size = 0  # bytes of the mail being handled
 
     def _put(self, kind: Kind, what: Any, size: int = 0) -> None:
-        """Put mail behind the other mail."""
+        """Put mail after the other mail."""
         if self._mail is None:
             self._mail = deque()
         self._mail.append((kind, what, size))
@@ -81,9 +83,9 @@ class Mailbox:
     async def _run(self) -> None:
         task = self.task
         try:
-            if self._abandoned is not None:
-                await asyncio.wait({self._abandoned}, timeout=self._shutdown_timeout)
-                self._abandoned = None
+            if self._cancelled is not None:
+                await asyncio.wait({self._cancelled}, timeout=self.shutdown_timeout)
+                self._cancelled = None
             while self._mail and self.task is task:
                 kind, what, size = self._mail.popleft()
                 self.size = size
@@ -91,23 +93,23 @@ class Mailbox:
                     await getattr(self, kind.handler)(what)
                 except DecodeError as error:
                     self.connection.undecodable(error)
-                except CRASHES as error:  # the mail behind it is still handled
+                except CRASHES as error:  # go on with the next mail
                     if self.task is not task or must_end(error):
                         raise
-                    await self._failed(error, what)
+                    await self._on_error(error, what)
                 finally:
                     self._release(kind, size)
                     self.size = 0
         except asyncio.CancelledError:
-            # The result of a cancelled task is not needed. The task would keep the exception, that
-            # the frames and their payloads, and those the task: until everything is looked through.
+            # Nobody needs the result of a cancelled task. If it kept the exception, there would be a
+            # cycle: task, exception, frames, task. That keeps payloads until a garbage collection.
             if not is_cancelled():
                 raise
         finally:
             if self.task is task:
                 self.task = None
                 self._mail = self._mail or None
-                self._rest()
+                self._on_empty()
 
     def _release(self, kind: Kind, size: int) -> None:
         """Give back the bytes that counted for the client."""
@@ -116,20 +118,20 @@ class Mailbox:
         else:
             self.connection.backlog.held_bytes -= size
 
-    def _abandon(self) -> None:
-        """Cancel what runs and drop the events that wait: the topic is joined a second time.
+    def _cancel_running(self) -> None:
+        """Cancel the running callback and drop waiting events: the client joins the topic again.
 
-        Phoenix kills the channel by an exit signal, even in the middle of an event.
+        Phoenix kills the channel with an exit signal, even in the middle of an event.
         """
         self.drop_mail()
         assert self.task is not None
-        self._abandoned, self.task = self.task, None
-        self._abandoned.cancel()
+        self._cancelled, self.task = self.task, None
+        self._cancelled.cancel()
 
     def drop_mail(self, joins: bool = False) -> None:
-        """Drop the mail of a channel that is gone.
+        """Drop the mail of a channel that has ended.
 
-        Joins and leaves are the client's, and stay unless it is gone too (`joins`).
+        Joins and leaves stay, unless `joins` is True: then the client is gone as well.
         """
 
         def goes(mail: Mail) -> bool:
@@ -152,23 +154,23 @@ class Mailbox:
             mail for mail in self._mail or () if mail[0] is not BROADCAST
         )
 
-    async def finish(self) -> None:
-        """Wait until all mail is handled; after SHUTDOWN_TIMEOUT cancel what runs.
+    async def finish(self, waited: float) -> None:
+        """Wait until all mail is handled; after SHUTDOWN_TIMEOUT cancel the running callback.
 
-        A callback that still does not end, or ``terminate`` that takes as long again, is left
-        to itself.
+        `waited` seconds of it have passed already. This does not wait for a callback that ignores
+        the cancellation, nor for a ``terminate`` that takes longer than SHUTDOWN_TIMEOUT.
         """
-        timeout = self._shutdown_timeout
+        timeout = self.shutdown_timeout
         if self.task is not None:
-            await asyncio.wait({self.task}, timeout=timeout)
+            await asyncio.wait({self.task}, timeout=timeout - waited)
         if self.task is None:
             return
         self.drop_mail(joins=True)
         ending = [mail for mail in self._mail or () if mail[0].is_end]
         self._mail = None
-        abandoned, self.task = self.task, None
-        abandoned.cancel()
-        await asyncio.wait({abandoned}, timeout=1)
+        cancelled, self.task = self.task, None
+        cancelled.cancel()
+        await asyncio.wait({cancelled}, timeout=1)
         for mail in ending:
             self._put(*mail)
         if self.task is not None:
@@ -179,17 +181,28 @@ class Mailbox:
                 )
                 self.task.cancel()
 
-    # ------------------------------------------------------ what a subclass says
+    # --------------------------------------------------- hooks of a subclass
 
     @property
-    def _shutdown_timeout(self) -> float:
-        """Seconds that what runs gets when the connection is gone."""
+    def shutdown_timeout(self) -> float:
+        """Seconds that a running callback may still take after the connection is gone."""
         raise NotImplementedError
 
-    async def _failed(self, error: BaseException, what: Any) -> None:
-        """Take it that mail was not handled because of `error`."""
+    async def _on_error(self, error: BaseException, what: Any) -> None:
+        """Called if the mail `what` could not be handled because of `error`."""
         raise NotImplementedError
 
-    def _rest(self) -> None:
-        """Take it that there is no mail any more."""
+    def _on_empty(self) -> None:
+        """Called when there is no mail any more."""
         raise NotImplementedError
+
+
+async def finish(mailboxes: Collection[Mailbox]) -> None:
+    """Wait until all of them have finished: without a task for each, as few are late."""
+    tasks = [mailbox.task for mailbox in mailboxes if mailbox.task is not None]
+    if not tasks:
+        return
+    waited = min(mailbox.shutdown_timeout for mailbox in mailboxes)
+    await asyncio.wait(tasks, timeout=waited)
+    late = [mailbox.finish(waited) for mailbox in mailboxes if mailbox.task is not None]
+    await asyncio.gather(*late)

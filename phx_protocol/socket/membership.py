@@ -1,4 +1,4 @@
-"""Membership: what the library keeps of one channel, and what the channel asks its server for."""
+"""Membership: what the library knows about one channel, and what the channel can ask of its server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _handled: ContextVar[Broadcast | None] = ContextVar(
 class Membership:
     """One channel on its topic, from its join on. It is the channel's ``__phx__``.
 
-    The server of the topic outlives it: what a channel that has ended asks for is not its business.
+    The server of the topic lives longer: it may have a new channel already. So calls of a channel
+    that has ended must not reach that one.
     """
 
     __slots__ = (
@@ -48,9 +49,11 @@ class Membership:
     def __init__(self, server: ChannelServer) -> None:
         self.server = server
         self.joined_at: float | None = None
-        self.is_joining = False  # whether ``join`` runs
-        self.is_cut_off = False  # whether nothing of it goes out any more
-        self.stop_reason: str | None = None  # with which its own code wants it to end
+        self.is_joining = False  # True while ``join`` runs
+        self.is_cut_off = False  # True if none of its pushes are sent any more
+        self.stop_reason: str | None = (
+            None  # the reason with which its own code has called ``stop``
+        )
         self._id: str | None = None
         self._handled: Broadcast | None = (
             None  # the broadcast for which ``handle_out`` runs
@@ -61,13 +64,13 @@ class Membership:
 
     @property
     def id(self) -> str:
-        """The name of the channel, unique over all processes."""
+        """The id of the channel, unique over all processes."""
         if self._id is None:
             self._id = self.server.connection.node.new_id()
         return self._id
 
     def has_id(self, id: str) -> bool:
-        """Return whether `id` is the name of the channel, if it has one yet."""
+        """Return True if `id` is the id of the channel; False if it has none yet."""
         return self._id == id
 
     @property
@@ -77,7 +80,7 @@ class Membership:
         return channel is not None and channel.__phx__ is self
 
     def must_have_joined(self, what: str) -> None:
-        """Raise RuntimeError while ``join`` runs: nothing reaches the client before its reply."""
+        """Raise RuntimeError while ``join`` runs: its reply must reach the client first."""
         if self.is_joining:
             raise RuntimeError(
                 f"{what} is not possible before the join: do it in after_join"
@@ -91,7 +94,7 @@ class Membership:
         if self.is_cut_off:
             return
         server = self.server
-        # a push of handle_out for a kept broadcast has its offset, under any event name
+        # a push of handle_out for a kept broadcast carries its offset, even with another event
         handled = _handled.get()
         is_handled = handled is not None and handled is self._handled
         ref = server.ref_of(handled) if handled and is_handled else None
@@ -99,7 +102,7 @@ class Membership:
         try:
             server.connection.push(message)
         except EncodeError as error:
-            # another sender's binary broadcast does not end the channel of a client with V1
+            # a binary broadcast of another sender must not end the channel of a client with V1
             if not (is_handled and isinstance(payload, bytes)):
                 raise
             logger.error(
@@ -108,7 +111,7 @@ class Membership:
 
     @contextlib.contextmanager
     def handling(self, broadcast: Broadcast) -> Iterator[None]:
-        """Have what ``handle_out`` pushes meanwhile carry the offset of `broadcast`."""
+        """Let pushes of ``handle_out`` in the ``with`` block carry the offset of `broadcast`."""
         self._handled = broadcast
         token = _handled.set(broadcast)
         try:
@@ -130,7 +133,7 @@ class Membership:
         await server.connection.node.pubsub.broadcast(broadcast, server.history, sender)
 
     def reply_ref(self) -> ReplyRef:
-        """Name the event that is being handled. Raises RuntimeError."""
+        """Return a reference to the event that is being handled. Raises RuntimeError."""
         server = self.server
         message = server.message
         if message is None or not self.is_current:
@@ -145,10 +148,10 @@ class Membership:
         ref = message.ref
         return ReplyRef(node, self.id, server.topic, server.channel_join_ref, ref)
 
-    # ----------------------------------------------------------- further topics
+    # ------------------------------------------------------------- other topics
 
     async def subscribe(self, topic: str) -> None:
-        """Have broadcasts of `topic` come to ``handle_info``, until the channel ends."""
+        """Let ``handle_info`` get the broadcasts of `topic`, until the channel ends."""
         node = self.server.connection.node
         await node.ready(topic)
         if self.is_current:
@@ -158,7 +161,7 @@ class Membership:
                 node.pubsub.subscribe(topic, self._subscriptions[topic])
 
     def unsubscribe(self, topic: str) -> None:
-        """End what ``subscribe`` began."""
+        """Undo ``subscribe``."""
         subscription = (self._subscriptions or {}).pop(topic, None)
         if subscription is not None:
             self.server.connection.node.pubsub.unsubscribe(topic, subscription)
@@ -166,13 +169,13 @@ class Membership:
     # ------------------------------------------------------------------ the end
 
     def stop(self, reason: str) -> None:
-        """End the channel behind the callback that runs, at once if none does."""
+        """End the channel after the running callback, or at once if none runs."""
         self.stop_reason = reason
         if self.is_current:
             self.server.stop_soon(self)
 
     def on_end(self, key: Any, call: Callable[[], None]) -> bool:
-        """Have `call` called when the channel has ended, once for a `key`; False when it has."""
+        """Call `call` when the channel has ended, one for each `key`. Return False if it has ended already."""
         if not self.is_current:
             return False
         self._on_end = self._on_end or {}
@@ -185,7 +188,7 @@ class Membership:
             self.unsubscribe(topic)
 
     def call_on_end(self) -> None:
-        """Call what waits for the end of the channel, each once."""
+        """Call the functions that ``on_end`` has collected, each once."""
         calls, self._on_end = self._on_end, None
         for call in (calls or {}).values():
             call()
@@ -193,7 +196,7 @@ class Membership:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Info:
-    """A broadcast of a further topic, as ``Channel.handle_info`` gets it."""
+    """A broadcast of another topic, as ``Channel.handle_info`` gets it."""
 
     topic: str
     event: str
@@ -201,7 +204,7 @@ class Info:
 
 
 class TopicSubscription:
-    """The subscription of a channel to one further topic."""
+    """The subscription of a channel to another topic."""
 
     __slots__ = ("_membership",)
 
@@ -211,4 +214,4 @@ class TopicSubscription:
         self._membership = membership
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
-        self._membership.server.deliver_further(self._membership, broadcast)
+        self._membership.server.deliver_info(self._membership, broadcast)

@@ -1,4 +1,4 @@
-"""Opening: a request for a connection, while ``connect`` decides about it."""
+"""Opening: a connection that may open, while ``connect`` decides."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ logger = get_logger("phx_protocol.socket")
 
 
 class Opening:
-    """Stands for a connection until there is one.
+    """A connection before it is open.
 
-    It notes the commands of other processes that come while ``connect`` runs: nobody knows yet
-    whether they concern this user.
+    It collects the commands of other processes that arrive while ``connect`` runs: only after
+    that it is known whether they concern this user.
     """
 
     __slots__ = (
@@ -58,13 +58,13 @@ class Opening:
         self.node = node
         self.requested_at = requested_at
         self.rights = Rights(socket)
-        # the commands that came while the user was not known yet
+        # the commands that arrived before the user was known
         self.missed: set[tuple[str, str | None]] = set()
         self._context = contextvars.copy_context()
         socket.__phx__ = self
 
     def open(self, transport: Transport) -> Connection:
-        """Make the connection, whose frames may come from here on."""
+        """Make the connection. From now on it handles frames."""
         connection = Connection(self, transport)
         self.emit_connected("ok")
         self.node.add_connection(connection)
@@ -72,11 +72,11 @@ class Opening:
         return connection
 
     def discard(self) -> None:
-        """End it: there will be no connection."""
+        """Forget it: the connection does not open."""
         self.node.discard_opening(self)
 
     def emit_connected(self, result: str) -> None:
-        """Tell the signal what became of the request: "ok", "refused" or "crashed"."""
+        """Send the signal ``socket_connected`` with the `result`: "ok", "refused" or "crashed"."""
         signals.socket_connected.emit(
             type(self.socket),
             socket=self.socket,
@@ -87,25 +87,25 @@ class Opening:
         )
 
     def push(self, message: Message | Reply) -> None:
-        """Nothing can be sent before ``connect`` has let the client in."""
+        """Raise RuntimeError: nothing can be sent before ``connect`` has accepted the client."""
         raise RuntimeError("nothing can be pushed before the connection is open")
 
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return begin(run, self._context.copy())
 
     async def authenticated(self) -> None:
-        """Obey the commands that came while ``connect`` ran. Raises ConnectionRefused."""
+        """Execute the commands that arrived while ``connect`` ran. Raises ConnectionRefused."""
         then = key_of(self.socket)
         while self._take_missed():
             self.rights.have_changed()
             await self.rights.are_current()
         now = key_of(self.socket)
         if now != then or ("user", now) in self.missed:
-            logger.warning("refused: its user had to go while it connected")
+            logger.warning("refused: its user was disconnected while it connected")
             raise ConnectionRefused(403)
 
     def _take_missed(self) -> bool:
-        """Return whether a command came, since the last call, to look at this user again."""
+        """Return True if a command to load this user again has arrived since the last call."""
         source = self.rights.source
         session = source and source.session
         names = {("look", None), ("look", key_of(self.socket)), ("session", session)}
@@ -116,15 +116,15 @@ class Opening:
     # ------------------------------------------------------ commands of a node
 
     def user_disconnected(self, key: str) -> None:
-        """Refuse the client if it turns out to be the user with that primary key."""
+        """Refuse the client if its user turns out to have the primary key `key`."""
         self.missed.add(("user", key))
 
-    def look_again(self, key: str | None) -> None:
+    def user_has_changed(self, key: str | None) -> None:
         """Load the user again if its primary key is `key` (None: any key)."""
         self.missed.add(("look", key))
 
     def session_ended(self, digest: str) -> None:
-        """Load the user again if the session whose key has that digest named it."""
+        """Load the user again if it comes from the session whose key has the digest `digest`."""
         self.missed.add(("session", digest))
 
     def disconnect_named(self, name: str) -> None:

@@ -11,11 +11,11 @@ class Refusals(Counter[str | int]):
     """The count of refusals by reason."""
 
     def count(self, reason: str | int) -> None:
-        """Count a refusal, and tell the signal `refused` of it."""
+        """Count a refusal, and send the signal ``refused``."""
         self[reason] += 1
         signals.refused.emit(None, reason=reason)
 
 
-#: how often this process refused something: ``Refusal``, ``CloseCode``, or the HTTP status of a
-#: connection that was refused -> times
+#: reason -> how often this process refused something. A reason is a ``Refusal``, a ``CloseCode``, or
+#: the HTTP status of a refused connection
 refusals = Refusals()

@@ -1,4 +1,4 @@
-"""Replay: what a client missed is sent to it behind the reply of its join."""
+"""Replay: the broadcasts that a client missed, sent after the reply to its join."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = get_logger("phx_protocol.channel")
 async def replay(server: ChannelServer, channel: Channel, recovery: Recovery) -> None:
     """Push the missed broadcasts in order; live ones wait in the mailbox if the channel intercepts.
 
-    They are pushed, with a join_ref: a client that has given this join up drops them.
+    They are pushes with a join_ref, so a client that has joined again meanwhile drops them.
     """
     for broadcast in recovery.broadcasts(server.topic):
         if channel is not server.channel:
@@ -32,12 +32,14 @@ async def replay(server: ChannelServer, channel: Channel, recovery: Recovery) ->
             event, payload = broadcast.event, broadcast.payload
             try:
                 server.connection.push(Message(*refs, server.topic, event, payload))
-            except Exception as error:  # it would fail at every rejoin
-                server.say_withheld(broadcast, error)
+            except (
+                Exception
+            ) as error:  # log it only: a crash would come back at every rejoin
+                server.log_not_sent(broadcast, error)
 
 
 async def _replay_out(channel: Channel, broadcast: Broadcast) -> None:
-    """Call ``handle_out``; withhold a broadcast on which it crashes: it would crash every rejoin."""
+    """Call ``handle_out``. Skip the broadcast if that crashes: it would crash at every rejoin."""
     handle_out = channel.__phx_tables__.callbacks["handle_out"]
     try:
         with channel.__phx__.handling(broadcast):

@@ -1,4 +1,4 @@
-"""Rights: the current user of one connection, and how often its rights may have changed."""
+"""Rights: the current user of one connection, and how often the user's rights may have changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Rights:
     """Loads the user of a socket again when its rights may have changed.
 
-    An answer about a right holds as long as `generation` stays as it was when it was asked for.
+    The result of a check counts only while `generation` is the same as at its beginning.
     """
 
     __slots__ = ("_socket", "generation", "_wanted", "_loaded", "_loading")
@@ -23,27 +23,26 @@ class Rights:
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self.generation = 0  # how often a right of the user may have changed
-        # how often the user was wanted as the database has it, and up to which of these
-        # times it has been loaded
+        # how often a reload of the user was asked for, and how many of these are done
         self._wanted = 0
         self._loaded = 0
         self._loading: asyncio.Task[None] | None = None
 
     def have_changed(self) -> None:
-        """Let no answer count that was given before this, and load the user before the next one."""
+        """Invalidate all earlier checks, and reload the user before the next one."""
         self.generation += 1
         self._wanted += 1
 
     async def reload_user(self) -> None:
-        """Load the user as the database has it now, or later; raises what the database raises."""
-        # no right has changed: ``authorize`` may call this each time it runs
+        """Load the user from the database again. Raises the errors of the database."""
+        # leave `generation` as it is: ``authorize`` may call this each time it runs
         self._wanted += 1
         await self.are_current()
 
     async def are_current(self) -> None:
-        """Wait until the user is as it was when a right of it changed last, or later.
+        """Wait until the user was loaded after the last change of its rights.
 
-        One reading at a time serves all who wait; one that began before the change does not count.
+        One load serves all callers that wait. A load that began before the change does not count.
         """
         wanted = self._wanted
         while self._loaded < wanted:
@@ -58,13 +57,13 @@ class Rights:
             if socket.user is not None:
                 socket.scope["user"] = await self._current_user()
             self._loaded = wanted
-            # an answer for another user does not count
+            # earlier checks do not count for another user
             self.generation += key_of(socket) != before
         finally:
             self._loading = None
 
     async def _current_user(self) -> Any:
-        """Ask the session or token that named the user, or else the database, who the user is now."""
+        """Return the user as it is now, by its session or token if there is one, else from the database."""
         source = self.source
         if source is None:
             return await reloaded(self._socket.user)
@@ -80,7 +79,7 @@ class Rights:
 
     @property
     def source(self) -> Source | None:
-        """The session or token that named the user, unless something else has put another one there since."""
+        """The session or token that named the user; None if ``scope`` has another user by now."""
         socket = self._socket
         source: Source | None = socket.scope.get(SOURCE)
         return source if source is not None and source.user is socket.user else None

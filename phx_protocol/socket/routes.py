@@ -1,4 +1,4 @@
-"""Routes: which channel answers a topic, on one Socket class and on all that are known."""
+"""Routes: which channel class answers a topic, on one Socket class or on all known ones."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Route(NamedTuple):
     assigns: Mapping[str, Any]
 
     def make(self, server: ChannelServer, subtopic: str) -> Channel:
-        """Make the channel of one join; it gets a copy of the socket's assigns."""
+        """Make the channel of one join, with a copy of the socket's assigns."""
         assigns = {**server.connection.socket.assigns, **self.assigns}
         return self.channel_class(server, subtopic, assigns)
 
 
 def routes_of(socket_class: type[Socket]) -> TopicPatterns[Route]:
-    """Return the topics of a Socket class and where they lead.
+    """Return the topic patterns of a Socket class with their routes.
 
     Raises InvalidTopicPattern, ImportError, TypeError.
     """
@@ -72,7 +72,7 @@ def history_of(topic: str) -> History | None:
 
 def channels_of(topic: str) -> tuple[type[Channel], ...]:
     """Return the channel classes that answer `topic`, at most one of each known Socket class."""
-    # patterns are few; a cache by topic would have as many as clients make up
+    # match each time: clients make up topics, so a cache by topic could grow without limit
     matches = (
         routes.match(topic) for routes in _known_routes(options(), tuple(mounted))
     )
@@ -87,13 +87,15 @@ def _known_routes(
         known = _known_sockets(options, served)
         routes = [routes_of(socket_class) for socket_class in known]
     except (ImportError, TypeError):
-        logger.exception("SOCKETS cannot be loaded: nobody knows what topics are")
+        logger.exception(
+            "SOCKETS cannot be loaded: no channel class of any topic is known"
+        )
         return ()
     return tuple(dict.fromkeys(routes))
 
 
 def load_socket(target: Any) -> type[Socket]:
-    """Return a Socket class, given as itself or as its dotted path. Raises TypeError, ImportError."""
+    """Return the Socket class `target`, or the one at that dotted path. Raises TypeError, ImportError."""
     socket_class = _load(target)
     if not (isinstance(socket_class, type) and issubclass(socket_class, Socket)):
         raise TypeError(f"{target!r} is not a subclass of phx_protocol.Socket")

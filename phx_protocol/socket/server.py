@@ -1,10 +1,10 @@
 """ChannelServer: the rules around a channel's callbacks.
 
-One stands behind every topic that a socket has joined (``Phoenix.Channel.Server``). Its
-mailbox is the topic's one queue: frames of the client, intercepted broadcasts and messages
-of the application are handled in the order they came, one at a time, in a task that exists
-only while there is mail. A frame is classified when it is taken, not when it is read, so
-join, leave and pushes of a topic keep their order while topics run beside each other.
+There is one for every topic that a socket has joined (``Phoenix.Channel.Server``). Its mailbox is
+the only queue of the topic: frames of the client, intercepted broadcasts and messages of the
+application are handled in the order in which they came, one at a time. A frame is classified when it
+is handled, not when it is read. So joins, leaves and pushes of one topic keep their order, while
+several topics run at the same time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..wire import protocol
 from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from ..wire.protocol import Action
 from ..wire.reasons import Reason, Refusal
-from ..wire.serializers import SMALL, decode_payload
+from ..wire.serializers import LARGE_FRAME, decode_payload
 from . import endings
 from .budget import room
 from .calls import call_user, emit_handled_in, handle_event
@@ -45,7 +45,7 @@ _FREE = contextlib.nullcontext()
 
 
 class ChannelServer(Mailbox):
-    """The server of one topic on one connection; outlives the channels that are joined there."""
+    """The server of one topic on one connection. It lives longer than the channels that join there."""
 
     __slots__ = (
         "route",
@@ -68,31 +68,31 @@ class ChannelServer(Mailbox):
         super().__init__(connection, topic)
         self.route = route
         self.subtopic = subtopic
-        self.channel: Channel | None = None  # None: not joined
-        # as the join was sent with: what pushes are compared to
+        self.channel: Channel | None = None  # None if the topic is not joined
+        # the join_ref that the client sent with its join; its pushes must have the same
         self.join_ref: Any = None
-        # what replies and pushes carry
+        # the join_ref in replies and pushes to the client
         self.channel_join_ref: Any = None
-        # what the registry of subscribers reads when a broadcast is delivered
+        # the registry of subscribers uses these two to deliver a broadcast
         self.fastlane = connection.fastlane(route.channel_class, False)
         self.write = connection.transport.write
         self.message: Message | None = None  # the frame being handled
-        self.closings = 0  # how often the topic was closed
-        self.previous_ids = NO_IDS  # of the earlier channels of its client
+        self.closings = 0  # how often ``close_topic`` or a disconnect ended it
+        self.previous_ids = NO_IDS  # ids of earlier channels of the client
         self._throttles = connection.servers.throttles(route.channel_class)
 
     def __repr__(self) -> str:
         event = f" handles {shown(self.message.event, 100)}" if self.message else ""
         return f"<ChannelServer {self.topic!r}{event}>"
 
-    # -------------------------------------------------------------- what comes
+    # ---------------------------------------------------------- incoming mail
 
     def receive(self, message: Message, size: int) -> None:
-        """Take a frame of the client, of `size` bytes, unless it sends more than it may."""
+        """Queue a frame of the client, of `size` bytes; refuse it if it exceeds a rate."""
         if self._throttles is not None and (wait := self._wait(message)):
             return self._refuse_for(wait, message)
         if message.event == JOIN and self.channel is not None and self.task is not None:
-            self._abandon()
+            self._cancel_running()
         backlog = self.connection.backlog
         backlog.frames += 1
         backlog.frame_bytes += size
@@ -108,21 +108,21 @@ class ChannelServer(Mailbox):
     def _refuse_for(self, seconds: float, message: Message) -> None:
         self.connection.refuse_for(seconds, message, self.channel_join_ref)
         if self.task is None:
-            self._rest()
+            self._on_empty()
 
     def deliver_broadcast(self, broadcast: Broadcast) -> None:
-        """Take a broadcast that the channel intercepts."""
-        self._hold(BROADCAST, self.channel, broadcast)
+        """Queue a broadcast that the channel intercepts."""
+        self._queue(BROADCAST, self.channel, broadcast)
 
-    def deliver_further(self, membership: Membership, broadcast: Broadcast) -> None:
-        """Take a broadcast of a further topic."""
-        self._hold(INFO, membership, broadcast)
+    def deliver_info(self, membership: Membership, broadcast: Broadcast) -> None:
+        """Queue a broadcast of another topic, for ``handle_info``."""
+        self._queue(INFO, membership, broadcast)
 
-    def _hold(self, kind: Kind, receiver: Any, broadcast: Broadcast) -> None:
-        """Have a broadcast wait for the channel.
+    def _queue(self, kind: Kind, receiver: Any, broadcast: Broadcast) -> None:
+        """Queue a broadcast for the channel.
 
-        If more wait than one client may hold, a channel with a history loses them, and the
-        connection of another one is closed.
+        If too many bytes wait for one client, a channel with a history drops them and its client
+        joins again. Without a history, the connection is closed.
         """
         size = len(memoryview(broadcast.payload))
         self.connection.backlog.held_bytes += size
@@ -133,19 +133,19 @@ class ChannelServer(Mailbox):
                 self.connection.overflowed(self.topic)
 
     def send_info(self, membership: Membership, message: Any) -> None:
-        """Put a message of the application behind the other mail."""
+        """Queue a message of the application."""
         self._put(INFO, (membership, message))
 
     def stop_soon(self, membership: Membership) -> None:
-        """End the channel behind the callback that runs, which looks for that; now if none does."""
+        """End the channel soon. If a callback runs, ``call_user`` ends the channel after it."""
         if self.task is None:
             self._put(STOP, membership)
 
     def interrupt(self) -> None:
-        """Have the client join again: something is missing in what it got.
+        """Make the client join again, because it may have missed broadcasts.
 
-        Nothing more comes live from now on, and the channel ends behind its mail; broadcasts
-        that wait are dropped, its history has them. Nothing happens to one that has no history.
+        From now on no broadcast is delivered, and the channel ends after its pending mail. Waiting
+        broadcasts are dropped: the history has them. Without a history, nothing happens.
         """
         if self.route.channel_class.history is None:
             return
@@ -156,27 +156,27 @@ class ChannelServer(Mailbox):
     # ---------------------------------------------------------------- commands
 
     def close(self, reason: Reason, exception: BaseException | None = None) -> None:
-        """Queue the end of the channel behind its pending mail: the connection is gone.
+        """Queue the end of the channel after its pending mail: the connection is gone.
 
-        A client that was sent away has no mail any more: what it sent before, joins included, is
-        not handled, and its channel ends at once.
+        If a command has disconnected the client, all its mail is dropped, even joins, and the
+        channel ends at once.
         """
         if reason is Reason.DISCONNECTED:
-            self.closings += 1  # the join that is under way comes to nothing
+            self.closings += 1  # so that a join that still runs fails
             self.drop_mail(joins=True)
             endings.end_at_once(self, endings.GONE, reason, exception)
         self._put(CLOSE, (reason, exception))
 
     def close_topic(self) -> None:
-        """End the channel at once, and refuse the join that is under way: the topic is closed."""
+        """End the channel at once, and refuse a join that still runs: the topic is closed."""
         self.closings += 1
         self.cut_off(Reason.SHUTDOWN)
 
     def cut_off(self, reason: Reason, exception: BaseException | None = None) -> None:
         """End the channel at once, even if a callback runs.
 
-        Nothing more goes out but ``phx_close`` (``phx_error`` for a crash), and what waits is
-        dropped; ``terminate`` is called when the callback that runs has ended.
+        The client gets only ``phx_close`` (``phx_error`` for a crash). Waiting mail is dropped.
+        ``terminate`` is called when the running callback has ended.
         """
         endings.end_at_once(self, endings.cut_off_with(reason), reason, exception)
 
@@ -185,7 +185,7 @@ class ChannelServer(Mailbox):
     async def _handle_message(self, message: Message) -> None:
         self.connection.backlog.frames -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
-        if self.size >= SMALL and action is not Action.LEAVE:
+        if self.size >= LARGE_FRAME and action is not Action.LEAVE:
             await handle_large(self, message, self.size)
         elif action is Action.DELIVER:
             await self._handle_in(message)
@@ -205,24 +205,26 @@ class ChannelServer(Mailbox):
 
     def charged(self) -> contextlib.AbstractContextManager[None]:
         """Charge the client that sent a large payload for the time of the block."""
-        if self.size < SMALL:
+        if self.size < LARGE_FRAME:
             return _FREE
         return self.connection.backlog.budget.charged()
 
     async def _join(self, message: Message) -> None:
-        """``phx_join``. A topic that is joined already: the new reply first, then phx_close."""
+        """Handle ``phx_join``. If the topic is joined already, the new reply comes first, then ``phx_close``."""
         connection, admission = self.connection, self.connection.servers.admission
         duplicate, old_join_ref = self.channel is not None, self.join_ref
         if duplicate:
             admission.rejoin()
         elif not await admission.enter():
+            if admission.is_closed:
+                return
             excess = Refusal.TOO_MANY_CHANNELS
             return connection.refuse(message, excess, message.join_ref)
         channel = None
         try:
             await endings.end(self, endings.REPLACED, Reason.DUPLICATE_JOIN)
             if connection.is_cut_off:
-                return  # while it waited for its place, or for the end of the old channel
+                return  # cut off while it waited for a place, or for the end of the old channel
             self.channel_join_ref = protocol.channel_join_ref(message)
             channel = self.route.make(self, self.subtopic)
             decision = await Joining(self, channel, message).run()
@@ -239,7 +241,7 @@ class ChannelServer(Mailbox):
             await endings.terminate(channel, Reason.SHUTDOWN)
 
     def begin(self, channel: Channel, join: Message) -> None:
-        """Make `channel` the one that is joined: broadcasts come to it from here on."""
+        """Make `channel` the joined one: from now on broadcasts are delivered to it."""
         self.channel, self.join_ref = channel, join.join_ref
         channel.__phx__.joined_at = time.monotonic()
         self.connection.servers.admission.decided(True)
@@ -253,7 +255,7 @@ class ChannelServer(Mailbox):
             await call_user(self, channel, after_join)
 
     async def _leave(self, message: Message) -> None:
-        """``phx_leave``: the reply, ``phx_close``, then terminate."""
+        """Handle ``phx_leave``: send the reply and ``phx_close``, then call ``terminate``."""
         self.connection.push(protocol.ok(message, self.channel_join_ref))
         await endings.end(self, endings.LEFT, Reason.LEFT)
 
@@ -287,23 +289,23 @@ class ChannelServer(Mailbox):
         tables = channel.__phx_tables__
         if broadcast.event not in tables.intercepts:
             return self._write(broadcast)
-        # decoded for each receiver: what one handle_out changes no other one sees
+        # decode it for each receiver, so that none sees what another handle_out has changed
         async with room(broadcast.payload):
             args = broadcast.event, decode_payload(broadcast)
             with channel.__phx__.handling(broadcast):
                 await call_user(self, channel, tables.callbacks["handle_out"], *args)
 
     def _write(self, broadcast: Broadcast) -> None:
-        """Send it to this client alone, as the fastlane would have sent it to all."""
+        """Send `broadcast` to this client, encoded as for all clients."""
         try:
             frame = self.fastlane.frame(broadcast)
             self.write(self.connection.transport.prepare(frame))
         except Exception as error:
-            self.say_withheld(broadcast, error)
+            self.log_not_sent(broadcast, error)
 
-    def say_withheld(self, broadcast: Broadcast, error: Exception) -> None:
-        """Log that the client does not get a broadcast."""
-        # a serializer says what it cannot carry; anything else is a bug somewhere
+    def log_not_sent(self, broadcast: Broadcast, error: Exception) -> None:
+        """Log that a broadcast could not be sent to the client."""
+        # an EncodeError explains itself; any other error is a bug
         logger.error(
             "%s: %.100r cannot be sent: %s",
             self.topic,
@@ -314,11 +316,11 @@ class ChannelServer(Mailbox):
 
     @property
     def history(self) -> History | None:
-        """The history of the topic."""
+        """The history of the topic, or None."""
         return history_of(self.topic)
 
     def ref_of(self, broadcast: Broadcast) -> str | None:
-        """Return the offset of a kept broadcast, for a client that asked for offsets."""
+        """Return the offset of a kept broadcast; None if the client has not asked for offsets."""
         return broadcast.offset if self.fastlane.offsets else None
 
     async def _handle_info(self, mail: tuple[Membership, Any]) -> None:
@@ -333,7 +335,7 @@ class ChannelServer(Mailbox):
     # ---------------------------------------------------------------- the end
 
     async def stop_if_wanted(self, membership: Membership) -> None:
-        """End a channel whose own code has stopped it, unless it has ended."""
+        """End the channel if its own code has called ``stop``, unless it has ended already."""
         channel, reason = self.channel, membership.stop_reason
         if channel is None or channel.__phx__ is not membership or reason is None:
             return
@@ -351,8 +353,8 @@ class ChannelServer(Mailbox):
     async def _handle_close(self, mail: tuple[Reason, BaseException | None]) -> None:
         await endings.end(self, endings.GONE, *mail)
 
-    async def _failed(self, error: BaseException, what: Any) -> None:
-        """Take it that the rules around a callback failed: a bug of ours, or of what they call."""
+    async def _on_error(self, error: BaseException, what: Any) -> None:
+        """Log an error outside of a callback: a bug of ours or of another library. End the channel."""
         logger.error("%s: a message was not handled", self.topic, exc_info=error)
         try:
             if self.channel is not None:
@@ -360,17 +362,19 @@ class ChannelServer(Mailbox):
             elif isinstance(what, Message) and what.event == JOIN:
                 self.connection.refuse(what, Refusal.JOIN_CRASHED, what.join_ref)
         except Exception:
-            logger.exception("%s: nor can its client be told so", self.topic)
+            logger.exception(
+                "%s: its client cannot be informed of that either", self.topic
+            )
 
     async def _handle_parted(self, parted: endings.Parted) -> None:
         await endings.complete(parted)
 
     @property
-    def _shutdown_timeout(self) -> float:
+    def shutdown_timeout(self) -> float:
         own = self.route.channel_class.shutdown_timeout
         return self.connection.options.shutdown_timeout if own is None else own
 
-    def _rest(self) -> None:
+    def _on_empty(self) -> None:
         if self.channel is None:
             self.connection.servers.forget(self)
 
@@ -378,18 +382,18 @@ class ChannelServer(Mailbox):
 
     @property
     def id(self) -> str:
-        """The name of the joined channel."""
+        """The id of the joined channel."""
         assert self.channel is not None
         return self.channel.__phx__.id
 
-    def is_known_as(self, channel_id: str) -> bool:
-        """Return whether its client has sent as `channel_id`, now or before it joined again."""
+    def has_id(self, channel_id: str) -> bool:
+        """Return True if `channel_id` is the id of this channel, or of an earlier one of the client."""
         channel = self.channel
         is_now = channel is not None and channel.__phx__.has_id(channel_id)
         return is_now or channel_id in self.previous_ids
 
     def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
-        """Answer an event later; a reply to a channel that has ended is lost, as in Phoenix."""
+        """Send a later reply to an event. If the channel has ended, it is lost, as in Phoenix."""
         channel = self.channel
         if channel is not None and channel.__phx__.has_id(ref.channel_id):
             reply = Reply(ref.join_ref, ref.ref, self.topic, status, payload)

@@ -1,4 +1,4 @@
-"""ChannelServers: the topics of one connection."""
+"""ChannelServers: the channel servers of one connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ChannelServers(dict[str, "ChannelServer"]):
-    """topic -> its channel server, and what the channels of one connection share."""
+    """Topic -> channel server; also the places and rates that the channels of one connection share."""
 
     __slots__ = ("admission", "rates", "_by_class")
 
@@ -34,7 +34,7 @@ class ChannelServers(dict[str, "ChannelServer"]):
         return retry_after(self.rates.of(event), time.monotonic())
 
     def throttles(self, channel_class: type[Channel]) -> Throttles | None:
-        """Return the rates of `channel_class` for this client, over all its channels of that class."""
+        """Return the rates that all channels of `channel_class` on this connection share."""
         rates = channel_class.__phx_tables__.rates
         if not rates:
             return None

@@ -6,8 +6,15 @@ import functools
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from ..concurrency.callbacks import as_method, close_stale_connections_if_due, settled
+from ..concurrency.callbacks import (
+    AsyncCallable,
+    as_method,
+    close_stale_connections_if_due,
+    find,
+    settled,
+)
 from ..conf import options
 from ..logs.filters import filter_parameters
 from ..logs.printable import bounded
@@ -20,16 +27,16 @@ if TYPE_CHECKING:
 
 
 class Socket:
-    """One connection of a client. Subclass it for connect rules, an id, or channels of its own.
+    """One connection of a client. Subclass it to authenticate it, name it, or give it other channels.
 
-    The attribute of a setting's name in lower case (``timeout``, ``check_origin``,
+    An attribute with the name of a setting in lower case (``timeout``, ``check_origin``,
     ``max_channels``, ...) wins over the setting. Mirrors ``Phoenix.Socket``.
     """
 
     # ---------------------------------------------------------------- for users
 
-    #: topic pattern -> Channel class (or its dotted path, or a pair of it and assigns); in
-    #: order, the first match wins. None: the setting CHANNELS.
+    #: topic pattern -> Channel class (or its dotted path, or a pair of it and assigns). The first
+    #: pattern that matches wins. None: the setting CHANNELS.
     channels: ClassVar[Mapping[str, Any] | None] = None
     #: level at which connects are logged; None for not at all
     log: ClassVar[int | None] = logging.INFO
@@ -44,22 +51,25 @@ class Socket:
     auth_token: str | None
 
     async def connect(self, params: dict[str, Any]) -> None:
-        """Authenticate: raise ConnectionRefused to refuse; the default lets everybody in."""
+        """Authenticate the client. Raise ConnectionRefused to refuse it; the default accepts everybody."""
 
     def id(self) -> str | None:
-        """A name for the sockets of, say, one user: ``disconnect(name)`` closes them all."""
+        """Return a name for this socket and others, such as all of one user, or None.
+
+        ``disconnect(name)`` closes all sockets with that name.
+        """
         return None
 
     @property
     def user(self) -> Any:
-        """The user of the connection: the session's when it can be trusted, else anonymous."""
+        """The user of the connection: that of the session if it can be trusted, else an anonymous one."""
         return self.scope.get("user")
 
     async def aget_user(self) -> Any:
-        """The user as the database has it now, which is ``user`` from then on.
+        """Load the user from the database again, and return it; ``user`` is this one from then on.
 
-        ``user`` is as it was at the connect, which may be days ago. Who is gone or inactive is
-        anonymous.
+        Otherwise ``user`` stays as it was at the connect, which may be days ago. If the user was
+        deleted or is inactive, the result is an AnonymousUser.
         """
         await self.__phx__.rights.reload_user()
         return self.user
@@ -70,13 +80,13 @@ class Socket:
         return ConnectInfo(self.scope)
 
     async def push_to(self, topic: str, event: str, payload: Any) -> None:
-        """Send an event on any topic, joined or not, to this client."""
+        """Send an event to this client on any topic, joined or not."""
         self.__phx__.push(Message(None, None, topic, event, payload))
 
     # ------------------------------------------------------- the implementation
 
-    # All other names belong to users, so the library adds only names such as Python
-    # reserves. All that it knows of a connection is behind this one.
+    # All other names belong to users, so the library adds only names of the form that Python
+    # reserves. Behind this one is all that it knows about the connection.
     __phx__: Opening | Connection
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -92,17 +102,34 @@ class Socket:
     async def __phx_connect__(self) -> None:
         """Call ``connect``, which may be any kind of callable.
 
-        Raises TypeError when it returns something: nobody is let in by a ``connect`` that has not
-        run, or that says no in a way of its own (``return False``).
+        Raises TypeError for a result that shows that ``connect`` did not run, and for False: to
+        refuse a client, it must raise ConnectionRefused.
         """
         close_stale_connections_if_due()
         where = f"{type(self).__name__}.connect"
-        answer = await as_method(type(self), "connect", 1)(self, self.params)
+        answer = await _connect_of(type(self))(self, self.params)
         answer = await settled(answer, where)
         if answer is False:
             raise TypeError(
                 f"{where} raises ConnectionRefused to refuse, it returned False"
             )
+
+
+#: Socket class -> its attribute ``connect``, and what calls it; a test may replace the attribute
+_connects: WeakKeyDictionary[type[Socket], tuple[Any, AsyncCallable]]
+_connects = WeakKeyDictionary()
+
+
+def _connect_of(socket_class: type[Socket]) -> AsyncCallable:
+    """Return ``connect`` of `socket_class` as an async function."""
+    attribute = find(socket_class, "connect")
+    known = _connects.get(socket_class)
+    if known is None or known[0] is not attribute:
+        known = _connects[socket_class] = (
+            attribute,
+            as_method(socket_class, "connect", 1),
+        )
+    return known[1]
 
 
 def loggable(value: Any, socket: Socket) -> Any:

@@ -1,6 +1,6 @@
-"""ChannelTables: what the library looks up of a Channel class.
+"""ChannelTables: what the library looks up in a Channel class.
 
-They lie outside of the namespace of the class: there all names are the users' own.
+They are not attributes of the class itself: all names there belong to users.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .throttle import parse_rates
 if TYPE_CHECKING:
     from .channel import Channel
 
-#: name -> how many arguments it takes beside the channel
+#: callback -> number of its arguments beside the channel
 CALLBACKS = {
     "authorize": 0,
     "join": 1,
@@ -32,9 +32,9 @@ CALLBACKS = {
 
 
 class ChannelTables:
-    """The callbacks, events and rates of a Channel class. Raises TypeError for one that cannot be used."""
+    """The callbacks, events and rates of a Channel class. Raises TypeError if one of them is wrong."""
 
-    # No method is ever reached by a name that came from the wire: only through these tables.
+    # A name from the wire can reach a method only through these tables.
 
     __slots__ = (
         "name",
@@ -69,11 +69,11 @@ class ChannelTables:
         _check_attributes(owner)
         self.intercepts = frozenset(owner.intercepts)
         self.queued_events = queued_events(self.intercepts, owner.history)
-        # whether the class was finished when they were made: its decorators run after that
+        # False if they were made before the decorators of the class have run
         self.is_finished = is_finished
 
     def sent(self, event: str, payload: Any) -> Any:
-        """Return `payload` as it goes out. Raises EncodeError when it is not as `pushes` declares it."""
+        """Return `payload` as it is sent. Raises EncodeError if it does not fit its type in `pushes`."""
         declared = self.pushes.get(event)
         if declared is None:
             return payload

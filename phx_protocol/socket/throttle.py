@@ -12,16 +12,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Rate(NamedTuple):
-    """`times` in any `seconds`, all of them at once if they like."""
+    """At most `times` in any `seconds`; all of them may come at once."""
 
     times: int
     seconds: float
 
 
 def parse_rate(rate: str) -> Rate:
-    """``"20/s"``, ``"5/min"``, ``"100/hour"``, ``"1000/d"``, as in Django REST framework.
+    """Parse ``"20/s"``, ``"5/min"``, ``"100/hour"``, ``"1000/d"``, as in Django REST framework.
 
-    Raises ValueError naming what is accepted.
+    Raises ValueError; its text names the accepted forms.
     """
     match = re.fullmatch(r"\s*(\d+)\s*/\s*([smhd])[a-z]*\s*", str(rate))
     if match is None or match[1].strip("0") == "":
@@ -35,7 +35,7 @@ Rates = Mapping[str, Rate]
 
 
 def parse_rates(throttle: str | Mapping[str, str] | None) -> Rates:
-    """The value of ``throttle``: a rate for all events, or event -> rate with ``"*"`` for all.
+    """Parse a value of ``throttle``: a rate for all events, or event -> rate, where ``"*"`` is all events.
 
     Raises ValueError.
     """
@@ -47,7 +47,7 @@ def parse_rates(throttle: str | Mapping[str, str] | None) -> Rates:
 
 
 class Throttle:
-    """One rate, kept by one number: when all that was let through will have been earned."""
+    """One rate of one client. It keeps one number: the time when the client has its full rate again."""
 
     __slots__ = ("rate", "_until")
 
@@ -56,7 +56,7 @@ class Throttle:
         self._until = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until one more is let through; 0 for now."""
+        """Return the seconds until one more is allowed; 0 for now."""
         step = self.rate.seconds / self.rate.times
         return max(0.0, self._until + step - self.rate.seconds - now)
 
@@ -65,9 +65,9 @@ class Throttle:
 
 
 class Throttles:
-    """The rates of a name -> rate mapping, for one client.
+    """The rates of one client, by event.
 
-    ``"*"`` counts every event, joins apart; an event that has a rate of its own is held to both.
+    ``"*"`` counts every event, but not joins. An event with its own rate must keep to both.
     """
 
     __slots__ = ("_throttles",)
@@ -76,7 +76,7 @@ class Throttles:
         self._throttles = {name: Throttle(rate) for name, rate in rates.items()}
 
     def of(self, event: Any) -> list[Throttle]:
-        """Return the throttles of an event; one that is no string has those of ``"*"``."""
+        """Return the throttles of an event; an event that is not a string has those of ``"*"``."""
         if not isinstance(event, str):
             event = "*"
         names = (event,) if event == JOIN else ("*", event)
@@ -86,9 +86,9 @@ class Throttles:
 
 
 def retry_after(throttles: list[Throttle], now: float) -> float:
-    """Seconds until all `throttles` let one more through; 0 when they did, and counted it."""
+    """Return the seconds until all `throttles` allow one more. If it is 0, one was counted."""
     wait = max((throttle.wait(now) for throttle in throttles), default=0.0)
-    if wait < 1e-6:  # what a coarse clock and rounding leave
+    if wait < 1e-6:  # smaller than the error of a coarse clock and of rounding
         wait = 0.0
         for throttle in throttles:
             throttle.take(now)

@@ -1,4 +1,4 @@
-"""Transport: what a connection needs from the transport below it."""
+"""Transport: the protocol of the transport below a connection."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..wire.reasons import Reason
 
 
 class Transport(Protocol):
-    """Carries the frames of one connection. Nothing here ever waits."""
+    """A transport of the frames of one connection. None of its methods waits."""
 
     name: str
 
     @property
     def prepare(self) -> Callable[[Frame], Any]:
-        """The function that turns a frame into what ``write`` takes; connections may share it."""
+        """The function that converts a frame for ``write``; several connections may share its result."""
 
     def write(self, prepared: Any) -> None:
         """Send a prepared frame, or keep it until the client takes it."""
@@ -25,7 +25,7 @@ class Transport(Protocol):
         """Close the connection with `code`; its channels end with `reason`."""
 
     def pending_bytes(self) -> int:
-        """Count the bytes that wait for the client."""
+        """Return the bytes that wait for the client."""
 
     def last_seen(self) -> float:
         """Return when the client last sent something, in seconds of the epoch."""

@@ -24,7 +24,7 @@ database connection of the test, so that ``TestCase`` sees what they write and r
 
 from .blocking import SyncTestChannel, SyncTestSocket, connect_sync
 from .clients import TestChannel, TestSocket, connect, matches
-from .lines import decode_frame
+from .communicators import decode_frame
 
 __all__ = [
     "SyncTestChannel",

@@ -71,11 +71,11 @@ class Caller(Executor):
         while not self._work.empty():
             self._work.get()
 
-    def come_here(self) -> None:
+    def use_this_thread(self) -> None:
         """Take the current thread for the thread of the test from now on."""
         self._thread = threading.get_ident()
 
-    def is_here(self) -> bool:
+    def is_this_thread(self) -> bool:
         """Return whether the current thread is that of the test."""
         return threading.get_ident() == self._thread
 
@@ -115,46 +115,46 @@ class _Loop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         create_task: object = self.create_task  # only AsyncToSync calls it in this way
-        if callback == create_task and caller.is_here():
+        if callback == create_task and caller.is_this_thread():
             executor = AsyncToSync.executors.current
             super().call_soon_threadsafe(caller.work_in, executor)
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
-class _Home:
-    """The event loop of the sync clients of a test, in a thread of its own."""
+class _LoopThread:
+    """The event loop of the sync clients of a test, and the thread in which it runs."""
 
     def __init__(self, layer: object) -> None:
         self.layer = layer  # the channel layer, which is bound to the loop
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
         self._ended: Future[None] = Future()
         threading.Thread(
-            target=self._live, name="phx_protocol.testing", daemon=True
+            target=self._run_loop, name="phx_protocol.testing", daemon=True
         ).start()
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         with asyncio.Runner(loop_factory=_Loop) as runner:
-            runner.run(self._until_it_is_left())
+            runner.run(self._until_stopped())
         self._ended.set_result(None)
 
-    async def _until_it_is_left(self) -> None:
-        self._left = asyncio.Event()
+    async def _until_stopped(self) -> None:
+        self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         # sync_to_async looks here for the thread of the database connection
         AsyncToSync.loop_thread_executors[loop] = caller  # type: ignore[assignment]
         self._loop.set_result(loop)
-        await self._left.wait()
+        await self._stop.wait()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run `coroutine` and return its result. Raise RuntimeError if a callback blocks the loop."""
         loop = self._loop.result()
         return self._wait_for(asyncio.run_coroutine_threadsafe(coroutine, loop))
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Cancel the tasks that still run in the loop, and end its thread."""
         caller.forget()
         loop = self._loop.result()
-        loop.call_soon_threadsafe(self._left.set)
+        loop.call_soon_threadsafe(self._stop.set)
         self._wait_for(self._ended)
         del AsyncToSync.loop_thread_executors[loop]
 
@@ -172,7 +172,7 @@ class _Home:
 
 def _wait(future: Future[Result], timeout: float) -> Result:
     """Wait for the result of ``broadcast()`` and the like: the loop may need the test's thread."""
-    if caller.is_here():
+    if caller.is_this_thread():
         return caller.wait_for(future, timeout)
     return future.result(timeout)
 
@@ -184,12 +184,12 @@ def _sync(
 
     @functools.wraps(method)
     def call(self: Any, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        return self._home.run(method(self._client, *args, **kwargs))  # type: ignore[no-any-return]
+        return self._loop_thread.run(method(self._client, *args, **kwargs))  # type: ignore[no-any-return]
 
     return call
 
 
-_home: _Home | None = None
+_loop_thread: _LoopThread | None = None
 _clients: weakref.WeakSet[SyncTestSocket] = weakref.WeakSet()
 
 
@@ -202,27 +202,27 @@ def _connect(
         The result is a context manager, which closes the connection. Raises ConnectionRefused
         when ``connect`` of the socket refuses it.
         """
-        home = _home_for_one_more()
-        return SyncTestSocket(home, home.run(connect(*args, **kwargs)))
+        thread = _loop_thread_for_a_client()
+        return SyncTestSocket(thread, thread.run(connect(*args, **kwargs)))
 
     return call
 
 
-def _home_for_one_more() -> _Home:
-    """Return the loop for one more client: a new one if no client is left, or the layer changed.
+def _loop_thread_for_a_client() -> _LoopThread:
+    """Return the loop for a client: a new one if no client is left, or the layer changed.
 
     A test case that has ended may keep its clients, so the clients alone do not decide.
     """
-    global _home
-    caller.come_here()
+    global _loop_thread
+    caller.use_this_thread()
     blocking.wait = _wait
     layer = get_channel_layer(options().channel_layer)
-    if _home is not None and (not _clients or _home.layer is not layer):
-        left, _home = _home, None
-        left.leave()
-    if _home is None:
-        _home = _Home(layer)
-    return _home
+    if _loop_thread is not None and (not _clients or _loop_thread.layer is not layer):
+        stale, _loop_thread = _loop_thread, None
+        stale.stop()
+    if _loop_thread is None:
+        _loop_thread = _LoopThread(layer)
+    return _loop_thread
 
 
 connect_sync = _connect(connect)
@@ -233,8 +233,8 @@ class SyncTestSocket:
 
     __test__ = False
 
-    def __init__(self, home: _Home, client: TestSocket) -> None:
-        self._home = home
+    def __init__(self, thread: _LoopThread, client: TestSocket) -> None:
+        self._loop_thread = thread
         self._client = client
         _clients.add(self)
 
@@ -256,7 +256,9 @@ class SyncTestSocket:
 
     def join(self, topic: str, payload: Any = None) -> SyncTestChannel:
         """Join `topic`. Raises JoinDenied with the reply when the answer is an error."""
-        return SyncTestChannel(self, self._home.run(self._client.join(topic, payload)))
+        return SyncTestChannel(
+            self, self._loop_thread.run(self._client.join(topic, payload))
+        )
 
     send = _sync(TestSocket.send)
     close = _sync(TestSocket.close)
@@ -272,7 +274,7 @@ class SyncTestChannel:
 
     def __init__(self, socket: SyncTestSocket, client: TestChannel) -> None:
         self.socket = socket
-        self._home = socket._home
+        self._loop_thread = socket._loop_thread
         self._client = client
         self.topic = client.topic
         self.reply = client.reply

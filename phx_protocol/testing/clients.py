@@ -17,8 +17,8 @@ from ..socket.socket import Socket
 from ..transports.authentication import BEARER
 from ..wire.messages import CLOSE, ERROR, JOIN, LEAVE, REPLY, Broadcast
 from ..wire.serializers import decode_payload
-from .database import keep, share
-from .lines import DirectLine, Line, WireLine
+from .communicators import Communicator, DirectCommunicator, WireCommunicator
+from .database import keep_test_connections, share
 
 #: seconds that an assertion waits for the message that it expects
 TIMEOUT = 2.0
@@ -50,7 +50,7 @@ async def connect(
     does not answer within two seconds.
     """
     callbacks.thread_sensitive = True
-    keep()
+    keep_test_connections()
     share()
     scope: dict[str, Any] = {
         "type": "websocket",
@@ -66,13 +66,13 @@ async def connect(
     for name, value in (("user", user), ("session", session)):
         if value is not None:
             scope[name] = value
-    kind = WireLine if wire else DirectLine
+    kind = WireCommunicator if wire else DirectCommunicator
     try:
-        line = await kind.open(socket_class, scope, TIMEOUT)
+        communicator = await kind.open(socket_class, scope, TIMEOUT)
     except TimeoutError:
         what = f"{socket_class.__name__}.connect"
         raise AssertionError(f"{what} did not end in {TIMEOUT} seconds") from None
-    return TestSocket(line)
+    return TestSocket(communicator)
 
 
 def _subprotocols(auth_token: str | None) -> list[str]:
@@ -87,9 +87,9 @@ class TestSocket:
 
     __test__ = False
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, communicator: Communicator) -> None:
         #: the transport that carries its frames
-        self.line = line
+        self.communicator = communicator
         self._loop = asyncio.get_running_loop()
         self._at_end = contextlib.ExitStack()  # ends the subscriptions
         self._refs = itertools.count(1)
@@ -119,8 +119,8 @@ class TestSocket:
 
         Raises EncodeError if JSON cannot carry the payload.
         """
-        self._must_be_at_home()
-        await self.line.send(frame)
+        self._check_loop()
+        await self.communicator.send(frame)
 
     async def close(self) -> None:
         """Close as a client does, and wait until the server has ended the connection.
@@ -134,10 +134,10 @@ class TestSocket:
         await self._end(1006)
 
     async def _end(self, code: int) -> None:
-        self._must_be_at_home()
+        self._check_loop()
         with self._at_end:
-            await self.line.end(code, TIMEOUT)
-            if busy := self.line.busy():
+            await self.communicator.end(code, TIMEOUT)
+            if busy := self.communicator.busy():
                 for server in busy:
                     if server.task is not None:
                         server.task.cancel()
@@ -149,15 +149,17 @@ class TestSocket:
         It does not wait for what handlers start elsewhere (tasks of their own, other processes).
         Raises AssertionError if a callback runs for more than two seconds.
         """
-        self._must_be_at_home()
+        self._check_loop()
         try:
             async with asyncio.timeout(TIMEOUT):
-                await self.line.taken()
-                while tasks := [s.task for s in self.line.busy() if s.task]:
+                await self.communicator.all_read()
+                while tasks := [s.task for s in self.communicator.busy() if s.task]:
                     await asyncio.wait(tasks)
         except TimeoutError:
-            raise AssertionError(f"callbacks still run: {self.line.busy()}") from None
-        while not self.line.is_empty():
+            raise AssertionError(
+                f"callbacks still run: {self.communicator.busy()}"
+            ) from None
+        while not self.communicator.is_empty():
             await self._receive("what has arrived")
 
     async def assert_closed(self, code: int) -> None:
@@ -177,10 +179,10 @@ class TestSocket:
             await self._receive(what)
 
     async def _receive(self, what: str) -> None:
-        self._must_be_at_home()
+        self._check_loop()
         try:
             async with asyncio.timeout(TIMEOUT):
-                received = await self.line.receive()
+                received = await self.communicator.receive()
         except TimeoutError:
             raise AssertionError(
                 f"{what} did not arrive; what did:\n  {_listed(self._arrived)}"
@@ -190,7 +192,7 @@ class TestSocket:
         else:
             self._arrived.append(received)
 
-    def _must_be_at_home(self) -> None:
+    def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 "this client was made on another event loop, where its server is: connect in the "

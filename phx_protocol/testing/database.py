@@ -49,7 +49,7 @@ def unshare() -> None:
             connection.dec_thread_sharing()
 
 
-def keep() -> None:
+def keep_test_connections() -> None:
     """Keep ``close_old_connections`` from closing a connection in a transaction, as the test's is.
 
     Channels' ``database_sync_to_async`` closes old connections around every call, and in a

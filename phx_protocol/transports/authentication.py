@@ -15,13 +15,13 @@ from channels.auth import UserLazyObject
 from django.apps import apps
 from django.conf import settings
 from django.http import HttpResponse
-from django.http.cookie import parse_cookie
 from django.middleware.csrf import CsrfViewMiddleware
 
 from ..auth.permissions import SOURCE
 from ..auth.sessions import read_user, session_source, session_store
 from ..exceptions import ConnectionRefused
 from ..logs import get_logger
+from ..socket.connect_info import ConnectInfo
 from .origin import is_own_origin
 from .request import HandshakeRequest
 
@@ -33,43 +33,26 @@ logger = get_logger("phx_protocol.transport")
 BEARER = "base64url.bearer.phx."
 
 
-def headers_by_name(scope: dict[str, Any]) -> dict[str, str]:
-    """Return the request's headers by lower-case name; of two with one name the last counts.
-
-    Only cookies are joined, because HTTP/2 may split them.
-    """
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        if name == "cookie" and name in headers:
-            value = f"{headers[name]}; {value}"
-        headers[name] = value
-    return headers
-
-
 async def authenticate(
-    scope: dict[str, Any],
-    headers: dict[str, str],
-    params: dict[str, Any],
-    is_known_page: bool,
+    info: ConnectInfo, params: dict[str, Any], is_known_page: bool
 ) -> None:
-    """Put ``session`` and ``user`` into `scope`, as far as they can be trusted.
+    """Put ``session`` and ``user`` into the scope of `info`, as far as they can be trusted.
 
     A request is trusted if its page is known (`is_known_page`), if it has ``Sec-Fetch-Site:
     same-origin``, or if Django would accept a POST with its ``_csrf_token`` parameter. From
     every other request, remove the session that a middleware found by the cookie. A user or
     session that a middleware found in another way (by a token, for example) stays.
     """
-    cookies = parse_cookie(headers.get("cookie", ""))
-    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    scope = info.scope
+    key = info.cookies.get(settings.SESSION_COOKIE_NAME)
     session = session_store(key) if key else None
     is_trusted = session is not None and (
         is_known_page
-        or headers.get("sec-fetch-site") == "same-origin"
-        or await _csrf_token_is_valid(params.get("_csrf_token"), scope, session)
+        or info.header("sec-fetch-site") == "same-origin"
+        or await _csrf_token_is_valid(params.get("_csrf_token"), info, session)
     )
     if not is_trusted:
-        _take_away(scope, headers.get("cookie", ""))
+        _take_away(scope, info.header("cookie") or "")
     if not apps.is_installed("django.contrib.auth"):
         return
     if "user" in scope and not isinstance(scope["user"], UserLazyObject):
@@ -98,7 +81,7 @@ class _CsrfCheck(CsrfViewMiddleware):
     """Django's check of CSRF, with our comparison of origins and without an error page."""
 
     def _origin_verified(self, request: Any) -> bool:
-        return is_own_origin(request.META["HTTP_ORIGIN"], request.scope)
+        return is_own_origin(request.META["HTTP_ORIGIN"], request.info)
 
     def _reject(self, request: Any, reason: str) -> Any:
         logger.warning("%s: _csrf_token is ignored: %.200s", request.path, reason)
@@ -106,7 +89,7 @@ class _CsrfCheck(CsrfViewMiddleware):
 
 
 async def _csrf_token_is_valid(
-    token: Any, scope: dict[str, Any], session: SessionBase
+    token: Any, info: ConnectInfo, session: SessionBase
 ) -> bool:
     """Return whether Django would accept this request as a POST with `token`.
 
@@ -114,7 +97,7 @@ async def _csrf_token_is_valid(
     """
     if not isinstance(token, str):
         return False
-    request: Any = HandshakeRequest(scope, "POST")
+    request: Any = HandshakeRequest(info, "POST")
     request.META[settings.CSRF_HEADER_NAME] = token
     if settings.CSRF_USE_SESSIONS:
         await session.aget(

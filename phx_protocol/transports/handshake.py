@@ -14,19 +14,21 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.utils.module_loading import import_string
 
+from ..concurrency import garbage
 from ..concurrency.tasks import CRASHES, must_end
 from ..conf import Options, options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..logs import get_logger
 from ..node.node import get_node
 from ..pubsub.serving import mount_socket
+from ..socket.connect_info import ConnectInfo
 from ..socket.opening import Opening
 from ..socket.refusals import refusals
 from ..socket.socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import DEFAULT_SERIALIZERS, Serializer, for_version
-from .authentication import authenticate, bearers, headers_by_name
+from .authentication import authenticate, bearers
 from .origin import names_a_host, origin_is_allowed, page_of
 from .request import HandshakeRequest
 
@@ -41,11 +43,12 @@ class Handshake:
 
     def __init__(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
         mount_socket(socket_class)
+        garbage.settle_once(scope)
         self.requested_at = time.perf_counter()
         self.socket_class = socket_class
         self.scope = scope
         self.options = options(socket_class)
-        self.headers = headers_by_name(self.scope)
+        self.info = ConnectInfo(scope)
         self.params: dict[str, Any] = {}
 
     def log_request(self) -> None:
@@ -79,7 +82,7 @@ class Handshake:
         """
         if not settings.SECURE_SSL_REDIRECT:
             return
-        request = HandshakeRequest(self.scope)
+        request = HandshakeRequest(self.info)
         if request.known_scheme is None:
             return
         try:
@@ -95,9 +98,9 @@ class Handshake:
             raise ConnectionRefused(status, headers={"location": answer["Location"]})
 
     async def check_origin(self) -> None:
-        origin, check = self.headers.get("origin"), self.options.check_origin
+        origin, check = self.info.header("origin"), self.options.check_origin
         try:
-            is_allowed = await origin_is_allowed(origin, check, self.scope)
+            is_allowed = await origin_is_allowed(origin, check, self.info)
         except Exception as error:
             logger.exception("CHECK_ORIGIN crashed on %.200r", origin)
             raise ConnectionRefused(500) from error
@@ -161,7 +164,7 @@ class Handshake:
     async def _authenticate(self, opening: Opening) -> None:
         try:
             is_known_page = await self._is_known_page()
-            await authenticate(self.scope, self.headers, self.params, is_known_page)
+            await authenticate(self.info, self.params, is_known_page)
             await opening.socket.__phx_connect__()
             await opening.authenticated()
         except DenyConnection as error:
@@ -181,13 +184,12 @@ class Handshake:
 
         "null" and ``file://`` can be any page, so they do not count.
         """
-        page, check = page_of(self.headers), self.options.check_origin
+        page, check = page_of(self.info), self.options.check_origin
         if page is None or check is False or not names_a_host(page):
             return False
         # check_origin has checked an Origin header already
-        return "origin" in self.headers or await origin_is_allowed(
-            page, check, self.scope
-        )
+        is_checked = self.info.header("origin") is not None
+        return is_checked or await origin_is_allowed(page, check, self.info)
 
     def _check_room(self) -> None:
         if get_node().drainer.is_on:

@@ -11,7 +11,7 @@ from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 
 #: frames of one socket that are handled before the other sockets run
-FRAMES_IN_A_TURN = 16
+FRAMES_PER_TURN = 16
 #: FLOOD frames in FLOOD_SECONDS are a flood: then the others run after each frame
 FLOOD = 256
 FLOOD_SECONDS = 0.2
@@ -55,7 +55,7 @@ def take(connection: Connection, frame: Frame) -> CloseCode | None:
 def _take(connection: Connection, frame: Frame) -> CloseCode | None:
     options, backlog = connection.options, connection.backlog
     limit = options.max_frame_size
-    if BYTES_OF_A_LIST * len(frame) > limit and (excess := _excess(frame, limit)):
+    if BYTES_OF_A_LIST * len(frame) > limit and (excess := _oversized(frame, limit)):
         logger.warning("closing a connection with 1009: more than %s", excess)
         return CloseCode.TOO_LARGE
     waiting, size = backlog.frames, backlog.frame_bytes
@@ -70,7 +70,7 @@ def _take(connection: Connection, frame: Frame) -> CloseCode | None:
     return None
 
 
-def _excess(frame: Frame, limit: int) -> str | None:
+def _oversized(frame: Frame, limit: int) -> str | None:
     """Return what `frame` has too much of, or None; `limit` is MAX_FRAME_SIZE in bytes."""
     text = frame.encode() if isinstance(frame, str) else frame
     if len(text) > limit:
@@ -88,7 +88,7 @@ def _excess(frame: Frame, limit: int) -> str | None:
 class ReadPacer:
     """The pace at which frames of one connection are handled, so that other sockets run too."""
 
-    __slots__ = ("_loop", "_frames", "_began", "_in_one", "_flooded", "_recent")
+    __slots__ = ("_loop", "_frames", "_began", "_per_turn", "_flooded", "_recent")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, flooded: Callable[[bool], None]
@@ -96,7 +96,7 @@ class ReadPacer:
         self._loop = loop
         self._frames = 0
         self._began = loop.time()
-        self._in_one = FRAMES_IN_A_TURN
+        self._per_turn = FRAMES_PER_TURN
         self._flooded = (
             flooded  # called with True when a flood begins, with False at its end
         )
@@ -108,11 +108,11 @@ class ReadPacer:
             self._frames, self._began = 0, now
         self._frames += 1
         self._recent += 1
-        if self._frames == FLOOD and self._in_one != 1:
-            self._in_one = 1
+        if self._frames == FLOOD and self._per_turn != 1:
+            self._per_turn = 1
             self._flooded(True)
             self._look_later()
-        return self._frames % self._in_one == 0
+        return self._frames % self._per_turn == 0
 
     def _look_later(self) -> None:
         self._recent = 0
@@ -123,5 +123,5 @@ class ReadPacer:
         if self._recent > STILL_A_FLOOD:
             self._look_later()
         else:
-            self._in_one = FRAMES_IN_A_TURN
+            self._per_turn = FRAMES_PER_TURN
             self._flooded(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
 from ..concurrency.callbacks import settled
+from ..socket.connect_info import ConnectInfo
 from .request import HandshakeRequest, http_scheme
 
 _PORTS = {"http": 80, "https": 443}
@@ -49,9 +50,7 @@ def _one_form(host: str) -> str:
     return host.removesuffix(".") or host
 
 
-async def origin_is_allowed(
-    origin: str | None, check: Any, scope: dict[str, Any]
-) -> bool:
+async def origin_is_allowed(origin: str | None, check: Any, info: ConnectInfo) -> bool:
     """Return whether CHECK_ORIGIN allows `origin`.
 
     A missing Origin is allowed: every browser sends one, so the client is not a browser.
@@ -67,9 +66,9 @@ async def origin_is_allowed(
     except ValueError:
         return False
     if check is True:
-        return is_own_origin(origin, scope)
+        return is_own_origin(origin, info)
     if check == "conn":
-        return _is_own_place(place, scope)
+        return _is_own_place(place, info)
     if isinstance(check, str):
         check = import_string(check)
     if callable(check):
@@ -77,7 +76,7 @@ async def origin_is_allowed(
     return _is_listed(origin, check)
 
 
-def is_own_origin(origin: str, scope: dict[str, Any]) -> bool:
+def is_own_origin(origin: str, info: ConnectInfo) -> bool:
     """Return whether `origin` is the request's own host or in CSRF_TRUSTED_ORIGINS.
 
     This is Django's CSRF check of an Origin. The patterns of ALLOWED_HOSTS do not count: they
@@ -89,7 +88,7 @@ def is_own_origin(origin: str, scope: dict[str, Any]) -> bool:
         return False
     # Django demands a scheme in each entry
     trusted = [entry for entry in settings.CSRF_TRUSTED_ORIGINS if "://" in entry]
-    return _is_own_place(place, scope) or _is_listed(origin, trusted)
+    return _is_own_place(place, info) or _is_listed(origin, trusted)
 
 
 def names_a_host(origin: str) -> bool:
@@ -99,23 +98,24 @@ def names_a_host(origin: str) -> bool:
     return False
 
 
-def page_of(headers: Mapping[str, str]) -> str | None:
+def page_of(info: ConnectInfo) -> str | None:
     """Return the Origin of the page that sends the request, or None if it is unknown.
 
     It comes from the Origin header, or else from the Referer: browsers send no Origin with a GET
     to the page's own origin, such as a poll.
     """
-    if "origin" in headers or "referer" not in headers:
-        return headers.get("origin")
+    origin, referer = info.header("origin"), info.header("referer")
+    if origin is not None or referer is None:
+        return origin
     with contextlib.suppress(ValueError):
-        referer = urlsplit(headers["referer"])
-        return f"{referer.scheme}://{referer.netloc}"
+        parts = urlsplit(referer)
+        return f"{parts.scheme}://{parts.netloc}"
     return None
 
 
-def _is_own_place(place: Place, scope: dict[str, Any]) -> bool:
+def _is_own_place(place: Place, info: ConnectInfo) -> bool:
     """Return whether `place` is the scheme, host and port of this request, as Django sees them."""
-    request = HandshakeRequest(scope)
+    request = HandshakeRequest(info)
     if request.known_scheme is None and not _may_be_ours(place.scheme):
         return False
     scheme = request.known_scheme or place.scheme

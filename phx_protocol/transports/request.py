@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
-from typing import Any
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+
+from ..socket.connect_info import ConnectInfo
 
 #: headers about a body: the request has none that Django could parse
 _OF_THE_BODY = frozenset({b"content-type", b"content-length"})
@@ -20,13 +21,14 @@ def http_scheme(text: str) -> str:
 
 
 class HandshakeRequest(ASGIRequest):
-    """The request of `scope` without its body: its host, scheme and headers as Django reads them.
+    """The request of `info` without its body: its host, scheme and headers as Django reads them.
 
     The scheme "wss" becomes "https", whether it comes from the server or from a proxy (Traefik)
     in the header of SECURE_PROXY_SSL_HEADER.
     """
 
-    def __init__(self, scope: dict[str, Any], method: str = "GET") -> None:
+    def __init__(self, info: ConnectInfo, method: str = "GET") -> None:
+        self.info, scope = info, info.scope
         headers = [
             pair for pair in scope["headers"] if pair[0].lower() not in _OF_THE_BODY
         ]
@@ -35,9 +37,8 @@ class HandshakeRequest(ASGIRequest):
         # Django would decode UTF-8, but clients may send other bytes
         query: bytes = scope.get("query_string", b"")
         self.META["QUERY_STRING"] = query.decode("latin-1")
-        # HTTP/2 may split cookies, and Django would join them with a comma
-        cookies = [v.decode("latin-1") for k, v in headers if k.lower() == b"cookie"]
-        self.META["HTTP_COOKIE"] = "; ".join(cookies)
+        # Django would join split cookies with a comma
+        self.META["HTTP_COOKIE"] = info.header("cookie") or ""
 
     @functools.cached_property
     def known_scheme(self) -> str | None:

@@ -35,7 +35,8 @@ NONCE, SEAL = 16, 32
 def seal(value: Any, purpose: str) -> str:
     """Return `value` (any JSON value) as a text of ``A-Za-z0-9_-.``.
 
-    Only ``unseal`` with the same `purpose` accepts it. Raise TypeError if JSON cannot carry it.
+    Only ``unseal`` with the same `purpose` accepts it, if it is not longer than LONGEST. Raise
+    TypeError if JSON cannot carry `value`.
     """
     text = json.dumps([int(time.time()), value], separators=(",", ":")).encode()
     key, nonce = next(_keys()), secrets.token_bytes(NONCE)

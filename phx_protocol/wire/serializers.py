@@ -16,15 +16,15 @@ from .messages import REPLY, Broadcast, Frame, Message, Reply
 
 #: characters; the payload of a frame of this length or more is decoded later, when it is needed.
 #: A shorter one is decoded at once: those that may wait take little memory
-SMALL = 1024
+LARGE_FRAME = 1024
 
 
 class Serializer(Protocol):
     """One version of the wire. Stateless: one instance serves all sockets of a process.
 
     A serializer may also have ``decode_head``: like ``decode``, but it leaves the JSON payload of a
-    frame of SMALL characters or more undecoded, as a ``msgspec.Raw``. So a message that waits, or
-    that no channel gets, is not decoded as a whole.
+    frame of LARGE_FRAME characters or more undecoded, as a ``msgspec.Raw``. So a message that waits,
+    or that no channel gets, is not decoded as a whole.
     """
 
     def decode(self, frame: Frame) -> Message:
@@ -95,7 +95,7 @@ class V2JSONSerializer:
         try:
             if isinstance(frame, bytes):
                 return self._decode_binary(frame)
-            if len(frame) < SMALL:
+            if len(frame) < LARGE_FRAME:
                 return self._decode(frame)
             return self._decode_head(_slim(frame))
         except DECODE_ERRORS as error:
@@ -161,7 +161,7 @@ class V1JSONSerializer:
         """Return the message in `frame`; a large payload is left undecoded. Raises DecodeError."""
         try:
             # JSON in a binary frame is accepted as well
-            if len(frame) < SMALL:
+            if len(frame) < LARGE_FRAME:
                 v1 = self._decode(frame)
             else:
                 v1 = self._decode_head(_slim(frame))

@@ -13,7 +13,7 @@ LATEST = 50
 
 
 class NewMessage(msgspec.Struct):
-    """The payload of ``new_msg``: what does not fit is answered with an error."""
+    """The payload of ``new_msg``. A payload that does not fit gets an error."""
 
     key: UUID
     body: Annotated[str, msgspec.Meta(max_length=2000, pattern=r"\S")]
@@ -43,7 +43,7 @@ class RoomChannel(Channel):
 
     @event("latest")
     async def latest(self, payload: Any) -> tuple[str, dict[str, Any]]:
-        """For who is new here, or was away for too long."""
+        """Return the latest messages, for a client that is new or was away for too long."""
         messages = self.room.messages.select_related("author").order_by("-id")[:LATEST]
         payloads = [message.as_payload() async for message in messages]
         return "ok", {"messages": payloads[::-1]}

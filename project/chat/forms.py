@@ -13,7 +13,7 @@ from .models import Room
 
 
 class NameForm(forms.Form):
-    """Sign in by picking a name. Whoever has a password has to use the admin's login."""
+    """Sign in with a name alone. Users with a password must use the login of the admin."""
 
     name = forms.CharField(
         label="Your name", max_length=30, validators=[UnicodeUsernameValidator()]

@@ -33,7 +33,7 @@ class Room(models.Model):
     events={"created": "new_msg", "updated": None, "deleted": None},
 )
 class Message(models.Model):
-    """Whoever saves one, the clients of its room get it: a channel, a view, the admin."""
+    """A message of a room. The clients of the room get it, whichever code saves it."""
 
     room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
@@ -52,7 +52,7 @@ class Message(models.Model):
         return f"{self.author}: {self.body:.50}"
 
     def as_payload(self) -> dict[str, Any]:
-        """What clients see of it."""
+        """Return the fields that clients see."""
         return {
             "id": self.pk,
             "author": self.author.get_username(),

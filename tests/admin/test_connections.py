@@ -126,7 +126,7 @@ async def test_the_way_back_stays_in_the_admin(staff: Staff, topic: str) -> None
     assert page["location"].startswith("/admin/phx_protocol/")
 
 
-async def test_what_the_layer_did_not_take_is_told_and_logged(
+async def test_an_action_that_the_layer_did_not_accept_is_shown_and_logged(
     open: Open, staff: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disconnect_user(*_: Any) -> None:
@@ -135,9 +135,9 @@ async def test_what_the_layer_did_not_take_is_told_and_logged(
     monkeypatch.setattr(connections, "disconnect_user", disconnect_user)
     client = await staff(*MAY)
     page = await client.post(url("disconnect_user", "5"), follow=True)
-    told = (
+    message = (
         "Disconnected 0 connections of the user 5. "
         "But this failed: the channel layer did not take it."
     )
-    assert told in html(page)
-    assert (await LogEntry.objects.aget()).change_message == told
+    assert message in html(page)
+    assert (await LogEntry.objects.aget()).change_message == message

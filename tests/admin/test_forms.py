@@ -30,7 +30,7 @@ pytestmark = [
         ("said", "null", "must be a JSON object"),
     ],
 )
-async def test_a_broadcast_that_is_wrong_is_told_where(
+async def test_a_wrong_broadcast_shows_an_error_at_its_field(
     staff: Staff, event: str, payload: str, message: str
 ) -> None:
     client = await staff("view_topic", "broadcast_topic")
@@ -64,7 +64,9 @@ class NamedSocket(SeatSocket):
         return "seat of ada"
 
 
-async def test_who_may_not_disconnect_broadcasts_no_disconnect(staff: Staff) -> None:
+async def test_staff_without_the_permission_cannot_broadcast_a_disconnect(
+    staff: Staff,
+) -> None:
     ada = await connect(NamedSocket)
     typed = {"event": "disconnect", "payload": "{}", "confirmed": "yes"}
     for others in ((), DISCONNECT[:1]):

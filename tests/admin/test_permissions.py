@@ -1,4 +1,4 @@
-"""Who sees what, and who may do what: 403, and no link, for everybody else."""
+"""Permissions of pages and actions: users without them get 403, and see no link."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ ACTIONS = [address for address, needed in VIEWS.items() if len(needed) == 2]
 
 
 @pytest.mark.parametrize("address", VIEWS)
-async def test_each_page_is_for_those_who_have_its_permissions(
-    staff: Staff, address: str
-) -> None:
+async def test_each_page_needs_its_permissions(staff: Staff, address: str) -> None:
     needed = VIEWS[address]
     allowed = await staff(*needed)
     assert (await allowed.get(APP + address)).status_code == 200
@@ -46,7 +44,7 @@ async def test_each_page_is_for_those_who_have_its_permissions(
 
 
 @pytest.mark.parametrize("address", VIEWS)
-async def test_who_is_not_of_the_staff_is_sent_to_the_login(address: str) -> None:
+async def test_a_user_who_is_not_staff_is_redirected_to_the_login(address: str) -> None:
     user = await User.objects.acreate(username="customer", is_superuser=True)
     visitor = Visitor()
     await visitor.client.aforce_login(user)
@@ -91,7 +89,7 @@ async def test_the_index_lists_what_one_may_see(staff: Staff) -> None:
     assert APP + "topic/" not in html(await actions.get("/admin/"))
 
 
-async def test_users_are_shown_to_those_who_may_see_connections(
+async def test_users_are_shown_only_with_the_permission_to_see_connections(
     open: Open, staff: Staff
 ) -> None:
     await open("room:a", user="ada")

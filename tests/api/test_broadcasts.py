@@ -60,7 +60,7 @@ async def test_broadcast_on_a_running_loop_says_what_to_call(room: Any) -> None:
         broadcast("room:1", "news", {})
 
 
-async def test_what_no_client_can_be_sent_is_an_error_for_the_caller(room: Any) -> None:
+async def test_a_broadcast_that_no_client_can_get_raises_an_error(room: Any) -> None:
     with pytest.raises(EncodeError):
         await abroadcast("room:1", "news", [1])
     with pytest.raises(EncodeError):
@@ -84,10 +84,10 @@ async def test_the_node_ends_when_nobody_is_there_and_starts_again(
     node = get_node()
     node._tick()
     async with asyncio.timeout(5):
-        while node.layer._listener is not None or len(node.layer.groups):
+        while node.link._listener is not None or len(node.link.groups):
             await asyncio.sleep(0)
-            node.layer.groups.sweep(node.loop.time())
-            if not len(node.layer.groups) and node.layer._listener is not None:
+            node.link.groups.sweep(node.loop.time())
+            if not len(node.link.groups) and node.link._listener is not None:
                 node._tick()
     socket = await connect(RoomSocket)
     room = await socket.join("room:1")

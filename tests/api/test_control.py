@@ -41,7 +41,7 @@ async def test_disconnect_user_works_from_a_thread(
         disconnect_user(ada)
 
 
-async def test_a_topic_that_is_closed_lets_nobody_in_who_was_on_the_way(
+async def test_closing_a_topic_refuses_a_join_that_still_runs(
     socket: TestSocket,
 ) -> None:
     Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()

@@ -197,7 +197,7 @@ async def busy(socket: TestSocket, ada: Any) -> TestChannel:
     for i in range(21):
         await room.push("wait", {"i": i})
     await Busy.began.wait()
-    await socket.line.taken()
+    await socket.communicator.all_read()
     for i in range(5):
         await local_broadcast("busy", "held", {"i": i})
     return room

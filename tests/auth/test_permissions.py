@@ -1,4 +1,4 @@
-"""Who may join and push, and how long: Django's users, permissions and logouts."""
+"""Permissions to join and to push, and their end: Django's users, permissions and logouts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = ["ada", "busy", "socket"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_a_visitor_is_told_that_a_login_is_required() -> None:
+async def test_an_anonymous_visitor_is_unauthorized_where_a_login_is_required() -> None:
     asked.clear()
     socket = await connect(UserSocket, user=AnonymousUser())
     assert await denied(socket, "members") == UNAUTHORIZED
@@ -103,7 +103,7 @@ async def test_a_user_without_a_key_is_in_nobodys_way(
     await other.close()
 
 
-async def test_a_user_of_no_model_stays_who_it_is() -> None:
+async def test_a_user_that_is_not_a_model_stays_the_same() -> None:
     user = SimpleNamespace(pk=7, is_authenticated=True, is_active=True)
     socket = await connect(UserSocket, user=user)
     members = await socket.join("members")
@@ -113,7 +113,7 @@ async def test_a_user_of_no_model_stays_who_it_is() -> None:
 
 
 @pytest.mark.parametrize("how", ["user", "logout", "id", "socket"])
-async def test_what_waits_of_a_client_that_is_sent_away_is_not_handled(
+async def test_waiting_messages_of_a_disconnected_client_are_not_handled(
     busy: TestChannel, socket: TestSocket, ada: Any, how: str
 ) -> None:
     (info,) = await alist_sockets(user=ada)
@@ -136,7 +136,7 @@ class Narrow(UserSocket):
 
 
 @pytest.mark.parametrize("waits", ["behind", "for a place", "for memory"])
-async def test_who_is_sent_away_while_it_joins_joins_nothing(
+async def test_a_client_that_is_disconnected_while_it_joins_joins_nothing(
     ada: Any, waits: str
 ) -> None:
     Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
@@ -146,17 +146,17 @@ async def test_who_is_sent_away_while_it_joins_joins_nothing(
     for ref, topic in enumerate(topics.get(waits, ["slow", "open"]), 1):
         await socket.send([str(ref), str(ref), topic, "phx_join", payload])
     await Slow.began.wait()
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await asyncio.sleep(0)
     await adisconnect_user(ada)
     Slow.may_go_on.set()
     await socket.close()
-    # ``join`` had begun, and is told that it came to nothing
+    # ``join`` had begun, and ``terminate`` is called because it failed
     assert asked == ["slow ended: shutdown"]
 
 
 @pytest.mark.parametrize("take_away", ["topic", "user"])
-async def test_nobody_is_present_who_was_cut_off_whatever_its_channel_is_busy_with(
+async def test_the_presence_of_a_cut_off_channel_ends_even_while_a_callback_runs(
     ada: Any, take_away: str
 ) -> None:
     There.began, There.may_go_on, There.handled = asyncio.Event(), asyncio.Event(), []
@@ -174,7 +174,7 @@ async def test_nobody_is_present_who_was_cut_off_whatever_its_channel_is_busy_wi
     await socket.close()
 
 
-async def test_who_leaves_by_itself_has_what_it_sent_before_handled(
+async def test_messages_of_a_client_that_closes_are_still_handled(
     busy: TestChannel, socket: TestSocket
 ) -> None:
     Busy.may_go_on.set()
@@ -239,7 +239,7 @@ async def test_a_large_event_that_waits_for_its_turn_is_not_handled_after_an_ord
     await busy.push("first", {"text": text})
     await Busy.began.wait()
     await large.push("second", {"text": text})  # as much as two may not have at once
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await adisconnect_user(ada)
     Busy.may_go_on.set()
     await socket.assert_closed(1001)

@@ -1,4 +1,4 @@
-"""A channel lets in whom a Django view lets in: backends and users as projects have them, side by side."""
+"""A channel accepts the same users as a Django view: backends and users as projects have them, side by side."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OnlyHasPerm:
 
 
 class Everybody(OnlyHasPerm):
-    """Grants to whoever comes, signed in or not."""
+    """Grants it to everybody, signed in or not."""
 
     def has_perm(self, user: Any, perm: str, obj: Any = None) -> bool:
         return True
@@ -132,7 +132,7 @@ class StrictToken(TokenUser):
 
 
 class AsyncHasPerms(Frozen):
-    """``has_perms`` is a coroutine, which is true for whoever forgets to await it."""
+    """``has_perms`` is a coroutine, which counts as true for code that does not await it."""
 
     async def has_perms(self, perms: Any, obj: Any = None) -> bool:  # type: ignore[override]
         return False
@@ -283,7 +283,7 @@ def rule() -> Any:
 
 
 @pytest.mark.parametrize("backends", BACKENDS)
-async def test_a_channel_lets_in_whom_a_view_lets_in(backends: str) -> None:
+async def test_a_channel_accepts_the_same_users_as_a_view(backends: str) -> None:
     wrong = {}
     for name, make in USERS.items():
         with override_settings(AUTHENTICATION_BACKENDS=BACKENDS[backends]):

@@ -1,4 +1,4 @@
-"""Whose session it is, and that looking leaves it as it was."""
+"""The user of a session; reading it does not change the session."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_session_of_another_password_names_nobody_and_is_left_alone(
     assert await session_store(session.session_key).aget("_auth_user_id")
 
 
-async def test_a_user_who_may_no_longer_log_in_is_nobody() -> None:
+async def test_a_user_who_may_no_longer_log_in_is_anonymous() -> None:
     session = await sync_to_async(signed_in)()
     await User.objects.aupdate(is_active=False)
     assert (await session_user(session)).is_anonymous

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.browser.pages import PATIENCE, Visit, heard_out
+from tests.browser.pages import TIMEOUT, Visit, all_logged
 
 CHROMIUM = "/usr/bin/chromium"
 OPTIONS = [
@@ -50,7 +50,7 @@ async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
 
     async def new_page() -> Page:
         page = await (await browser.new_context()).new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         page.on("console", listen)
         page.on("pageerror", lambda error: console.append(str(error)))
         pages.append(page)
@@ -59,4 +59,4 @@ async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
     yield new_page
     for page in pages:
         if not page.is_closed():
-            await heard_out(page)
+            await all_logged(page)

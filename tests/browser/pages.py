@@ -1,4 +1,4 @@
-"""What the tests do with pages."""
+"""Helpers for pages in the browser."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from playwright.async_api import Page, expect
 
-PATIENCE = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
+TIMEOUT = 10_000  # ms; after a restart, phoenix.js may wait for 5 s before it tries
 
 Visit = Callable[[], Awaitable[Page]]
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
-async def heard_out(page: Page) -> None:
-    """What the page has logged so far has arrived here: messages come in order."""
+async def all_logged(page: Page) -> None:
+    """Wait until what the page has logged has arrived here: messages come in order."""
     await page.evaluate("0")

@@ -17,7 +17,7 @@ FILES["/"] = (servers.ROOT / "tests/browser/presence.html", b"text/html")
 
 
 class MoodyChannel(presence_app.RoomChannel):
-    """Those who are here have a mood, and may bring a guest who is in another one."""
+    """A presence with a mood; a user may bring a guest with another mood."""
 
     def presence_meta(self) -> dict[str, Any]:
         return {**super().presence_meta(), "mood": "fine"}

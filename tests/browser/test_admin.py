@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import Visit, heard_out
+from tests.browser.pages import Visit, all_logged
 from tests.support import servers
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.ws_client import Client
@@ -108,7 +108,7 @@ async def keep(page: Page, name: str) -> None:
 
 
 def main(page: Page) -> Locator:
-    """What is on the page beside the admin's own frame."""
+    """Return the content of the page without the frame of the admin."""
     return page.get_by_role("main")
 
 
@@ -186,7 +186,7 @@ async def test_the_list_and_a_topic_show_what_is_live_in_another_process(
         await expect(nodes.get_by_role("rowheader")).to_have_count(1)
         await expect(nodes).to_contain_text("up")
         await keep(page, "nodes")
-    await heard_out(page)
+    await all_logged(page)
 
 
 #: of each table, how far its headings' and its cells' texts stand from the left edge of the page
@@ -226,7 +226,7 @@ async def test_headings_stand_above_their_columns_on_every_page(
                 for heading, cell in zip(table["head"], table["row"], strict=True):
                     assert abs(heading["text"] - cell["text"]) <= 1, (path, table)
                     assert min(heading["inside"], heading["above"]) >= 4, (path, table)
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def test_the_list_is_searched_sorted_and_paged(site: Site, visit: Visit) -> None:
@@ -256,7 +256,7 @@ async def test_the_list_is_searched_sorted_and_paged(site: Site, visit: Visit) -
             [f"doc:{n:03}" for n in range(40, 50)]
         )
         await expect(page).to_have_url(re.compile(r"q=DOC%3A04&o=subscribers"))
-    await heard_out(page)
+    await all_logged(page)
 
 
 # ------------------------------------------------------------ how it stays true
@@ -287,7 +287,7 @@ async def test_what_comes_and_goes_is_shown_without_a_reload(
         await expect(search).to_be_focused()
         await expect(search).to_have_value("half a wo")
     assert await page.evaluate("window.neverReloaded")
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def test_the_row_with_the_focus_stays_where_it_is(
@@ -314,7 +314,7 @@ async def test_the_row_with_the_focus_stays_where_it_is(
         await expect(focused).to_be_focused()
         await page.get_by_role("searchbox").last.focus()
         await expect(row(page, "room:m")).to_have_count(0)
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def test_nothing_is_asked_while_it_is_paused_hidden_or_text_is_selected(
@@ -329,7 +329,7 @@ async def test_nothing_is_asked_while_it_is_paused_hidden_or_text_is_selected(
         await page.wait_for_load_state("networkidle")
         before = len(asked)
         await look_again(page)
-        await heard_out(page)
+        await all_logged(page)
         return len(asked) == before
 
     async with site.client() as one:
@@ -358,7 +358,7 @@ async def test_nothing_is_asked_while_it_is_paused_hidden_or_text_is_selected(
         await one.join("room:three")
         await look_again(page)
         await expect(row(page, "room:three")).to_be_visible()
-    await heard_out(page)
+    await all_logged(page)
 
 
 @pytest.mark.big
@@ -387,12 +387,14 @@ async def test_the_page_outlives_a_server_that_is_away(
             re.compile("(The server is back. )?New: room:two.")
         )
         await expect(page.locator("[data-refresh]")).to_contain_text("Updated at")
-        await heard_out(page)
+        await all_logged(page)
         await page.close()
     console[:] = [error for error in console if "net::ERR_" not in error]
 
 
-async def test_who_has_been_signed_out_is_told(site: Site, visit: Visit) -> None:
+async def test_a_user_who_was_signed_out_sees_a_notice(
+    site: Site, visit: Visit
+) -> None:
     page = await visit()
     async with site.client() as one:
         await one.join("room:one")
@@ -404,7 +406,7 @@ async def test_who_has_been_signed_out_is_told(site: Site, visit: Visit) -> None
             "You may not see this any longer."
         )
         await expect(row(page, "room:one")).to_be_visible()
-    await heard_out(page)
+    await all_logged(page)
 
 
 # ------------------------------------------------------------------ the actions
@@ -449,7 +451,7 @@ async def test_a_broadcast_is_checked_confirmed_and_reaches_the_clients(
         await expect(main(page).get_by_role("row").last).to_contain_text(
             'Broadcast new_msg: {"body":"<b>hello</b>"}'
         )
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def test_one_connection_or_all_of_a_user_are_disconnected(
@@ -481,7 +483,7 @@ async def test_one_connection_or_all_of_a_user_are_disconnected(
         for client in (ada, laptop):
             assert await client.closed() == 1001
         await expect(headings(page)).to_have_count(1)  # the guest's
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def test_a_topic_is_closed_with_the_keyboard_alone(
@@ -511,7 +513,7 @@ async def test_a_topic_is_closed_with_the_keyboard_alone(
             assert (await client.ask("room:other", "ask"))[0] == "ok"
         await expect(main(page)).to_contain_text("which 2 clients had joined")
         await expect(main(page)).to_contain_text("No client has joined this topic.")
-    await heard_out(page)
+    await all_logged(page)
 
 
 async def skip_to_main(page: Page) -> None:
@@ -559,7 +561,7 @@ async def test_staff_without_permissions_sees_neither_links_nor_data(
         await expect(lister.get_by_role("link", name="Nodes")).to_have_count(0)
         await open_topic(lister, "room:secret")
         await expect(lister.get_by_role("table", name="Connections")).to_have_count(0)
-    await heard_out(page)
+    await all_logged(page)
     assert console == [error for error in console if "status of 403" in error]
     console.clear()
 
@@ -590,7 +592,7 @@ async def test_all_text_can_be_read_in_light_and_dark(site: Site, visit: Visit) 
                 await page.evaluate(FADED)
                 assert await page.evaluate(CONTRASTS) == []
                 await keep(page, f"{name}-{scheme}")
-    await heard_out(page)
+    await all_logged(page)
 
 
 FADED = (
@@ -659,7 +661,7 @@ async def test_ten_thousand_topics(site: Site, visit: Visit, redis_url: str) -> 
         await page.wait_for_load_state("networkidle")
 
         async def commands(path: str) -> int:
-            """How many commands Redis gets while this page is loaded."""
+            """Count the commands that Redis gets while this page is loaded."""
             before = (await redis.info("stats"))["total_commands_processed"]
             await page.goto(site.url(TOPICS + path))
             await page.get_by_role("button", name="Pause").click()
@@ -682,4 +684,4 @@ async def test_ten_thousand_topics(site: Site, visit: Visit, redis_url: str) -> 
         await expect(headings(page).first).to_have_text("doc:77:77")
         assert await commands("?o=-topic&p=100") < 100
         await expect(headings(page).last).to_have_text("doc:00:00")
-    await heard_out(page)
+    await all_logged(page)

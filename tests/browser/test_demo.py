@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.pages import Visit, heard_out
+from tests.browser.pages import Visit, all_logged
 from tests.support import servers
 from tests.support.tcp_proxy import TcpProxy
 
@@ -183,7 +183,7 @@ async def test_pages_join_again_by_themselves_when_the_server_is_back(
         for page, name in [(ada, "ada"), (bob, "bob")]:
             await expect_message(page, name, f"Before, says {name}")
             assert await page.evaluate("window.neverReloaded") is True
-            await heard_out(page)
+            await all_logged(page)
             await page.close()  # before the server stops again
     # that the server was away, over WebSocket and then over long-poll
     down = re.compile(
@@ -242,7 +242,7 @@ async def test_a_tab_that_was_offline_catches_up(
         after = kim.locator(".missed ~ .message .body")
         await expect(after).to_have_text(["Unheard 0", "Unheard 1", "Unheard 2"])
         assert await kim.evaluate("window.neverReloaded") is True
-        await heard_out(kim)
+        await all_logged(kim)
         await kim.close()  # before the line is cut again
     down = re.compile(
         r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_RE(FUSED|SET)|.*status of 503"
@@ -250,7 +250,7 @@ async def test_a_tab_that_was_offline_catches_up(
     console[:] = [error for error in console if not down.match(error)]
 
 
-async def test_an_anonymous_visitor_is_told_to_sign_in_and_comes_back_to_the_room(
+async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     demo: Demo, visit: Visit
 ) -> None:
     page = await visit()
@@ -296,5 +296,5 @@ async def test_a_whole_visit_leaves_the_console_without_errors(
     await expect_message(page, "gina", HELLO)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Your name")).to_be_visible()
-    await heard_out(page)
+    await all_logged(page)
     assert console == []

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Page, WebSocket, expect
 
-from tests.browser.pages import Visit, heard_out
+from tests.browser.pages import Visit, all_logged
 from tests.support import servers
 
 APPLICATION = "tests.browser.asgi:application"
@@ -44,11 +44,11 @@ DEAD = [
 ]
 
 
-@pytest.mark.parametrize(("server", "websockets", "patience", "opened"), DEAD)
+@pytest.mark.parametrize(("server", "websockets", "timeout", "opened"), DEAD)
 async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
     server: str,
     websockets: str,
-    patience: int,
+    timeout: int,
     opened: str,
     visit: Visit,
     console: list[str],
@@ -60,7 +60,7 @@ async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
     with servers.run(command, port, tmp_path / "log", PHX_PAGE_ORIGIN=origin):
         ada, bob = await visit(), await visit()
         for page in (ada, bob):
-            await page.goto(page_url(origin, topic="room:lobby", fallback=patience))
+            await page.goto(page_url(origin, topic="room:lobby", fallback=timeout))
             await expect_shown(page, channel="joined", opened=opened)
         echoed = await ada.evaluate("ask('echo', {a: [1, 'ü', null]})")
         assert echoed == {"a": [1, "ü", None]}
@@ -72,7 +72,7 @@ async def test_pages_fall_back_to_long_poll_and_chat_where_websockets_are(
             await expect_shown(page, opened=opened, closed="")
         await expect_long_poll_at_once_when_reloaded(ada)
         for page in (ada, bob):
-            await heard_out(page)
+            await all_logged(page)
             await page.close()  # before the server stops
     console[:] = [error for error in console if not FAILED.match(error)]
 
@@ -90,7 +90,7 @@ async def expect_long_poll_at_once_when_reloaded(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    """What serves the page, and no socket that it uses."""
+    """The server of the page, which serves no socket that the page uses."""
     log = tmp_path_factory.mktemp("pages") / "log"
     with servers.serve("uvicorn", log, "tests.browser.asgi:refused") as running:
         yield running
@@ -132,7 +132,7 @@ async def test_the_auth_token_of_a_page_of_another_origin_is_seen(
     await expect_shown(page, opened=transport, channel="joined", token="ey.J-_:t1")
     preflights = "OPTIONS /socket/longpoll" in sockets.logged()[logged:]
     assert preflights == (transport == "LongPoll")
-    await heard_out(page)
+    await all_logged(page)
     await page.close()
 
 
@@ -169,6 +169,6 @@ async def test_a_page_of_an_origin_that_is_not_allowed_is_refused(
     await expect_shown(page, closed=closed, opened="", channel="")
     said = f"the Origin '{origin}' is not allowed"
     assert said in sockets.logged()[logged:]
-    await heard_out(page)
+    await all_logged(page)
     await page.close()
     console[:] = [error for error in console if not FAILED.match(error)]

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import PATIENCE, Visit, heard_out
+from tests.browser.pages import TIMEOUT, Visit, all_logged
 from tests.support import servers
 
 APPLICATION = "tests.browser.presence_app:application"
@@ -87,7 +87,7 @@ People = dict[str, list[str]]
 
 
 async def expect_people(
-    people: People, *tabs: Page, within: float = PATIENCE / 1000
+    people: People, *tabs: Page, within: float = TIMEOUT / 1000
 ) -> None:
     """Every tab comes to show these keys with these metas, and all have the very same list.
 
@@ -127,14 +127,14 @@ def _without_refs(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 async def expect_called(*tabs: Page, calls: list[list[Any]]) -> None:
-    """What phoenix.js has called in each tab since this was last asked."""
+    """Return the calls of phoenix.js in each tab since the last call of this."""
     for tab in tabs:
         assert await tab.evaluate("calls.splice(0)") == calls
 
 
 async def leave(*tabs: Page) -> None:
     for tab in tabs:
-        await heard_out(tab)
+        await all_logged(tab)
         await tab.close()
 
 
@@ -142,7 +142,7 @@ async def leave(*tabs: Page) -> None:
 
 
 @pytest.mark.parametrize("transport", ["WebSocket", "LongPoll"])
-async def test_every_tab_shows_who_comes_changes_and_goes(
+async def test_every_tab_shows_the_people_who_come_change_and_go(
     transport: str, cluster: Cluster, visit: Visit
 ) -> None:
     topic = f"room:{transport}"
@@ -214,11 +214,11 @@ async def lose_a_hint(cluster: Cluster, redis: Redis, ada: Page) -> None:
         try:
             await redis.client_kill_filter(_id=deaf)
             await ada.evaluate("ask('bring', {key: 'guest'})")
-            async with asyncio.timeout(PATIENCE / 1000):
+            async with asyncio.timeout(TIMEOUT / 1000):
                 async for message in spy.listen():
                     if message["type"] == "pmessage" and b"guest" in message["data"]:
                         break
-            # it is published, for whoever listened, and that is nobody over there
+            # it is published, but nobody listens over there
             assert await subscriptions(redis, "two") == []
             assert len(await subscriptions(redis, "one")) == 1
         finally:
@@ -243,13 +243,13 @@ async def test_a_diff_that_is_lost_between_the_processes_is_made_up_for_at_the_n
     with_guest = {**people, "guest": ["none shy"]}
     await expect_people(with_guest, ada)
     await expect_people(with_guest, *tabs, within=BEAT + SLACK)
-    # as if nothing had been lost, and nobody seems to have come anew
+    # as if nothing had been lost, and nobody seems to have come again
     await expect_called(*tabs, calls=[["join", "guest", None, ["none shy"]]])
     assert {k: v for k, v in (await listed(ada)).items() if k != "guest"} == before
     for tab in tabs:
         await expect(tab.locator("#opened")).to_have_text(re.compile(r"^\w+$"))
 
-    async with asyncio.timeout(PATIENCE / 1000):
+    async with asyncio.timeout(TIMEOUT / 1000):
         while not await subscriptions(redis, "two"):
             await asyncio.sleep(0.05)
     await ada.evaluate("ask('untrack', {key: 'guest'})")
@@ -283,7 +283,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
     before = await listed(ada)
     for tab in tabs:
         await tab.evaluate("calls.length = 0; window.neverReloaded = true")
-        await heard_out(tab)
+        await all_logged(tab)
     assert console == []
 
     cluster.two.stop(signal.SIGKILL)
@@ -298,7 +298,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
         await expect(tab.locator("#connection")).to_have_text("closed")
 
     cluster.start_two_again()
-    await expect_people(people, *tabs, within=LEASE + SLACK + PATIENCE / 1000)
+    await expect_people(people, *tabs, within=LEASE + SLACK + TIMEOUT / 1000)
     back = [
         ["join", "ada", ["phone fine"], ["laptop fine"]],
         ["join", "bob", None, ["desk fine"]],
@@ -314,7 +314,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
     assert not refs["bob"] & old["bob"] and not refs["eve"] & old["eve"]
     for tab in tabs:
         assert await tab.evaluate("window.neverReloaded") is True
-        await heard_out(tab)
+        await all_logged(tab)
     # that the server was away; what is said from now on is an error
     url = re.escape(cluster.two.address)
     down = re.compile(

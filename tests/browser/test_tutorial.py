@@ -29,7 +29,7 @@ STARTED = "Starting ASGI/Daphne"
 RELOADING = " changed, reloading."
 CHANNEL = "chat/channels.py"
 #: seconds that a command may take
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Terminal:
@@ -60,14 +60,14 @@ class Terminal:
         self.wait_for(DONE, before)
 
     def said(self, text: str) -> int:
-        """How often."""
+        """Count how often it was written."""
         return self.log.read_text().count(text)
 
     def wait_for(
         self, text: str, before: int, meanwhile: Callable[[], None] | None = None
     ) -> None:
         """Until `text` has been said more often than `before`."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self.said(text) == before:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
@@ -124,7 +124,7 @@ class Reader:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """What is written in here is noticed by the server, which starts anew.
+        """Wait until the server has noticed what the ``with`` block writes, and has started again.
 
         It looks once a second, and misses what was written before it had looked once: no reader
         is so quick. So the channel is saved again and again.

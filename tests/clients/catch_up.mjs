@@ -1,7 +1,7 @@
 // node catch_up.mjs '{"url": "ws://127.0.0.1:8000", "package": "phoenix", "module": "history.mjs",
 //   "kind": "kept", "transport": "WebSocket"}'
 // Bob is cut again and again: he misses nothing once, then some, then more than is kept. Prints
-// what his application was given and told.
+// what his application got and learned.
 
 import { writeSync } from "node:fs";
 import { Inbox, Stage, WebSocket, ask, load } from "./client.mjs";
@@ -38,7 +38,7 @@ async function cut(missed) {
 seen.push({ recovered: await joins.take() });
 await say();
 await last();
-await ask(bob, "whisper", { i: -1 }); // he knows it, and is told of it never
+await ask(bob, "whisper", { i: -1 }); // he knows it, and never gets it
 await cut(0);
 await say("announce");
 await last();

@@ -3,7 +3,7 @@
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
-const PATIENCE = 4000;
+const TIMEOUT = 4000;
 // ms until phoenix.js reconnects or joins again; 1.2.1 gives up an answer that takes longer
 const AGAIN = 50;
 
@@ -34,10 +34,10 @@ export class Inbox {
     taker ? taker(item) : this.items.push(item);
   }
 
-  take(patience = PATIENCE) {
+  take(timeout = TIMEOUT) {
     if (this.items.length) return Promise.resolve(this.items.shift());
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`waited in vain for ${this.what}`)), patience);
+      const timer = setTimeout(() => reject(new Error(`waited in vain for ${this.what}`)), timeout);
       this.takers.push((item) => {
         clearTimeout(timer);
         resolve(item);

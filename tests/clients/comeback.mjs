@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { writeSync } from "node:fs";
 import { Stage, ask, load } from "./client.mjs";
 
-const PATIENCE = 30_000; // servers take their time to start
+const TIMEOUT = 30_000; // servers take their time to start
 const say = (line) => writeSync(1, `${line}\n`);
 
 const config = JSON.parse(process.argv[2]);
@@ -14,9 +14,9 @@ const stage = new Stage(Socket, transport, config.url, "room:comeback");
 const channel = await stage.channel();
 assert.deepEqual((await ask(channel, "count")).response, { count: 1 });
 say("joined");
-await channel.socket.closes.take(PATIENCE);
+await channel.socket.closes.take(TIMEOUT);
 say("left alone");
-assert.equal((await channel.joins.take(PATIENCE)).status, "ok");
+assert.equal((await channel.joins.take(TIMEOUT)).status, "ok");
 assert.deepEqual((await ask(channel, "count")).response, { count: 1 });
 say("joined again");
 process.exit(0);

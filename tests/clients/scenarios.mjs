@@ -88,7 +88,7 @@ const scenarios = {
     assert.equal(channel.state, "closed");
   },
 
-  "is told that no channel matches the topic": async (stage) => {
+  "learns that no channel matches the topic": async (stage) => {
     const socket = await stage.connect();
     const answer = await join(socket.channel("nowhere:1", {})).take();
     assert.deepEqual(answer, { status: "error", response: { reason: "unmatched topic" } });

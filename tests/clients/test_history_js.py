@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 def printed(
     script: str, server: servers.Server, directory: Path, package: str, **config: str
 ) -> Any:
-    """What `script` says at its end."""
+    """Return what `script` prints at its end."""
     # no package.json says that the .js is a module
     module = shutil.copy(MODULE, directory / "history.mjs")
     config = {"url": server.url, "package": package, "module": str(module), **config}
@@ -54,14 +54,14 @@ CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongP
 
 @pytest.mark.parametrize("kind", ["kept", "masked"])
 @pytest.mark.parametrize(("package", "transport"), CLIENTS)
-def test_who_was_cut_is_given_what_it_missed_or_is_told(
+def test_a_client_that_lost_its_connection_gets_what_it_missed_or_recovered_is_false(
     server: servers.Server, package: str, transport: str, kind: str, tmp_path: Path
 ) -> None:
-    """Whatever its own whispers were."""
+    """Its own whispers make no difference."""
     config = {"transport": transport, "kind": kind}
-    told = printed("catch_up.mjs", server, tmp_path, package, **config)
+    output = printed("catch_up.mjs", server, tmp_path, package, **config)
     first, again = {"recovered": False}, {"recovered": True}
-    assert told == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
+    assert output == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -24,7 +24,7 @@ EVERYWHERE = [
     "joins",
     "is denied a join",
     "stays away when a join is denied for good",
-    "is told that no channel matches the topic",
+    "learns that no channel matches the topic",
     "gets a push just after the join",
     "gets a reply to a push",
     "gets an error reply to a push",
@@ -95,7 +95,7 @@ def run_scenarios(url: str, client: str, transport: str) -> Checks:
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str, str], Checks]]:
-    """What a client's scenarios came to; each runs once against a server."""
+    """Return the results of a client's scenarios; each runs once against a server."""
     log = tmp_path_factory.mktemp("phoenix_js") / f"{request.param}.log"
     with servers.serve(request.param, log, APPLICATION) as server:
         yield functools.cache(functools.partial(run_scenarios, server.url))

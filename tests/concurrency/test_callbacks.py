@@ -42,7 +42,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     return looks
 
 
-async def test_who_asks_the_database_comes_behind_the_look_at_its_connections(
+async def test_a_query_runs_after_the_search_for_stale_connections(
     looks: list[threading.Thread],
 ) -> None:
     callbacks.close_stale_connections_if_due()
@@ -218,7 +218,9 @@ async def test_whatever_a_callback_of_a_channel_is_made_of_it_runs(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "forgetful"])
-async def test_whatever_connect_is_made_of_who_is_refused_stays_out(kind: str) -> None:
+async def test_a_refused_client_stays_out_whatever_kind_of_callable_connect_is(
+    kind: str,
+) -> None:
     async def connect_(self: Any, params: Any) -> None:
         await asyncio.sleep(0)
         if "secret" not in params:
@@ -266,7 +268,7 @@ async def of_five(self: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> None:
         of_five,
     ],
 )
-def test_what_cannot_be_called_is_an_error_where_it_is_written(
+def test_a_callback_that_cannot_be_called_raises_an_error_when_the_class_is_made(
     base: type, name: str, wrong: Any
 ) -> None:
     if isinstance(wrong, staticmethod) and name in ("authorize", "after_join"):

@@ -104,8 +104,8 @@ async def test_broadcasts_histories_and_presences_go_their_way(other: Any) -> No
         await abroadcast("room:1", "kept", {"n": n})
         await abroadcast("room:1", "news", {"n": n})
         if other is not None:
-            told = Broadcast("room:1", "far", Raw(b'{"n":%d}' % n))
-            await other.pubsub.publish(told, None, None)
+            broadcast = Broadcast("room:1", "far", Raw(b'{"n":%d}' % n))
+            await other.pubsub.publish(broadcast, None, None)
         for room in (first, second):
             await room.assert_push("kept", {"n": n})
             await room.assert_push("news", {"n": n})
@@ -124,10 +124,10 @@ async def test_a_node_is_asked_and_drained(other: Any) -> None:
     await node.heartbeat.ready()
     if other is not None:
         asked = {"topic": None, "user": None, "limit": 5}
-        told = await other.rpc.call(
-            await node.address(), "list_sockets", asked, patience=5, timeout=5
+        answer = await other.rpc.call(
+            await node.address(), "list_sockets", asked, ack_timeout=5, timeout=5
         )
-        assert len(told["sockets"]) == 1
+        assert len(answer["sockets"]) == 1
     assert len(await look.alist_sockets()) == 1
     draining = asyncio.create_task(node.drainer.run())
     await socket.assert_closed(1012)

@@ -91,8 +91,8 @@ async def expect_broadcasts(green: str, redis_url: str, tmp_path: Path) -> None:
                 timeout=60,
             )
             assert done.returncode == 0, done.stderr
-            told = [(await client.until("news"))["n"] for _ in range(20)]
-            assert sorted(told) == list(range(20))
+            got = [(await client.until("news"))["n"] for _ in range(20)]
+            assert sorted(got) == list(range(20))
 
 
 @pytest.mark.big
@@ -135,6 +135,6 @@ async def test_a_celery_worker_with_green_threads_broadcasts(
                     cwd=servers.ROOT,
                     check=True,
                 )
-                told = [(await client.until("news"))["n"] for _ in range(10)]
-                assert sorted(told) == list(range(10)), running.logged()
+                got = [(await client.until("news"))["n"] for _ in range(10)]
+                assert sorted(got) == list(range(10)), running.logged()
             assert "Traceback" not in running.logged(), running.logged()

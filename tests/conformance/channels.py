@@ -1,4 +1,4 @@
-"""What app.md says, with nothing that a user of the package would not use."""
+"""The application of app.md, written only with what users of the package use."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ class RoomChannel(Channel):
         if reason is Reason.DUPLICATE_JOIN:
             return
         gone = (Reason.DISCONNECTED, Reason.DRAINING)
-        told = Reason.CLOSED if reason in gone else reason
-        left = {"user_id": self.assigns["user_id"], "reason": told}
+        shown = Reason.CLOSED if reason in gone else reason
+        left = {"user_id": self.assigns["user_id"], "reason": shown}
         await abroadcast("audit:log", "left", left)
 
 

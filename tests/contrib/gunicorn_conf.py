@@ -1,4 +1,4 @@
-"""What docs/metrics.md says of gunicorn."""
+"""The configuration of gunicorn in docs/metrics.md."""
 
 from __future__ import annotations
 

@@ -1,25 +1,16 @@
-"""What the tests of metrics and traces talk to: ``uvicorn tests.contrib.metrics_asgi:application``."""
+"""The application for tests of metrics and traces: ``uvicorn tests.contrib.metrics_asgi:application``."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from phx_protocol import Channel, ConnectionRefused, Socket, event
+from phx_protocol import event
+from tests.support.rooms import DoorRoom, DoorSocket
 
 
-class Room(Channel):
+class Room(DoorRoom):
     intercepts = {"whispered"}
-
-    async def authorize(self) -> bool:
-        return self.subtopic != "forbidden"
-
-    async def join(self, payload: Any) -> Any:
-        if self.subtopic == "crash":
-            raise RuntimeError("no join")
-        if self.subtopic == "denied":
-            return "error"
-        return "ok", {"pid": os.getpid()}
 
     @event("say")
     async def say(self, payload: Any) -> Any:
@@ -53,13 +44,7 @@ class Room(Channel):
         await self.push("heard", {"event": message.event})
 
 
-class Doors(Socket):
+class Doors(DoorSocket):
     channels = {"room:*": Room}
     check_origin = False
     outbound = {"seconds": 60, "hard_bytes": 32 * 1024 * 1024}
-
-    async def connect(self, params: dict[str, Any]) -> None:
-        if "refuse" in params:
-            raise ConnectionRefused
-        if "crash" in params:
-            raise RuntimeError("no connect")

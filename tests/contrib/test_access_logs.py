@@ -72,7 +72,7 @@ def test_the_value_of_a_secret_parameter_is_masked(text: str, masked: str) -> No
 
 
 @given(st.text())
-def test_what_was_masked_stays_as_it_is(text: str) -> None:
+def test_masked_text_is_not_masked_again(text: str) -> None:
     once = filter_url(f"/?token={text}")
     assert filter_url(once) == once
 
@@ -164,7 +164,7 @@ class Unprintable:
         ("%(a)s", ({"b": object()},)),
     ],
 )
-def test_what_it_does_not_understand_passes_unchanged(
+def test_records_of_an_unknown_form_pass_unchanged(
     message: Any, args: tuple[Any, ...]
 ) -> None:
     it, before = passed(message, *args), record(message, *args)
@@ -179,7 +179,7 @@ def test_it_never_raises(message: str, args: list[Any]) -> None:
 # ----------------------------------------------------------------------- the servers
 
 
-def test_what_is_installed_twice_masks_as_if_once(
+def test_installing_it_twice_masks_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # both are put back behind the test
@@ -252,7 +252,7 @@ WEBSOCKET = {
 
 
 async def log_of(server: str, path: Path, how: str) -> str:
-    """What `server` logged of a WebSocket and of requests with secrets in their URLs."""
+    """Return the log of `server` for a WebSocket and requests with secrets in their URLs."""
     port = servers.free_port()
     env = {"DJANGO_SETTINGS_MODULE": "tests.contrib.settings", "ACCESS_LOGS": how}
     with servers.run(command(server, port), port, path, **env) as running:

@@ -29,12 +29,13 @@ from phx_protocol.contrib import opentelemetry
 from phx_protocol.pubsub.pubsub import PubSub
 from phx_protocol.socket.server import ChannelServer
 from phx_protocol.testing import TestSocket, connect
-from phx_protocol.testing.lines import WireLine
+from phx_protocol.testing.communicators import WireCommunicator
 from phx_protocol.transports.handshake import Handshake
 from phx_protocol.transports.websocket import PhoenixConsumer
 from tests.contrib.rooms import Doors, Room
 from tests.support import servers
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.rooms import JOINS
+from tests.support.ws_client import TIMEOUT, Client
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -46,7 +47,7 @@ tracer = provider.get_tracer("the project's own")
 
 
 class Spans:
-    """What was exported."""
+    """The exported spans."""
 
     def __iter__(self) -> Iterator[ReadableSpan]:
         return iter(exporter.get_finished_spans())
@@ -60,7 +61,7 @@ class Spans:
         return [span.name for span in self]
 
     async def until(self, name: str) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while name not in self.names():
                 await asyncio.sleep(0)
 
@@ -150,10 +151,12 @@ async def connect_to_a_traced_server() -> TestSocket:
     url = "/socket/websocket?vsn=2.0.0"
     communicator = WebsocketCommunicator(application, url)
     assert (await communicator.connect())[0]
-    return TestSocket(WireLine(communicator))
+    return TestSocket(WireCommunicator(communicator))
 
 
-async def test_connect_is_below_what_traces_requests_here(spans: Spans) -> None:
+async def test_the_span_of_connect_is_below_the_one_of_the_request(
+    spans: Spans,
+) -> None:
     client = await connect_to_a_traced_server()
     await client.close()
     span = spans.of("connect Doors")
@@ -181,15 +184,7 @@ async def test_a_refused_connection_is_no_error_and_a_crash_is(
 # ---------------------------------------------------------------------- channels
 
 
-@pytest.mark.parametrize(
-    ("subtopic", "result"),
-    [
-        ("lobby", "ok"),
-        ("denied", "error"),
-        ("forbidden", "refused"),
-        ("crash", "crashed"),
-    ],
-)
+@pytest.mark.parametrize(("subtopic", "result"), JOINS.items())
 async def test_a_join_is_a_trace_with_a_link_to_its_connection(
     spans: Spans, subtopic: str, result: str
 ) -> None:
@@ -222,8 +217,8 @@ async def test_an_event_is_a_trace_of_its_own(spans: Spans) -> None:
     span = spans.of("handle_in Room")
     assert (span.kind, span.parent) == (SpanKind.SERVER, None)
     assert [n.context.span_id for n in span.links] == [id_of(spans.of("connect Doors"))]
-    told = attributes(span)
-    assert (told["phx.event"], told["phx.status"]) == ("answer", "yes")
+    found = attributes(span)
+    assert (found["phx.event"], found["phx.status"]) == ("answer", "yes")
     assert span.status.status_code is StatusCode.UNSET
     await client.close()
 
@@ -242,7 +237,7 @@ async def test_a_crash_is_an_error_with_its_traceback(spans: Spans) -> None:
     await client.close()
 
 
-async def test_what_the_users_code_does_is_below_its_callback(spans: Spans) -> None:
+async def test_spans_of_user_code_are_below_the_callback(spans: Spans) -> None:
     client = await connect(TracedDoors)
     room = await client.join("room:lobby")
     await room.assert_reply(await room.push("listen", {"topic": "news"}), "ok")
@@ -292,19 +287,19 @@ async def test_a_broadcast_is_below_its_event_and_the_delivery_below_it(
     handled, broadcast, deliver = map(spans.of, (name, "broadcast", "deliver"))
     assert_is_a_chain(handled, broadcast, deliver)
     assert (broadcast.kind, deliver.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
-    told = {
+    common = {
         "messaging.system": "phoenix",
         "messaging.destination.name": topic,
         "phx.event": "said",
     }
     assert attributes(broadcast) == {
-        **told,
+        **common,
         "messaging.operation.name": "broadcast",
         "messaging.operation.type": "send",
         "messaging.message.body.size": 7,
     }
     assert attributes(deliver) == {
-        **told,
+        **common,
         "messaging.operation.name": "deliver",
         "messaging.operation.type": "process",
         "phx.subscribers": 2,  # the channel, and the test that listens beside it
@@ -329,7 +324,9 @@ async def test_an_intercepted_broadcast_is_traced_to_each_handle_out(
         await client.close()
 
 
-async def test_what_reaches_nobody_here_is_not_delivered_here(spans: Spans) -> None:
+async def test_a_broadcast_without_subscribers_here_has_no_deliver_span(
+    spans: Spans,
+) -> None:
     await abroadcast("room:empty", "new", {})
     assert spans.names() == ["broadcast"]
 
@@ -348,13 +345,15 @@ PARAMETERS = {
 }
 
 
-def test_what_is_wrapped_is_there_and_takes_what_the_wrapper_gives() -> None:
+def test_the_wrapped_methods_exist_with_the_expected_parameters() -> None:
     assert PARAMETERS.keys() == opentelemetry.WRAPPED.keys()
     for (owner, name), parameters in PARAMETERS.items():
         assert list(inspect.signature(vars(owner)[name]).parameters) == parameters
 
 
-def test_the_wrappers_pass_for_what_they_wrap(spans: Spans) -> None:
+def test_the_wrappers_have_the_signatures_of_the_wrapped_methods(
+    spans: Spans,
+) -> None:
     for owner, name in PARAMETERS:
         wrapper = vars(owner)[name]
         original = wrapper.__wrapped__
@@ -376,7 +375,9 @@ def test_uninstrument_leaves_nothing_behind() -> None:
     assert not any(signal.receivers for signal in opentelemetry.RECEIVERS)
 
 
-async def test_what_is_connected_already_is_not_hurt(spans: Spans) -> None:
+async def test_open_connections_survive_instrument_and_uninstrument(
+    spans: Spans,
+) -> None:
     opentelemetry.uninstrument()
     client = await connect(Doors)
     room = await client.join("room:1")
@@ -399,7 +400,7 @@ def exported(path: Path) -> list[dict[str, Any]]:
 
 async def until_exported(path: Path, name: str) -> dict[str, Any]:
     """The span of a whispered broadcast that is called `name`, and is the only one."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             found = [span for span in exported(path) if span["name"] == name]
             if found:

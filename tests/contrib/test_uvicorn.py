@@ -51,7 +51,9 @@ async def test_frames_of_one_segment_are_answered_in_their_order(
             assert await replies(client, count) == refs
 
 
-async def test_what_comes_in_pieces_keeps_its_place(server: servers.Server) -> None:
+async def test_messages_that_arrive_in_pieces_keep_their_order(
+    server: servers.Server,
+) -> None:
     async with Client(server.url) as client:
         await client.join("room:a")
         half = len(echo(2)) // 2
@@ -65,7 +67,7 @@ async def test_what_comes_in_pieces_keeps_its_place(server: servers.Server) -> N
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"\xff", 1007), (b"no json", 1011)])
-async def test_what_is_no_frame_closes_the_connection_and_no_other(
+async def test_data_that_is_not_a_frame_closes_only_its_own_connection(
     server: servers.Server, data: bytes, code: int
 ) -> None:
     async with Client(server.url) as bad, Client(server.url) as good:
@@ -78,7 +80,7 @@ async def test_what_is_no_frame_closes_the_connection_and_no_other(
         assert await good.ask("room:a", "echo", {"n": 1}) == ("ok", {"n": 1})
 
 
-async def test_an_inbox_hands_out_in_order_whoever_waits() -> None:
+async def test_an_inbox_gives_out_messages_in_order() -> None:
     inbox, got = Inbox(), []
 
     async def take() -> None:

@@ -63,6 +63,6 @@ def is_elsewhere(block: Block) -> bool:
 
 
 def of(*languages: str) -> list[Block]:
-    """Those of these languages that are checked here."""
+    """Return the blocks of these languages that are checked here."""
     wanted = [b for b in BLOCKS if b.language in languages and b.why is None]
     return [block for block in wanted if not is_elsewhere(block)]

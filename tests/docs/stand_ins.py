@@ -1,4 +1,4 @@
-"""What pages use without having said where it comes from: it is the reader's own, or plain."""
+"""Names that pages use without a definition: the reader's own, or obvious ones."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def tables(code: str) -> Iterator[symtable.SymbolTable]:
 
 
 def made_names(code: str) -> set[str]:
-    """What a block defines or imports."""
+    """Return the names that a block defines or imports."""
     top = next(tables(code))
     return {
         s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()
@@ -136,7 +136,7 @@ def made_names(code: str) -> set[str]:
 
 
 def free_names(code: str) -> set[str]:
-    """What a block uses and does not make."""
+    """Return the names that a block uses without defining them."""
     used = {
         symbol.get_name()
         for table in tables(code)
@@ -294,7 +294,7 @@ def server(program: str, words: list[str]) -> None:
 
 
 def pip(words: list[str]) -> None:
-    """What is installed of ours has these extras."""
+    """Our installed package has these extras."""
     setup = configparser.ConfigParser()
     setup.read(servers.ROOT / "setup.cfg")
     extras = set(setup["options.extras_require"])
@@ -312,7 +312,7 @@ def make(words: list[str]) -> None:
 
 
 def npm(words: list[str]) -> None:
-    """What is installed is what our tests have installed."""
+    """The installed packages are those of our tests."""
     known = json.loads((servers.ROOT / "tests/package.json").read_text())[
         "dependencies"
     ]

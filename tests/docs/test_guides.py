@@ -1,4 +1,4 @@
-"""What the guides show does what they say."""
+"""The examples of the guides do what the guides say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def shown(page: str, name: str, without: str = "", **more: Any) -> Any:
-    """What the block of `page` that makes `name` makes of it."""
+    """Return the object `name` that a block of `page` defines."""
     for block in of("python"):
         if block.page == page and f" {name}" in block.code:
             made = {"__name__": "shown", **more}
@@ -56,7 +56,9 @@ async def test_a_socket_takes_the_token_that_it_reads_itself() -> None:
             await connect(device_socket, auth_token=token)
 
 
-async def test_who_may_join_and_who_may_delete(phx_connect: Any) -> None:
+async def test_joining_and_deleting_need_the_permissions_of_the_example(
+    phx_connect: Any,
+) -> None:
     room = shown("authentication.md", "RoomChannel")
     socket_class = type("RoomSocket", (Socket,), {"channels": {"room:*": room}})
     user = await User.objects.acreate(username="ann")

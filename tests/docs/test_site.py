@@ -17,7 +17,7 @@ from tests.support import servers
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``make docs`` makes."""
+    """The site that ``make docs`` builds."""
     made = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q"]
     done = subprocess.run(

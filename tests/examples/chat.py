@@ -1,4 +1,4 @@
-"""What the examples test: a channel that reads and writes the database in every way there is."""
+"""The channel that the examples test: it reads and writes the database in every way there is."""
 
 from __future__ import annotations
 

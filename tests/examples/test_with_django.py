@@ -35,7 +35,7 @@ class RoomTests(TestCase):
     def test_the_other_test_has_left_nothing_behind(self) -> None:
         self.assertEqual(Group.objects.count(), 1)
 
-    def test_what_is_to_be_told_on_commit_is_told_when_it_is_captured(self) -> None:
+    def test_a_broadcast_on_commit_is_sent_when_its_callback_is_captured(self) -> None:
         with connect_sync(ChatSocket, user=self.user, wire=self.wire) as socket:
             room = socket.join("room:lobby")
             with self.captureOnCommitCallbacks(execute=True):
@@ -53,7 +53,7 @@ class RoomTests(TestCase):
             for room in rooms:
                 room.assert_push("news", {"n": 1})
 
-    def test_who_is_not_signed_in_stays_out(self) -> None:
+    def test_a_user_who_is_not_signed_in_cannot_join(self) -> None:
         with connect_sync(ChatSocket, wire=self.wire) as socket:
             with self.assertRaises(JoinDenied):
                 socket.join("room:lobby")
@@ -75,7 +75,7 @@ class DirectRoomTests(RoomTests):
 class CommittedTests(TransactionTestCase):
     wire = True
 
-    def test_what_is_to_be_told_on_commit_is_told_at_once(self) -> None:
+    def test_a_broadcast_on_commit_is_sent_at_once(self) -> None:
         user = User.objects.create_user("ann")
         with connect_sync(ChatSocket, user=user, wire=self.wire) as socket:
             room = socket.join("room:lobby")

@@ -45,7 +45,7 @@ async def test_two_clients_hear_each_other(phx_connect: Connect, wire: bool) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_what_is_committed_is_told(wire: bool) -> None:
+async def test_a_committed_change_is_broadcast(wire: bool) -> None:
     user = await User.objects.acreate(username="ann")
     socket = await connect(ChatSocket, user=user, wire=wire)
     room = await socket.join("room:lobby")

@@ -58,10 +58,10 @@ class Room(Channel):
 
     @event("bridge")
     def bridge(self, payload: Any) -> Any:
-        """What a plain def has to do to push."""
+        """Push from a plain def, as it must be done there."""
         async_to_sync(self.push)("pushed", {"groups": Group.objects.count()})
-        async_to_sync(self.broadcast)("told", {})
-        broadcast(self.topic, "told", {})
+        async_to_sync(self.broadcast)("news", {})
+        broadcast(self.topic, "news", {})
         return "ok", {"groups": async_to_sync(_count)()}
 
     @event("bridge_to_a_task")

@@ -11,7 +11,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ":memory:",
         "TEST": {"NAME": os.environ["PHX_TEST_DATABASE"]},
-        # whoever closes old connections closes every one that is in no transaction
+        # code that closes old connections closes each one that is in no transaction
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"timeout": 1},

@@ -1,4 +1,4 @@
-"""What is known to hang, or to break the database, when Channels consumers are tested.
+"""Known hangs of tests of Channels consumers, and known breaks of their database.
 
 Each test has the report of somebody to whom it happened; the cases run with the wire and without.
 """
@@ -76,7 +76,7 @@ class Cases:
         await socket.close()
         assert await Group.objects.acount() == 3
 
-    def test_who_closes_old_connections_does_not_close_the_tests_own(self) -> None:
+    def test_closing_old_connections_does_not_close_that_of_the_test(self) -> None:
         """django/channels#462, #1225, #2043, #2118, #2150: "connection already closed"."""
         Group.objects.create(name="of the test")
         with connect_sync(RoomSocket, wire=self.wire) as socket:
@@ -85,7 +85,9 @@ class Cases:
                 room.assert_reply(room.push(event), "ok", {"groups": 1})
                 assert Group.objects.count() == 1
 
-    async def test_who_closes_them_in_an_async_test_does_not_either(self) -> None:
+    async def test_closing_old_connections_in_an_async_test_does_not_close_that_of_the_test(
+        self,
+    ) -> None:
         """django/channels#462, #1225, #2043, #2118, #2150, with two clients at once."""
         await Group.objects.acreate(name="of the test")
         sockets = [await connect(RoomSocket, wire=self.wire) for _ in range(2)]
@@ -103,8 +105,8 @@ class Cases:
             room = socket.join("room:1")
             room.assert_reply(room.push("bridge"), "ok", {"groups": 0})
             room.assert_push("pushed", {"groups": 0})
-            room.assert_push("told")
-            room.assert_push("told")
+            room.assert_push("news")
+            room.assert_push("news")
 
     def test_it_may_wait_for_what_another_task_does_with_the_database(self) -> None:
         """django/asgiref#249, #348: that one waits for the thread that waits for it."""
@@ -245,7 +247,7 @@ async def test_no_connection_stays_open_behind_an_async_test(wire: bool) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_waits_for_another_task_in_an_async_test_fails_and_is_named(
+async def test_a_callback_that_waits_for_another_task_in_an_async_test_fails_and_is_named(
     brief: None, wire: bool
 ) -> None:
     """django/asgiref#249, #348: both need the one thread that Django has for sync code.
@@ -273,8 +275,8 @@ async def test_an_assertion_that_fails_does_not_end_the_connection(wire: bool) -
     for _ in range(2):
         with pytest.raises(AssertionError, match="did not arrive"):
             await room.assert_push("nothing")
-    await abroadcast("room:1", "told", {})
-    await room.assert_push("told")
+    await abroadcast("room:1", "news", {})
+    await room.assert_push("news")
     await socket.close()
     assert ended == [Reason.CLOSED]
 
@@ -292,9 +294,9 @@ def test_a_test_that_forgets_to_close_leaves_nothing_behind(
     async def hear() -> None:
         socket = await connect(RoomSocket, wire=wire)
         room = await socket.join("room:1")
-        await abroadcast("room:1", "told", {})
-        await room.assert_push("told")
-        await room.refute_push("told")
+        await abroadcast("room:1", "news", {})
+        await room.assert_push("news")
+        await room.refute_push("news")
         await socket.close()
 
     asyncio.run(forget())
@@ -330,8 +332,8 @@ def test_without_the_fixture_it_is_gone_with_the_next_client(wire: bool) -> None
     gc.collect()
     with connect_sync(RoomSocket, wire=wire) as socket:
         room = socket.join("room:1")
-        broadcast("room:1", "told", {})
-        room.assert_push("told")
+        broadcast("room:1", "news", {})
+        room.assert_push("news")
         assert sum(len(node.connections) for node in all_nodes()) == 1
 
 
@@ -351,7 +353,7 @@ async def test_a_handler_that_never_ends_is_named_and_ended(wire: bool) -> None:
     assert stuck.done()
 
 
-def test_a_handler_that_blocks_the_loop_is_told(
+def test_a_handler_that_blocks_the_loop_raises_an_error(
     monkeypatch: pytest.MonkeyPatch, wire: bool
 ) -> None:
     """No timeout of asyncio ever ends then."""
@@ -386,8 +388,8 @@ def layer(request: pytest.FixtureRequest) -> Iterator[None]:
 async def tell_and_hear(wire: bool) -> None:
     socket = await connect(RoomSocket, wire=wire)
     room = await socket.join("room:1")
-    await abroadcast("room:1", "told", {})
-    await room.assert_push("told")
+    await abroadcast("room:1", "news", {})
+    await room.assert_push("news")
     await socket.close()
 
 
@@ -402,7 +404,7 @@ def test_two_loops_of_a_process_hear_each_other(layer: None, wire: bool) -> None
     with connect_sync(RoomSocket, wire=wire) as socket:
         room = socket.join("room:1")
         asyncio.run(tell_and_hear(wire))
-        room.assert_push("told")
+        room.assert_push("news")
 
 
 def test_clients_that_a_test_keeps_do_not_keep_its_layer(
@@ -411,7 +413,7 @@ def test_clients_that_a_test_keeps_do_not_keep_its_layer(
     """As a ``TestCase`` with ``self.socket``, which lives until the last test has run."""
 
     async def tell() -> None:
-        await abroadcast("room:1", "told", {})
+        await abroadcast("room:1", "news", {})
 
     memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     redis = {
@@ -424,7 +426,7 @@ def test_clients_that_a_test_keeps_do_not_keep_its_layer(
             kept.append(connect_sync(RoomSocket, wire=wire))
             room = kept[-1].join("room:1")
             asyncio.run(tell())
-            room.assert_push("told")
+            room.assert_push("news")
             kept[-1].close()
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from phx_protocol import Channel, EncodeError, History, Socket, event
 from phx_protocol.exceptions import StateTimeout
-from phx_protocol.node.node import Node
+from phx_protocol.node.node import Node, get_node
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from phx_protocol.wire.messages import Broadcast
 from tests.support.rooms import OpenRoom
 
 
@@ -88,6 +90,15 @@ async def frames(socket: Connected, topic: str, count: int) -> list[list[Any]]:
     return [await socket._take(lambda f: f[2] == topic) for _ in range(count)]
 
 
+@contextlib.contextmanager
+def withheld() -> Iterator[list[Broadcast]]:
+    """Keep back the broadcasts that are kept inside the ``with`` block, as a slow layer would."""
+    sequencer, kept_back = get_node().pubsub.sequencer, list[Broadcast]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequencer, "offer", kept_back.append)
+        yield kept_back
+
+
 class Bounded(Room):
     history = History(size=100, ttl=60, max_bytes=20_000, max_replay_bytes=9_000)
 
@@ -102,7 +113,7 @@ async def bounded(topic: str, history: Any) -> tuple[Connected, Any]:
 
 
 class Counting(MemoryState):
-    """Says how much it was asked for, and answers late or never when it is told to."""
+    """A state that counts its readings, and answers late or never if a test wants that."""
 
     def __init__(self) -> None:
         super().__init__(lease=1000.0)

@@ -11,7 +11,7 @@ from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, fram
 __all__ = ["client"]
 
 
-async def test_what_cannot_be_kept_is_refused_before_it_is(client: Connect) -> None:
+async def test_a_broadcast_that_cannot_be_kept_is_refused(client: Connect) -> None:
     socket = await client()
     room = await socket.join("room:j", CLAIM)
     await room.assert_reply(await room.push("unkeepable"), "ok")
@@ -29,7 +29,7 @@ def test_a_history_says_what_is_wrong_with_it() -> None:
         History(events="new_msg")
 
 
-def test_only_what_must_keep_its_order_waits_in_the_mailbox() -> None:
+def test_only_broadcasts_that_must_keep_their_order_wait_in_the_mailbox() -> None:
     nothing: frozenset[str] = frozenset()
     some = frozenset({"a"})
     assert queued_events(some, None) == some

@@ -61,7 +61,7 @@ async def test_a_client_that_makes_no_claim_gets_a_null_ref(
     refs: list[Any] = []
 
     async def said() -> Any:
-        message = await socket.line.communicator.receive_output()
+        message = await socket.communicator.asgi.receive_output()
         frame = json.loads(message["text"])
         return frame if isinstance(frame, dict) else dict(zip(FIELDS, frame))
 
@@ -69,7 +69,7 @@ async def test_a_client_that_makes_no_claim_gets_a_null_ref(
         frame = ["1", "1", topic, "phx_join", {}]
         if vsn == "1.0.0":
             frame = dict(zip(FIELDS, frame))  # type: ignore[assignment]
-        await socket.line.communicator.send_input(
+        await socket.communicator.asgi.send_input(
             {"type": "websocket.receive", "text": json.dumps(frame)}
         )
         assert (await said())["payload"]["status"] == "ok"
@@ -81,7 +81,7 @@ async def test_a_client_that_makes_no_claim_gets_a_null_ref(
     assert refs == [None, None]
 
 
-async def test_clients_with_and_without_a_claim_are_told_apart(client: Connect) -> None:
+async def test_only_clients_with_a_claim_get_offsets(client: Connect) -> None:
     knows, strict = await client(), await client()
     await knows.join("room:both", CLAIM)
     await strict.join("room:both")
@@ -97,7 +97,7 @@ async def test_an_offset_is_no_ref_of_a_heartbeat(client: Connect) -> None:
     assert epoch[0].isalpha()
 
 
-async def test_what_is_not_kept_has_no_offset(client: Connect) -> None:
+async def test_a_broadcast_that_is_not_kept_has_no_offset(client: Connect) -> None:
     socket = await client()
     await socket.join("room:b", CLAIM)
     await abroadcast("room:b", "other", {})
@@ -124,7 +124,7 @@ async def test_a_client_that_was_away_gets_what_it_missed_in_order(
     assert [frame[1].rpartition("-")[2] for frame in got] == ["1", "2", "3", "4"]
 
 
-async def test_who_missed_nothing_gets_nothing(client: Connect) -> None:
+async def test_a_client_that_missed_nothing_gets_nothing(client: Connect) -> None:
     await abroadcast("room:d", "msg", {"i": 0})
     socket = await client()
     offset = (await socket.join("room:d", CLAIM)).reply["history"]["offset"]
@@ -144,7 +144,9 @@ async def test_a_first_join_recovers_nothing(client: Connect) -> None:
     assert (await frames(socket, "room:e", 1))[0][4] == {"i": 1}
 
 
-async def test_who_was_away_too_long_is_told_so(client: Connect) -> None:
+async def test_a_client_that_was_away_too_long_gets_recovered_false(
+    client: Connect,
+) -> None:
     socket = await client()
     offset = (await socket.join("room:f", CLAIM)).reply["history"]["offset"]
     for i in range(6):  # one more than are kept
@@ -174,7 +176,7 @@ async def test_an_offset_of_the_future_recovers_nothing(client: Connect) -> None
     assert history["offset"] == offset
 
 
-async def test_a_client_is_not_told_again_what_it_sent_itself(client: Connect) -> None:
+async def test_a_client_does_not_get_again_what_it_sent_itself(client: Connect) -> None:
     socket = await client()
     room = await socket.join("room:h", CLAIM)
     first = room.reply["history"]
@@ -187,7 +189,7 @@ async def test_a_client_is_not_told_again_what_it_sent_itself(client: Connect) -
     assert [f[4] for f in await frames(socket, "room:h", 1)] == [{"by": "another"}]
 
 
-async def test_a_denied_join_is_told_nothing(client: Connect) -> None:
+async def test_a_denied_join_gets_nothing_of_the_history(client: Connect) -> None:
     await abroadcast("room:i", "msg", {"i": 0})
     socket = await client()
     await socket.send(
@@ -203,7 +205,7 @@ async def test_a_channel_without_a_history_says_nothing_of_it(client: Connect) -
 
 
 @pytest.mark.parametrize("topic", ["room:ok", "room:\ud800"])
-async def test_what_is_no_unicode_is_an_error_and_holds_up_nobody(
+async def test_text_that_is_not_unicode_is_an_error_for_its_sender_only(
     client: Connect, topic: str
 ) -> None:
     await (await client()).join("room:ok", CLAIM)
@@ -232,7 +234,7 @@ async def test_a_replay_passes_handle_out_as_live_broadcasts_do(
     assert replayed[1][1].endswith("-3")
 
 
-async def test_what_handle_out_makes_of_a_broadcast_has_its_offset_whatever_its_name(
+async def test_pushes_of_handle_out_carry_the_offset_under_any_event_name(
     client: Connect,
 ) -> None:
     socket = await client()
@@ -246,7 +248,7 @@ async def test_what_handle_out_makes_of_a_broadcast_has_its_offset_whatever_its_
     assert (await frames(back, "secret:renamed", 1))[0][4]["i"] == 2
 
 
-async def test_what_is_intercepted_and_what_is_not_keep_their_order(
+async def test_intercepted_and_other_broadcasts_keep_their_order(
     client: Connect,
 ) -> None:
     """A client that has the third has the second too, however long handle_out takes."""
@@ -268,7 +270,7 @@ async def test_what_is_intercepted_and_what_is_not_keep_their_order(
         assert [f[1].rpartition("-")[2] for f in got] == ["1", "2", "3", "4"]
 
 
-async def test_what_handle_out_crashes_on_is_left_out_of_a_replay(
+async def test_a_broadcast_on_which_handle_out_crashes_is_left_out_of_a_replay(
     client: Connect,
 ) -> None:
     """Else the client would never get past it: every rejoin would crash."""
@@ -303,7 +305,7 @@ class PickySocket(HistorySocket):
 
 
 @pytest.mark.parametrize("topic", ["room:v", "secret:v"])
-async def test_what_a_client_cannot_be_sent_is_withheld_live_and_in_a_replay(
+async def test_a_broadcast_that_a_client_cannot_get_is_skipped_live_and_in_a_replay(
     topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Room, "history", History())
@@ -319,7 +321,7 @@ async def test_what_a_client_cannot_be_sent_is_withheld_live_and_in_a_replay(
         await connected.close()
 
 
-async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -> None:
+async def test_a_replay_is_only_for_the_join_that_asked_for_it(client: Connect) -> None:
     """phoenix.js drops what has another join_ref: of a join that it has given up, say."""
     socket = await client()
     offset = (await socket.join("room:k", CLAIM)).reply["history"]["offset"]
@@ -332,14 +334,14 @@ async def test_what_is_replayed_is_for_this_join_and_no_other(client: Connect) -
 
 async def test_a_v1_client_has_the_offset_in_its_ref_too(client: Connect) -> None:
     socket = await client("1.0.0")
-    communicator = socket.line.communicator
+    communicator = socket.communicator.asgi
     join = '{"topic":"room:v1","event":"phx_join","payload":{"history":{}},"ref":"1"}'
     await communicator.send_input({"type": "websocket.receive", "text": join})
     reply = json.loads((await communicator.receive_output())["text"])
     offset = reply["payload"]["response"]["history"]["offset"]
     await abroadcast("room:v1", "msg", {"i": 1})
-    told = json.loads((await communicator.receive_output())["text"])
-    assert told["ref"] == offset.replace("-0", "-1")
+    message = json.loads((await communicator.receive_output())["text"])
+    assert message["ref"] == offset.replace("-0", "-1")
 
 
 def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
@@ -364,7 +366,7 @@ async def test_a_reply_of_join_cannot_have_a_history_of_its_own(
     assert "its own 'history'" in caplog.text
 
 
-async def test_what_is_too_much_to_be_replayed_is_not_recovered() -> None:
+async def test_a_replay_of_too_many_bytes_is_not_recovered() -> None:
     socket, first = await bounded("room:much", {})
     offsets = [first["offset"]]
     for i in range(6):

@@ -1,4 +1,4 @@
-"""What a client sees of a topic with a history is free of gaps and repeats, or it is told."""
+"""A client of a topic with a history sees no gaps and no repeats, or learns of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import TestSocket as Connected
 from phx_protocol.testing import connect
+from tests.history.rooms import withheld
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
 
 class Room(Channel):
@@ -54,14 +55,14 @@ async def enter(
 async def seen(socket: Connected, topic: str, last: int) -> list[int]:
     """The numbers of the broadcasts that come, up to `last`."""
     numbers: list[int] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not numbers or numbers[-1] != last:
             frame = await socket._take(lambda f: f[2] == topic and f[3] == "msg")
             numbers.append(frame[4]["i"])
     return numbers
 
 
-async def test_who_joins_where_nobody_has_been_for_long_gets_nothing_of_before(
+async def test_a_first_client_after_a_long_pause_gets_no_earlier_broadcast(
     sockets: list[Connected],
 ) -> None:
     """The node was idle, and heard nothing, while another one broadcast."""
@@ -71,10 +72,9 @@ async def test_who_joins_where_nobody_has_been_for_long_gets_nothing_of_before(
     node.pubsub.unsubscribe(topic, room)  # the helper listens as well
     await node.close()  # as it does by itself when nobody has been there for a while
     # what other processes broadcast does not arrive while nobody listens
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    for i in range(5):
-        await abroadcast(topic, "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        for i in range(5):
+            await abroadcast(topic, "msg", {"i": i})
     socket, room = await enter(sockets, topic)
     assert room.reply["history"]["recovered"] is False
     await abroadcast(topic, "msg", {"i": 5})
@@ -87,10 +87,9 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     """Its last client leaves while it is about to read what did not come."""
     node, topic = get_node(), "model:orphan"
     _, room = await enter(sockets, topic)
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast(topic, "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        for i in range(3):
+            await abroadcast(topic, "msg", {"i": i})
     node.pubsub.sequencer.resync()
     await sockets.pop().close()
     node.pubsub.unsubscribe(topic, room)  # the helper listens as well
@@ -102,7 +101,7 @@ async def test_a_stream_that_is_let_go_delivers_nothing_any_more(
     assert await seen(socket, topic, 3) == [3]
 
 
-async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
+async def test_a_client_does_not_get_live_what_it_sent_before_it_came_back(
     sockets: list[Connected],
 ) -> None:
     """Its own whisper is still on the way to the node where it joins again."""
@@ -110,10 +109,8 @@ async def test_a_client_is_not_told_live_what_it_sent_before_it_came_back(
     socket, room = await enter(sockets, topic)
     await enter(sockets, topic)  # somebody else is there
     first = room.reply["history"]
-    late: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
-    await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as late:
+        await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
     await socket.close()
     sockets.remove(socket)
     socket, again = await enter(sockets, topic, first["offset"], first["sender"])
@@ -131,10 +128,8 @@ async def test_nor_while_the_connection_that_it_lost_is_still_there(
     node, topic = get_node(), "model:twice"
     old, room = await enter(sockets, topic)
     first = room.reply["history"]
-    late: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, late.append  # type: ignore[method-assign]
-    await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as late:
+        await room.assert_reply(await room.push("whisper", {"i": 0}), "ok")
     socket, _ = await enter(sockets, topic, first["offset"], first["sender"])
     for broadcast in late:
         node.pubsub.deliver(broadcast)

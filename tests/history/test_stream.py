@@ -15,13 +15,14 @@ from tests.history.rooms import (
     come_back,
     counting,
     frames,
+    withheld,
 )
 from tests.support.state import item
 
 __all__ = ["client"]
 
 
-async def test_when_the_history_is_lost_clients_join_again_and_are_told(
+async def test_when_the_history_is_lost_clients_join_again_and_get_recovered_false(
     client: Connect,
 ) -> None:
     socket = await client()
@@ -44,43 +45,40 @@ async def test_broadcasts_that_come_in_the_wrong_order_are_delivered_in_the_righ
     node = get_node()
     socket = await client()
     await socket.join("room:order", CLAIM)
-    sent: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast("room:order", "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as sent:
+        for i in range(3):
+            await abroadcast("room:order", "msg", {"i": i})
     for held in reversed(sent):
         node.pubsub.sequencer.offer(held)
     got = await frames(socket, "room:order", 3)
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
-async def test_what_does_not_come_is_read_from_the_history(client: Connect) -> None:
+async def test_a_missing_broadcast_is_read_from_the_history(client: Connect) -> None:
     node = get_node()
     socket = await client()
     await socket.join("room:hole", CLAIM)
-    sent: list[Any] = []
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, sent.append  # type: ignore[method-assign]
-    for i in range(3):
-        await abroadcast("room:hole", "msg", {"i": i})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld() as sent:
+        for i in range(3):
+            await abroadcast("room:hole", "msg", {"i": i})
     node.pubsub.sequencer.offer(sent[2])
     got = await frames(socket, "room:hole", 3)
     assert [f[4]["i"] for f in got] == [0, 1, 2]
 
 
-async def test_what_nobody_told_of_is_found_at_the_next_beat(client: Connect) -> None:
+async def test_a_broadcast_that_did_not_arrive_is_found_at_the_next_beat(
+    client: Connect,
+) -> None:
     node = get_node()
     socket = await client()
     await socket.join("room:tail", CLAIM)
-    offer, node.pubsub.sequencer.offer = node.pubsub.sequencer.offer, lambda held: None  # type: ignore[method-assign]
-    await abroadcast("room:tail", "msg", {"i": 0})
-    node.pubsub.sequencer.offer = offer  # type: ignore[method-assign]
+    with withheld():
+        await abroadcast("room:tail", "msg", {"i": 0})
     await node.heartbeat.beat()
     assert (await frames(socket, "room:tail", 1))[0][4] == {"i": 0}
 
 
-async def test_what_a_node_lacks_is_read_page_after_page() -> None:
+async def test_missing_broadcasts_are_read_page_after_page() -> None:
     node, state = await counting()
     await node.pubsub.sequencer.catch_up("t", LARGE, RecoveryRequest(None, frozenset()))
     stream = node.pubsub.sequencer._streams["t"]

@@ -1,4 +1,4 @@
-"""What is attacked, and how it bears it: ``uvicorn tests.hostile.app:application``.
+"""The application that is attacked, and that measures the effect: ``uvicorn tests.hostile.app:application``.
 
 ``GET /bears`` tells what happened since it was asked last: MiB of memory, now and at most, and
 milliseconds of processor time for which one turn of the loop held all others at most.

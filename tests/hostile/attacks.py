@@ -1,6 +1,6 @@
-"""What one hostile connection does: ``python -m tests.hostile.attacks PORT NAME``, until it is killed.
+"""The attacks of one hostile connection: ``python -m tests.hostile.attacks PORT NAME``, until it is killed.
 
-Frames are built once and go straight to the TCP socket, and whoever else wants the processor has it
+Frames are built once and go straight to the TCP socket, and any other process that wants the processor gets it
 first: an attack costs the machine little and the server much. When the server closes the connection
 the next one is made.
 """

@@ -54,8 +54,8 @@ WORST = {
     "messages in one answer to a poll": "answers that nobody reads",
     "time for taking an answer": "answers that nobody reads",
     "one broadcast (topic, event and payload)": "nested lists as a broadcast",
-    "errors that are told of one payload": "numbers of a model",
-    "what a line of our log has of a client's text, of its payload or parameters": "nested lists as a join",
+    "errors that the answer to one payload lists": "numbers of a model",
+    "a client's text in one line of our log, and its payload or parameters there": "nested lists as a join",
 }
 APPLICATION = "tests.hostile.app:application"
 HONEST = 20
@@ -63,7 +63,7 @@ HONEST = 20
 PACE = 0.05
 CALM = 0.5
 #: seconds in which something of an attack must be on its way
-PATIENCE = 30
+TIMEOUT = 30
 #: seconds in which an attack rises, and takes the loop on credit
 RISE = 1
 
@@ -84,7 +84,7 @@ def bears(server: servers.Server) -> Bears:
 
 def _wait_for_its_beginning(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], PATIENCE)
+    readable, _, _ = select.select([process.stdout], [], [], TIMEOUT)
     assert readable, f"{process.args!r} does not get anything through"
 
 
@@ -120,7 +120,7 @@ async def honest(server: servers.Server) -> AsyncIterator[list[Client]]:
 
 
 async def echoes(clients: list[Client], seconds: float) -> list[float]:
-    """How long each echo took, in milliseconds, the slowest last."""
+    """Return how long each echo took, in milliseconds, the slowest last."""
     took: list[float] = []
     end = time.monotonic() + seconds
 
@@ -141,7 +141,7 @@ def p99(took: list[float]) -> float:
 
 
 class Cost(NamedTuple):
-    """What the honest noticed, in milliseconds, and what the process bore meanwhile, in MiB and
+    """The delays of the honest clients, in milliseconds, and the costs of the process, in MiB and
     milliseconds of the loop; `memory` is what the process has when it is over."""
 
     calm: float

@@ -115,12 +115,12 @@ async def test_honest_clients_hardly_notice_and_a_third_time_costs_no_more_than_
                 await cost(server, clients, name, seconds=seconds)
                 for seconds in (LONG, SHORT, SHORT)
             ]
-    told = "\n".join(map(str, runs))
-    print(told)
-    assert max(run.more_memory for run in runs) <= MEMORY, told
-    assert runs[2].memory <= 1.05 * runs[0].memory, told
-    assert runs[0].ratio <= RATIO, told
-    assert min(run.held for run in runs) <= MARGIN * worst_frame(), told
+    report = "\n".join(map(str, runs))
+    print(report)
+    assert max(run.more_memory for run in runs) <= MEMORY, report
+    assert runs[2].memory <= 1.05 * runs[0].memory, report
+    assert runs[0].ratio <= RATIO, report
+    assert min(run.held for run in runs) <= MARGIN * worst_frame(), report
 
 
 @pytest.mark.big

@@ -1,8 +1,8 @@
 """A client that sends as fast as it can: ``python flood.py URL KIND``, until it is killed.
 
-Frames are built once and go straight to the TCP socket, and whoever else wants the processor has
-it first: the flood shall cost the machine little and the server much. Whatever comes back is read
-and thrown away. When the server closes the connection it is made anew.
+Frames are built once and go straight to the TCP socket, and any other process that wants the processor gets
+it first: the flood should cost the machine little and the server much. Whatever comes back is read
+and thrown away. When the server closes the connection it is made again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def connect(url: str) -> socket.socket:
 def throw_away(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while connection.recv(1 << 20):
-            time.sleep(0.01)  # the server's time is what the flood shall cost
+            time.sleep(0.01)  # the flood should cost the time of the server
 
 
 def main(url: str, kind: str) -> None:

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from phx_protocol.state import Position
 from tests.support import servers
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.ws_client import PATIENCE
+from tests.support.ws_client import TIMEOUT
 
 APPLICATION = "tests.integration.history_app:application"
 #: as history.js has it
@@ -63,13 +63,13 @@ class Ledger:
         return number
 
     def take(self, topic: str, position: Position, number: int) -> None:
-        """Some tab shows it; all must agree."""
+        """Note that a tab shows it; all tabs must agree."""
         assert self.sent[number].topic == topic
         assert self.kept.setdefault((topic, position), number) == number
         assert self.places.setdefault(number, position) == position, number
 
     def check(self, room: Room, *, at_rest: bool = False) -> None:
-        """`room` shows all that it was not told it lacks, in order and once."""
+        """Check that `room` shows all, in order and once, except where it learned of a loss."""
         for view in room.views:
             self._check(room, view, at_rest)
 
@@ -100,7 +100,7 @@ class Ledger:
             n = position.n
 
     def check_senders(self) -> None:
-        """What one join sent is kept in that order."""
+        """Check that the messages of one join are kept in their order."""
         orders: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
         for (topic, position), number in self.kept.items():
             key = self.sent[number].join, topic, position.epoch
@@ -112,7 +112,7 @@ class Ledger:
 
 @dataclasses.dataclass
 class View:
-    """What a room shows since it was told that it begins anew; `since` None: told nothing."""
+    """The broadcasts that a room shows since its last loss; `since` is None if there was none."""
 
     since: Position | None
     shown: list[tuple[Position, int]] = dataclasses.field(default_factory=list)
@@ -136,7 +136,7 @@ class Room:
         self.have: dict[str, Any] = {"offset": None, "senders": []}
         self.views: list[View] = []
         self.errors: list[Any] = []
-        self.recovered = 0  # how often it was told so, and something was missing
+        self.recovered = 0  # how often the server said so, and something was missing
 
     @property
     def view(self) -> View:
@@ -241,7 +241,7 @@ class Tab:
         return reply
 
     async def ask(self, topic: str, event: str, payload: Any) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await (await self.push(topic, event, payload))
 
     async def say(
@@ -303,7 +303,7 @@ class Tab:
 
     async def _end(self) -> None:
         if self._reading is not None:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await asyncio.wait({self._reading})
         for reply in self._replies.values():
             reply.cancel()
@@ -319,7 +319,7 @@ class Tab:
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         """Wait for something that a frame makes true."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not condition() and self.failure is None:
                     self._news.clear()
                     await self._news.wait()
@@ -333,12 +333,12 @@ class Tab:
 async def at_rest(topic: str, speaker: Tab, *tabs: Tab) -> None:
     """Until all `tabs` show the same last broadcast: none lacks anything that came before it.
 
-    Who is told meanwhile that it lacks something is asked again.
+    A tab that learns meanwhile of a loss is asked again.
     """
     for _ in range(10):
         rooms = [tab.rooms[topic] for tab in tabs]
         await speaker.until(lambda: speaker.rooms[topic].state == "joined")
-        told = [len(room.views) for room in rooms]
+        before = [len(room.views) for room in rooms]
         spoken, join_ref = speaker.rooms[topic], speaker.rooms[topic].join_ref
         last, reply = await speaker.say(topic)
         await speaker.until(
@@ -348,8 +348,8 @@ async def at_rest(topic: str, speaker: Tab, *tabs: Tab) -> None:
             f"waits for the answer to {last} in {topic}",
         )
         if not reply.done() or reply.result() != "ok":
-            continue  # its channel ended before it was heard
-        for room, views in zip(rooms, told):
+            continue  # its channel ended before the reply
+        for room, views in zip(rooms, before):
             await room.tab.until(
                 lambda: last in room.view.numbers or len(room.views) > views,
                 f"waits for {last} in {topic}",

@@ -47,7 +47,7 @@ class Site:
             return answer.read().decode()  # type: ignore[no-any-return]
 
     def status(self, path: str = "/socket/websocket", **headers: str) -> int:
-        """What the handshake of a WebSocket is answered."""
+        """Return the status of a handshake."""
         kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
         context = {"context": self.tls} if self.tls else {}
         line = kind(self.host, timeout=20, **context)
@@ -59,7 +59,7 @@ class Site:
         return status
 
     def subprotocol(self, *offered: str) -> str | None:
-        """What of `offered` the handshake of a WebSocket is answered."""
+        """Return the subprotocol of `offered` that a handshake selects."""
         url = f"ws://{self.host}/socket/websocket"
         names = [Subprotocol(name) for name in offered]
         with connect(url, subprotocols=names, proxy=None) as connection:
@@ -191,13 +191,13 @@ def test_a_proxy_that_writes_wss_of_a_handshake_means_https(
         own = {"Host": "example.com", "Origin": "https://example.com"}
         for_whom = {"X_Forwarded_For": "192.0.2.1"}
         # Traefik, and others
-        for told in (
+        for proto in (
             ("wss", "https") if options else ("wss", "wss,https", "https, http")
         ):
-            headers = {**own, **for_whom, "X_Forwarded_Proto": told}
-            assert running.poll(**headers) == 410, told
+            headers = {**own, **for_whom, "X_Forwarded_Proto": proto}
+            assert running.poll(**headers) == 410, proto
             del headers["Host"]  # of websockets it is the URL's
             headers["Origin"] = f"https://{running.host}"
-            assert running.status(**headers) == 101, told
+            assert running.status(**headers) == 101, proto
             headers["Origin"] = "https://evil.test"
-            assert running.status(**headers) == 403, told
+            assert running.status(**headers) == 403, proto

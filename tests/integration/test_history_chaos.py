@@ -1,4 +1,4 @@
-"""Two processes on one Redis, and what happens to them: clients miss nothing, or are told."""
+"""Two processes on one Redis, and what happens to them: clients miss nothing, or learn of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.support import servers
 from tests.support.poll_client import Poller
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 from .history_tab import (
     APPLICATION,
@@ -78,11 +78,11 @@ async def burst(tab: Tab, ledger: Ledger, topic: str, count: int) -> int:
 
 
 async def all_show(topic: str, number: int, *tabs: Tab) -> None:
-    """Or are told that they lack something."""
+    """Wait until all `tabs` show it, or have learned of a loss."""
     for tab in tabs:
-        room, told = tab.rooms[topic], len(tab.rooms[topic].views)
+        room, before = tab.rooms[topic], len(tab.rooms[topic].views)
         await tab.until(
-            lambda: number in room.view.numbers or len(room.views) > told,
+            lambda: number in room.view.numbers or len(room.views) > before,
             f"waits for {number}",
         )
 
@@ -93,7 +93,7 @@ def check(ledger: Ledger, *tabs: Tab) -> None:
             ledger.check(room, at_rest=True)
 
 
-def nobody_is_told(*tabs: Tab) -> None:
+def nobody_lost_anything(*tabs: Tab) -> None:
     """They all show the very same, from their first join on."""
     for tab in tabs:
         for topic, room in tab.rooms.items():
@@ -120,12 +120,12 @@ async def test_a_blast_is_shown_in_full_by_all_whatever_the_layer_drops(
         for tab in tabs:
             room = tab.rooms[long]
             await tab.until(lambda: len(room.shown) == 2000, "waits for all 2000")
-        nobody_is_told(*tabs)
+        nobody_lost_anything(*tabs)
         assert sorted(tabs[0].rooms[long].shown) == list(range(2000))
         check(ledger, *tabs)
 
 
-async def test_a_blast_of_more_than_is_kept_is_shown_in_full_or_all_are_told(
+async def test_a_blast_of_more_than_is_kept_is_shown_in_full_or_recovered_is_false(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger, (kept, _) = Ledger(), topics
@@ -152,7 +152,7 @@ async def test_clients_of_a_process_that_hears_nothing_for_a_moment_miss_nothing
             killed = connections[n % len(connections)]
             shared.client.client_kill_filter(_id=killed["id"])
             await all_show(long, last, *tabs)
-        nobody_is_told(*tabs)
+        nobody_lost_anything(*tabs)
         assert tabs[0].rooms[long].shown == list(range(1200))
 
 
@@ -182,7 +182,7 @@ async def test_clients_of_a_process_that_was_paused_for_long_are_up_to_date_agai
         assert [len(tab.rooms[kept].views) for tab in (ada, bob)] == [1, 1]
 
 
-async def test_who_comes_back_in_a_burst_misses_nothing(
+async def test_a_client_that_comes_back_in_a_burst_misses_nothing(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     """Again and again, to the one process and the other."""
@@ -197,7 +197,7 @@ async def test_who_comes_back_in_a_burst_misses_nothing(
             await traveller.cut()
             await traveller.enter(next(homes), by_line=True)
         await at_rest(long, tabs[0], traveller, *tabs)
-        nobody_is_told(*tabs)
+        nobody_lost_anything(*tabs)
         assert len(traveller.rooms[long].views) == 1
         assert traveller.rooms[long].shown == tabs[0].rooms[long].shown
         check(ledger, traveller, *tabs)
@@ -207,7 +207,7 @@ async def test_who_comes_back_in_a_burst_misses_nothing(
 # --------------------------------------------------------------- all is lost
 
 
-async def test_after_a_flush_all_are_told_and_what_follows_is_in_order(
+async def test_after_a_flush_all_learn_of_the_loss_and_later_broadcasts_are_in_order(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger = Ledger()
@@ -215,7 +215,7 @@ async def test_after_a_flush_all_are_told_and_what_follows_is_in_order(
         for topic in topics:
             last = await burst(tabs[0], ledger, topic, 10)
             await all_show(topic, last, *tabs)
-        nobody_is_told(*tabs)
+        nobody_lost_anything(*tabs)
         shared.client.flushall()
         for topic in topics:
             for tab in tabs:  # at the next beat, though nothing is broadcast
@@ -232,7 +232,7 @@ async def test_after_a_flush_all_are_told_and_what_follows_is_in_order(
         check(ledger, *tabs)
 
 
-async def test_a_flush_in_a_burst_leaves_no_gap_that_is_not_told(
+async def test_clients_learn_of_every_gap_after_a_flush_in_a_burst(
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     ledger, (_, long) = Ledger(), topics
@@ -243,8 +243,8 @@ async def test_a_flush_in_a_burst_leaves_no_gap_that_is_not_told(
             await asyncio.sleep(0.05)
             shared.client.flushall()
             for tab in tabs:
-                told = len(tab.rooms[long].views)
-                await tab.until(lambda: len(tab.rooms[long].views) >= told)
+                before = len(tab.rooms[long].views)
+                await tab.until(lambda: len(tab.rooms[long].views) >= before)
             await at_rest(long, tabs[0], *tabs)
         assert all(len(tab.rooms[long].views) > 1 for tab in tabs)
         check(ledger, *tabs)
@@ -280,7 +280,7 @@ async def test_redis_may_be_killed_and_come_back_empty(
             await tab.until(
                 lambda: len(tab.rooms[kept].views) > 1
                 and tab.rooms[kept].view.since is not None,
-                "waits to be told",
+                "waits to learn of the loss",
             )
         await at_rest(kept, eve, *tabs)
         for tab in (ada, joe):
@@ -292,10 +292,10 @@ async def test_redis_may_be_killed_and_come_back_empty(
         await bob.exit()
         number, _ = await joe.say(kept)
         await all_show(kept, number, eve)
-        told = len(bob.rooms[kept].views)
+        before = len(bob.rooms[kept].views)
         await bob.enter(mortal.two)
         await all_show(kept, number, bob)
-        assert len(bob.rooms[kept].views) == told
+        assert len(bob.rooms[kept].views) == before
         check(ledger, *tabs)
     for server in mortal.servers:
         logged = server.logged()
@@ -326,7 +326,7 @@ async def test_when_a_process_dies_in_a_burst_the_others_show_what_it_kept(
             await tab.enter(mortal.two)
         last, _ = await joe.say(long)
         await all_show(long, last, *tabs)
-        nobody_is_told(*tabs)
+        nobody_lost_anything(*tabs)
         shown = joe.rooms[long].shown[:-1]
         assert 100 < len(shown) and shown == list(range(len(shown)))
         check(ledger, *tabs)
@@ -407,13 +407,13 @@ async def test_clients_that_poll_miss_nothing_either(mortal: Cluster) -> None:
 async def shown(client: Client, last: int) -> list[Any]:
     """The numbers that come, up to `last`, or up to the end of the channel."""
     numbers: list[Any] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             _, _, _, event, payload = await client.receive()
             if event == "msg":
                 numbers.append(payload["i"])
             if event == "phx_error" or numbers[-1:] == [last]:
-                return numbers + ["told"] * (event == "phx_error")
+                return numbers + ["lost"] * (event == "phx_error")
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -442,7 +442,7 @@ async def test_a_redis_that_comes_back_with_what_it_had_a_while_ago_swallows_not
                 for i in range(10, 20):
                     await a.push(topic, "say", {"i": i})
                 numbers = await shown(b, 19)
-    if numbers[-1] == "told":
+    if numbers[-1] == "lost":
         numbers.pop()
         assert numbers == list(range(10, 10 + len(numbers)))
     else:

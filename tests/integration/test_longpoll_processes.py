@@ -154,7 +154,7 @@ async def test_a_client_that_polls_broadcasts_to_all_the_others(
             assert len(client.homes) == 1
 
 
-async def test_what_is_larger_than_the_relay_takes_comes_in_several_answers(
+async def test_messages_beyond_the_relay_limit_come_in_several_answers(
     cluster: Cluster,
 ) -> None:
     session = RawSession()
@@ -355,12 +355,12 @@ async def test_polls_that_end_at_random_moments_lose_nothing_and_repeat_nothing(
 
         got: list[int] = []
 
-        async def poll_once(patience: float | None) -> bool:
+        async def poll_once(timeout: float | None) -> bool:
             """Whether the client went before the answer came."""
             poll, begun = await session.request(port, "GET"), b""
-            if patience is not None:
+            if timeout is not None:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(timeout):
                         begun = await poll.reader.read(1)
                 if not begun:
                     poll.writer.write_eof()
@@ -368,7 +368,7 @@ async def test_polls_that_end_at_random_moments_lose_nothing_and_repeat_nothing(
             assert answer is None or answer["status"] in (200, 204), answer
             got.extend(frame[4]["i"] for frame in messages(answer))
             assert got == list(range(len(got)))
-            return patience is not None and not begun
+            return timeout is not None and not begun
 
         publishing = asyncio.create_task(publish())
         try:
@@ -443,7 +443,7 @@ async def test_redis_may_go_and_come_back(name: str, tmp_path: Path) -> None:
             )
             while not recovered.done():  # until every link is up again
                 # what the layer does not take (a connection of its pool that Redis has closed)
-                # has crashed the channel that told it
+                # has crashed the channel that sent it
                 await publisher.join(topic)
                 tell = {"topic": topic, "event": "back", "payload": {}}
                 await publisher.push(topic, "tell", tell)

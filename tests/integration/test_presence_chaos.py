@@ -19,7 +19,7 @@ from redis import Redis
 
 from tests.support import servers
 from tests.support.presence_js import Shown
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 APPLICATION = "tests.support.presence_app:application"
 LAYERS = ["redis", "core"]
@@ -62,7 +62,7 @@ class Tab(Client):
     async def _ask(self, frame: list[Any]) -> tuple[str, Any]:
         reply = self.replies[frame[1]] = asyncio.get_running_loop().create_future()
         await self.ws.send(json.dumps(frame))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             answer = await reply
         return answer["status"], answer["response"]
 
@@ -195,7 +195,7 @@ async def test_all_tabs_show_the_same_and_nothing_stays_behind(
         async with contextlib.AsyncExitStack() as stack:
             await visit(stack, cluster)
             assert all(0 < ttl <= 61 for ttl in cluster.keys().values())
-        stop = time.monotonic() + PATIENCE
+        stop = time.monotonic() + TIMEOUT
         while cluster.entries():  # what the last ones had goes with their sockets
             assert time.monotonic() < stop, cluster.keys()
             await asyncio.sleep(0.01)
@@ -387,7 +387,7 @@ async def test_redis_may_go_and_come_back_empty(cluster: Cluster, stack: Stack) 
     await show(same, *tabs, within=5 * BEAT + SLACK)
     listed = await tabs[1].do("list")
     assert listed.keys() == same.keys()
-    stop = time.monotonic() + PATIENCE
+    stop = time.monotonic() + TIMEOUT
     while len(cluster.entries()) != 3:
         assert time.monotonic() < stop
         await asyncio.sleep(0.01)
@@ -445,7 +445,7 @@ async def test_lists_are_right_again_soon_after_all_was_flushed(
         assert time.monotonic() < stop
         await asyncio.sleep(0.01)
     await show(wanted, *tabs, within=2 * BEAT + SLACK)
-    assert tabs[0].shown.refs() == before  # nobody has joined anew
+    assert tabs[0].shown.refs() == before  # nobody has joined again
     (eve,) = await open_tabs(stack, (cluster.one, "eve", "watch"))
     await show({**wanted, "eve": ["watch"]}, eve, *tabs, within=SLACK)
     await tabs[0].exit()
@@ -492,7 +492,7 @@ async def test_a_hint_that_is_lost_is_made_up_for_at_the_next_beat(
     cluster.client.execute_command("ACL", "SETUSER", "default", "+subscribe")
 
 
-async def test_what_nobody_was_told_of_shows_at_the_next_beat(
+async def test_a_change_without_a_hint_shows_at_the_next_beat(
     cluster: Cluster, stack: Stack
 ) -> None:
     """As a process that dies between the change and the hint leaves it."""

@@ -1,5 +1,5 @@
-"""Whatever happens to clients of two processes: what each shows of a topic with a history has no
-gaps and no repeats and is in order, or it was told."""
+"""Whatever happens to clients of two processes: each shows a topic with a history
+in order, without gaps or repeats, or it has learned of the loss."""
 
 from __future__ import annotations
 
@@ -138,15 +138,15 @@ async def play(
     # all that the script is about has happened
     assert sum(room.recovered for room in script.rooms) >= len(script.tabs)
     assert sum(len(room.views) - 1 for room in script.rooms) > 0
-    told = [error for room in script.rooms for error in room.errors]
-    assert all(error == {"reason": "history lost"} for error in told), told
+    errors = [error for room in script.rooms for error in room.errors]
+    assert all(error == {"reason": "history lost"} for error in errors), errors
     # the core layer may drop more than is kept
     if losses or cluster.layer == "redis":
-        assert bool(told) == bool(losses)
+        assert bool(errors) == bool(losses)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_what_clients_show_is_without_gaps_or_they_are_told(
+async def test_clients_show_no_gaps_or_learn_of_them(
     cluster: Cluster, seed: int
 ) -> None:
     await play(cluster, "small", seed, tabs=6, steps=40, losses=2)
@@ -158,7 +158,7 @@ async def test_while_nothing_is_lost_nobody_is_interrupted(cluster: Cluster) -> 
 
 @pytest.mark.big
 @pytest.mark.parametrize("seed", range(10, 13))
-async def test_what_many_clients_show_is_without_gaps_or_they_are_told(
+async def test_many_clients_show_no_gaps_or_learn_of_them(
     cluster: Cluster, seed: int
 ) -> None:
     await play(cluster, "big", seed, tabs=16, steps=150, losses=seed % 5)
@@ -167,7 +167,7 @@ async def test_what_many_clients_show_is_without_gaps_or_they_are_told(
 async def test_a_replay_of_the_conformance_application_has_its_secrets(
     cluster: Cluster,
 ) -> None:
-    """What is intercepted and withheld live is so in a replay."""
+    """A broadcast that is intercepted and withheld live is so in a replay too."""
     topic, ledger = "room:secret", Ledger()
     one, two = cluster.servers
     names = [("alice", one), ("bob", two), ("blocked", two), ("eve", one)]

@@ -93,7 +93,7 @@ class Intruder:
                 self.connection = None
 
     async def read_until(self, ref: str) -> list[list[Any]]:
-        """What comes until that is answered."""
+        """Return the messages until that is answered."""
         frames = []
         async with asyncio.timeout(20):
             while True:
@@ -104,7 +104,7 @@ class Intruder:
                     return frames
 
     async def still_gets(self, shout: Any) -> list[list[Any]]:
-        """What of the old right is answered or delivered from now on, if this does not join again."""
+        """Return what is answered or delivered from now on under the old right, without joining again."""
         if self.connection is None:
             return []
         try:

@@ -20,7 +20,7 @@ CLOSE = b"\x88\x02"
 
 
 class Stalled:
-    """A connection that joins, and reads no more than the handshake until it is told to."""
+    """A connection that joins, and reads no more than the handshake until ``read_all`` is called."""
 
     def __init__(self, port: int, user_id: str, topic: str) -> None:
         self.socket = socket.socket()

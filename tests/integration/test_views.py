@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +24,13 @@ EMAIL = "ada@example.com"
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with one user."""
     path = tmp_path_factory.mktemp("views") / "db.sqlite3"
-    env = {**os.environ, **SETTINGS, "PHX_DATABASE": str(path)}
+    env = {**SETTINGS, "PHX_DATABASE": str(path)}
     code = (
         "import django; django.setup(); from django.core.management import call_command as do;"
         "do('migrate', verbosity=0); from django.contrib.auth.models import User;"
         f"User.objects.create(username='ada', email={EMAIL!r})"
     )
-    subprocess.run([sys.executable, "-c", code], env=env, cwd=servers.ROOT, check=True)
+    servers.python(code, env, check=True)
     with sqlite3.connect(path) as connection:
         connection.execute("pragma journal_mode=wal")
     return path
@@ -62,7 +59,7 @@ async def asked(server: servers.Server, path: str) -> Any:
 
 
 @pytest.mark.parametrize("path", ["plain", "thread"])
-async def test_a_page_lists_presences_whose_fetch_asks_the_orm(
+async def test_a_page_lists_presences_with_a_fetch_that_uses_the_orm(
     server: servers.Server, path: str
 ) -> None:
     async with Client(server.url) as client:
@@ -73,7 +70,7 @@ async def test_a_page_lists_presences_whose_fetch_asks_the_orm(
     assert "crashed" not in server.logged()
 
 
-async def test_a_page_lists_presences_whose_fetch_lists_others_in_sync_code(
+async def test_a_page_lists_presences_with_a_fetch_that_lists_others_in_sync_code(
     server: servers.Server,
 ) -> None:
     async with Client(server.url) as client:

@@ -31,7 +31,7 @@ class Kept(OpenRoom):
 
 
 class NamedSocket(Socket):
-    channels = {"room:*": Room, "told:*": Kept}
+    channels = {"room:*": Room, "kept:*": Kept}
 
     def id(self) -> str | None:
         return self.params.get("name")

@@ -1,4 +1,4 @@
-"""What is told of a node, a socket, a history."""
+"""The values that describe a node, a socket and a history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.introspection.rooms import beaten, client
 __all__ = ["client"]
 
 
-async def test_a_socket_tells_when_it_was_heard_of_and_what_waits(client: Any) -> None:
+async def test_a_socket_is_listed_with_last_seen_and_waiting_bytes(client: Any) -> None:
     socket = await client()
     room = await socket.join("room:seen")
     await beaten()
@@ -36,13 +36,13 @@ async def test_a_node_tells_its_versions_and_its_load(client: Any) -> None:
     assert 0 <= node.load < 64
 
 
-async def test_the_history_of_a_topic_is_told(client: Any) -> None:
+async def test_the_history_of_a_topic_is_described(client: Any) -> None:
     socket = await client()
-    await socket.join("told:one")
+    await socket.join("kept:one")
     for number in range(7):
-        await abroadcast("told:one", "new", {"n": number})
-    await abroadcast("told:one", "other", {})
-    history = await look.ahistory("told:one")
+        await abroadcast("kept:one", "new", {"n": number})
+    await abroadcast("kept:one", "other", {})
+    history = await look.ahistory("kept:one")
     assert history is not None
     assert (history.size, history.ttl, history.events) == (5, 60, ["new"])
     assert (history.kept, history.offset[-2:]) == (5, "-7")

@@ -1,4 +1,4 @@
-"""Introspection: what is going on, as views, commands and the admin are told."""
+"""Introspection: nodes, topics and sockets as views, commands and the admin get them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
     for socket in (*before, *after):
         assert socket.id.startswith(f"{socket.node}.")
     assert len({socket.id for socket in after}) == 3
-    # who was told of the name that it had before may mean it
+    # a caller may still use the name that it had before
     await adisconnect_socket(before[0].id)
     await adisconnect_socket(after[1].id)
     await adisconnect_socket("another." + after[2].id.partition(".")[2])
@@ -49,7 +49,7 @@ async def test_a_connection_is_named_after_its_node_whatever_that_is_called(
     await three.join("room:still")
 
 
-async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None:
+async def test_topics_are_listed_with_their_subscribers(client: Any) -> None:
     one, two = await client(), await client()
     await one.join("room:b")
     await two.join("room:b")
@@ -57,7 +57,7 @@ async def test_topics_are_listed_with_those_who_joined_them(client: Any) -> None
     await beaten()
     name = get_node().heartbeat.name
     topics = await look.alist_topics()
-    # neither a socket's id nor a further topic is one that is joined
+    # neither a socket's id nor a subscription to another topic is one that is joined
     assert [(t.topic, t.subscribers, t.nodes) for t in topics] == [
         ("room:a", 1, {name: 1}),
         ("room:b", 2, {name: 2}),
@@ -141,7 +141,9 @@ async def test_on_an_event_loop_the_twin_is_named() -> None:
         look.list_presences("room:a")
 
 
-async def test_topics_are_described_by_what_goes_on_there(client: Any) -> None:
+async def test_topics_are_described_with_classes_presences_and_rates(
+    client: Any,
+) -> None:
     one, two = await client(), await client()
     room = await one.join("room:described")
     await two.join("room:described")
@@ -179,7 +181,7 @@ async def test_one_socket_is_closed_by_its_own_id(client: Any) -> None:
     assert [s.id for s in await look.alist_sockets()] == [second.id]
 
 
-async def test_a_topic_is_closed_for_all_who_joined_it(client: Any) -> None:
+async def test_a_topic_is_closed_for_all_its_clients(client: Any) -> None:
     one, two = await client(), await client()
     a, b = await one.join("room:closed"), await two.join("room:closed")
     other = await one.join("room:open")
@@ -192,4 +194,4 @@ async def test_a_topic_is_closed_for_all_who_joined_it(client: Any) -> None:
 
 
 def test_with_a_layer_in_memory_only_this_process_is_seen() -> None:
-    assert look.sees_only_itself()
+    assert look.sees_one_process()

@@ -1,4 +1,4 @@
-"""What is logged of parameters, and what is not."""
+"""Parameters in the log: which are masked, and which are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PARAMS = {
 }
 
 
-def test_what_has_one_of_the_names_in_it_is_masked_at_any_depth() -> None:
+def test_a_parameter_with_one_of_the_names_in_it_is_masked_at_any_depth() -> None:
     assert filter_parameters(PARAMS, ["password", "token"]) == {
         "user": "ada",
         "userToken": "[FILTERED]",
@@ -23,7 +23,7 @@ def test_what_has_one_of_the_names_in_it_is_masked_at_any_depth() -> None:
     }
 
 
-def test_all_but_what_is_kept_can_be_masked() -> None:
+def test_all_parameters_except_some_can_be_masked() -> None:
     assert filter_parameters(PARAMS, {"keep": ["user", "a"]}) == {
         "user": "ada",
         "userToken": "[FILTERED]",
@@ -33,6 +33,6 @@ def test_all_but_what_is_kept_can_be_masked() -> None:
     }
 
 
-def test_what_is_no_mapping_stays() -> None:
+def test_a_value_that_is_not_a_mapping_stays() -> None:
     assert filter_parameters(None, ["token"]) is None
     assert filter_parameters(b"token=1", ["token"]) == b"token=1"

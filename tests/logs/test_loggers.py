@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,7 @@ import pytest
 import phx_protocol
 from phx_protocol.logs import loggers as logs
 from phx_protocol.logs.loggers import LINES, RepeatFilter
-from tests.support.servers import ROOT
+from tests.support import servers
 
 
 class Written(logging.Handler):
@@ -61,7 +58,7 @@ async def test_lines_that_repeat_are_counted_and_the_count_is_written(
     assert handler.lines[-1] == "7 more lines like: %d is too many"
 
 
-async def test_what_informs_is_never_held_back(
+async def test_info_records_are_never_suppressed(
     written: tuple[logging.Logger, Written],
 ) -> None:
     logger, handler = written
@@ -100,7 +97,7 @@ async def test_after_a_while_it_is_written_again(
     assert sum("Traceback" in line for line in handler.lines) == 2
 
 
-def test_every_logger_of_the_package_holds_back_what_repeats() -> None:
+def test_every_logger_of_the_package_suppresses_repeated_records() -> None:
     package = Path(phx_protocol.__file__).parent
     for path in package.rglob("*.py"):
         if path.name != "loggers.py" and "contrib" not in path.parts:
@@ -147,18 +144,11 @@ def logged(asgi: str, **settings: Any) -> list[str]:
             logging.getLogger(name).error("SAID %s", name)
     """
     environment = {
-        **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.integration.site_settings",
         "PHX_SETTINGS": json.dumps(settings),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(asgi) + textwrap.dedent(speak)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = textwrap.dedent(asgi) + textwrap.dedent(speak)
+    done = servers.python(code, environment, check=True)
     return re.findall("SAID (.*)", done.stdout)
 
 

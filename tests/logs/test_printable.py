@@ -1,4 +1,4 @@
-"""What clients say costs little to print, writes no line of its own, and moves no cursor."""
+"""Text of clients costs little to print, adds no line, and moves no cursor."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_text_is_printed_on_one_line(text: str) -> None:
     assert printable(f"room:{text}x").startswith("room:\\")
 
 
-def test_what_can_be_read_stays_as_it_is() -> None:
+def test_printable_text_stays_as_it_is() -> None:
     for text in ("room:lobby", "Grüße, 世界 👋", 'a "b" \\n', ""):
         assert printable(text) == text
     assert shown({"a": [1, 2.5, None, True], "b": "c"}) == (
@@ -129,7 +129,7 @@ def test_any_value_can_be_shown(value: Any) -> None:
     assert len(repr(bounded(value))) < 100 * LENGTH
 
 
-def test_what_is_shown_of_a_large_value_costs_what_is_shown() -> None:
+def test_showing_a_large_value_costs_no_more_than_the_shown_part() -> None:
     large = {f"key {n}": ["x"] * 10 for n in range(200_000)}
     large["last"] = {"text": ["x" * 10_000_000], "list": ["x"] * 1_000_000}
     started = time.thread_time()
@@ -141,7 +141,7 @@ def test_what_is_shown_of_a_large_value_costs_what_is_shown() -> None:
     assert time.thread_time() - started < whole
 
 
-def test_a_copy_that_is_filtered_has_no_key_whose_name_is_cut() -> None:
+def test_a_filtered_copy_has_no_value_under_a_shortened_key() -> None:
     copied = bounded({"x" * LENGTH + "password": "secret", "ok": 1})
     assert "secret" not in repr(copied)
     assert copied["ok"] == 1
@@ -169,7 +169,7 @@ def test_the_exceptions_of_a_group_are_written_too() -> None:
     assert "  | ValueError: one\\ntwo\n  | KeyError: 'three'" in text
 
 
-def test_what_an_exception_was_made_with_is_not_written_as_a_whole() -> None:
+def test_large_arguments_of_an_exception_are_not_written_as_a_whole() -> None:
     large = ["x" * 100] * 100_000
     for error in (ValueError(large), KeyError(large), Exception(large, large)):
         assert len(message_of(error)) < 2 * LENGTH
@@ -189,7 +189,7 @@ def test_of_many_errors_of_pydantic_their_number_is_written() -> None:
 
 
 class Lines(logging.Handler):
-    """What an operator reads, and what breaks while it is written."""
+    """The output that an operator reads, and errors while it is written."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -235,7 +235,7 @@ class Thing:
 
 
 class Hostel(Channel):
-    """Whatever goes wrong quotes the client."""
+    """Every error quotes the client."""
 
     intercepts = {"out"}
 
@@ -314,9 +314,9 @@ async def client(
     **params: str,
 ) -> WebsocketCommunicator:
     query = urlencode({"vsn": "2.0.0", **params}, errors="surrogatepass")
-    told = [(k.encode(), v.encode("utf-8")) for k, v in (headers or {}).items()]
+    sent = [(k.encode(), v.encode("utf-8")) for k, v in (headers or {}).items()]
     application = PhoenixConsumer.as_asgi(socket=HostelSocket)
-    communicator = WebsocketCommunicator(application, f"/socket?{query}", headers=told)
+    communicator = WebsocketCommunicator(application, f"/socket?{query}", headers=sent)
     communicator.scope["path"] = path
     await communicator.connect(5)
     return communicator
@@ -360,8 +360,8 @@ async def test_no_client_writes_a_line_of_its_own(lines: Lines, text: str) -> No
     logs._repeats._written.clear()
     one = await client()
     for how in ("crash", "error", "strange"):
-        told = {**payload, "join": how}
-        await exchange(one, [evil, evil, f"{topic}{how}", "phx_join", told])
+        sent = {**payload, "join": how}
+        await exchange(one, [evil, evil, f"{topic}{how}", "phx_join", sent])
     await exchange(one, ["1", "2", [evil], "phx_join", payload])
     await exchange(one, ["1", "2", "x" * 5_000 + evil, evil, payload])
     await exchange(one, ["1", evil + "x" * 1_000, topic, evil, payload])
@@ -402,10 +402,10 @@ async def test_a_payload_is_logged_in_short_and_handled(
     lines: Lines, payload: Any
 ) -> None:
     one = await client()
-    told = payload if isinstance(payload, dict) else {"deep": payload}
-    await exchange(one, ["1", "1", "room:1", "phx_join", told])
-    await exchange(one, ["1", "2", "room:1", "none", told])
-    await exchange(one, ["1", "3", "room:1", "further", {"text": "x", **told}])
+    sent = payload if isinstance(payload, dict) else {"deep": payload}
+    await exchange(one, ["1", "1", "room:1", "phx_join", sent])
+    await exchange(one, ["1", "2", "room:1", "none", sent])
+    await exchange(one, ["1", "3", "room:1", "further", {"text": "x", **sent}])
     await exchange(one, [None, "4", "room:1", "phx_leave", {}])
     await one.disconnect()
     assert any("JOINED" in text for text in lines.texts)
@@ -414,7 +414,7 @@ async def test_a_payload_is_logged_in_short_and_handled(
     lines.check()
 
 
-async def test_what_nobody_handles_is_logged_without_secrets(lines: Lines) -> None:
+async def test_an_unhandled_message_is_logged_without_secrets(lines: Lines) -> None:
     class Secret(Hostel):
         @event("send")
         async def send(self, payload: Any) -> Any:
@@ -450,7 +450,7 @@ async def test_what_nobody_handles_is_logged_without_secrets(lines: Lines) -> No
     assert not any("swordfish" in text for text in lines.texts)
 
 
-async def test_what_a_receiver_raises_is_printable(lines: Lines) -> None:
+async def test_the_error_of_a_receiver_is_logged_printable(lines: Lines) -> None:
     def fails(channel: Channel, **named: Any) -> None:
         raise LookupError(channel.topic)
 

@@ -30,7 +30,7 @@ def test_phx_routes_lists_the_patterns_in_order() -> None:
     with override_settings(PHX_PROTOCOL={"CHANNELS": channels, "LONGPOLL": True}):
         call_command("phx_routes", stdout=out, no_color=True)
     assert out.getvalue().splitlines() == [
-        "/socket (websocket, longpoll)  phx_protocol.socket.socket.Socket",
+        "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket",
         "  room:*  tests.test_checks.Plain",
         "  exact   tests.test_checks.Deaf  {'a': 1}",
     ]
@@ -65,7 +65,7 @@ def printed(lines: str) -> list[str]:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_what_clients_chose_is_listed_printable(as_json: bool) -> None:
+def test_text_of_clients_is_listed_printable(as_json: bool) -> None:
     out = io.StringIO()
     command = ListsTopics(stdout=out, no_color=True)
     command._show(json=as_json)
@@ -89,7 +89,7 @@ def test_a_broadcast_is_printed_on_one_line_and_as_a_whole(
     assert len(line) > len(json.dumps(payload)) - 50
 
 
-def test_what_a_site_answers_is_printed_by_the_doctor_on_one_line() -> None:
+def test_the_doctor_prints_the_answer_of_a_site_on_one_line() -> None:
     out = io.StringIO()
     found = Finding("websocket", Status.FAULT, f"answered 500 {EVIL}", f"one\n{EVIL}")
     Doctor(stdout=out, no_color=True)._print([found], 1)

@@ -10,12 +10,12 @@ import sys
 
 from tests.support import servers
 from tests.support.commands import SETTINGS, Command, Two, run, table, two
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 __all__ = ["two"]
 
 
-async def told(two: Two, *args: str) -> list[dict[str, object]]:
+async def listed_by(two: Two, *args: str) -> list[dict[str, object]]:
     status, out, err = await run(two, *args, "--json")
     assert status == 0, err
     return list(json.loads(out))
@@ -23,9 +23,10 @@ async def told(two: Two, *args: str) -> list[dict[str, object]]:
 
 async def until_topics(two: Two, wanted: dict[str, int]) -> None:
     """Counts are at most a second old."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while wanted != {
-            str(t["topic"]): t["subscribers"] for t in await told(two, "phx_topics")
+            str(t["topic"]): t["subscribers"]
+            for t in await listed_by(two, "phx_topics")
         }:
             pass
 
@@ -44,7 +45,7 @@ async def test_topics_and_sockets_of_both_processes_are_listed(two: Two) -> None
         assert cells["presence:1"][:2] == ["1", "1"]
         assert cells["room:1"][:2] == ["2", "0"]
         assert cells["room:1"][3] == "tests.conformance.channels.RoomChannel"
-        (room,) = await told(two, "phx_topics", "room:*")
+        (room,) = await listed_by(two, "phx_topics", "room:*")
         assert (room["subscribers"], len(dict(room["nodes"]))) == (2, 2)  # type: ignore[call-overload]
         heads, *rows = await table(two, "phx_sockets", "--topic", "presence:1")
         assert heads[:3] == ["SOCKET", "NAME", "USER"]
@@ -52,7 +53,7 @@ async def test_topics_and_sockets_of_both_processes_are_listed(two: Two) -> None
         assert row[1] == "users:ada"
         assert row[4] == "websocket"
         assert row[-1] == "room:1 presence:1"
-        sockets = await told(two, "phx_sockets")
+        sockets = await listed_by(two, "phx_sockets")
         assert sorted(str(s["name"]) for s in sockets) == ["None", "users:ada"]
         heads, *rows = await table(two, "phx_nodes")
         assert {(row[2], row[-1]) for row in rows} == {
@@ -71,7 +72,7 @@ async def test_topics_are_watched_until_ctrl_c(two: Two) -> None:
     watching = await Command.start(
         two.redis_url, "phx_topics", "--watch", "0.1", "--json"
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while json.loads(await watching.line()):  # of a test before this one
             pass
     async with Client(two.one.url) as client:
@@ -94,7 +95,7 @@ async def test_one_socket_is_disconnected_by_its_id_and_several_by_their_name(
     ):
         for client in (first, second, third):
             await client.join("room:1")
-        sockets = await told(two, "phx_sockets")
+        sockets = await listed_by(two, "phx_sockets")
         (bob,) = (s for s in sockets if s["name"] == "users:bob")
         done = await run(two, "phx_disconnect", str(bob["id"]))
         assert done == (0, "1 socket disconnected.\n", "")

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from tests.support import servers
-from tests.support.ws_client import PATIENCE
+from tests.support.ws_client import TIMEOUT
 
 APPLICATION = "tests.integration.drain_app:application"
 
@@ -20,4 +20,4 @@ def command(server: str, port: int) -> list[str]:
 
 async def ended(server: servers.Server) -> int:
     """The exit status of the process."""
-    return await asyncio.wait_for(asyncio.to_thread(server.process.wait), PATIENCE)
+    return await asyncio.wait_for(asyncio.to_thread(server.process.wait), TIMEOUT)

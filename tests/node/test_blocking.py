@@ -1,10 +1,7 @@
-"""What synchronous code asks for: on which loop it runs, and what is said when nobody hears it."""
+"""Calls of synchronous code: the loop on which they run, and the warning if they reach no client."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -40,20 +37,12 @@ def test_many_broadcasts_of_a_worker_share_one_loop_and_its_connections(
     layer: str, count: int, redis_url: str
 ) -> None:
     env = {
-        **os.environ,
         "PHX_LAYER": layer,
         "PHX_REDIS_URL": redis_url,
         "DJANGO_SETTINGS_MODULE": "tests.conformance.settings",
     }
     code = MANY.replace("COUNT", str(count))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=env,
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = servers.python(code, env, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
@@ -76,16 +65,9 @@ IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
 def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
-    """What it prints to stderr."""
+    """Return what it prints to stderr."""
     code = SHELL.format(call=call, debug=debug, layers=layers)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=servers.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr
+    return servers.python(code, check=True).stderr
 
 
 @pytest.mark.parametrize(
@@ -97,18 +79,18 @@ def in_a_shell(call: str, debug: bool = True, layers: Any = IN_MEMORY) -> str:
         ("Presence.sync.track", "Presence.sync.track('room:1', str(_), {})"),
     ],
 )
-def test_who_reaches_nobody_is_told_why_once(name: str, call: str) -> None:
+def test_a_call_that_reaches_no_client_warns_once(name: str, call: str) -> None:
     said = in_a_shell(call)
     assert said.count(f"{name}() reaches nobody: this process serves no sockets") == 1
     assert "the channel layer is in memory" in said
 
 
-def test_a_process_without_layer_is_told_too_and_production_is_not() -> None:
+def test_a_process_without_a_layer_is_warned_too_but_not_in_production() -> None:
     call = "close_topic('room:1'); reauthorize(); disconnect('users:7')"
     assert in_a_shell(call, layers={}).count("close_topic() reaches nobody") == 1
     assert in_a_shell(call, debug=False) == ""
 
 
-def test_a_server_that_nobody_has_connected_to_yet_is_not_told() -> None:
+def test_a_server_without_clients_is_not_warned() -> None:
     mount = "from phx_protocol.asgi import get_phoenix_application as get; get({'/socket': Socket})"
     assert in_a_shell(f"{mount}; broadcast('room:1', 'news', {{}})") == ""

@@ -100,7 +100,7 @@ class OrderingTokenSocket(TokenSocket):
     token_param = "token"
 
 
-async def test_nobody_stays_whose_user_cannot_be_loaded_until_it_can_be_again(
+async def test_a_client_cannot_stay_while_its_user_cannot_be_loaded(
     socket: TestSocket, ada: Any
 ) -> None:
     room, other = await socket.join("members"), await socket.join("open")
@@ -140,6 +140,6 @@ async def test_an_order_waits_for_nothing_that_the_channel_is_busy_with(
     Busy.may_go_on.set()
     await socket.settled()
     assert [frame[3] for frame in socket._arrived] == ["phx_close"]
-    # what ran has ended, and was told so behind it
+    # the running callback has ended, and ``terminate`` ran after it
     assert Busy.handled == [("wait", {"i": 0})]
     assert asked[-1] == "busy ended: shutdown"

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from tests.node.drained import command, ended
 from tests.support import servers
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 SETTINGS = "tests.integration.drain_settings"
 
@@ -52,7 +52,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self.url = url
         self.read: list[int] = []
-        self.gaps = 0  # times it was told that something is missing
+        self.gaps = 0  # times it learned that something is missing
         self.codes: list[int | None] = []  # with which its connections ended
         self.joined = asyncio.Event()
         self._have: dict[str, object] = {"offset": None, "senders": []}
@@ -107,7 +107,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
         running = [asyncio.create_task(reader.run()) for reader in readers]
 
         async def all_are_there() -> None:
-            async with asyncio.timeout(2 * PATIENCE):
+            async with asyncio.timeout(2 * TIMEOUT):
                 await asyncio.gather(*(reader.joined.wait() for reader in readers))
 
         try:
@@ -125,7 +125,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not all(reader.read for reader in readers):
                     await asyncio.sleep(0.05)
             for index, port in enumerate(ports):
@@ -135,7 +135,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
                 await all_are_there()
             output, _ = await publisher.communicate(b"")  # which ends its input
             last = int(output)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not all(reader.read[-1] == last for reader in readers):
                     await asyncio.sleep(0.05)
         finally:
@@ -145,7 +145,7 @@ async def test_in_a_rolling_restart_nobody_misses_anything(
         whole = list(range(1, last + 1))
         assert all(reader.read == whole for reader in readers)
         assert {reader.gaps for reader in readers} == {1}  # the first join
-        # each was sent away by one process at least, and by none in another way
+        # each was drained by one process at least, and closed by none in another way
         codes = [code for reader in readers for code in reader.codes]
         assert set(codes) == {1012} and len(codes) >= count
         assert max(len(reader.codes) for reader in readers) <= 2

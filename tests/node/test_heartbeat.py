@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from phx_protocol import History
-from phx_protocol.exceptions import StateError
+from phx_protocol.exceptions import StateError, StateTimeout
 from phx_protocol.node.node import Node
 from phx_protocol.node.part import Part
 from phx_protocol.wire.messages import Broadcast
@@ -45,12 +45,38 @@ async def test_a_part_that_is_cancelled_itself_ends_no_heartbeat(pubsub: Node) -
 async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
     pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Broadcast("room:1", "event", Raw(b"{}"))
+    broadcast = Broadcast("room:1", "event", Raw(b"{}"))
     with monkeypatch.context() as patched:
         patched.setattr(pubsub.pubsub.sequencer._state, "append", cancelled)
         with pytest.raises(StateError):
             await asyncio.wait_for(
-                pubsub.pubsub.sequencer.broadcast(History(), told), 5
+                pubsub.pubsub.sequencer.broadcast(History(), broadcast), 5
             )
-    done = pubsub.pubsub.sequencer.broadcast(History(), told)
+    done = pubsub.pubsub.sequencer.broadcast(History(), broadcast)
     await asyncio.wait_for(done, 5)
+
+
+async def test_a_call_of_the_state_is_not_made_while_it_fails(pubsub: Node) -> None:
+    beat = pubsub.heartbeat
+    beat.start()
+    await asyncio.wait_for(beat.ready(), 5)
+    with pytest.raises(StateError, match="gone"), beat.state_call():
+        raise StateError("gone")
+    assert beat.is_down and beat.outage.failures == 1
+    with pytest.raises(StateError, match="the state is failing"):
+        with beat.state_call():
+            raise AssertionError("it was made")
+    assert beat.outage.failures == 1
+
+
+async def test_a_reading_that_takes_too_long_is_no_outage(pubsub: Node) -> None:
+    """It may be large."""
+    beat = pubsub.heartbeat
+    beat.start()
+    await asyncio.wait_for(beat.ready(), 5)
+    with pytest.raises(StateTimeout), beat.state_call(reads=True):
+        raise StateTimeout("2 seconds")
+    assert not beat.is_down
+    with pytest.raises(StateTimeout), beat.state_call():
+        raise StateTimeout("2 seconds")
+    assert beat.is_down

@@ -19,7 +19,7 @@ def test_a_loop_that_is_closed_leaves_no_node_behind() -> None:
     assert sum(loop.is_closed() for loop in list(node._nodes)) <= 1
 
 
-async def test_what_a_process_tracks_is_found_from_any_of_its_threads() -> None:
+async def test_presences_of_a_process_are_found_from_any_of_its_threads() -> None:
     """Wherever it was tracked: on a loop that serves sockets, or on the one for sync code."""
     await asyncio.to_thread(Somebody.sync.track, "room:sync", "worker", {"n": 1})
     await Somebody.track("room:async", "worker", {"n": 1})

@@ -35,7 +35,7 @@ def send(nodes: Nodes, count: int) -> asyncio.Future[Any]:
     text = b'{"text":"%s"}' % (b"x" * SIZE)
     # one topic each: what waits for a topic travels together
     broadcasts = (Broadcast(f"room:{n}", "event", Raw(text)) for n in range(count))
-    return asyncio.gather(*(nodes[0].layer.publisher.publish(b) for b in broadcasts))
+    return asyncio.gather(*(nodes[0].link.publisher.publish(b) for b in broadcasts))
 
 
 @RECEIVED
@@ -43,10 +43,10 @@ async def test_a_node_that_takes_nothing_is_not_sent_more(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = nodes
-    await two.layer.groups.add(NODES)
+    await two.link.groups.add(NODES)
     await send(nodes, 20)  # by now it is known that `two` listens
     gate, stuck = asyncio.Event(), asyncio.Event()
-    await two.layer.groups.add("room:0")
+    await two.link.groups.add("room:0")
 
     async def take_turns() -> None:
         stuck.set()
@@ -54,14 +54,14 @@ async def test_a_node_that_takes_nothing_is_not_sent_more(
 
     monkeypatch.setattr(two.pubsub, "yield_to_loop", take_turns)
     sent = 0
-    group_send = one.layer.layer.group_send
+    group_send = one.link.layer.group_send
 
     async def counted(group: str, message: Any) -> None:
         nonlocal sent
         sent += message["type"] == "phx.broadcast"
         await group_send(group, message)
 
-    monkeypatch.setattr(one.layer.layer, "group_send", counted)
+    monkeypatch.setattr(one.link.layer, "group_send", counted)
     done = send(nodes, 20)
     await stuck.wait()
     await asyncio.wait({done}, timeout=0.3)
@@ -75,16 +75,16 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = nodes
-    await two.layer.groups.add(NODES)
+    await two.link.groups.add(NODES)
     await send(nodes, 20)
     monkeypatch.setattr(pacer, "MARK_TIMEOUT", 0.1)
-    group_send = one.layer.layer.group_send
+    group_send = one.link.layer.group_send
 
     async def lossy(group: str, message: Any) -> None:
         if group != group_name(NODES):
             await group_send(group, message)
 
-    monkeypatch.setattr(one.layer.layer, "group_send", lossy)
+    monkeypatch.setattr(one.link.layer, "group_send", lossy)
     await send(nodes, 20)
     assert caplog.text.count("has not answered in") == 1
     monkeypatch.undo()
@@ -92,17 +92,17 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
 
 
 @RECEIVED
-async def test_who_sends_little_sends_no_mark(
+async def test_a_node_that_sends_little_sends_no_mark(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    group_send = nodes[0].layer.layer.group_send
+    group_send = nodes[0].link.layer.group_send
 
     async def noted(group: str, message: Any) -> None:
         sent.append(message["type"])
         await group_send(group, message)
 
-    monkeypatch.setattr(nodes[0].layer.layer, "group_send", noted)
+    monkeypatch.setattr(nodes[0].link.layer, "group_send", noted)
     await send(nodes, 1)
     assert sent == ["phx.broadcast"]
 
@@ -134,7 +134,7 @@ async def test_a_question_and_an_answer_that_are_too_large_are_no_answer(
 
 
 @pytest.mark.parametrize("body", ['"\\' * (2 * 1024 * 1024), "\x00" * 4 * 1024 * 1024])
-async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
+async def test_the_size_of_a_message_is_counted_as_the_layer_sends_it(
     nodes: Nodes, body: str
 ) -> None:
     """A POST of a long-poll client, or what a poll has for it."""
@@ -143,4 +143,4 @@ async def test_what_json_would_make_larger_is_counted_as_it_is_sent(
         return asked
 
     nodes[1].rpc.on_call("echo", echo)
-    assert await ask(nodes, "echo", {"body": body}, patience=20) == {"body": body}
+    assert await ask(nodes, "echo", {"body": body}, ack_timeout=20) == {"body": body}

@@ -13,7 +13,22 @@ from tests.support.nodes import Nodes, ask, nodes
 __all__ = ["nodes"]
 
 
-async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
+class Endless:
+    """A call that takes for ever."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return {}
+
+
+async def test_a_call_is_answered(nodes: Nodes) -> None:
     async def double(body: dict[str, Any]) -> dict[str, Any]:
         return {"n": 2 * body["n"]}
 
@@ -22,55 +37,40 @@ async def test_what_is_asked_is_answered(nodes: Nodes) -> None:
     assert [answer["n"] for answer in answers] == [2 * n for n in range(50)]
 
 
-async def test_an_answer_may_take_longer_than_the_patience(nodes: Nodes) -> None:
+async def test_an_answer_may_take_longer_than_the_acknowledgement(nodes: Nodes) -> None:
     async def slow(body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.4)
         return {}
 
     nodes[1].rpc.on_call("slow", slow)
-    assert await ask(nodes, "slow", {}, patience=0.3) == {}
+    assert await ask(nodes, "slow", {}, ack_timeout=0.3) == {}
 
 
 async def test_a_node_that_is_gone_does_not_answer(nodes: Nodes) -> None:
     one, _ = nodes
     with pytest.raises(NoAnswer):
-        await one.rpc.call("specific.gone!x", "x", {}, patience=0.1, timeout=5)
+        await one.rpc.call("specific.gone!x", "x", {}, ack_timeout=0.1, timeout=5)
 
 
 async def test_an_answer_that_takes_too_long_is_none_and_the_work_is_ended(
     nodes: Nodes,
 ) -> None:
-    ended = asyncio.Event()
-
-    async def endless(body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return {}
-
-    nodes[1].rpc.on_call("endless", endless)
+    work = Endless()
+    nodes[1].rpc.on_call("endless", work)
     with pytest.raises(NoAnswer):
         await ask(nodes, "endless", {}, timeout=0.1)
-    await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(work.ended.wait(), 2)
 
 
-async def test_who_is_cancelled_ends_the_work_over_there(nodes: Nodes) -> None:
-    began, ended = asyncio.Event(), asyncio.Event()
-
-    async def endless(body: dict[str, Any]) -> dict[str, Any]:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return {}
-
-    nodes[1].rpc.on_call("endless", endless)
+async def test_cancelling_a_call_cancels_the_work_in_the_other_node(
+    nodes: Nodes,
+) -> None:
+    work = Endless()
+    nodes[1].rpc.on_call("endless", work)
     asking = asyncio.create_task(ask(nodes, "endless", {}))
-    await asyncio.wait_for(began.wait(), 2)
+    await asyncio.wait_for(work.began.wait(), 2)
     asking.cancel()
-    await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(work.ended.wait(), 2)
     with pytest.raises(asyncio.CancelledError):
         await asking
 
@@ -120,13 +120,13 @@ async def test_a_request_that_comes_twice_is_done_once(nodes: Nodes) -> None:
 
     one, two = nodes
     two.rpc.on_call("note", note)
-    send = one.layer.layer.send
+    send = one.link.layer.send
 
     async def send_twice(channel: str, message: Any) -> None:
         await send(channel, message)
         await send(channel, message)
 
-    one.layer.layer.send = send_twice
+    one.link.layer.send = send_twice
     await ask(nodes, "note", {"n": 1})
     await ask(nodes, "note", {"n": 2})
     assert done == [{"n": 1}, {"n": 2}]
@@ -142,12 +142,12 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
 
     two.rpc.on_call("alive", alive)
     message = {"type": "phx.relay", "v": 2, "do": "ask"}
-    await one.layer.send(await two.address(), message)
+    await one.link.send(await two.address(), message)
     assert await ask(nodes, "alive", {}) == {}
     assert "was ignored: version 2" in caplog.text
 
 
-async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
+async def test_a_message_that_arrives_at_the_very_end_is_not_a_failure_of_the_layer(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state takes its time to forget the node, and somebody still writes to it."""
@@ -163,17 +163,17 @@ async def test_what_arrives_at_the_very_end_is_no_failure_of_the_layer(
     monkeypatch.setattr(two.heartbeat.state, "leave", slow)
     two.heartbeat.start()
     await two.heartbeat.ready()
-    address, after = await two.address(), await one.layer.layer.new_channel()
+    address, after = await two.address(), await one.link.layer.new_channel()
     assert address is not None
     closing = asyncio.create_task(two.close())
     await leaving.wait()
-    await one.layer.send(address, {"type": "unknown"})
-    await one.layer.send(after, {"type": "after"})
-    await one.layer.layer.receive(after)
-    await one.layer.send(
+    await one.link.send(address, {"type": "unknown"})
+    await one.link.send(after, {"type": "after"})
+    await one.link.layer.receive(after)
+    await one.link.send(
         after, {"type": "after"}
     )  # and once more, as `two` had its turn
-    await one.layer.layer.receive(after)
-    assert two.layer.outage.failures == 0
+    await one.link.layer.receive(after)
+    assert two.link.outage.failures == 0
     may_leave.set()
     await closing

@@ -1,4 +1,4 @@
-"""A process that is told to end: its clients are sent away first, whatever server it is."""
+"""A process that gets a signal to end drains its sockets first, whatever server it has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from tests.node.drained import command, ended
 from tests.support import servers
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 ROUNDS = {"BATCH_SIZE": 8, "BATCH_INTERVAL": 0.5}
 
@@ -32,7 +32,7 @@ def run(
 
 
 async def until_logged(server: servers.Server, text: str) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while text not in server.logged():
             await asyncio.sleep(0.02)
 
@@ -61,7 +61,7 @@ async def polling(http: httpx.AsyncClient, url: str) -> asyncio.Task[httpx.Respo
         pytest.param("daphne", signal.SIGINT, marks=pytest.mark.big),
     ],
 )
-async def test_a_process_that_is_told_to_end_drains_its_sockets(
+async def test_a_process_that_gets_a_signal_drains_its_sockets(
     server: str, how: signal.Signals, tmp_path: Path
 ) -> None:
     with run(server, tmp_path, **ROUNDS) as running:
@@ -73,7 +73,7 @@ async def test_a_process_that_is_told_to_end_drains_its_sockets(
         await clients[0].push("busy:1", "work", {"seconds": 1.5})
         await clients[0].until("working")
         url = f"http://{running.address}/socket/longpoll?vsn=2.0.0"
-        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http:
             token = (await http.get(url)).json()["token"]
             poll = await polling(http, f"{url}&token={token}")
             os.kill(running.process.pid, how)
@@ -151,7 +151,7 @@ async def test_a_development_server_that_reloads_sends_its_pages_away(
                 settings.write_text(settings.read_text() + "A = 1\n")
                 await asyncio.wait({closed}, timeout=0.5)
             assert closed.result() == 1012
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 with contextlib.suppress(OSError, InvalidMessage, InvalidStatus):
                     async with Client(running.url) as client:

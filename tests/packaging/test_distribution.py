@@ -1,4 +1,4 @@
-"""What is uploaded is whole, and enough: it is built, looked through, installed and used."""
+"""The uploaded files are complete: they are built, searched, installed and used."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_wheel_alone_can_be_imported(python: Path, tmp_path: Path) -> None:
     assert Path(where.strip()).is_relative_to(python.parent.parent)
 
 
-def test_what_is_generated_passes_its_tests_with_the_wheel_alone(
+def test_generated_code_passes_its_tests_with_the_wheel_alone(
     python: Path, tmp_path: Path
 ) -> None:
     settings = begun(python, tmp_path)
@@ -162,6 +162,9 @@ def test_the_readme_is_all_that_a_new_project_needs(
     (tmp_path / "chat/channels.py").write_text(said["chat/channels.py"])
     run(python, "manage.py", "check", "--fail-level", "WARNING", cwd=tmp_path)
     routes = run(python, "manage.py", "phx_routes", cwd=tmp_path)
-    assert "/socket (websocket, longpoll)  phx_protocol.socket.Socket" in routes
+    assert (
+        "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket"
+        in routes
+    )
     assert "room:*  chat.channels.RoomChannel" in routes
     run(python, "-c", "import mysite.asgi", cwd=tmp_path)

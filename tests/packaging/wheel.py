@@ -20,7 +20,7 @@ class Distribution(NamedTuple):
 
 
 def run(*args: str | Path, cwd: Path) -> str:
-    """What `args` print, run without sight of this tree; an AssertionError if they fail."""
+    """Return what `args` print, run outside of this tree; an AssertionError if they fail."""
     hidden = ("PYTHONPATH", "DJANGO_SETTINGS_MODULE")
     done = subprocess.run(
         args,

@@ -32,7 +32,7 @@ class Named(Presence):
 
     diff_interval = 0
     asked: list[list[str]] = []
-    told: list[tuple[list[str], list[str], list[str]]] = []
+    diffs: list[tuple[list[str], list[str], list[str]]] = []
     gates: dict[str, asyncio.Event] = {}
     crashes = False
 
@@ -48,7 +48,7 @@ class Named(Presence):
     async def handle_metas(
         self, topic: str, joins: Any, leaves: Any, presences: Any
     ) -> None:
-        type(self).told.append((sorted(joins), sorted(leaves), sorted(presences)))
+        type(self).diffs.append((sorted(joins), sorted(leaves), sorted(presences)))
 
 
 class FromDatabase(Presence):
@@ -202,7 +202,7 @@ class Tab:
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         end = asyncio.get_running_loop().time() + TIMEOUT
         while True:
-            await self.told()
+            await self.catch_up()
             if condition():
                 return
             if asyncio.get_running_loop().time() > end:
@@ -211,8 +211,8 @@ class Tab:
                 )
             await asyncio.sleep(0.002)
 
-    async def told(self) -> None:
-        """Take all that the server has written until now: what is behind is the answer to this."""
+    async def catch_up(self) -> None:
+        """Take all that the server has written until now, up to the answer to a heartbeat."""
         ref = f"hb{next(self.socket._refs)}"
         await self.socket.send([None, ref, "phoenix", "heartbeat", {}])
         while not any(frame[1] == ref for frame in self.socket._arrived):
@@ -232,7 +232,7 @@ class Tab:
         """Wait until these are the keys of what ``list`` finds."""
         async with asyncio.timeout(TIMEOUT):
             while sorted(await presence.list(topic)) != sorted(keys):
-                await self.told()
+                await self.catch_up()
 
     @property
     def channel(self) -> Base:
@@ -245,7 +245,7 @@ Enter = Callable[..., Coroutine[Any, Any, Tab]]
 @pytest.fixture
 async def enter() -> AsyncIterator[Enter]:
     Base.joined = {}
-    Named.asked, Named.told, Named.gates, Named.crashes = [], [], {}, False
+    Named.asked, Named.diffs, Named.gates, Named.crashes = [], [], {}, False
     sockets: list[TestSocket] = []
 
     async def enter(name: str, topic: str = TOPIC, **kwargs: Any) -> Tab:

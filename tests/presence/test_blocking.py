@@ -37,7 +37,7 @@ async def test_a_thread_has_the_same_calls(enter: Enter) -> None:
     await tab.shows("ada", "of the channel")
 
 
-async def test_on_an_event_loop_the_blocking_calls_say_what_is_right() -> None:
+async def test_on_an_event_loop_the_sync_calls_name_the_async_ones() -> None:
     with pytest.raises(
         RuntimeError, match=r"Plain\.sync\.track\(\) blocks.*`await Plain\.track"
     ):

@@ -62,7 +62,7 @@ async def test_the_first_diff_goes_out_at_once_and_the_next_are_merged(
     enter: Enter,
 ) -> None:
     watcher = await enter("watcher", "merging:1")
-    await watcher.told()
+    await watcher.catch_up()
     assert len(watcher.shown.diffs) == 1  # its own, at once
     tab = await enter("a", "silent:1")
     for n in range(50):
@@ -87,12 +87,12 @@ async def test_after_a_quiet_interval_a_diff_goes_out_at_once_again(
         while not topic._diff_sender.is_idle:
             await asyncio.sleep(0.01)
     await Merging.track("merging:1", "key", {})
-    await watcher.told()
+    await watcher.catch_up()
     assert list(watcher.shown.diffs[-1]["joins"]) == ["key"]
     await Merging.untrack("merging:1")
 
 
-async def test_many_who_join_at_once_make_few_frames(enter: Enter) -> None:
+async def test_many_joins_at_once_make_few_frames(enter: Enter) -> None:
     tabs = await asyncio.gather(*(enter(f"n{n}", "merging:2") for n in range(50)))
     names = [tab.name for tab in tabs]
     for tab in tabs:
@@ -101,10 +101,10 @@ async def test_many_who_join_at_once_make_few_frames(enter: Enter) -> None:
         assert tab.events.count("presence_state") == 1
 
 
-async def test_who_joins_while_changes_wait_sees_what_becomes_of_them(
+async def test_a_client_that_joins_while_changes_wait_gets_them_too(
     enter: Enter,
 ) -> None:
-    """In the state that it gets are changes that nobody was told of yet; what undoes them must
+    """In the state that it gets are changes that no other client got yet; what undoes them must
     reach it, though for all others nothing has happened."""
     watcher = await enter("watcher", "merging:1")  # its diff begins an interval
     await Merging.track("merging:1", "brief", {})
@@ -155,7 +155,7 @@ async def test_diffs_keep_their_order_when_an_early_fetch_is_slow(
     await Named.track("named:1", "slow", {})
     await Named.track("named:1", "quick", {})
     await Named.untrack("named:1", "slow")
-    await tab.told()
+    await tab.catch_up()
     assert len(tab.shown.diffs) == 1
     Named.gates["slow"].set()
     await tab.shows("ada", "quick")
@@ -207,21 +207,21 @@ async def test_fetch_may_be_a_plain_def_that_asks_the_database(enter: Enter) -> 
         assert names == {str(user.pk): user.username for user in users}
 
 
-async def test_handle_metas_is_told_of_every_diff_and_who_is_there_then(
+async def test_handle_metas_gets_every_diff_and_all_presences_after_it(
     enter: Enter,
 ) -> None:
     tab = await enter("ada", "named:1")
     await Named.track("named:1", "bob", {})
     await Named.update("named:1", "bob", {"a": 1})
     await Named.untrack("named:1", "bob")
-    await tab.until(lambda: len(Named.told) == 4, "four calls")
-    assert [told[:2] for told in Named.told] == [
+    await tab.until(lambda: len(Named.diffs) == 4, "four calls")
+    assert [diff[:2] for diff in Named.diffs] == [
         (["ada"], []),
         (["bob"], []),
         (["bob"], ["bob"]),
         ([], ["bob"]),
     ]
-    assert Named.told[-1][2] == ["ada"]
+    assert Named.diffs[-1][2] == ["ada"]
 
 
 async def test_a_handle_metas_that_raises_costs_a_line(

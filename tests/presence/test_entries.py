@@ -29,10 +29,10 @@ def sequences(draw: st.DrawFn) -> tuple[Entries, list[Diff]]:
 
 @settings(max_examples=300, deadline=None)
 @given(sequences())
-def test_merged_diffs_do_what_they_do_one_after_the_other(
+def test_merged_diffs_have_the_same_effect_as_one_after_the_other(
     sequence: tuple[Entries, list[Diff]],
 ) -> None:
-    """Whoever has been told a part of it comes to the same end."""
+    """A client that got a part of them before has the same in the end."""
     there, diffs = sequence
     replica, merged = Replica(), Diff()
     replica.roster = Roster(there.values())
@@ -48,7 +48,7 @@ def test_merged_diffs_do_what_they_do_one_after_the_other(
         assert client.refs() == wanted
 
 
-def test_between_is_what_leads_from_one_to_the_other() -> None:
+def test_between_leads_from_one_roster_to_the_other() -> None:
     ada, bob, eve = entry(1, "ada"), entry(2, "bob"), entry(3, "eve")
     diff = Diff.between(by_ref([ada, bob]), by_ref([bob, eve]))
     assert (diff.joins, diff.leaves) == (by_ref([eve]), by_ref([ada]))

@@ -22,7 +22,9 @@ __all__ = ["enter"]
 # --------------------------------------------------------- what a channel calls
 
 
-async def test_who_is_tracked_shows_on_every_tab_and_in_the_list(enter: Enter) -> None:
+async def test_a_tracked_presence_shows_on_every_tab_and_in_the_list(
+    enter: Enter,
+) -> None:
     ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
     await Plain.push_state(ada.channel)
     await Plain.push_state(bob.channel)
@@ -202,11 +204,11 @@ async def test_renamed_events_are_what_clients_listen_for(enter: Enter) -> None:
     assert tab.events == ["phx_reply", "who", "who_changed", "who_changed"]
 
 
-async def test_a_v1_client_is_told_as_well(enter: Enter) -> None:
+async def test_a_v1_client_gets_presences_as_well(enter: Enter) -> None:
     ada = await enter("ada")
     socket = await connect(RoomSocket, {"vsn": "1.0.0"})
     join = '{"topic":"room:1","event":"phx_join","payload":{"name":"old"},"ref":"1"}'
-    communicator = socket.line.communicator
+    communicator = socket.communicator.asgi
     await communicator.send_input({"type": "websocket.receive", "text": join})
 
     async def received() -> Any:
@@ -263,7 +265,7 @@ async def test_classes_of_different_names_never_meet(enter: Enter) -> None:
     await Merging.track(TOPIC, "other", {})
     assert list(await Plain.list(TOPIC)) == ["ada"]
     assert list(await Merging.list(TOPIC)) == ["other"]
-    await tab.told()
+    await tab.catch_up()
     await Merging.untrack(TOPIC)
 
 

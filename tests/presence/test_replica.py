@@ -19,7 +19,7 @@ NODES = ["a", "b"]
 
 
 class World:
-    """A state that is changed at random: what was, and what was told of it."""
+    """A state that is changed at random: its snapshots, and the hints of its changes."""
 
     def __init__(self, chance: random.Random, steps: int, *, restarts: bool) -> None:
         self.chance = chance
@@ -72,13 +72,13 @@ class World:
         self._change(Diff([*self._of(node), self._new(node)], [self._new(node)]))
 
     def _reap(self) -> None:
-        """A node's lease is over: nobody is told."""
+        """End the lease of a node: no hint is sent."""
         node = self.chance.choice(NODES)
         self._away += [(node, e) for e in self._of(node)]
         self._apply(Diff((), self._of(node)))
 
     def _replace(self) -> None:
-        """What a node lost comes back under the same refs: nobody is told."""
+        """Put back what a node lost, under the same refs: no hint is sent."""
         away = [e for _, e in self._away if self.chance.random() < 0.7]
         self._apply(Diff([e for e in away if e.ref not in self.entries]))
         self._away.clear()
@@ -104,14 +104,14 @@ class World:
         self._apply(diff)
         self.hints.append((len(self.snapshots), Hint(before, self.position, diff)))
 
-    def told(self) -> list[Callable[[Replica], Diff]]:
-        """What a replica is told: every hint not at all, once or twice, late or early among the
+    def arrivals(self) -> list[Callable[[Replica], Diff]]:
+        """Return what arrives at a replica: every hint not at all, once or twice, late or early among the
         others, and readings of the state in between, which never go back."""
         events: list[tuple[float, Any]] = []
         for at, hint in self.hints:
             for _ in range(self.chance.choice([0, 1, 1, 1, 2])):
                 delay = self.chance.choice([0, 0, 0.5, 3, 100])
-                # a hint may overtake those before it, and be told before a reading has it
+                # a hint may overtake those before it, and arrive before a reading has it
                 events.append((at + delay * self.chance.random(), hint))
         done = 0.0
         for at in range(len(self.snapshots)):
@@ -150,14 +150,14 @@ def worlds(**kwargs: Any) -> st.SearchStrategy[World]:
 
 @settings(max_examples=200, deadline=None)
 @given(worlds(restarts=st.booleans()))
-def test_whatever_is_told_a_reading_sets_it_right_and_clients_follow(
+def test_after_any_hints_a_reading_corrects_the_replica_and_clients_follow(
     world: World,
 ) -> None:
     replica = Replica()
     replica.read(*world.snapshots[0])
     client = client_of(replica)
-    for tell in world.told():
-        client.take_diff(shown(tell(replica)))
+    for arrive in world.arrivals():
+        client.take_diff(shown(arrive(replica)))
         assert client.refs() == refs(replica.entries)
         assert listed(replica) == sorted(replica.entries)
     last = world.snapshots[-1]
@@ -174,9 +174,9 @@ def test_a_client_that_comes_before_the_first_reading_follows_as_well(
 ) -> None:
     replica, client = Replica(), Shown()
     position, entries = world.snapshots[-1]
-    for tell in [*world.told(), _apply((position, entries))]:
+    for arrive in [*world.arrivals(), _apply((position, entries))]:
         is_first = replica.position is None
-        client.take_diff(shown(tell(replica)))
+        client.take_diff(shown(arrive(replica)))
         if is_first and replica.position is not None:
             client.take_state(Roster(replica.entries.values()).presences())
     assert client.refs() == refs(entries)
@@ -184,21 +184,21 @@ def test_a_client_that_comes_before_the_first_reading_follows_as_well(
 
 @settings(max_examples=300, deadline=None)
 @given(worlds(restarts=st.booleans()))
-def test_a_replica_that_has_come_to_where_the_state_is_has_what_it_has(
+def test_a_replica_at_the_position_of_the_state_has_the_same_entries(
     world: World,
 ) -> None:
     """Where it has come to is all that a heartbeat compares: no gap may hide behind it."""
     replica = Replica()
     replica.read(*world.snapshots[0])
-    for tell in world.told():
-        tell(replica)
+    for arrive in world.arrivals():
+        arrive(replica)
     last = world.snapshots[-1]
     if replica.has_come_to(last[0]):
         assert replica.entries == last[1]
 
 
 def test_a_hint_of_a_store_that_was_lost_leaves_nobody_behind() -> None:
-    """It comes late, the store began anew and was read: what the hint says is not there any more,
+    """It comes late, the store began again and was read: what the hint says is not there any more,
     and a heartbeat that compares positions must notice."""
     replica, ada, bob = Replica(), entry(1, "ada"), entry(2, "bob")
     replica.read(Position("e1", 1), {ada.ref: ada})
@@ -210,7 +210,7 @@ def test_a_hint_of_a_store_that_was_lost_leaves_nobody_behind() -> None:
     assert replica.entries == now[1] and replica.has_come_to(now[0])
 
 
-def test_who_came_and_went_before_the_first_reading_stays_on_no_screen() -> None:
+def test_a_presence_that_ended_before_the_first_reading_stays_on_no_screen() -> None:
     """The hint that bob left is lost, or his node is dead."""
     replica, client, bob = Replica(), Shown(), entry(1, "bob")
     hint = Hint(Position("e", 0), Position("e", 1), Diff([bob]))
@@ -261,7 +261,7 @@ def test_a_reading_that_is_older_than_a_hint_takes_nothing_back() -> None:
     assert not replica.read(Position("e", 1), {ada.ref: ada})
 
 
-def test_what_the_state_has_not_taken_is_set_right_by_a_reading() -> None:
+def test_a_change_that_the_state_did_not_accept_is_corrected_by_a_reading() -> None:
     replica, ada, bob = Replica(), entry(1, "ada"), entry(2, "bob")
     replica.read(Position("e", 1), {ada.ref: ada})
     client = client_of(replica)

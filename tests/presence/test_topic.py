@@ -123,7 +123,7 @@ async def test_a_track_that_raises_has_tracked_nothing(enter: Enter) -> None:
     await Plain.track(channel, "key", {})
 
 
-async def test_only_what_is_tracked_can_be_updated(enter: Enter) -> None:
+async def test_only_a_tracked_presence_can_be_updated(enter: Enter) -> None:
     ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
     await Plain.track(ada.channel, "key", {})
     for channel, key in ((bob.channel, "key"), (ada.channel, "other")):
@@ -136,7 +136,7 @@ async def test_only_what_is_tracked_can_be_updated(enter: Enter) -> None:
         await Plain.update(ada.channel, "key", {})
 
 
-async def test_untracking_what_is_not_tracked_is_no_error(enter: Enter) -> None:
+async def test_untracking_an_untracked_key_is_no_error(enter: Enter) -> None:
     ada, bob = await enter("a", "silent:1"), await enter("b", "silent:1")
     await Plain.track(ada.channel, "key", {})
     await Plain.untrack(bob.channel, "key")

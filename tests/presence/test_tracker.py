@@ -21,7 +21,7 @@ from tests.presence.rooms import TOPIC, Enter, Plain, enter
 __all__ = ["enter"]
 
 
-async def test_who_comes_and_goes_leaves_nothing_behind(enter: Enter) -> None:
+async def test_a_presence_that_ends_leaves_nothing_behind(enter: Enter) -> None:
     tracker: Any = get_node().part(Trackers).of(Plain)
     tab = await enter("ada", "room:brief")
     await tab.leave()
@@ -74,7 +74,7 @@ async def test_the_event_loops_of_a_process_see_each_other(
     await tab.shows("ada")
 
 
-async def test_who_comes_back_sees_what_happened_while_nobody_was_here(
+async def test_a_client_that_comes_back_sees_what_happened_meanwhile(
     enter: Enter, elsewhere: Elsewhere
 ) -> None:
     """Changes by others are not followed while a topic has no subscriber here."""
@@ -176,7 +176,7 @@ async def test_in_an_outage_changes_show_here_and_are_made_up_for_afterwards(
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a lease that was lost"])
-async def test_what_changes_while_the_state_is_mended_stays_changed(
+async def test_a_change_while_the_state_is_mended_is_kept(
     state: SlowState, enter: Enter, trouble: str
 ) -> None:
     tab, node = await enter("ada"), get_node()
@@ -193,7 +193,7 @@ async def test_what_changes_while_the_state_is_mended_stays_changed(
     changing = asyncio.gather(
         Plain.track(TOPIC, "comer", {}), Plain.untrack(TOPIC, "leaver")
     )
-    await tab.told()
+    await tab.catch_up()
     state.gates["replace"].set()
     await asyncio.gather(beating, changing)
     await node.heartbeat.beat()
@@ -201,7 +201,7 @@ async def test_what_changes_while_the_state_is_mended_stays_changed(
     assert await in_state(state) == ["ada", "comer"]
 
 
-async def test_who_comes_while_the_state_is_read_misses_nothing(
+async def test_a_client_that_joins_while_the_state_is_read_misses_nothing(
     state: SlowState, enter: Enter, elsewhere: Elsewhere
 ) -> None:
     state.gates["entries"] = asyncio.Event()
@@ -218,7 +218,7 @@ async def test_who_comes_while_the_state_is_read_misses_nothing(
     assert state.asked.count("entries") == 1  # one reading for all who wait
 
 
-async def test_who_is_away_while_the_state_is_read_is_in_nobodys_way(
+async def test_a_client_that_leaves_while_the_state_is_read_disturbs_no_other(
     state: SlowState, enter: Enter
 ) -> None:
     """The reading for a topic that lost its last subscriber is not the one for the next."""

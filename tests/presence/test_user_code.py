@@ -1,4 +1,4 @@
-"""What users write for presences, and write wrongly: it costs a line, and harms nobody."""
+"""Code of users for presences, right and wrong: a mistake is logged and harms no client."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_a_meta_that_is_none_is_empty(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_the_fetch_of_the_docs_takes_visitors_and_users_who_are_gone() -> None:
+async def test_the_fetch_of_the_docs_handles_visitors_and_deleted_users() -> None:
     (code,) = [
         b.code for b in BLOCKS if "def fetch(" in b.code and "ain_bulk" in b.code
     ]
@@ -252,8 +252,11 @@ async def test_a_user_of_any_kind_is_listed_and_present_and_in_nobodys_way(
     diff = await strange._take(lambda f: f[3] == "presence_diff")
     (tracked,) = diff[4]["joins"]
     assert tracked == key if key else tracked
-    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
-    assert (told.describe()["user"], told.describe()["username"]) == (key, name)
+    (connection,) = [s for s in get_node().connections if s.has_joined("room:1")]
+    assert (connection.describe()["user"], connection.describe()["username"]) == (
+        key,
+        name,
+    )
     listed = await introspection.alist_sockets(topic="room:1")
     assert [(s.user, s.username) for s in listed] == [(key, name)]
     of_known = list(get_node().connections.of_user("99"))
@@ -263,12 +266,15 @@ async def test_a_user_of_any_kind_is_listed_and_present_and_in_nobodys_way(
     await other.close()
 
 
-async def test_a_socket_whose_user_raises_is_listed_without_one() -> None:
+async def test_a_socket_with_a_user_that_raises_is_listed_without_a_user() -> None:
     strange = await connect(OwnUser)
     await strange.join("room:1")
     await strange._take(lambda f: f[3] == "presence_diff")
-    (told,) = [s for s in get_node().connections if s.has_joined("room:1")]
-    assert (told.describe()["user"], told.describe()["username"]) == (None, None)
+    (connection,) = [s for s in get_node().connections if s.has_joined("room:1")]
+    assert (connection.describe()["user"], connection.describe()["username"]) == (
+        None,
+        None,
+    )
     assert list(get_node().connections.of_user("1")) == []
     await strange.close()
 
@@ -295,7 +301,7 @@ class Merging(Listening):
 
 
 @pytest.mark.parametrize("presence", [Listening, Merging])
-async def test_what_is_done_for_all_knows_nothing_of_who_came_first(
+async def test_work_for_all_clients_does_not_run_in_the_context_of_the_first(
     presence: type[Presence],
 ) -> None:
     channels = {"room:*": type("Room", (DefaultChannel,), {"presence": presence})}

@@ -48,14 +48,14 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await redis.aclose()
 
 
-async def test_a_subscription_that_redis_ends_is_told(
+async def test_a_subscription_that_redis_ends_sends_the_signals(
     other: Node, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[str] = []
+    errors: list[str] = []
     recovered = asyncio.Event()
 
     def failed(error: Exception, **kwargs: Any) -> None:
-        told.append(str(error))
+        errors.append(str(error))
 
     def works(**kwargs: Any) -> None:
         recovered.set()
@@ -70,9 +70,10 @@ async def test_a_subscription_that_redis_ends_is_told(
         signals.layer_failed.disconnect(failed)
         signals.layer_recovered.disconnect(works)
     assert (
-        "ended the subscription" in told[0] and "ended the subscription" in caplog.text
+        "ended the subscription" in errors[0]
+        and "ended the subscription" in caplog.text
     )
-    assert other.layer.outage.failures == 1 and not other.layer.is_failing
+    assert other.link.outage.failures == 1 and not other.link.is_failing
 
 
 async def test_a_kept_broadcast_that_was_lost_so_is_read_at_once(
@@ -80,7 +81,7 @@ async def test_a_kept_broadcast_that_was_lost_so_is_read_at_once(
 ) -> None:
     socket = await connect(NewsSocket)
     news = await socket.join("news:1")
-    shard = other.layer.layer._get_layer()._shards[0]
+    shard = other.link.layer._get_layer()._shards[0]
     publish = shard.publish
 
     async def cut_and_publish(channel: str, message: Any) -> None:

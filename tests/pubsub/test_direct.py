@@ -255,13 +255,13 @@ async def node_on(url: str) -> AsyncIterator[Node]:
         node.keep_alive("the test")
     yield node
     await node.close()
-    await node.layer.layer.flush()
+    await node.link.layer.flush()
 
 
 @pytest.fixture
 async def other(redis_url: str) -> AsyncIterator[Node]:
     async with node_on(redis_url) as node:
-        assert await node.address() and isinstance(node.layer, DirectLink)
+        assert await node.address() and isinstance(node.link, DirectLink)
         yield node
 
 
@@ -309,7 +309,7 @@ async def test_first_joins_that_come_together_wait_for_no_other(
         await node.address()
         await redis.config_resetstat()
         await asyncio.gather(*(node.ready(f"room:{n}") for n in range(3000)))
-        assert all(node.layer.is_ready(f"room:{n}") for n in range(3000))
+        assert all(node.link.is_ready(f"room:{n}") for n in range(3000))
         stats = await redis.info("commandstats")
     assert stats["cmdstat_subscribe"]["calls"] < 10
 
@@ -337,7 +337,7 @@ async def test_an_outage_begins_and_ends_with_the_connection(
         signals.layer_recovered.disconnect(works)
     assert heard == ["Redis closed the connection", "works"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert await other.address() == address and other.layer.is_ready("room:1")
+    assert await other.address() == address and other.link.is_ready("room:1")
     assert (await redis.pubsub_numsub(f"asgi__group__{group_name('room:1')}"))[0][
         1
     ] == 1
@@ -350,24 +350,24 @@ async def test_a_topic_that_is_joined_in_an_outage_is_connected_when_it_ends(
     async with node_on(f"redis://127.0.0.1:{proxy.port}/0") as node:
         await node.address()
         await proxy.cut()
-        await until(lambda: node.layer.is_failing)
+        await until(lambda: node.link.is_failing)
         await asyncio.wait_for(node.ready("room:1"), 1)
         with pytest.raises(BroadcastError):
-            await node.layer.publish(broadcast("room:1", "e"))
+            await node.link.publish(broadcast("room:1", "e"))
         await proxy.mend()
-        await until(lambda: node.layer.is_ready("room:1"))
-        assert not node.layer.is_failing
-        await node.layer.publish(broadcast("room:1", "e"))
+        await until(lambda: node.link.is_ready("room:1"))
+        assert not node.link.is_failing
+        await node.link.publish(broadcast("room:1", "e"))
 
 
 async def test_a_node_finds_a_redis_that_comes_later(proxy: TcpProxy) -> None:
     await proxy.cut()
     async with node_on(f"redis://127.0.0.1:{proxy.port}/0") as node:
         await asyncio.wait_for(node.ready("room:1"), 5)
-        assert await node.address() is None and node.layer.is_failing
+        assert await node.address() is None and node.link.is_failing
         await proxy.mend()
-        await until(lambda: node.layer.is_ready("room:1"))
-        assert await node.address() and not node.layer.is_failing
+        await until(lambda: node.link.is_ready("room:1"))
+        assert await node.address() and not node.link.is_failing
 
 
 async def test_a_node_that_stops_leaves_nothing_in_redis(
@@ -381,7 +381,7 @@ async def test_a_node_that_stops_leaves_nothing_in_redis(
         while await redis.pubsub_channels("asgi*"):
             await asyncio.sleep(0.01)
         await node.ready("room:2")  # it starts again
-        assert node.layer.is_ready("room:2") and not node.layer.is_ready(NODES)
+        assert node.link.is_ready("room:2") and not node.link.is_ready(NODES)
 
 
 async def test_kept_broadcasts_that_were_lost_are_read_when_it_is_back(
@@ -402,4 +402,4 @@ async def test_kept_broadcasts_that_were_lost_are_read_when_it_is_back(
             await news.assert_push("event", {"n": n})
         await socket.close()
         await get_node().close()
-        await get_node().layer.layer.flush()
+        await get_node().link.layer.flush()

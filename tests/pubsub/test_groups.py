@@ -45,7 +45,7 @@ async def test_groups_are_added_in_the_order_they_were_asked_for() -> None:
     assert layer.calls == [("add", group_name(topic)) for topic in "dcba"]
 
 
-async def test_what_fails_is_tried_again_and_reported() -> None:
+async def test_a_failed_step_is_tried_again_and_reported() -> None:
     groups, layer, reports = make()
     layer.failures = 2
     await groups.add("a")
@@ -166,7 +166,7 @@ async def test_topics_that_come_and_go_in_an_outage_leave_nothing_behind() -> No
     ]
 
 
-async def test_a_group_whose_adding_may_have_worked_is_discarded_all_the_same() -> None:
+async def test_a_group_is_discarded_even_if_adding_it_may_have_failed() -> None:
     groups, layer, _ = make()
     layer.failures = 1
     added = groups.add("a")

@@ -17,7 +17,7 @@ __all__ = ["pubsub"]
 
 
 class Slow:
-    """A layer that needs its time for each group, and is stuck where it is told to be."""
+    """A layer that needs its time for each group, and is stuck where the test wants it."""
 
     def __init__(self) -> None:
         self.stuck = asyncio.Event()
@@ -45,26 +45,26 @@ async def test_a_long_line_of_new_topics_is_no_failure_as_long_as_it_moves(
     pubsub = Node()
     topics = [f"room:{n}" for n in range(40)]  # more than twice the time that one waits
     await asyncio.gather(*map(pubsub.ready, topics))
-    assert all(topic in pubsub.layer.groups for topic in topics)
-    assert not pubsub.layer.is_failing
+    assert all(topic in pubsub.link.groups for topic in topics)
+    assert not pubsub.link.is_failing
     slow.stuck.clear()
     await pubsub.ready("room:stuck")
-    assert pubsub.layer.is_failing
+    assert pubsub.link.is_failing
     slow.stuck.set()
     await pubsub.close()
 
 
-async def heard(pubsub: Node) -> None:
-    """Wait until what the layer is sent arrives at `pubsub`."""
-    told = asyncio.Event()
-    pubsub.rpc.on_cast("told", lambda body: told.set())
-    while not told.is_set():
+async def until_reached(pubsub: Node) -> None:
+    """Wait until a message over the layer arrives at `pubsub`."""
+    arrived = asyncio.Event()
+    pubsub.rpc.on_cast("ping", lambda body: arrived.set())
+    while not arrived.is_set():
         address = await pubsub.address()
         assert address is not None
-        await pubsub.rpc.tell(address, "note", name="told", body={})
+        await pubsub.rpc.cast(address, "ping", {})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
-                await told.wait()
+                await arrived.wait()
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ async def heard(pubsub: Node) -> None:
 async def test_a_layer_that_gives_up_is_listened_to_again(
     pubsub: Node, error: BaseException
 ) -> None:
-    await heard(pubsub)
-    pubsub.layer.layer.errors.append(error)
+    await until_reached(pubsub)
+    pubsub.link.layer.errors.append(error)
     async with asyncio.timeout(10):
-        await heard(pubsub)
-    assert not pubsub.layer.layer.errors and not pubsub.layer.is_failing
+        await until_reached(pubsub)
+    assert not pubsub.link.layer.errors and not pubsub.link.is_failing
 
 
 async def test_a_layer_that_forgot_the_channel_gets_another_with_all_groups(
@@ -87,13 +87,13 @@ async def test_a_layer_that_forgot_the_channel_gets_another_with_all_groups(
     await pubsub.ready("room:1")
     before = await pubsub.address()
     assert before is not None
-    pubsub.layer.layer.forgotten.add(before)
-    await pubsub.layer.send(before, {"type": "what wakes it"})
+    pubsub.link.layer.forgotten.add(before)
+    await pubsub.link.send(before, {"type": "what wakes it"})
     async with asyncio.timeout(10):
         while await pubsub.address() == before:
             await asyncio.sleep(0)
-        await heard(pubsub)
-    members = pubsub.layer.layer.groups[group_name("room:1")]
+        await until_reached(pubsub)
+    members = pubsub.link.layer.groups[group_name("room:1")]
     assert await pubsub.address() in members
 
 
@@ -102,21 +102,21 @@ async def test_a_layer_that_is_away_leaves_a_node_its_address(
 ) -> None:
     """Long-poll clients have it in their tokens."""
     monkeypatch.setattr(link, "FORGOTTEN", 1)
-    await heard(pubsub)
+    await until_reached(pubsub)
     before = await pubsub.address()
     tries = 0
-    working = pubsub.layer.layer.receive
+    working = pubsub.link.layer.receive
 
     async def away(channel: str) -> Any:
         nonlocal tries
         tries += 1
         raise ConnectionError
 
-    monkeypatch.setattr(pubsub.layer.layer, "receive", away)
-    await pubsub.layer.send(before, {"type": "what wakes it"})
+    monkeypatch.setattr(pubsub.link.layer, "receive", away)
+    await pubsub.link.send(before, {"type": "what wakes it"})
     async with asyncio.timeout(10):
         while tries < 3:
             await asyncio.sleep(0)
-        monkeypatch.setattr(pubsub.layer.layer, "receive", working)
-        await heard(pubsub)
+        monkeypatch.setattr(pubsub.link.layer, "receive", working)
+        await until_reached(pubsub)
     assert await pubsub.address() == before

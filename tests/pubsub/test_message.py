@@ -17,9 +17,9 @@ def test_a_group_name_is_one_that_every_layer_takes(topic: str) -> None:
     assert re.fullmatch(r"[a-zA-Z0-9\-_.]{1,99}", group_name(topic))
 
 
-def test_what_is_told_beside_a_broadcast_comes_out_too() -> None:
-    told = 1.5, {"traceparent": "00-1-1-01"}
-    broadcast = Broadcast("t", "e", msgspec.Raw(b"{}"), None, *told)
+def test_the_metadata_of_a_broadcast_is_unpacked_too() -> None:
+    metadata = 1.5, {"traceparent": "00-1-1-01"}
+    broadcast = Broadcast("t", "e", msgspec.Raw(b"{}"), None, *metadata)
     message = pack([pack_item(broadcast)], "node")
     assert list(unpack(message)) == [broadcast]
 
@@ -64,9 +64,9 @@ def test_foreign_code_may_send_a_dict_or_json() -> None:
             {
                 "type": "phx.broadcast",
                 "v": 1,
-                "items": [{"topic": "t", "event": "e", "payload": {}, **told}],
+                "items": [{"topic": "t", "event": "e", "payload": {}, **metadata}],
             }
-            for told in (
+            for metadata in (
                 {"at": "now"},
                 {"headers": "traceparent"},
                 {"headers": {"traceparent": 1}},
@@ -75,6 +75,6 @@ def test_foreign_code_may_send_a_dict_or_json() -> None:
         ),
     ],
 )
-def test_what_this_version_does_not_know_is_unreadable(message: dict[str, Any]) -> None:
+def test_a_message_of_an_unknown_form_is_unreadable(message: dict[str, Any]) -> None:
     with pytest.raises(Unreadable):
         list(unpack(message))

@@ -56,8 +56,8 @@ async def test_a_client_that_joins_and_leaves_makes_no_node_deaf(
     socket, node = await connect(OpenSocket), get_node()
     for topic in TOPICS:
         await (await socket.join(topic)).leave()
-    node.layer.groups.sweep(node.loop.time())
-    await node.layer.settled()
+    node.link.groups.sweep(node.loop.time())
+    await node.link.settled()
     if order == "id":
         await other.pubsub.publish(Broadcast("users:1", "disconnect", Raw(b"{}")), None)
     else:

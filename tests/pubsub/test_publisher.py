@@ -34,7 +34,7 @@ def broadcast(topic: str, event: str) -> Broadcast:
     return Broadcast(topic, event, msgspec.Raw(b"{}"), None, 0.0)
 
 
-async def test_what_waits_for_a_topic_travels_together_whatever_came_between() -> None:
+async def test_waiting_broadcasts_of_a_topic_travel_together() -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
     first = publisher.publish(broadcast("a", "1"))
@@ -80,7 +80,7 @@ async def test_it_is_full_while_much_waits() -> None:
     assert not publisher.is_full
 
 
-async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> None:
+async def test_a_refusal_of_the_layer_is_raised_for_the_waiter_and_reported() -> None:
     layer, reports = Layer(), []
     layer.error = ConnectionError("gone")
     layer.gate.set()
@@ -93,7 +93,9 @@ async def test_what_the_layer_refuses_is_told_to_who_waits_and_reported() -> Non
 
 
 @pytest.mark.parametrize("bad", ["topic", "event", "payload"])
-async def test_what_cannot_be_packed_is_an_error_for_its_sender_alone(bad: str) -> None:
+async def test_a_broadcast_that_cannot_be_packed_is_an_error_for_its_sender_alone(
+    bad: str,
+) -> None:
     layer = Layer()
     publisher = Publisher(layer, "node", lambda error: None)
     first = publisher.publish(broadcast("a", "1"))
@@ -121,7 +123,9 @@ async def test_a_layer_that_is_cancelled_itself_ends_no_publisher() -> None:
     await asyncio.wait_for(publisher.publish(broadcast("a", "2")), 5)
 
 
-async def test_what_waits_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_broadcasts_are_counted_in_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "OUTBOX_BYTES", 1000)
     monkeypatch.setattr(module, "LIMIT", 2000)
     monkeypatch.setattr(module, "BATCH_BYTES", 500)

@@ -1,4 +1,4 @@
-"""Broadcasts that come over the layer, from whoever sends them."""
+"""Broadcasts that come over the layer, from any sender."""
 
 from __future__ import annotations
 

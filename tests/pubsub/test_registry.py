@@ -87,7 +87,7 @@ PLAIN = Broadcast("room:1", "event", Raw(b"{}"))
     ],
 )
 @pytest.mark.parametrize("strict", [True, False])
-def test_who_cannot_be_sent_it_is_left_out(
+def test_a_client_that_cannot_get_a_broadcast_is_left_out(
     lane: Fastlane, broadcast: Broadcast, strict: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = [Subscriber(on(V2)), Subscriber(None), Subscriber(on(V2))]
@@ -103,7 +103,7 @@ def test_who_cannot_be_sent_it_is_left_out(
 
 
 @pytest.mark.parametrize("broadcast", [LIST, LONG])
-def test_what_the_sender_did_wrong_is_an_error_for_the_sender(
+def test_a_mistake_of_the_sender_raises_an_error_for_the_sender(
     broadcast: Broadcast,
 ) -> None:
     client, listener = Subscriber(on(V2)), Subscriber(None)
@@ -120,7 +120,9 @@ def test_a_payload_that_only_an_old_version_carries_reaches_its_clients() -> Non
 
 
 @pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
-def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> None:
+def test_a_sender_gets_an_error_when_no_other_client_can_get_its_broadcast(
+    lane: Fastlane,
+) -> None:
     sender, other, listener = Subscriber(on(V2)), Subscriber(lane), Subscriber(None)
     room = registry(sender, other, listener)
     with pytest.raises(EncodeError):
@@ -130,7 +132,9 @@ def test_a_sender_is_told_when_nobody_else_can_be_sent_it(lane: Fastlane) -> Non
 
 
 @pytest.mark.parametrize("lane", [on(V1), on(PICKY)])
-def test_who_is_no_client_may_send_what_nobody_here_can_be_sent(lane: Fastlane) -> None:
+def test_a_broadcast_from_outside_may_fit_no_client_of_this_process(
+    lane: Fastlane,
+) -> None:
     other, listener = Subscriber(lane), Subscriber(None)
     # those who can be sent it may be in other processes
     assert registry(other, listener).fan_out(BINARY) == 1
@@ -144,7 +148,7 @@ def test_a_serializer_with_a_bug_is_no_fault_of_the_sender(lane: Fastlane) -> No
 
 @pytest.mark.parametrize("lane", [on(V2), on(V1), None])
 @pytest.mark.parametrize("sender", [None, "nobody"])
-def test_who_raises_keeps_it_from_nobody_else(
+def test_a_subscriber_that_raises_keeps_the_broadcast_from_no_other(
     lane: Fastlane | None, sender: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = [Subscriber(lane, ZeroDivisionError("bad")) for _ in range(3)]
@@ -156,10 +160,10 @@ def test_who_raises_keeps_it_from_nobody_else(
     assert "ZeroDivisionError: bad" in caplog.text
 
 
-# ------------------------------------------------------------- what others are told
+# ------------------------------------------------------------- counts for the state
 
 
-def test_what_nobody_heard_of_need_not_be_told_when_it_is_gone() -> None:
+def test_a_topic_that_was_never_reported_needs_no_report_of_its_end() -> None:
     room, client = Registry(), Subscriber(on(V2))
     for n in range(100):
         room.add(f"room:{n}", client)
@@ -171,7 +175,7 @@ def test_what_nobody_heard_of_need_not_be_told_when_it_is_gone() -> None:
     assert room.take_changed() == {"room:1": 0} and room.take_changed() == {}
 
 
-def test_what_may_not_have_arrived_is_told_again_until_it_has() -> None:
+def test_a_count_that_may_not_have_arrived_is_reported_again() -> None:
     room, client = Registry(), Subscriber(on(V2))
     room.add("room:1", client)
     room.report_again(room.take_changed())
@@ -180,7 +184,7 @@ def test_what_may_not_have_arrived_is_told_again_until_it_has() -> None:
     assert room.take_changed() == {"room:1": 0} and room.take_changed() == {}
 
 
-def test_after_a_loss_all_that_is_there_is_told_and_nothing_else() -> None:
+def test_after_a_loss_all_current_counts_are_reported_and_no_others() -> None:
     room, client = Registry(), Subscriber(on(V2))
     for topic in ("room:1", "room:2"):
         room.add(topic, client)

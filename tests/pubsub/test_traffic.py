@@ -43,7 +43,7 @@ def test_counts_that_nobody_looks_at_are_forgotten_all_the_same(
     assert traffic.rates()["t999"] > 0
 
 
-async def test_who_comes_and_goes_on_ever_new_topics_leaves_no_node_anything() -> None:
+async def test_a_client_on_ever_new_topics_leaves_nothing_behind() -> None:
     node = get_node()
     state = node.heartbeat.state
     assert isinstance(state, MemoryState)
@@ -92,7 +92,7 @@ async def test_in_an_outage_a_topic_that_everybody_left_is_forgotten() -> None:
     await node.close()
 
 
-async def test_what_is_done_for_a_topic_knows_nothing_of_who_caused_it() -> None:
+async def test_work_for_a_topic_does_not_run_in_the_context_of_its_cause() -> None:
     language: contextvars.ContextVar[str] = contextvars.ContextVar("language")
     seen: list[tuple[str, str | None]] = []
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from phx_protocol import Channel, ConnectionRefused, Presence, Socket, event
+from phx_protocol import Presence, event
+from tests.support.rooms import DoorRoom, DoorSocket
 
 
 class Words(msgspec.Struct):
@@ -17,16 +18,8 @@ class Guests(Presence):
     pass
 
 
-class Room(Channel):
+class Room(DoorRoom):
     log_handle_in = None
-
-    async def authorize(self) -> bool:
-        return self.subtopic != "forbidden"
-
-    async def join(self, payload: Any) -> Any:
-        if self.subtopic == "crash":
-            raise RuntimeError("no join")
-        return "error" if self.subtopic == "denied" else "ok"
 
     @event("say")
     async def say(self, words: Words) -> Any:
@@ -49,11 +42,5 @@ class Guested(Room):
     presence = Guests
 
 
-class Doors(Socket):
+class Doors(DoorSocket):
     channels = {"room:*": Room, "guests:*": Guested}
-
-    async def connect(self, params: dict[str, Any]) -> None:
-        if "refuse" in params:
-            raise ConnectionRefused
-        if "crash" in params:
-            raise RuntimeError("no connect")

@@ -1,4 +1,4 @@
-"""What a logout, another login and a new password do to sockets that are open."""
+"""Open sockets after a logout, another login and a new password."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_layer_that_is_down_does_not_fail_a_logout(
     assert "may be open still: down" in caplog.text
 
 
-async def test_a_new_password_closes_what_the_old_one_had_let_in(ada: Any) -> None:
+async def test_a_new_password_closes_the_sockets_of_the_old_one(ada: Any) -> None:
     eve = await User.objects.acreate_user("eve")
     of_ada, of_eve = [await signed_in(await cookie_of(u)) for u in (ada, eve)]
     by_token = await connect(OfToken, auth_token=user_token(ada))
@@ -131,7 +131,7 @@ async def test_a_proxy_of_the_user_model_has_a_new_password_as_well(ada: Any) ->
 
 @pytest.fixture
 def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What is ordered, in place of doing so."""
+    """Collect the commands instead of sending them."""
     given: list[tuple[Any, ...]] = []
     for name in ("disconnect_user", "password_changed", "session_ended"):
         monkeypatch.setattr(
@@ -222,7 +222,7 @@ async def test_a_rotated_secret_is_no_new_password(ada: Any, settings: Any) -> N
     await of_ada.close()
 
 
-async def test_another_login_in_the_same_browser_closes_what_the_old_user_had(
+async def test_another_login_in_the_same_browser_closes_the_sockets_of_the_old_user(
     ada: Any,
 ) -> None:
     eve = await User.objects.acreate_user("eve")

@@ -9,7 +9,7 @@ from phx_protocol.testing import connect
 from tests.receivers.rooms import Doors, Room
 
 
-def test_the_log_hears_what_its_level_lets_through(
+def test_the_log_writes_only_what_its_level_allows(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Logged(Room):

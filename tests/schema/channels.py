@@ -96,7 +96,7 @@ class RoomChannel(Channel):
     async def join(
         self, payload: Entry
     ) -> tuple[Literal["ok"], Message] | Literal["error"]:
-        """Let whoever has a name in."""
+        """Accept every client with a name."""
         return "error"
 
     @event("new_msg")

@@ -19,7 +19,7 @@ def test_the_official_parser_finds_nothing_wrong_with_the_asyncapi_document(
     assert json.loads(parsed.stdout) == {"operations": 24, "channels": 4}
 
 
-def test_the_official_parser_sees_what_is_wrong(workshop: Path) -> None:
+def test_the_official_parser_finds_a_mistake(workshop: Path) -> None:
     document = json.loads(written("asyncapi"))
     operation = next(iter(document["operations"].values()))
     operation["channel"] = {"$ref": "#/channels/nowhere"}

@@ -1,4 +1,4 @@
-"""JSON Schema: each type is named once, and types of one name are told apart."""
+"""JSON Schema: each type is named once, and types with the same name get different names."""
 
 from __future__ import annotations
 

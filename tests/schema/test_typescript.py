@@ -28,7 +28,7 @@ def tsc(workshop: Path, *files: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_typescript_compiles_strictly_and_refuses_what_does_not_fit(
+def test_typescript_compiles_strictly_and_refuses_wrong_types(
     workshop: Path,
 ) -> None:
     (workshop / "contract.ts").write_text(written("typescript"))
@@ -60,7 +60,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.M | re.S)
 
 
-def test_what_the_page_shows_is_so(workshop: Path) -> None:
+def test_the_example_of_the_page_works(workshop: Path) -> None:
     """Its channel makes the contract with which its TypeScript compiles."""
     [python], [script] = blocks("python"), blocks("ts")
     defined: dict[str, Any] = {"__name__": "page"}

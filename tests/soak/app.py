@@ -75,7 +75,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 
 
 def kept() -> dict[str, int]:
-    """What this process holds on to, by kind; memory in KiB, of what it has given back."""
+    """Return the objects that this process keeps, by kind, and its memory in KiB."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     node = get_node()
@@ -87,7 +87,7 @@ def kept() -> dict[str, int]:
         "tasks": len(asyncio.all_tasks()),
         "sockets": len(node.connections),
         "topics": len(node.pubsub.registry),
-        "groups": len(node.layer.groups),
+        "groups": len(node.link.groups),
         "Socket objects": alive[SoakSocket],
         "ChannelServer objects": alive[ChannelServer],
         "Channel objects": alive[RoomChannel] + alive[LoudChannel],

@@ -35,7 +35,7 @@ POLLERS = min(10, VISITORS // 50)
 #: share of the time after which memory is what a process needs
 WARM = 0.4
 #: seconds until what the last client had is gone: groups are kept for five
-PATIENCE = 60
+TIMEOUT = 60
 MEMORY = 1.05
 SENT_AWAY = b"\x88\x02" + (1013).to_bytes(2, "big")
 #: the server's own two tasks and the one that answers; the one of the layer that listens to Redis
@@ -91,7 +91,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 async def slow_readers(site: Site, ledger: Ledger) -> None:
-    """One after the other joins where it is loud, reads nothing, and is sent away."""
+    """One after the other joins where it is loud, reads nothing, and is disconnected."""
     process = site.processes[0]
     async with Client(process.url, user_id="loud") as loud:
         await loud.join("loud:1")
@@ -103,7 +103,7 @@ async def slow_readers(site: Site, ledger: Ledger) -> None:
                     await loud.until("shouted")
                     await asyncio.sleep(0.02)
                 read = await asyncio.to_thread(stalled.read_all)
-                ledger.counts["slow readers sent away"] += read.endswith(SENT_AWAY)
+                ledger.counts["slow readers disconnected"] += read.endswith(SENT_AWAY)
             finally:
                 stalled.socket.close()
 
@@ -142,8 +142,8 @@ async def visited(site: Site, ledger: Ledger, seconds: float) -> AsyncIterator[N
 
 
 async def at_rest(site: Site, most: dict[str, int]) -> list[dict[str, int]]:
-    """What the processes keep when nobody is there: `most` of each kind, but for memory."""
-    end = time.monotonic() + PATIENCE
+    """Return what the processes keep without clients: `most` of each kind, except for memory."""
+    end = time.monotonic() + TIMEOUT
     while True:
         now = await site.kept()
         more = [
@@ -169,9 +169,10 @@ async def test_nothing_is_lost_and_nothing_stays_behind(site: Site) -> None:
     for happened in ("said", "echoed", "polled", "crashed", "recovered"):
         assert ledger.counts[happened], ledger.counts
     assert (
-        ledger.counts["slow readers sent away"] and ledger.counts["Redis restarts"] >= 2
+        ledger.counts["slow readers disconnected"]
+        and ledger.counts["Redis restarts"] >= 2
     )
-    assert ledger.counts["told that something is missing"]
+    assert ledger.counts["learned that something is missing"]
     for before, now in zip(warm, after):
         assert now["rss"] <= MEMORY * before["rss"]
     assert_state_is_empty(site.redis)

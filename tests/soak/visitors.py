@@ -1,4 +1,4 @@
-"""Who comes and goes: clients that come back with what they have, as pages with history.js do."""
+"""Visitors that come and go: clients that come back with their offsets, as pages with history.js do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Gone = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
 
 
 class Ledger:
-    """What all visitors saw."""
+    """The messages that all visitors saw."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -28,7 +28,7 @@ class Ledger:
 
 
 class Reading:
-    """How far a client has read a topic. What it missed it must have been told of."""
+    """How far a client has read a topic. It must have learned of what it missed."""
 
     def __init__(self, ledger: Ledger, who: str) -> None:
         self.offset: str | None = None
@@ -39,7 +39,7 @@ class Reading:
         if history["recovered"]:
             self._ledger.counts["recovered"] += 1
         else:
-            self._ledger.counts["told that something is missing"] += (
+            self._ledger.counts["learned that something is missing"] += (
                 self.offset is not None
             )
             self.offset = history["offset"]
@@ -47,7 +47,7 @@ class Reading:
     def read(self, offset: str | None) -> None:
         self._ledger.counts["said"] += 1
         if offset is None:
-            return  # it was not kept: the state is away, and that will be told
+            return  # it was not kept: the state is away, and the client will learn of it
         if self.offset is not None:
             (era, place), (now, next_place) = _parse(self.offset), _parse(offset)
             if (now, next_place) != (era, place + 1):
@@ -180,7 +180,7 @@ class Polling(Poller):
 
 
 async def again_and_again(act: Callable[[], Any]) -> None:
-    """Whatever becomes of `act`, and the server below it."""
+    """Run `act`; an error of it or of the server does not matter."""
     while True:
         with contextlib.suppress(*Gone):
             await act()

@@ -1,4 +1,4 @@
-"""A socket that says what it was told."""
+"""A socket that answers with what it gets."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def wait_for_what_is_cancelled() -> None:
 
 
 class Unlucky(Recorder):
-    """Whatever `fails` names awaits what was cancelled, or cannot be made at all."""
+    """The callback that `fails` names awaits something cancelled, or cannot be made at all."""
 
     fails = ""
 

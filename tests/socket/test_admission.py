@@ -1,4 +1,4 @@
-"""Who of a client's joins gets one of its places, and in what order."""
+"""The places of a client: which joins get one, and in what order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_join_waits_while_those_before_it_are_undecided() -> None:
     assert not await third
 
 
-async def test_all_who_wait_are_refused_when_the_last_place_is_taken() -> None:
+async def test_all_waiting_joins_are_refused_when_the_last_place_is_taken() -> None:
     admission = Admission(1)
     assert await admission.enter()
     later = [await waiting(admission) for _ in range(3)]
@@ -87,6 +87,19 @@ async def test_a_rejoin_keeps_its_place() -> None:
     assert not await other
 
 
+async def test_joins_that_wait_when_the_client_is_gone_get_no_place() -> None:
+    admission = Admission(1)
+    assert await admission.enter()
+    second = await waiting(admission)
+    admission.close()
+    assert not await second
+    admission.decided(False)
+    assert (
+        await admission.enter()
+    )  # what it sent before is handled as far as nothing waits
+    assert not await admission.enter()
+
+
 def calls_of_joins(count: int) -> int:
     """Calls of functions with which so many joins are decided, one after the other, of which one
     in ten gets a place."""
@@ -114,7 +127,7 @@ def test_eight_times_as_many_joins_cost_not_more_than_eight_times() -> None:
 
 
 @pytest.mark.parametrize("has_its_place", [False, True])
-async def test_who_gives_up_keeps_no_place(has_its_place: bool) -> None:
+async def test_a_cancelled_join_keeps_no_place(has_its_place: bool) -> None:
     admission = Admission(1)
     assert await admission.enter()
     second = await waiting(admission)

@@ -43,7 +43,7 @@ async def test_an_authorize_that_forgets_to_answer_lets_nobody_in(
     assert "authorize must return True or False" in caplog.text
 
 
-async def test_who_may_not_stay_is_sent_away_for_good(socket: TestSocket) -> None:
+async def test_a_client_that_may_not_stay_gets_phx_close(socket: TestSocket) -> None:
     room = await socket.join("chosen:1")
     await room.assert_reply(await room.push("again"), "ok", {"allowed": True})
     await room.assert_push("delivered")
@@ -54,7 +54,7 @@ async def test_who_may_not_stay_is_sent_away_for_good(socket: TestSocket) -> Non
     assert asked[-1] == "chosen:1 ended: shutdown"
 
 
-async def test_who_may_not_stay_is_sent_away_when_a_task_of_the_channel_asks(
+async def test_a_client_that_may_not_stay_gets_phx_close_when_a_task_checks(
     socket: TestSocket,
 ) -> None:
     room = await socket.join("chosen:1")
@@ -78,7 +78,7 @@ async def test_a_permission_that_was_taken_away_ends_the_channel(ada: Any) -> No
     await socket.close()
 
 
-async def test_who_lost_the_right_before_any_join_is_not_let_in(
+async def test_a_client_that_lost_its_right_before_any_join_is_refused(
     socket: TestSocket, ada: Any
 ) -> None:
     await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
@@ -86,7 +86,7 @@ async def test_who_lost_the_right_before_any_join_is_not_let_in(
     assert await denied(socket, "members") == UNAUTHORIZED
 
 
-async def test_who_lost_the_right_while_joining_is_sent_away(
+async def test_a_client_that_loses_its_right_while_it_joins_is_refused(
     socket: TestSocket, ada: Any
 ) -> None:
     Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()

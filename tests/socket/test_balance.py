@@ -1,4 +1,4 @@
-"""What a client is held to account for is given back, whatever it does and whatever befalls it."""
+"""All that a client takes is given back, whatever it does and whatever happens to it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def step(socket: TestSocket, random: Random, ref: str, joins: Joins) -> No
 
 
 def held(connection: Any) -> list[int]:
-    """What may be left of nothing that was handled."""
+    """Return all counts that must be zero when everything was handled."""
     admission, backlog = connection.servers.admission, connection.backlog
     budget = backlog.budget
     return [
@@ -110,14 +110,14 @@ def held(connection: Any) -> list[int]:
         backlog.held_bytes,
         budget._taken,
         len(budget._waiting),
-        admission._asked,
+        admission._undecided,
         len(admission._waiting or ()),
         admission._joined - len(connection.joined()),
     ]
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_what_a_client_takes_is_given_back(seed: int) -> None:
+async def test_all_that_a_client_takes_is_given_back(seed: int) -> None:
     random = Moody.random = Random(seed)
     client = await connect(MoodySocket)
     (connection,) = get_node().connections

@@ -1,4 +1,4 @@
-"""How much of a client's payloads is decoded at once."""
+"""The budget: how many payloads are decoded at the same time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ async def waiting(budget: Budget, size: int) -> asyncio.Task[None]:
     return task
 
 
-async def test_what_fits_is_taken_at_once() -> None:
+async def test_a_size_that_fits_is_taken_at_once() -> None:
     budget = Budget(10)
     await budget.take(4)
     await budget.take(6)
     await waiting(budget, 1)
 
 
-async def test_those_who_wait_are_served_in_their_order() -> None:
+async def test_calls_that_wait_are_served_in_their_order() -> None:
     budget = Budget(10)
     await budget.take(10)
     large, small = await waiting(budget, 8), await waiting(budget, 1)
@@ -41,7 +41,7 @@ async def test_those_who_wait_are_served_in_their_order() -> None:
     await asyncio.gather(large, small)
 
 
-async def test_what_is_larger_than_the_budget_goes_alone() -> None:
+async def test_a_size_larger_than_the_budget_goes_alone() -> None:
     budget = Budget(10)
     await budget.take(1)
     larger = await waiting(budget, 50)
@@ -50,7 +50,7 @@ async def test_what_is_larger_than_the_budget_goes_alone() -> None:
     await waiting(budget, 1)
 
 
-async def test_who_gives_up_takes_nothing() -> None:
+async def test_a_cancelled_call_takes_nothing() -> None:
     budget = Budget(10)
     await budget.take(10)
     first, second = await waiting(budget, 10), await waiting(budget, 10)
@@ -70,7 +70,7 @@ def take(budget: Budget, seconds: float) -> None:
         work(seconds + module.FREE)
 
 
-async def test_who_has_credit_leaves_the_others_a_short_turn() -> None:
+async def test_a_client_with_credit_waits_only_a_short_pause() -> None:
     budget = Budget(10)
     take(budget, module.CREDIT / 2)
     assert 0 < budget.owed() < 2 * module.PAUSE
@@ -78,7 +78,7 @@ async def test_who_has_credit_leaves_the_others_a_short_turn() -> None:
     assert budget.owed() == 0
 
 
-async def test_whose_wait_ends_while_it_begins_has_its_turn() -> None:
+async def test_a_wait_that_ends_while_it_begins_is_over() -> None:
     for fraction in range(500):
         budget = Budget(10)
         budget._next_at = module._now() + fraction * 1e-8
@@ -86,7 +86,7 @@ async def test_whose_wait_ends_while_it_begins_has_its_turn() -> None:
             await budget.take(1)
 
 
-async def test_who_has_overdrawn_it_waits_until_it_is_earned_back() -> None:
+async def test_a_client_without_credit_waits_until_it_is_earned_back() -> None:
     budget = Budget(10)
     take(budget, module.CREDIT)
     assert budget.owed() < 2 * module.PAUSE
@@ -123,16 +123,14 @@ async def test_credit_that_is_not_used_does_not_add_up(
         assert budget.owed() > module.PAUSE
 
 
-async def test_what_falls_into_its_time_by_chance_costs_no_more_than_the_credit() -> (
-    None
-):
+async def test_a_delay_by_chance_costs_no_more_than_the_credit() -> None:
     """A full garbage collection, say, which is everybody's."""
     budget = Budget(10)
     take(budget, 3 * module.CREDIT)
     assert budget.owed() < 2 * module.PAUSE
 
 
-async def test_what_takes_little_of_the_loop_is_free() -> None:
+async def test_a_block_that_takes_little_time_is_free() -> None:
     budget = Budget(10)
     for _ in range(100):
         with budget.charged():
@@ -141,7 +139,7 @@ async def test_what_takes_little_of_the_loop_is_free() -> None:
     await budget.take(1)
 
 
-async def test_those_let_in_pay_one_after_the_other() -> None:
+async def test_waiting_calls_pay_one_after_the_other() -> None:
     budget = Budget(10)
     await budget.take(10)
 
@@ -173,7 +171,7 @@ async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
     monkeypatch: Any,
 ) -> None:
     large = msgspec.Raw(b"[%b]" % b",".join([b"[]"] * 300_000))
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "ONE_BY_ONE_AFTER", 0.01)
     entered = []
 
     async def enter(payload: Any) -> None:
@@ -185,9 +183,9 @@ async def test_payloads_of_all_clients_are_decoded_as_far_as_there_is_room(
         await enter(msgspec.Raw(b"[]"))
         await asyncio.sleep(0)
         assert len(entered) == 1
-        await beside  # who waits too long is let in
+        await beside  # after ONE_BY_ONE_AFTER it is decoded all the same
     assert len(entered) == 2
     async with room(large):  # and what it took is given back
         pass
-    budgets = module._of_all[asyncio.get_running_loop()]
+    budgets = module._of_loops[asyncio.get_running_loop()]
     assert [budget._taken for budget in budgets] == [0, 0]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from phx_protocol import Channel, JoinDenied, Socket, event, local_broadcast
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket, connect
 from phx_protocol.wire import json, serializers
 from tests.socket.echo import EchoChannel, EchoSocket
@@ -94,6 +95,25 @@ async def slow() -> AsyncIterator[TestSocket]:
         await socket.close()
 
 
+async def test_a_join_that_waits_is_not_begun_when_its_client_is_gone() -> None:
+    class Few(SlowSocket):
+        max_channels = 2
+
+    SlowChannel.may_go_on, SlowChannel.asked = asyncio.Event(), []
+    socket = await connect(Few)
+    for number in range(40):
+        topic = f"room:{number}"
+        await socket.send(["1", "1", topic, "phx_join", {"slow": True}])
+    while len(SlowChannel.asked) < 2:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(socket.close())
+    while get_node().connections:
+        await asyncio.sleep(0)
+    SlowChannel.may_go_on.set()
+    await closing
+    assert SlowChannel.asked == ["0", "1"]
+
+
 @pytest.mark.parametrize("item", ['"x"', "[]", '"\N{GRINNING FACE}"', '{"a":[1.5]}'])
 async def test_large_frames_that_wait_close_with_1013(
     slow: TestSocket, item: str, monkeypatch: Any
@@ -116,7 +136,7 @@ async def test_a_few_large_frames_may_wait(slow: TestSocket) -> None:
         await room.assert_reply(ref, "ok")
 
 
-async def test_what_was_handled_does_not_count_any_more(slow: TestSocket) -> None:
+async def test_a_handled_frame_does_not_count_any_more(slow: TestSocket) -> None:
     room = await slow.join("room:1")
     SlowChannel.may_go_on.set()
     for _ in range(10):
@@ -124,7 +144,7 @@ async def test_what_was_handled_does_not_count_any_more(slow: TestSocket) -> Non
         await room.assert_reply(ref, "ok")
 
 
-async def test_what_goes_nowhere_is_not_decoded(monkeypatch: Any) -> None:
+async def test_a_frame_that_no_channel_gets_is_not_decoded(monkeypatch: Any) -> None:
     def decoded(payload: Any) -> Any:
         raise AssertionError("a payload was decoded")
 
@@ -132,10 +152,10 @@ async def test_what_goes_nowhere_is_not_decoded(monkeypatch: Any) -> None:
     socket = await connect(SlowSocket)
     for topic, name in (("room:1", "e"), ("nowhere", "phx_join"), ("a", "phx_leave")):
         await socket.send(["1", "1", topic, name, {"a": [[]] * 1000}])
-        frame = await socket.line.receive()
+        frame = await socket.communicator.receive()
         assert frame[1:4] == ["1", topic, "phx_reply"]
     await socket.send([None, "2", "phoenix", "heartbeat", {"a": 1}])
-    assert (await socket.line.receive())[1] == "2"
+    assert (await socket.communicator.receive())[1] == "2"
     await socket.close()
 
 
@@ -145,7 +165,7 @@ async def test_a_payload_that_is_none_ends_the_connection_when_it_is_read() -> N
     SlowChannel.asked, SlowChannel.may_go_on = [], asyncio.Event()
     await socket.join("room:1")
     frame = '["1","9","room:1","e",{"n":1e999}]'
-    await socket.line.communicator.send_input(
+    await socket.communicator.asgi.send_input(
         {"type": "websocket.receive", "text": frame}
     )
     await socket.assert_closed(1011)
@@ -175,11 +195,11 @@ async def test_a_thousand_joins_are_decided_in_steps_that_all_cost_the_same(
     for i in range(1000):
         payload = {"slow": i < 100, "deny": 0 < i <= allowed}
         await socket.send([str(i), str(i), f"room:{i}", "phx_join", payload])
-    await socket.line.taken()
+    await socket.communicator.all_read()
     await asyncio.sleep(0)
     assert len(SlowChannel.asked) == 100
     SlowChannel.may_go_on.set()
-    answers = [await socket.line.receive() for _ in range(1000)]
+    answers = [await socket.communicator.receive() for _ in range(1000)]
     joined = [int(a[1]) for a in answers if a[4]["status"] == "ok"]
     denied = range(1, allowed + 1)
     assert sorted(joined) == [i for i in range(100 + allowed) if i not in denied]
@@ -188,7 +208,7 @@ async def test_a_thousand_joins_are_decided_in_steps_that_all_cost_the_same(
 
 @pytest.mark.parametrize("topic", ["room:1", "nowhere", 5])
 @pytest.mark.parametrize("event", ["phx_join", "e", "phx_close", 7])
-async def test_the_sockets_own_rate_counts_what_goes_nowhere_too(
+async def test_the_rate_of_the_socket_counts_messages_that_no_channel_gets(
     topic: Any, event: Any
 ) -> None:
     class Held(SlowSocket):
@@ -200,8 +220,10 @@ async def test_the_sockets_own_rate_counts_what_goes_nowhere_too(
     reasons = []
     for i in range(5):
         await socket.send([None, str(i), topic, event, {}])
-        reasons.append((await socket.line.receive())[4]["response"].get("reason"))
-        while not socket.line.is_empty():
-            await socket.line.receive()
+        reasons.append(
+            (await socket.communicator.receive())[4]["response"].get("reason")
+        )
+        while not socket.communicator.is_empty():
+            await socket.communicator.receive()
     assert reasons[3:] == ["rate limited"] * 2 and "rate limited" not in reasons[:3]
     await socket.close()

@@ -1,4 +1,4 @@
-"""How a channel ends: left, stopped, crashed, or out of time."""
+"""The endings of a channel: left, stopped, crashed, or out of time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.socket.recorder import (
 __all__ = ["room", "socket", "unlucky"]
 
 
-async def test_a_leave_waits_for_what_runs(room: Joined) -> None:
+async def test_a_leave_waits_for_the_running_callback(room: Joined) -> None:
     waiting = await room.push("wait", {"gate": "a"})
     await room.close()
     open_gate("a")
@@ -44,7 +44,9 @@ async def test_a_crash_costs_only_its_channel(
     assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
 
 
-async def test_who_cannot_be_asked_about_is_not_left_there(unlucky: Connected) -> None:
+async def test_a_channel_ends_when_authorize_raises_an_error(
+    unlucky: Connected,
+) -> None:
     room = await unlucky.join("unlucky:1")
     Unlucky.fails = "authorize"
     await areauthorize()
@@ -71,7 +73,9 @@ class Impatient(RecorderSocket):
     shutdown_timeout = 0.05
 
 
-async def test_what_does_not_end_in_time_is_cancelled_then_terminated() -> None:
+async def test_a_callback_that_does_not_end_in_time_is_cancelled_and_then_terminate_runs() -> (
+    None
+):
     Recorder.log, Recorder.gates = [], {}
     socket = await connect(Impatient)
     room = await socket.join("room:1")

@@ -93,7 +93,7 @@ def may(user: Any, *permissions: str) -> Any:
 
 
 async def ask(channel: type, name: str, *permissions: str, payload: Any = None) -> Any:
-    """What `channel` answers to the event `name` of a user with `permissions`."""
+    """Return the answer of `channel` to the event `name` of a user with `permissions`."""
     room = await joined(channel, *permissions)
     answer = await answered(room, name, payload)
     await room.socket.close()
@@ -131,7 +131,7 @@ BASE, GUARDED = "auth.delete_user", "auth.change_user"
         ((Open, Base), "look", None, "Base.look"),
     ],
 )
-async def test_what_python_resolves_is_what_runs_with_its_permission(
+async def test_the_method_that_python_finds_runs_with_its_permission(
     bases: tuple[type, ...], event: str, permission: str | None, runs: str
 ) -> None:
     room = type("Room", bases, {})
@@ -230,7 +230,7 @@ async def test_an_override_under_either_name_of_a_method_is_found() -> None:
     assert await ask(ByName, "purge") == "ByName.purge"
 
 
-async def test_types_and_rates_are_those_of_what_runs() -> None:
+async def test_types_and_rates_are_those_of_the_method_that_runs() -> None:
     class Text(msgspec.Struct):
         body: str
 
@@ -278,7 +278,7 @@ def safely(function: Any) -> Any:
     return call
 
 
-async def test_what_a_class_decorator_puts_in_place_of_a_method_is_what_runs() -> None:
+async def test_a_method_that_a_class_decorator_replaced_runs() -> None:
     @method_decorator(safely, name="delete")
     class Room(Base):
         pass

@@ -12,7 +12,7 @@ from tests.socket.recorder import Recorder, Unlucky, room, socket, unlucky
 __all__ = ["room", "socket", "unlucky"]
 
 
-async def test_a_second_join_cancels_what_runs_and_its_reply_comes_first(
+async def test_a_second_join_cancels_the_running_callback_and_its_reply_comes_first(
     socket: Connected, room: Joined
 ) -> None:
     await room.push("wait", {"gate": "never"})
@@ -40,7 +40,7 @@ async def test_joins_sent_at_once_are_all_answered_in_order(
 
 
 @pytest.mark.parametrize("fails", ["class", "authorize", "join"])
-async def test_a_join_is_answered_whatever_crashes_and_what_is_behind_it_is_handled(
+async def test_a_join_is_answered_whatever_crashes_and_later_mail_is_handled(
     unlucky: Connected, fails: str
 ) -> None:
     Unlucky.fails = fails

@@ -58,7 +58,7 @@ async def test_pushes_behind_a_join_that_waits_are_handled_after_it(
     assert refs == ["1", "2", "3"]
 
 
-async def test_what_waits_behind_an_end_that_crashes_is_handled(
+async def test_mail_after_an_end_that_crashes_is_handled(
     unlucky: Connected,
 ) -> None:
     room = await unlucky.join("unlucky:1")
@@ -70,7 +70,7 @@ async def test_what_waits_behind_an_end_that_crashes_is_handled(
     assert answer[4]["status"] == "ok"
 
 
-async def test_when_the_connection_ends_what_waits_is_handled_first(
+async def test_when_the_connection_ends_waiting_mail_is_handled_first(
     socket: Connected, room: Joined
 ) -> None:
     await room.push("wait", {"gate": "a"})

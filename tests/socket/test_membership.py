@@ -1,4 +1,4 @@
-"""What a channel asks its server for: pushes, later replies, further topics."""
+"""Calls of a channel to its server: pushes, later replies, other topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever users call what is theirs in a Socket or a Channel: it is in nobody's way."""
+"""Any name of a user in a Socket or a Channel works: the library keeps nothing there."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ PUBLIC = (Path(__file__).parent.parent / "public_surface.txt").read_text()
 
 
 def public_names(of: type) -> set[str]:
-    """What of a class is documented: users know that it has these names."""
+    """Return the documented names of a class: users know that it has these."""
     return set(
         re.findall(rf"^phx_protocol\.(?:\w+\.)?{of.__name__}\.(\w+)", PUBLIC, re.M)
     )

@@ -1,4 +1,4 @@
-"""Who the user of a connection is now, and when that is looked at again."""
+"""The current user of a connection, and when it is loaded again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["ada", "socket"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_a_user_who_is_gone_is_anonymous_from_then_on(
+async def test_a_deleted_user_is_anonymous_from_then_on(
     socket: TestSocket, ada: Any
 ) -> None:
     members, free = await socket.join("members"), await socket.join("open")
@@ -54,7 +54,7 @@ async def test_a_user_who_is_gone_is_anonymous_from_then_on(
     await free.assert_reply(await free.push("delete"), "error", UNAUTHORIZED)
 
 
-async def test_who_turns_out_to_be_gone_while_joining_is_not_let_in(
+async def test_a_client_with_a_user_that_is_found_deleted_while_it_joins_is_refused(
     socket: TestSocket, ada: Any
 ) -> None:
     Slow.began, Slow.may_go_on = asyncio.Event(), asyncio.Event()
@@ -83,7 +83,7 @@ class Gated(Socket):
 
 
 @pytest.mark.parametrize("how", ["user", "id", "gone", "password"])
-async def test_who_has_to_go_while_it_connects_is_not_let_in(
+async def test_a_client_that_is_disconnected_while_it_connects_is_refused(
     ada: Any, how: str
 ) -> None:
     Gated.began, Gated.may_go_on = asyncio.Event(), asyncio.Event()
@@ -108,7 +108,7 @@ async def test_who_has_to_go_while_it_connects_is_not_let_in(
 
 
 @pytest.mark.parametrize("is_concerned", [True, False])
-async def test_who_connects_is_looked_at_again_only_when_it_may_be_concerned(
+async def test_a_connecting_client_is_checked_again_only_for_commands_that_may_concern_it(
     ada: Any, is_concerned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody could connect while a job saves all users."""

@@ -9,7 +9,7 @@ from phx_protocol.socket.routes import _known_routes, channels_of, history_of
 from tests.pubsub.rooms import Room, RoomSocket
 
 
-def test_what_a_topic_is_is_known_by_its_pattern_and_not_kept() -> None:
+def test_channels_of_a_topic_are_found_by_patterns_and_not_cached() -> None:
     mount_socket(RoomSocket)
     assert channels_of("kept:1") == (Room,)
     assert history_of("kept:1") is Room.history

@@ -24,7 +24,7 @@ from tests.socket.recorder import (
 __all__ = ["room", "socket"]
 
 
-async def test_what_a_cancelled_callback_had_is_gone_without_the_garbage_collector(
+async def test_memory_of_a_cancelled_callback_is_freed_without_the_garbage_collector(
     socket: Connected, room: Joined
 ) -> None:
     gc.disable()
@@ -39,7 +39,7 @@ async def test_what_a_cancelled_callback_had_is_gone_without_the_garbage_collect
         gc.enable()
 
 
-async def test_a_connect_that_awaits_what_was_cancelled_is_a_crash() -> None:
+async def test_a_connect_that_awaits_something_cancelled_is_a_crash() -> None:
     class Door(RecorderSocket):
         async def connect(self, params: dict[str, Any]) -> None:
             await wait_for_what_is_cancelled()
@@ -53,7 +53,7 @@ async def test_a_frame_that_is_none_closes_with_1011(
     socket: Connected, room: Joined, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {"type": "websocket.receive", "text": "nope"}
-    await socket.line.communicator.send_input(bad)
+    await socket.communicator.asgi.send_input(bad)
     await socket.assert_closed(1011)
     await socket.close()
     assert Recorder.log == [(Reason.CRASH, "DecodeError")]

@@ -74,7 +74,7 @@ def test_a_rate_is_written_as_in_django_rest_framework(text: str, rate: Rate) ->
 @pytest.mark.parametrize(
     "text", ["", "20", "20/x", "0/s", "-1/s", "1.5/s", "s/20", None]
 )
-def test_what_is_no_rate_is_refused_with_what_is_accepted(text: Any) -> None:
+def test_a_wrong_rate_raises_an_error_with_the_accepted_forms(text: Any) -> None:
     with pytest.raises(ValueError, match="20/s"):
         parse_rate(text)
 
@@ -90,7 +90,7 @@ def test_a_rate_lets_its_times_through_at_once_and_then_as_time_goes_by() -> Non
     assert [wait_of([throttle], now) for now in (105, 105, 200, 200)] == [0, 5, 0, 0]
 
 
-def test_what_one_rate_refuses_is_not_counted_by_another() -> None:
+def test_a_message_that_one_rate_refuses_is_not_counted_by_another() -> None:
     wide, narrow = Throttle(Rate(2, 10)), Throttle(Rate(1, 10))
     assert wait_of([wide, narrow], 0) == 0
     assert wait_of([wide, narrow], 0) == 10
@@ -123,7 +123,7 @@ async def test_events_beyond_the_rate_of_the_class_are_refused_readably() -> Non
     await socket.close()
 
 
-async def test_an_event_that_is_no_text_is_held_to_the_rate_as_well() -> None:
+async def test_an_event_that_is_not_a_string_counts_for_the_rate_as_well() -> None:
     socket = await connect(ChatSocket)
     room = await socket.join("chat:1")
     for n in range(6):
@@ -198,7 +198,7 @@ async def test_the_setting_holds_all_channels_of_a_socket_together() -> None:
         ([None, ["1", "2", "3"], "free:1", "say", {}], "ref too long"),
     ],
 )
-async def test_what_is_too_long_is_answered_with_its_name(
+async def test_a_part_that_is_too_long_gets_an_error_with_its_name(
     frame: list[Any], reason: str
 ) -> None:
     socket = await connect(ChatSocket)
@@ -238,11 +238,11 @@ async def test_a_process_takes_so_many_connections_over_both_transports() -> Non
 
 
 async def test_a_connection_ends_with_1012_at_its_greatest_age() -> None:
-    told = []
+    reasons = []
 
     class AgedChannel(FreeChannel):
         async def terminate(self, reason: Reason) -> None:
-            told.append(reason)
+            reasons.append(reason)
 
     class AgedSocket(Socket):
         channels = {"free:*": AgedChannel}
@@ -256,4 +256,4 @@ async def test_a_connection_ends_with_1012_at_its_greatest_age() -> None:
     client = Client(AgedSocket)
     await client.open()
     assert (await client.poll())["status"] == 410
-    assert told == [Reason.CLOSED]
+    assert reasons == [Reason.CLOSED]

@@ -1,4 +1,4 @@
-"""What every state does, by example, in memory and on Redis: what the model does not know of."""
+"""Every state by example, in memory and on Redis: the cases that the model does not have."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_node_that_never_beat_is_not_renewed(state: State) -> None:
     assert await state.nodes() == {}
 
 
-async def test_what_a_dead_node_owned_is_seen_until_it_is_reaped(state: State) -> None:
+async def test_data_of_a_dead_node_stays_until_it_is_reaped(state: State) -> None:
     await state.beat("a1", {}, first=True)
     await state.count("a1", {"room:1": 2})
     await state.change("lobby", "a1", {"r1": b"one"}, [])
@@ -67,7 +67,7 @@ async def test_what_a_dead_node_owned_is_seen_until_it_is_reaped(state: State) -
     assert await state.reap() == 0
 
 
-async def test_what_a_node_puts_before_it_ever_beat_is_reaped(state: State) -> None:
+async def test_data_of_a_node_that_never_beat_is_reaped(state: State) -> None:
     await state.change("lobby", "a1", {"r1": b"one"}, [])
     assert not await state.beat("a1", {}, first=True)
     assert await state.reap() == 1
@@ -102,7 +102,9 @@ async def test_a_paused_node_may_come_too_late(state: State) -> None:
     assert await state.replace("lobby", "b2", mine) == (position.epoch, position.n + 4)
 
 
-async def test_a_node_is_not_one_whose_name_begins_with_its_own(state: State) -> None:
+async def test_a_node_is_not_confused_with_one_that_has_a_longer_name(
+    state: State,
+) -> None:
     await state.change("lobby", "a", {"r1": b"b"}, [])
     await state.change("lobby", "ab", {"r2": b""}, [])
     await state.leave("a")
@@ -153,7 +155,7 @@ async def test_a_group_may_be_large(state: State) -> None:
     assert (await state.change("lobby", "a1", {}, large))[1].n == 2 * len(large)
 
 
-async def test_two_who_change_a_group_at_once_both_do(state: State) -> None:
+async def test_changes_of_a_group_at_the_same_time_are_all_made(state: State) -> None:
     async def change(node: str) -> list[tuple[Position, Position]]:
         return [
             await state.change("lobby", node, {f"{node}{i}": b""}, []) for i in range(9)
@@ -220,10 +222,10 @@ async def test_tasks_that_append_at_once_each_get_positions_of_their_own(
 
     tasks = await asyncio.gather(*map(append, range(4)))
     assert all(ns == sorted(ns) for ns in tasks)
-    told = sorted(sum(tasks, []))
-    assert [n for n, _ in told] == list(range(1, 161))
+    appended = sorted(sum(tasks, []))
+    assert [n for n, _ in appended] == list(range(1, 161))
     _, kept = await state.since("topic", 60, 60)
-    assert [(k.n, k.id) for k in kept] == told[60:]
+    assert [(k.n, k.id) for k in kept] == appended[60:]
 
 
 async def test_processes_that_append_at_once_each_get_positions_of_their_own(
@@ -255,19 +257,19 @@ def test_threads_that_append_at_once_each_get_positions_of_their_own() -> None:
     assert len({p.epoch for p in found}) == 1
 
 
-async def test_what_is_older_than_its_ttl_is_gone(state: State) -> None:
+async def test_a_broadcast_older_than_its_ttl_is_gone(state: State) -> None:
     (first,) = await state.append([item("1", ttl=0.2)])
     assert ids(await state.since("topic", 0, 0.2)) == ["1"]
     await asyncio.sleep(0.25)
     assert await state.since("topic", 0, 0.2, partial=True) == (first, [])
-    # who missed nothing is told so, and who missed it gets no part of it
+    # a client that missed nothing learns that, and one that missed it gets no part of it
     await state.append([item("2", ttl=0.2)])
     assert ids(await state.since("topic", 1, 0.2)) == ["2"]
     assert ids(await state.since("topic", 0, 0.2)) == []
     assert ids(await state.since("topic", 0, 0.2, partial=True)) == ["2"]
 
 
-async def test_of_what_is_kept_the_oldest_goes_first_when_its_time_comes(
+async def test_the_oldest_kept_broadcast_is_dropped_first(
     state: State,
 ) -> None:
     await state.append([item("1", ttl=0.3)])
@@ -357,7 +359,9 @@ async def test_a_history_is_read_in_pages(state: State) -> None:
     assert [kept.id for kept in found] == list("0123456789")
 
 
-async def test_what_is_more_than_is_wanted_is_not_read_at_all(state: State) -> None:
+async def test_a_history_with_more_bytes_than_the_limit_is_not_read_at_all(
+    state: State,
+) -> None:
     await state.append([item(f"{i}", payload=1000) for i in range(10)])
     each = (await state.since("topic", 9, 60))[1][0].bytes
     for missed in range(1, 11):

@@ -62,7 +62,7 @@ def project(
 
 @pytest.fixture(autouse=True)
 def _no_memory() -> Iterator[None]:
-    """What the process has in memory is not that of another test."""
+    """The state in memory is not that of another test."""
     _memories.clear()
     yield
     _memories.clear()
@@ -190,7 +190,7 @@ async def test_it_is_where_the_channel_layer_is(
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_its_keys_begin_with_what_those_of_the_layer_begin_with_by_default(
+def test_its_keys_begin_with_the_prefix_of_the_layer_by_default(
     layer: str,
 ) -> None:
     with project("auto", LAYERS[layer], hosts=[NOBODY]):

@@ -202,7 +202,7 @@ async def test_a_server_that_cannot_serve_now_is_an_outage(
         await state.close()
 
 
-async def test_what_a_server_refuses_for_its_own_sake_is_no_outage(
+async def test_a_refusal_that_concerns_only_one_step_is_not_an_outage(
     redis_url: str,
 ) -> None:
     state = connected(redis_url)
@@ -215,7 +215,7 @@ async def test_what_a_server_refuses_for_its_own_sake_is_no_outage(
 
 
 @override_settings(CHANNEL_LAYERS={})
-async def test_a_node_whose_server_is_a_replica_now_keeps_its_name(
+async def test_a_node_keeps_its_name_when_its_server_becomes_a_replica(
     pair: Pair, switch: Switch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hosts = {"BACKEND": "redis", "HOSTS": [switch.url], "PREFIX": "p:"}
@@ -389,7 +389,7 @@ def test_a_step_that_another_server_answered_is_missed_on_this_one() -> None:
     assert ledger.steps == 5
 
 
-def test_who_was_silent_for_long_says_nothing_of_what_there_must_be() -> None:
+def test_a_ledger_without_recent_writes_demands_no_steps() -> None:
     now = 0.0
     ledger = Ledger(60, lambda: now)
     ledger.note("7.a", 1)
@@ -413,7 +413,7 @@ class LobbySocket(Socket):
 
 @contextlib.asynccontextmanager
 async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
-    """Nodes as of so many processes, that beat when they are told to."""
+    """Nodes as of so many processes, that beat when a test wants it."""
     prefix = f"{secrets.token_hex(8)}:"
     state = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": prefix, "LEASE": 2}
     with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
@@ -427,7 +427,7 @@ async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
 
 
 class Listener:
-    """Who is subscribed, and counts as a channel that has joined."""
+    """A subscriber that counts as a joined channel."""
 
     fastlane = Fastlane(None, None, ALL_EVENTS)  # type: ignore[arg-type]
 
@@ -440,7 +440,7 @@ class Listener:
         self.interrupted += 1
 
 
-async def test_what_this_node_saw_and_the_store_lost_is_noticed_though_its_author_is_gone(
+async def test_a_lost_step_that_this_node_saw_is_noticed_even_without_its_author(
     tmp_path: Path,
 ) -> None:
     async with restored(tmp_path) as (url, save, lose), nodes(url, 1) as (node,):
@@ -598,7 +598,7 @@ async def test_commands_that_we_do_not_need_may_have_other_names(
         await state.close()
 
 
-async def test_what_a_server_lacks_is_told(tmp_path: Path) -> None:
+async def test_missing_commands_of_a_server_are_listed(tmp_path: Path) -> None:
     options = ["--rename-command", "XTRIM", "", "--rename-command", "SPOP", ""]
     options += ["--rename-command", "XADD", ""]
     with redis_server(tmp_path / "r", *options) as server:
@@ -632,7 +632,7 @@ async def test_a_server_that_forbids_our_keys_says_so(redis_url: str) -> None:
             admin.execute_command("ACL", "DELUSER", name)
 
 
-async def test_the_eviction_policy_is_told(redis_url: str) -> None:
+async def test_the_eviction_policy_is_read(redis_url: str) -> None:
     state = connected(redis_url)
     assert await state.eviction_policy() == "noeviction"
     await state.close()

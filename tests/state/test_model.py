@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, a state does what the docstrings of ``State`` say.
+"""After any steps in any order, a state does what the docstrings of ``State`` say.
 
 The model is plain dicts: it knows nothing of locks, scripts and keys. Time passes for leases only,
 and only when the machine says so.
@@ -66,7 +66,7 @@ items = st.builds(
 
 
 class Place:
-    """What has a position. Its epoch is the one that is first seen."""
+    """A sequence with a position. Its epoch is the first one that is seen."""
 
     def __init__(self) -> None:
         self.epoch = ""
@@ -222,11 +222,11 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(name=nodes, counts=counts)
     def count(self, name: str, counts: dict[str, int]) -> None:
-        told = self.run(self.state.count(name, counts))
+        counted = self.run(self.state.count(name, counts))
         if node := self.nodes.get(name):
             both = {**node.counts, **counts}
             node.counts = {topic: count for topic, count in both.items() if count}
-        assert told == (len(node.counts) if node else 0)
+        assert counted == (len(node.counts) if node else 0)
 
     # --------------------------------------------------------------- presences
 
@@ -328,8 +328,8 @@ class StateMachine(RuleBasedStateMachine):
             group = self.groups.get(name)
             position, found = self.run(self.state.entries(name))
             self.is_at(position, group)
-            told = group.entries.items() if group else ()
-            assert found == {ref: entry for ref, (_, entry) in told}
+            wanted = group.entries.items() if group else ()
+            assert found == {ref: entry for ref, (_, entry) in wanted}
 
     @invariant()
     def histories_are_as_in_the_model(self) -> None:

@@ -32,7 +32,7 @@ __all__ = ["redis"]
 
 
 async def kept_keys(state: RedisState) -> set[str]:
-    """Those that are neither the generation nor of one author."""
+    """Return the keys that are neither the generation nor of one author."""
     some = ("author:", "done:", state._prefix)
     return {name for name in await keys(state) if not name.startswith(some)}
 
@@ -88,7 +88,7 @@ async def test_a_live_node_keeps_all_of_its_keys_from_expiring(
     assert len(await keys(redis)) == 9
 
 
-async def test_what_nodes_leave_behind_are_positions(redis: RedisState) -> None:
+async def test_nodes_leave_only_positions_behind(redis: RedisState) -> None:
     for node in ("a1", "b2", "c3"):
         await redis.beat(node, {}, first=True)
         await redis.count(node, {"t": 1, "u": 2})
@@ -107,7 +107,7 @@ async def test_what_nodes_leave_behind_are_positions(redis: RedisState) -> None:
 
 
 @pytest.mark.parametrize("begin", ["open", "append"])
-async def test_a_history_whose_position_was_lost_begins_anew(
+async def test_a_history_without_its_position_begins_a_new_epoch(
     redis: RedisState, begin: str
 ) -> None:
     before = await redis.append([item("1", "t"), item("2", "t")])
@@ -159,7 +159,7 @@ async def test_other_prefixes_see_nothing(redis_url: str, redis: RedisState) -> 
 
 
 class Proxy:
-    """Stands in front of Redis. It breaks at the next script when it is told to."""
+    """Stands in front of Redis. It breaks at the next script when a test wants it."""
 
     def __init__(self, url: str) -> None:
         self.redis = urlsplit(url)
@@ -223,7 +223,7 @@ async def behind(proxy: Proxy) -> AsyncIterator[RedisState]:
     await state.close()
 
 
-async def test_an_append_whose_answer_is_lost_is_kept_once(
+async def test_an_append_is_kept_once_when_its_answer_is_lost(
     proxy: Proxy, behind: RedisState
 ) -> None:
     await behind.append([item("1")])
@@ -258,7 +258,7 @@ async def test_an_append_that_is_lost_twice_is_an_error(
     assert ids(await behind.since("topic", 0, 60)) == ["1"]
 
 
-async def test_a_step_whose_answer_is_lost_is_done_once(
+async def test_a_step_is_done_once_when_its_answer_is_lost(
     proxy: Proxy, behind: RedisState
 ) -> None:
     proxy.break_down()
@@ -297,7 +297,7 @@ async def test_a_redis_that_says_nothing_is_an_error_in_time(
 
 
 @pytest.mark.parametrize("name", ["since", "append"])
-async def test_who_is_cancelled_leaves_nobody_the_wrong_answer(
+async def test_a_cancelled_call_does_not_leave_its_answer_to_the_next(
     proxy: Proxy, behind: RedisState, name: str
 ) -> None:
     await behind.open("mine", 60)
@@ -328,7 +328,7 @@ async def test_connections_that_died_while_they_were_idle_are_no_error(
     assert sorted(p.n for (p,) in found[:20]) == list(range(1, 21))
 
 
-async def test_scripts_that_redis_forgot_are_told_again(redis: RedisState) -> None:
+async def test_scripts_that_redis_forgot_are_loaded_again(redis: RedisState) -> None:
     for _ in range(2):
         for call in CALLS.values():
             await redis._redis.script_flush()
@@ -354,7 +354,7 @@ async def test_without_redis_every_call_is_an_error_until_it_is_back(
     await state.close()
 
 
-async def test_after_a_restart_of_redis_everything_begins_anew(tmp_path: Path) -> None:
+async def test_after_a_restart_of_redis_everything_begins_again(tmp_path: Path) -> None:
     port = servers.free_port()
     state = connected(f"redis://127.0.0.1:{port}/0", "p:")
 
@@ -376,7 +376,7 @@ async def test_after_a_restart_of_redis_everything_begins_anew(tmp_path: Path) -
     await state.close()
 
 
-async def test_what_redis_refuses_is_an_error(redis: RedisState) -> None:
+async def test_a_refusal_of_redis_raises_an_error(redis: RedisState) -> None:
     await refuse(redis)
     with pytest.raises(StateError):
         await redis.beat("a1", {}, first=True)
@@ -384,7 +384,7 @@ async def test_what_redis_refuses_is_an_error(redis: RedisState) -> None:
         await redis.append([item("1")])
 
 
-async def test_the_error_tells_what_redis_said(redis: RedisState) -> None:
+async def test_the_error_has_the_text_of_redis(redis: RedisState) -> None:
     await refuse(redis)
     with pytest.raises(StateError, match="WRONGTYPE"):
         await redis.beat("a1", {}, first=True)

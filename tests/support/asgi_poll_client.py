@@ -78,7 +78,7 @@ class Request:
 
 
 class Client:
-    """What phoenix.js does over long-poll, a step at a time."""
+    """A client that does what phoenix.js does over long-poll, one step at a time."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import servers
-from tests.support.ws_client import PATIENCE
+from tests.support.ws_client import TIMEOUT
 
 SETTINGS = "tests.conformance.settings"
 
@@ -56,18 +56,18 @@ class Command:
     async def line(self) -> str:
         assert self.process.stdout is not None
         return (
-            await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+            await asyncio.wait_for(self.process.stdout.readline(), TIMEOUT)
         ).decode()
 
     async def until_ready(self) -> None:
         """Until it has said on stderr what it does."""
         assert self.process.stderr is not None
-        await asyncio.wait_for(self.process.stderr.readline(), PATIENCE)
+        await asyncio.wait_for(self.process.stderr.readline(), TIMEOUT)
 
     async def ended(self, typed: str = "") -> tuple[int, str, str]:
         """Its status, its output, and its errors."""
         out, err = await asyncio.wait_for(
-            self.process.communicate(typed.encode()), PATIENCE
+            self.process.communicate(typed.encode()), TIMEOUT
         )
         return self.process.returncode or 0, out.decode(), err.decode()
 

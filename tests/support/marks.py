@@ -28,7 +28,7 @@ STARTERS = [
 ]
 #: what Python tells an audit hook when one is started
 EVENTS = {"os.fork", "subprocess.Popen"}
-#: what Python itself runs, once, for whoever asks ``platform`` first
+#: what Python itself runs, once, at the first call of ``platform``
 PYTHONS_OWN = "uname"
 
 
@@ -62,7 +62,7 @@ def _starts(found: Any, seen: set[int]) -> bool:
 
 
 def _named(function: types.FunctionType) -> Iterator[Any]:
-    """What the code of `function` names: globals, and what is in those that are modules or tables."""
+    """Return what the code of `function` names: globals, and the values in modules and tables."""
     names = set(_names(function.__code__))
     for name in names:
         value = function.__globals__.get(name)

@@ -36,5 +36,5 @@ async def ask(nodes: Nodes, name: str, body: dict[str, Any], **kwargs: Any) -> A
     one, two = nodes
     address = await two.address()
     assert address is not None
-    limits = {"patience": 3.0, "timeout": 5.0, **kwargs}
+    limits = {"ack_timeout": 3.0, "timeout": 5.0, **kwargs}
     return await one.rpc.call(address, name, body, **limits)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 
 #: seconds that anything may take
-PATIENCE = 30
+TIMEOUT = 30
 #: lines of one POST
 BATCH = 100
 #: milliseconds between a session that is gone and the next, as phoenix.js has them
@@ -24,7 +24,7 @@ RECONNECT = (10, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
 class Answer(NamedTuple):
-    """What a poll brought: its frames, who of several processes answered, and in which session."""
+    """The result of a poll: its frames, the process that answered, and the session."""
 
     frames: list[list[Any]]
     upstream: str
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class SessionGone(Exception):
-    """What phoenix.js opens a new session for."""
+    """An answer after which phoenix.js opens a new session."""
 
 
 class Poller:
@@ -59,7 +59,7 @@ class Poller:
         self._token = ""
 
     async def __aenter__(self) -> Poller:
-        limits = httpx.Timeout(PATIENCE)
+        limits = httpx.Timeout(TIMEOUT)
         self._http = httpx.AsyncClient(timeout=limits, trust_env=False)
         self._running = asyncio.create_task(self._run())
         await self.until(lambda: bool(self.homes))
@@ -77,12 +77,12 @@ class Poller:
         """Join now, and in every session to come."""
         self._join_refs[topic] = ""
         self._send_join(topic)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.joined[topic].wait()
 
     async def push(self, topic: str, event: str, payload: Any = None) -> str:
         """Send when the topic is joined; what is lost with a session is not sent again."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.joined[topic].wait()
         ref = str(next(self.refs))
         frame = [self._join_refs[topic], ref, topic, event, payload or {}]
@@ -92,7 +92,7 @@ class Poller:
     async def ask(self, topic: str, event: str, payload: Any = None) -> tuple[str, Any]:
         ref = await self.push(topic, event, payload)
         self._replies[ref] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self._replies[ref]
 
     def payloads(self, event: str) -> list[Any]:
@@ -102,7 +102,7 @@ class Poller:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that an answer, or a new session, makes true."""
-        async with asyncio.timeout(PATIENCE), self._changed:
+        async with asyncio.timeout(TIMEOUT), self._changed:
             await self._changed.wait_for(condition)
 
     # ----------------------------------------------------------------- the client
@@ -191,7 +191,7 @@ class Poller:
         self._outbox.put_nowait(json.dumps([ref, ref, topic, "phx_join", payload]))
 
     def join_payload(self, topic: str, ref: str) -> dict[str, Any]:
-        """What a join of `topic`, which is sent with `ref`, says."""
+        """Return the reply to a join of `topic`, which is sent with `ref`."""
         return {}
 
     async def _notify(self) -> None:
@@ -266,12 +266,12 @@ class RawRequest:
         return answer
 
     async def rest(self, begun: bytes = b"") -> dict[str, Any] | None:
-        """What the server wrote up to its end, behind `begun`: a whole answer, or None.
+        """Return what the server wrote after `begun` until its end: a whole answer, or None.
 
         The last byte of a body is written only for a client that is there.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 data = begun + await self.reader.read()
         finally:
             self.writer.close()

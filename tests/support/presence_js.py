@@ -1,4 +1,4 @@
-"""What a browser's tab shows: phoenix.js's Presence, line by line, in Python."""
+"""phoenix.js's Presence, line by line, in Python: the list that a browser's tab shows."""
 
 from __future__ import annotations
 

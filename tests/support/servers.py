@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,23 @@ async def start_async(*args: str | Path, **options: Any) -> asyncio.subprocess.P
     )
 
 
+def python(
+    code: str, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh process, from the project's root, and return what it printed.
+
+    `env` is added to the environment of this process.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **(env or {})},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
 class Server:
     """A running process and where it listens."""
 
@@ -120,7 +137,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def connections(self) -> list[str]:
-        """What the process has open of sockets."""
+        """Return the open sockets of the process."""
         opened = Path(f"/proc/{self.process.pid}/fd")
         links = (link for link in opened.iterdir() if link.is_symlink())
         return [t for t in map(os.readlink, links) if t.startswith("socket:")]
@@ -228,7 +245,7 @@ def nginx(
     http: str = "",
     server: str = "",
 ) -> Iterator[Server]:
-    """An nginx that sends request after request to the next of `upstreams`, as it does unless told
+    """An nginx that sends request after request to the next of `upstreams`, as it does unless configured
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
 
     `location` and `http` are lines of its configuration, for these two blocks; `server` are

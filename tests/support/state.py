@@ -1,4 +1,4 @@
-"""What the tests of the state share: a lease that ends and a Redis that forgets, at once."""
+"""Helpers for tests of the state: end a lease, or let Redis forget, at once."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def item(
 
 
 def connected(url: str, prefix: str | None = None) -> RedisState:
-    """A state with as much patience as the tests have."""
+    """A state with timeouts as long as those of the tests."""
     prefix = prefix or f"{secrets.token_hex(8)}:"
-    patience = {"socket_timeout": 5, "socket_connect_timeout": 5}
-    pool = ConnectionPool.from_url(url, client_name=prefix, **patience)
+    timeouts = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    pool = ConnectionPool.from_url(url, client_name=prefix, **timeouts)
     return RedisState(pool, prefix)
 
 

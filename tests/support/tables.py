@@ -23,5 +23,5 @@ def table(title: str, text: str) -> set[str]:
 
 
 def names(text: str) -> list[str]:
-    """What a cell has in backticks."""
+    """Return the texts in backticks of a cell."""
     return re.findall(r"`([^`]*)`", text)

@@ -1,4 +1,4 @@
-"""Who is marked as in need of a process, and what becomes of one who is not."""
+"""Tests that start a process have the mark; without it they fail."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def starts_nothing() -> None:
         (starts_nothing, False),
     ],
 )
-def test_what_leads_to_a_process_is_found(
+def test_code_that_starts_a_process_is_found(
     function: Callable[..., Any], wanted: bool
 ) -> None:
     assert marks.leads_to_process(function) is wanted
 
 
-def test_who_starts_one_unmarked_fails() -> None:
+def test_a_test_without_the_mark_cannot_start_a_process() -> None:
     hidden = getattr(subprocess, "".join(["r", "un"]))
     with pytest.raises(RuntimeError, match="not marked"):
         hidden(["true"])

@@ -1,4 +1,4 @@
-"""What tests start ends by a signal, also where the shell has the tests in its background."""
+"""Processes of tests end by a signal, even if the shell runs the tests in the background."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _in_the_background() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_in_the_background")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_what_is_started_in_the_background_ends_by_a_signal(
+def test_a_process_in_the_background_ends_by_a_signal(
     number: signal.Signals,
 ) -> None:
     with servers.start(SLEEP) as process:
@@ -42,7 +42,7 @@ def test_what_is_started_in_the_background_ends_by_a_signal(
 
 @pytest.mark.usefixtures("_in_the_background")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-async def test_what_a_coroutine_starts_there_does_so_too(
+async def test_a_process_that_a_coroutine_starts_ends_by_a_signal_too(
     number: signal.Signals,
 ) -> None:
     process = await servers.start_async(*SLEEP)
@@ -56,7 +56,7 @@ async def test_what_a_coroutine_starts_there_does_so_too(
 
 
 def starts(path: Path) -> set[str]:
-    """What `path` calls to start a process."""
+    """Return the calls of `path` that start a process."""
     calls = (
         n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 class Client:
@@ -40,19 +40,19 @@ class Client:
 
     async def receive(self) -> list[Any]:
         """The next frame. TimeoutError when none comes."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return list(json.loads(await self.ws.recv()))
 
     async def until(self, event: str, topic: str | None = None) -> Any:
         """The payload of the next frame with `event`; what comes before it is passed over."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 frame = json.loads(await self.ws.recv())
                 if frame[3] == event and topic in (None, frame[2]):
                     return frame[4]
 
     async def reply(self, ref: str) -> tuple[str, Any]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 frame = json.loads(await self.ws.recv())
                 if frame[3] == "phx_reply" and frame[1] == ref:
@@ -72,7 +72,7 @@ class Client:
 
     async def closed(self) -> int:
         """Read on until the server closes: its close code, 1006 when it just went."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             try:
                 while True:
                     await self.ws.recv()

@@ -52,7 +52,7 @@ class RoomChannel(Channel):
     async def python(self, payload: Any) -> Any:
         when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
         await self.push("values", {"when": when, 1: (1, 2), "nan": float("nan")})
-        await self.broadcast("told", {"when": when})
+        await self.broadcast("news", {"when": when})
         return "ok", when
 
     @event("unsayable")

@@ -22,7 +22,7 @@ from tests.testing.rooms import RoomSocket, ended, room, wire
 __all__ = ["room", "wire"]
 
 
-async def test_what_a_handler_does_late_is_waited_for_before_it_is_refuted(
+async def test_refute_waits_for_what_a_handler_does_late(
     room: TestChannel,
 ) -> None:
     ref = await room.push("think", 50)
@@ -38,7 +38,7 @@ async def test_what_a_handler_does_late_is_waited_for_before_it_is_refuted(
     await room.refute_push("other")
 
 
-async def test_what_was_asserted_has_been_taken(room: TestChannel) -> None:
+async def test_an_asserted_message_is_taken_out(room: TestChannel) -> None:
     ref = await room.push("think", 1)
     await room.assert_reply(ref, "fine")
     await room.assert_push("thought")
@@ -60,7 +60,7 @@ async def test_broadcasts_are_asserted_in_any_order_and_then_refuted(
     await room.refute_push("held")
 
 
-async def test_what_did_arrive_is_told_when_something_else_was_wanted(
+async def test_a_failed_assertion_lists_what_arrived(
     room: TestChannel,
 ) -> None:
     ref = await room.push("say", {"hello": 1})
@@ -78,7 +78,7 @@ async def test_what_did_arrive_is_told_when_something_else_was_wanted(
         await room.assert_reply(ref, "error")
 
 
-async def test_a_callback_that_does_not_end_is_told_and_does_not_outlive_its_client(
+async def test_a_callback_that_does_not_end_is_named_and_cancelled_at_close(
     room: TestChannel,
 ) -> None:
     before = asyncio.all_tasks()
@@ -135,7 +135,7 @@ async def test_an_id_that_is_no_string_refuses_the_connection(wire: bool) -> Non
     assert not len(get_node().connections)
 
 
-async def test_a_connect_that_does_not_end_is_told(
+async def test_a_connect_that_does_not_end_raises_an_error(
     wire: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "TIMEOUT", 0.1)
@@ -147,7 +147,9 @@ async def test_a_connect_that_does_not_end_is_told(
     assert asyncio.all_tasks() == before
 
 
-async def test_who_is_disconnected_by_its_id_hears_nothing_more(wire: bool) -> None:
+async def test_a_client_that_is_disconnected_by_its_id_gets_nothing_more(
+    wire: bool,
+) -> None:
     socket = await connect(RoomSocket, {"name": "ann"}, wire=wire)
     room = await socket.join("room:1")
     ended.clear()

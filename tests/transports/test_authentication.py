@@ -236,7 +236,7 @@ async def within(
     query: str = "",
     *more: tuple[bytes, bytes],
 ) -> dict[str, Any]:
-    """What a user sees of a connection that comes through `middleware`."""
+    """Return the scope that user code sees behind `middleware`."""
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     raw += [(b"host", b"testserver"), *more]
     application = middleware(PhoenixConsumer.as_asgi(socket=Peek))
@@ -266,7 +266,7 @@ STACKS: list[Any] = [
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("page", [{}, {"origin": "https://evil.test"}])
-async def test_who_is_not_trusted_has_no_session_of_a_middleware_either(
+async def test_an_untrusted_request_has_no_session_of_a_middleware_either(
     cookie: str, stack: Any, page: dict[str, str]
 ) -> None:
     headers = {"cookie": f"{cookie}; theme=dark", **page}
@@ -292,7 +292,7 @@ async def test_of_several_session_cookies_none_leaves_its_session_behind(
 
 
 @pytest.mark.parametrize("stack", STACKS)
-async def test_who_is_trusted_has_the_session(cookie: str, stack: Any) -> None:
+async def test_a_trusted_request_has_the_session(cookie: str, stack: Any) -> None:
     headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
     scope = await within(stack, headers)
     assert scope["user"].get_username() in ("ada", "by token")

@@ -1,4 +1,4 @@
-"""How long a connection may be silent."""
+"""The time that a connection may be silent."""
 
 from __future__ import annotations
 

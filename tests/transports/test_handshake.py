@@ -1,4 +1,4 @@
-"""What is asked of a request before connect: TLS, and the subprotocols that it offers."""
+"""The checks of a request before connect: TLS, and the subprotocols that it offers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def location(answer: dict[str, Any]) -> str:
     ],
 )
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_what_came_in_the_clear_is_redirected(
+async def test_a_request_over_http_is_redirected(
     kind: str, method: str | None, status: int, scheme: str
 ) -> None:
     scope = scope_of(kind, scheme=scheme, **({"method": method} if method else {}))
@@ -94,7 +94,7 @@ def is_open(answer: dict[str, Any]) -> bool:
 @redirected
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 @pytest.mark.parametrize("scheme", ["https", "wss", None])
-async def test_over_https_or_where_nobody_says_it_a_request_is_let_in(
+async def test_a_request_over_https_or_of_unknown_scheme_passes(
     kind: str, scheme: str | None
 ) -> None:
     scope = scope_of(kind, **({"scheme": scheme} if scheme else {}))
@@ -105,13 +105,13 @@ async def test_over_https_or_where_nobody_says_it_a_request_is_let_in(
 @PROTO
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 @pytest.mark.parametrize(
-    "told, is_secure", [("https", True), ("wss", True), ("http", False), ("ws", False)]
+    "proto, is_secure", [("https", True), ("wss", True), ("http", False), ("ws", False)]
 )
 @pytest.mark.parametrize("scheme", ["http", "https", None])
-async def test_what_the_proxy_says_is_what_counts(
-    kind: str, told: str, is_secure: bool, scheme: str | None
+async def test_the_scheme_of_the_proxy_counts(
+    kind: str, proto: str, is_secure: bool, scheme: str | None
 ) -> None:
-    headers = [(b"host", b"example.com"), (b"x-forwarded-proto", told.encode())]
+    headers = [(b"host", b"example.com"), (b"x-forwarded-proto", proto.encode())]
     scope = scope_of(kind, headers=headers, **({"scheme": scheme} if scheme else {}))
     assert is_open(await answer(scope)) is is_secure
 
@@ -205,7 +205,7 @@ async def test_a_subprotocol_that_client_and_list_have_is_accepted(
         (StrictSocket, ["mqtt"]),
     ],
 )
-async def test_who_offers_others_only_is_refused(
+async def test_a_client_that_offers_only_other_subprotocols_is_refused(
     socket: type[Socket], offered: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     # 403 with nothing to say is what every server makes of a close

@@ -1,4 +1,4 @@
-"""Whatever a client sends costs nobody else anything, and leaves nothing behind."""
+"""Nothing that a client sends costs other clients anything, or leaves something behind."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ frames = texts | v1 | broken | depths | st.text(max_size=50) | pushes | st.binar
 
 
 class Calm:
-    """What must be as it was when the hostile client has gone."""
+    """Return the counts that must be as before when the hostile client has gone."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.caplog = caplog

@@ -12,11 +12,11 @@ from channels.testing import WebsocketCommunicator
 
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
 from phx_protocol.testing import connect
-from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_IN_A_TURN, ReadPacer
+from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_PER_TURN, ReadPacer
 
 
 async def burst(pacer: ReadPacer, frames: int = FLOOD) -> int:
-    """How often the others had a turn while so many frames came at once."""
+    """Count how often other tasks ran while so many frames came at once."""
     now = asyncio.get_running_loop().time()
     return sum(pacer.is_over(now) for _ in range(frames))
 
@@ -27,7 +27,7 @@ async def test_a_flood_is_stepped_until_it_is_over_and_again_when_it_is_repeated
     seen: asyncio.Queue[bool] = asyncio.Queue()
     pacer = ReadPacer(asyncio.get_running_loop(), seen.put_nowait)
     for _ in range(2):
-        assert await burst(pacer) == FLOOD / FRAMES_IN_A_TURN
+        assert await burst(pacer) == FLOOD / FRAMES_PER_TURN
         assert await seen.get() is True
         # while it goes on nothing is given back
         for _ in range(5):

@@ -15,7 +15,7 @@ from tests.support.sites import MOUNTS, page
 
 
 class Server:
-    """What a server does with the lifespan of an application."""
+    """A server that runs the lifespan of an application."""
 
     def __init__(self, http: Any) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -68,7 +68,7 @@ async def test_an_application_beside_the_sockets_has_its_lifespan() -> None:
     assert not beside.is_open
 
 
-async def test_a_startup_that_fails_is_told() -> None:
+async def test_a_startup_that_fails_is_reported() -> None:
     assert await Server(WithLifespan("startup")).start() == "lifespan.startup.failed"
 
 

@@ -7,6 +7,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import override_settings
 
+from phx_protocol import ConnectInfo
 from phx_protocol.transports.origin import origin_is_allowed
 
 SCOPE = {
@@ -61,7 +62,7 @@ def only_ours(origin: SplitResult) -> bool:
 )
 @override_settings(CSRF_TRUSTED_ORIGINS=["https://trusted.test", "https://*.sub.test"])
 async def test_origins(check: Any, origin: str | None, allowed: bool) -> None:
-    assert await origin_is_allowed(origin, check, dict(SCOPE)) is allowed
+    assert await origin_is_allowed(origin, check, ConnectInfo(SCOPE)) is allowed
 
 
 def scope_of(host: str, **changes: Any) -> dict[str, Any]:
@@ -110,10 +111,16 @@ async def test_the_same_host_is_the_same_host_in_whatever_way_it_is_written(
 ) -> None:
     for scheme, host, origin in SAME:
         scope = scope_of(host, scheme=scheme)
-        assert await origin_is_allowed(origin, check, scope), (host, origin)
+        assert await origin_is_allowed(origin, check, ConnectInfo(scope)), (
+            host,
+            origin,
+        )
     for scheme, host, origin in OTHER:
         scope = scope_of(host, scheme=scheme)
-        assert not await origin_is_allowed(origin, check, scope), (host, origin)
+        assert not await origin_is_allowed(origin, check, ConnectInfo(scope)), (
+            host,
+            origin,
+        )
 
 
 @pytest.mark.parametrize(
@@ -137,23 +144,23 @@ async def test_the_same_host_is_the_same_host_in_whatever_way_it_is_written(
 async def test_an_entry_matches_the_same_host_in_lists_and_in_csrf_trusted_origins(
     entry: str, origin: str, allowed: bool
 ) -> None:
-    assert await origin_is_allowed(origin, [entry], dict(SCOPE)) is allowed
+    assert await origin_is_allowed(origin, [entry], ConnectInfo(SCOPE)) is allowed
     with override_settings(CSRF_TRUSTED_ORIGINS=[entry]):
-        assert await origin_is_allowed(origin, True, dict(SCOPE)) is allowed
+        assert await origin_is_allowed(origin, True, ConnectInfo(SCOPE)) is allowed
 
 
 @pytest.mark.parametrize("entry", ["null", "file://", "app://.", "tauri://localhost"])
-async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
+async def test_an_exact_entry_matches_an_origin_without_a_host(entry: str) -> None:
     others = {"null", "file://", "app://.", "tauri://localhost", "", "//"} - {entry}
-    assert await origin_is_allowed(entry, ["https://a.test", entry], dict(SCOPE))
-    assert await origin_is_allowed(entry, [entry.upper()], dict(SCOPE))
+    assert await origin_is_allowed(entry, ["https://a.test", entry], ConnectInfo(SCOPE))
+    assert await origin_is_allowed(entry, [entry.upper()], ConnectInfo(SCOPE))
     for other in others:
-        assert not await origin_is_allowed(other, [entry], dict(SCOPE))
-    assert not await origin_is_allowed("null", ["//"], dict(SCOPE))
+        assert not await origin_is_allowed(other, [entry], ConnectInfo(SCOPE))
+    assert not await origin_is_allowed("null", ["//"], ConnectInfo(SCOPE))
 
 
 @pytest.mark.parametrize(
-    "told, scheme",
+    "proto, scheme",
     [
         ("https", "https"),
         ("wss", "https"),
@@ -168,22 +175,22 @@ async def test_an_exact_entry_matches_what_has_no_host(entry: str) -> None:
     ],
 )
 @pytest.mark.parametrize("secure", ["https", "wss"])
-async def test_wss_of_a_proxy_is_https(told: str, scheme: str, secure: str) -> None:
-    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", told.encode())])
+async def test_wss_of_a_proxy_is_https(proto: str, scheme: str, secure: str) -> None:
+    scope = scope_of("example.com", headers=[(b"x-forwarded-proto", proto.encode())])
     with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", secure)):
         for page in ("http", "https"):
             origin = f"{page}://example.com"
-            answer = await origin_is_allowed(origin, True, scope)
+            answer = await origin_is_allowed(origin, True, ConnectInfo(scope))
             assert answer is (page == scheme)
 
 
-@pytest.mark.parametrize("told", ["wss", "https", "wss,https", "https,http"])
+@pytest.mark.parametrize("proto", ["wss", "https", "wss,https", "https,http"])
 async def test_the_scheme_that_a_server_took_over_from_a_proxy_counts(
-    told: str,
+    proto: str,
 ) -> None:
-    scope = scope_of("example.com", scheme=told)
-    assert await origin_is_allowed("https://example.com", True, scope)
-    assert not await origin_is_allowed("http://example.com", True, scope)
+    scope = scope_of("example.com", scheme=proto)
+    assert await origin_is_allowed("https://example.com", True, ConnectInfo(scope))
+    assert not await origin_is_allowed("http://example.com", True, ConnectInfo(scope))
 
 
 @pytest.mark.parametrize("check", [True, "conn"])
@@ -191,12 +198,14 @@ async def test_where_the_scheme_is_unknown_the_host_decides(check: Any) -> None:
     scope = scope_of("example.com")
     del scope["scheme"]
     for origin in ("https://example.com", "http://example.com", "wss://example.com"):
-        assert await origin_is_allowed(origin, check, scope), origin
+        assert await origin_is_allowed(origin, check, ConnectInfo(scope)), origin
     for origin in ("https://evil.test", "https://example.com:80", "ftp://example.com"):
-        assert not await origin_is_allowed(origin, check, scope), origin
+        assert not await origin_is_allowed(origin, check, ConnectInfo(scope)), origin
     with override_settings(SECURE_SSL_REDIRECT=True):  # there are no pages of http
-        assert await origin_is_allowed("https://example.com", check, scope)
-        assert not await origin_is_allowed("http://example.com", check, scope)
+        assert await origin_is_allowed("https://example.com", check, ConnectInfo(scope))
+        assert not await origin_is_allowed(
+            "http://example.com", check, ConnectInfo(scope)
+        )
 
 
 class Later:
@@ -208,10 +217,10 @@ class Later:
 
 @pytest.mark.parametrize("check", [Later(), lambda parts: Later()(parts)])
 async def test_a_callable_of_whatever_kind_is_awaited(check: Any) -> None:
-    assert await origin_is_allowed("http://ours.test", check, dict(SCOPE))
-    assert not await origin_is_allowed("http://evil.test", check, dict(SCOPE))
+    assert await origin_is_allowed("http://ours.test", check, ConnectInfo(SCOPE))
+    assert not await origin_is_allowed("http://evil.test", check, ConnectInfo(SCOPE))
 
 
 async def test_a_host_that_is_not_allowed_is_nobodys_own() -> None:
     scope = {**SCOPE, "headers": [(b"host", b"evil.test")]}
-    assert not await origin_is_allowed("http://evil.test", True, scope)
+    assert not await origin_is_allowed("http://evil.test", True, ConnectInfo(scope))

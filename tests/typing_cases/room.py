@@ -1,4 +1,4 @@
-"""What mypy is to accept, and to refuse: an ignore that nothing needs is an error too."""
+"""Code that mypy must accept or refuse: an unused ignore is an error too."""
 
 from __future__ import annotations
 

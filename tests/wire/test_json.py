@@ -70,7 +70,7 @@ def test_values_of_python_and_django_are_encoded(value: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800", {object(): 1}])
-def test_what_cannot_be_encoded_is_an_encode_error(value: Any) -> None:
+def test_a_value_that_cannot_be_encoded_is_an_encode_error(value: Any) -> None:
     with pytest.raises(EncodeError):
         json.encode(value)
 
@@ -82,7 +82,7 @@ def test_a_value_that_contains_itself_is_an_encode_error() -> None:
         json.encode(value)
 
 
-def test_errors_of_a_form_are_what_django_shows_of_them() -> None:
+def test_errors_of_a_form_are_encoded_as_django_does() -> None:
     form = SignUp({})
     assert json.plain(form.errors) == WRONG
     assert json.plain({"reason": "invalid", "errors": form.errors})["errors"] == WRONG
@@ -147,7 +147,7 @@ def fastest(run: Callable[[], Any], times: int) -> float:
     return min(took)
 
 
-def test_a_serializer_of_django_rest_framework_is_what_it_renders() -> None:
+def test_data_of_a_rest_framework_serializer_is_encoded_as_it_renders() -> None:
     from rest_framework import serializers
 
     class UserSerializer(serializers.Serializer):  # type: ignore[misc]
@@ -176,7 +176,7 @@ LARGE = "[%s]" % ",".join(["[]"] * 300_000)
 
 
 def collections(text: str) -> int:
-    """How often the garbage collector runs while `text` is decoded."""
+    """Count how often the garbage collector runs while `text` is decoded."""
     seen = []
 
     def collecting(phase: str, info: Any) -> None:
@@ -215,7 +215,7 @@ def test_the_collector_looks_at_all_there_is_while_large_payloads_come() -> None
     assert looked
 
 
-def test_the_collector_is_on_again_and_what_is_frozen_stays_so() -> None:
+def test_the_collector_is_on_again_and_frozen_objects_stay_frozen() -> None:
     with pytest.raises(DecodeError):
         json.decode(LARGE[:-1])
     assert gc.isenabled()

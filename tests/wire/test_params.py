@@ -41,7 +41,7 @@ def test_queries_are_read_as_plug_reads_them(
         b"a=" + b"%61" * 25_000,
     ],
 )
-def test_what_is_too_much_or_no_utf8_is_refused(query: bytes) -> None:
+def test_too_large_queries_and_bad_utf8_are_refused(query: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_query(query)
 

@@ -44,7 +44,7 @@ def test_a_v2_text_frame_comes_back_as_it_was(
 
 
 @given(JSON, TEXT, TEXT, MAPS)
-def test_a_v2_push_is_what_was_encoded(
+def test_the_frame_of_a_v2_push_has_its_five_parts(
     join_ref: Any, topic: str, event: str, payload: Any
 ) -> None:
     frame = V2.encode(Message(join_ref, None, topic, event, payload))
@@ -110,7 +110,7 @@ def test_nothing_but_decode_error_comes_out_of_decode(
     ],
 )
 @pytest.mark.parametrize("serializer", [V1, V2])
-def test_what_decoders_trip_over_is_a_decode_error(
+def test_every_error_of_a_decoder_is_a_decode_error(
     serializer: Any, frame: str | bytes
 ) -> None:
     with pytest.raises(DecodeError):

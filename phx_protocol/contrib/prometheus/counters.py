@@ -28,7 +28,7 @@ CONNECTS = Counter(
 )
 DISCONNECTS = Counter(
     "phx_socket_disconnects",
-    "Connections that were let in and are gone, by close code",
+    "Connections that have ended, by close code",
     ["socket", "code"],
 )
 JOINS = Counter(
@@ -61,15 +61,15 @@ LATENCY = Histogram(
 DROPPED = Counter("phx_messages_dropped", "Messages that will not arrive", ["where"])
 PRESENCE_JOINS = Counter(
     "phx_presence_joins",
-    "Keys that came, in each process that tells of it",
+    "Keys that joined, once in each process that sends its clients the diff",
     ["presence"],
 )
 PRESENCE_LEAVES = Counter(
     "phx_presence_leaves",
-    "Keys that went, in each process that tells of it",
+    "Keys that left, once in each process that sends its clients the diff",
     ["presence"],
 )
-REFUSALS = Counter("phx_refusals", "What was refused, as limits.refusals", ["reason"])
+REFUSALS = Counter("phx_refusals", "Refusals by reason", ["reason"])
 OUTAGES = Counter(
     "phx_outages", "Times that the channel layer or the state began to fail", ["what"]
 )

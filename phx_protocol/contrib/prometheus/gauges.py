@@ -69,7 +69,7 @@ def sample() -> None:
     BUFFERED_MAX.set(max(buffered, default=0))
     FAILING.set(
         {
-            ("layer",): sum(node.layer.is_failing for node in nodes),
+            ("layer",): sum(node.link.is_failing for node in nodes),
             ("state",): sum(node.heartbeat.is_down for node in nodes),
         }
     )

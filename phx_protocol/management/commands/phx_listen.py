@@ -51,7 +51,7 @@ class Command(OperatorCommand):
             for topic in topics:
                 await node.ready(topic)
                 node.pubsub.subscribe(topic, listener)
-            if node.layer.is_failing:
+            if node.link.is_failing:
                 raise CommandError("the channel layer cannot be reached")
             if options["verbosity"] > 0 and not options["json"]:
                 self.stderr.write(

@@ -21,10 +21,8 @@ class Command(BaseCommand):
             except Exception as error:
                 raise CommandError(f"{mount}: {error}") from error
             name = f"{socket_class.__module__}.{socket_class.__qualname__}"
-            chosen = options(socket_class)
-            paths: Any = [t for t in (chosen.websocket, chosen.longpoll) if t]
-            transports = ", ".join(path["PATH"].strip("/") for path in paths)
-            heading = f"{mount} ({transports})  {name}"
+            paths = ", ".join(options(socket_class).paths(mount).values())
+            heading = f"{mount} ({paths})  {name}"
             self.stdout.write(self.style.MIGRATE_HEADING(heading))
             width = max((len(pattern) for pattern, _ in routes), default=0)
             for pattern, route in routes:

@@ -45,9 +45,7 @@ ANSWER: dict[int | None, str] = {
 }
 #: the same for an answer to a handshake
 UPGRADE = {**ANSWER, 200: _UPGRADE, 400: _UPGRADE, 426: _UPGRADE}
-OTHER_STATUS = (
-    "This package does not answer so: a proxy or server before it refuses. See its log."
-)
+OTHER_STATUS = "This answer is not from this package, but from a proxy or server before it. See its log."
 
 ORIGIN = """\
 The site sees another host or scheme than its pages have. nginx:
@@ -71,7 +69,7 @@ That is right if this URL is the proxy's, which sets the header itself. If it is
 run with these settings (SECURE_PROXY_SSL_HEADER, CHECK_ORIGIN), and is its Host in ALLOWED_HOSTS?"""
 SUBPROTOCOL = """\
 Browsers fail this handshake. Is Sec-WebSocket-Protocol passed on both ways by the proxy? nginx does;
-others: allow the header. A middleware that accepts by itself must accept "phoenix"."""
+others: allow the header. A middleware that accepts the handshake must select "phoenix"."""
 TOKEN_SIZE = """\
 The server, or a proxy, does not accept a longer header. uvicorn, in its environment:
     WEBSOCKETS_MAX_LINE_LENGTH=40000
@@ -103,7 +101,7 @@ phoenix.js sends a heartbeat every 30 s. nginx, in the location of the socket:
 For a load balancer, raise its idle timeout (AWS: idle_timeout.timeout_seconds)."""
 SITE_TIMEOUT = """\
 phoenix.js sends a heartbeat every 30 s: set PHX_PROTOCOL["TIMEOUT"] (or timeout of the Socket) to 60."""
-CAME_BACK = "The site closed it: was it restarted just now? Run this again."
+CAME_BACK = "The site closed the connection: was it restarted just now? Run this again."
 POLL_TIMEOUT = """\
 A poll waits for PHX_PROTOCOL["LONGPOLL"]["WINDOW"] seconds (10): the proxy must allow that. nginx:
     proxy_read_timeout 75s;"""

@@ -12,7 +12,7 @@ from django.utils.html import strip_tags
 from .site import Site
 
 #: seconds that an ordinary request may take
-PATIENCE = 10.0
+REQUEST_TIMEOUT = 10.0
 
 
 class Response(NamedTuple):
@@ -32,7 +32,7 @@ async def request(
     target: str,
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
-    timeout: float = PATIENCE,
+    timeout: float = REQUEST_TIMEOUT,
 ) -> Response:
     """Return the answer to one request. Raise OSError (TimeoutError after `timeout` seconds of
     silence), or HTTPException if it is not HTTP."""

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from phx_protocol.exceptions import StateError, StateRefused
-from phx_protocol.introspection import NodeInfo, alist_nodes, sees_only_itself
+from phx_protocol.introspection import NodeInfo, alist_nodes, sees_one_process
 from phx_protocol.node.node import get_node
 from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.state import State, get_state
-from phx_protocol.transports.websocket.consumer import HIDDEN
+from phx_protocol.transports.servers.hidden import HIDDEN
 
 from . import advice
+from .client import connect
 from .findings import Status, Verdict, fault, ok, warning
-from .line import line
 from .site import Site
 
 #: seconds after which a round trip is slow
@@ -38,11 +38,11 @@ class Answers(NamedTuple):
 async def round_trip(site: Site) -> Verdict:
     """Open a socket, and look in the processes for one that comes and goes with it."""
     # in a thread: it imports a lot, and other checks measure time meanwhile
-    if await asyncio.to_thread(sees_only_itself):
+    if await asyncio.to_thread(sees_one_process):
         return warning("in memory, by these settings", advice.IN_MEMORY)
     try:
-        before = await _ask_all()
-        async with line(site):
+        before = await _survey()
+        async with connect(site):
             during = await _until(lambda now: bool(now.sockets - before.sockets))
         new = during.sockets - before.sockets
         after = await _until(lambda now: bool(new - now.sockets)) if new else during
@@ -95,7 +95,7 @@ def _judged_policy(policy: str | None) -> Verdict:
     if policy is None:
         return ok("in memory, by these settings")
     if policy == "":
-        return ok("Redis does all that is needed; it forbids to ask what it evicts")
+        return ok("Redis does all that is needed; it does not say what it evicts")
     if policy == "noeviction":
         return ok("Redis does all that is needed, and evicts nothing")
     return warning(f"Redis evicts keys (maxmemory-policy {policy})", advice.EVICTION)
@@ -119,12 +119,12 @@ def _judged(answers: Answers, knows_us: bool) -> Verdict:
 async def _until(condition: Callable[[Answers], bool]) -> Answers:
     """Ask the processes until their answers meet `condition`, for CALL_TIMEOUT seconds at most."""
     end = time.monotonic() + CALL_TIMEOUT
-    while not condition(answers := await _ask_all()) and time.monotonic() < end:
+    while not condition(answers := await _survey()) and time.monotonic() < end:
         await asyncio.sleep(0.1)
     return answers
 
 
-async def _ask_all() -> Answers:
+async def _survey() -> Answers:
     answers = await asyncio.gather(*(_ask(node) for node in await alist_nodes()))
     return Answers([took for took, _ in answers], set().union(*(s for _, s in answers)))
 

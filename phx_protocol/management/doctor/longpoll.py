@@ -14,7 +14,7 @@ from phx_protocol.wire.serializers import V2JSONSerializer
 
 from . import advice
 from .findings import CheckFailed, Verdict, fault, ok, skipped
-from .http import PATIENCE, Response, request, said
+from .http import REQUEST_TIMEOUT, Response, request, said
 from .site import Site
 from .slow import TooSlow, must_be_soon
 
@@ -73,7 +73,7 @@ class Session:
         headers = {"Content-Type": "application/x-ndjson"} if body else {}
         if self.site.auth_token is not None:
             headers["X-Phoenix-AuthToken"] = self.site.auth_token
-        timeout = wait or PATIENCE
+        timeout = wait or REQUEST_TIMEOUT
         try:
             response = await request(self.site, method, target, body, headers, timeout)
         except TimeoutError as error:
@@ -105,7 +105,7 @@ async def opening(site: Site) -> Verdict:
     except (OSError, http.client.HTTPException) as error:
         return fault(str(error) or type(error).__name__, advice.ANSWER[None])
     if one.token == two.token:
-        return fault("two clients were given the same session", advice.CACHE)
+        return fault("two clients got the same session", advice.CACHE)
     return ok("sessions open")
 
 
@@ -139,19 +139,19 @@ async def _delay(site: Site) -> Verdict:
     started = time.monotonic()
     session = await Session(site).open()
     must_be_soon("opening a session", time.monotonic() - started)
-    poll = asyncio.create_task(session.poll(wait=2 * PATIENCE))
+    poll = asyncio.create_task(session.poll(wait=2 * REQUEST_TIMEOUT))
     await asyncio.sleep(HEAD_START)
     started = time.monotonic()
     what = "the answer to a poll for which there is a message"
     try:
         sent, answer = await asyncio.gather(session.send_heartbeat(), poll)
     except TimeoutError as error:
-        raise TooSlow(what, 2 * PATIENCE) from error
+        raise TooSlow(what, 2 * REQUEST_TIMEOUT) from error
     took = time.monotonic() - started
     must_be_soon(what, took)
     if (sent["status"], answer["status"]) != (200, 200):
         return ok("none, but the session is lost")  # the next check reports that
-    return ok(f"a poll says in {took * 1000:.0f} ms that there is a message")
+    return ok(f"a poll gets a message in {took * 1000:.0f} ms")
 
 
 async def window(site: Site) -> Verdict:

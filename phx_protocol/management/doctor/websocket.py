@@ -11,9 +11,9 @@ from phx_protocol.exceptions import DecodeError
 from phx_protocol.wire.reasons import CloseCode
 
 from . import advice
+from .client import Refused, connect, heartbeat
 from .findings import Verdict, fault, ok, skipped, warning
-from .http import PATIENCE
-from .line import Refused, heartbeat, line
+from .http import REQUEST_TIMEOUT
 from .site import Site
 from .slow import must_be_soon
 
@@ -22,29 +22,29 @@ UNKNOWN = "phx-doctor"
 #: characters of an authToken: the most that are tried, and those of a JWT with some claims
 MOST_TOKEN, ENOUGH_TOKEN = 20_000, 4_000
 #: seconds for an answer to a handshake: some servers never answer if a header is too long
-TOKEN_PATIENCE = 1.5
+TOKEN_TIMEOUT = 1.5
 #: seconds between two heartbeats of phoenix.js, and between three of which one is lost
 HEARTBEAT_EVERY, ENOUGH = 30, 60
 
 
 async def path(site: Site) -> Verdict:
     """Connect without an Origin: that has a check of its own."""
-    async with line(site):
+    async with connect(site):
         return ok("upgraded with 101")
 
 
 async def own_origin(site: Site) -> Verdict:
     try:
-        async with line(site, origin=site.origin):
-            return ok(f"{site.origin} is let in")
+        async with connect(site, origin=site.origin):
+            return ok(f"{site.origin} may connect")
     except Refused as refused:
         return fault(f"pages of {site.origin} are refused: {refused}", advice.ORIGIN)
 
 
 async def foreign_origin(site: Site) -> Verdict:
     try:
-        async with line(site, origin=FOREIGN):
-            return warning(f"{FOREIGN} is let in", advice.FOREIGN_ORIGIN)
+        async with connect(site, origin=FOREIGN):
+            return warning(f"{FOREIGN} may connect", advice.FOREIGN_ORIGIN)
     except Refused as refused:
         if refused.status == 403:
             return ok(f"{FOREIGN} is refused with 403")
@@ -56,15 +56,22 @@ async def foreign_origin(site: Site) -> Verdict:
 async def subprotocol(site: Site) -> Verdict:
     """Offer the subprotocols of phoenix.js's ``authToken``: browsers fail if none comes back."""
     try:
-        async with line(site, auth_token=site.auth_token or "phx_doctor") as connection:
+        async with connect(
+            site, auth_token=site.auth_token or "phx_doctor"
+        ) as connection:
             if connection.subprotocol == "phoenix":
-                return ok("of what an authToken offers, 'phoenix' comes back")
+                return ok(
+                    "the site selects 'phoenix' of the subprotocols that an authToken offers"
+                )
             said = connection.subprotocol
-            return fault(f"{said!r} came back, not 'phoenix'", advice.SUBPROTOCOL)
+            return fault(
+                f"the site selects {said!r}, not 'phoenix'", advice.SUBPROTOCOL
+            )
     except Refused as refused:
         if site.auth_token is None and refused.status in (401, 403):
             return skipped(
-                f"a made-up token was {refused}", "Pass a good one: --auth-token TOKEN"
+                f"the handshake with an invalid token was {refused}",
+                "Pass a valid one: --auth-token TOKEN",
             )
         return fault(f"with an authToken: {refused}", advice.SUBPROTOCOL)
 
@@ -72,14 +79,18 @@ async def subprotocol(site: Site) -> Verdict:
 async def other_subprotocol(site: Site) -> Verdict:
     """See how the site answers a client that offers a subprotocol it does not know."""
     try:
-        async with line(site, subprotocol=UNKNOWN) as connection:
+        async with connect(site, subprotocol=UNKNOWN) as connection:
             if connection.subprotocol is not None:
-                said = f"{connection.subprotocol!r} came back for {UNKNOWN!r}"
+                said = f"the site selects {connection.subprotocol!r} when {UNKNOWN!r} is offered"
                 return fault(said, advice.SUBPROTOCOL)
-            return ok("others are let in, and none comes back (SUBPROTOCOLS is None)")
+            return ok(
+                "clients with others may connect, and the site selects none (SUBPROTOCOLS is None)"
+            )
     except Refused as refused:
         if refused.status == 403:
-            return ok("others than those in SUBPROTOCOLS are refused with 403")
+            return ok(
+                "clients with others than those in SUBPROTOCOLS are refused with 403"
+            )
         return warning(f"{UNKNOWN!r} offered: {refused}", advice.SUBPROTOCOL)
 
 
@@ -89,9 +100,9 @@ async def in_the_clear(site: Site) -> Verdict:
         if settings.SECURE_SSL_REDIRECT:
             said = "a socket opens over http, and SECURE_SSL_REDIRECT is on"
             return warning(said, advice.UNKNOWN_SCHEME)
-        return ok("http is let in, as SECURE_SSL_REDIRECT is off in these settings")
+        return ok("http is allowed, as SECURE_SSL_REDIRECT is off in these settings")
     try:
-        async with line(site.in_the_clear()):
+        async with connect(site.in_the_clear()):
             return warning(
                 f"a socket opens over http on port {site.http_port} as well",
                 advice.IN_THE_CLEAR,
@@ -103,18 +114,18 @@ async def in_the_clear(site: Site) -> Verdict:
 async def proxy_scheme(site: Site) -> Verdict:
     """Check that the site reads from the proxy's header that TLS was used: "https", or "wss"."""
     if site.has_tls or not settings.SECURE_PROXY_SSL_HEADER:
-        return ok("nothing to be said here: see 'origin'")
+        return ok("nothing to check here: see 'origin'")
     name, secure = settings.SECURE_PROXY_SSL_HEADER
     name = name.removeprefix("HTTP_").replace("_", "-").title()
     origin = f"https://{site.mount.netloc}"
     for word in (secure, "wss", f"wss,{secure}"):
         try:
-            async with line(site, origin=origin, headers={name: word}):
+            async with connect(site, origin=origin, headers={name: word}):
                 pass
         except Refused as refused:
             said = f"'{name}: {word}' and a page of {origin}: {refused}"
             return warning(said, advice.PROXY_SCHEME)
-    return ok(f"with '{name}: {secure}', or 'wss', pages over https are let in")
+    return ok(f"with '{name}: {secure}', or 'wss', pages over https may connect")
 
 
 async def token_size(site: Site) -> Verdict:
@@ -141,7 +152,7 @@ async def token_size(site: Site) -> Verdict:
 async def _comes_through(site: Site, token: str) -> bool:
     """Return whether the site itself answers a handshake with `token`, and not a proxy."""
     try:
-        async with asyncio.timeout(TOKEN_PATIENCE), line(site, auth_token=token):
+        async with asyncio.timeout(TOKEN_TIMEOUT), connect(site, auth_token=token):
             return True
     except TimeoutError:
         return False
@@ -159,7 +170,9 @@ async def version_1(site: Site) -> Verdict:
 
 async def _version(site: Site, vsn: str) -> Verdict:
     try:
-        async with line(site, vsn=vsn) as connection, asyncio.timeout(PATIENCE):
+        async with connect(site, vsn=vsn) as connection, asyncio.timeout(
+            REQUEST_TIMEOUT
+        ):
             await heartbeat(connection, vsn)
             return ok("a heartbeat is answered")
     except (Refused, DecodeError, TimeoutError) as error:
@@ -167,7 +180,7 @@ async def _version(site: Site, vsn: str) -> Verdict:
 
 
 async def compression(site: Site) -> Verdict:
-    async with line(site) as connection:
+    async with connect(site) as connection:
         if connection.protocol.extensions:
             return warning("permessage-deflate is negotiated", advice.COMPRESSION)
         return ok("none, as it should be")
@@ -176,10 +189,10 @@ async def compression(site: Site) -> Verdict:
 async def delay(site: Site) -> Verdict:
     """Measure the fastest of three heartbeats: a single one may be slow by chance."""
     times = []
-    async with line(site) as connection:
+    async with connect(site) as connection:
         for _ in range(3):
             started = time.monotonic()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 await heartbeat(connection)
             times.append(time.monotonic() - started)
     must_be_soon("the answer to a heartbeat", min(times))
@@ -188,7 +201,7 @@ async def delay(site: Site) -> Verdict:
 
 async def idle_timeout(site: Site) -> Verdict:
     """Measure how long a silent connection stays open."""
-    async with line(site) as connection:
+    async with connect(site) as connection:
         started = time.monotonic()
         try:
             async with asyncio.timeout(site.idle):

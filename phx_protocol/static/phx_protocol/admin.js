@@ -102,7 +102,7 @@ function changeRows(old, fresh) {
     else row.remove();
   }
   place(old, wanted);
-  return [...told("New", came), ...told("Gone", [...left.values()])];
+  return [...summary("New", came), ...summary("Gone", [...left.values()])];
 }
 
 function changeRow(row, next) {
@@ -126,7 +126,7 @@ function place(body, rows) {
   }
 }
 
-function told(what, rows) {
+function summary(what, rows) {
   if (!rows.length) return [];
   const names = rows.slice(0, 3).map((row) => row.dataset.name ?? row.dataset.key);
   const more = rows.length > 3 ? ` and ${rows.length - 3} more` : "";

@@ -38,7 +38,7 @@ from ..http import (
     respond,
 )
 from ..sealed import is_sealed, seal, unseal
-from ..websocket.servers import http_adapter_for
+from ..servers import http_adapter_for
 from .session import Batch, LongPollSession
 from .sessions import RemoteSession, Sessions
 
@@ -102,6 +102,7 @@ class LongPollConsumer:
         self.options = options(socket_class)
         self.node = get_node()
         self.handshake = Handshake(socket_class, scope)
+        self._header = self.handshake.info.header
         self._receive = receive
         self._send = send
         self._gone: asyncio.Future[None] | None = None
@@ -154,7 +155,7 @@ class LongPollConsumer:
         410 means that the old session is gone; phoenix.js then polls with the new token.
         """
         opening = await self.handshake.admit(
-            self.handshake.headers.get("x-phoenix-authtoken"), LongPollSession.name
+            self._header("x-phoenix-authtoken"), LongPollSession.name
         )
         try:
             session = await self.node.part(Sessions).open(opening)
@@ -267,7 +268,7 @@ class LongPollConsumer:
             close = [(b"connection", b"close")] if is_http_1 else []
             return await self._respond(408, b"", [CORS, *close])
         # compare the whole value, as Phoenix does: with a charset the body is one message
-        content_type = self.handshake.headers.get("content-type")
+        content_type = self._header("content-type")
         is_ndjson = content_type == "application/x-ndjson"
         if is_ndjson and body.count(b"\n") >= longpoll["MAX_LINES"]:
             logger.warning("a POST is answered with 413: too many lines")
@@ -285,7 +286,7 @@ class LongPollConsumer:
 
     def _token(self) -> str | None:
         """Return the session's token: from the header, even if it is bad, else the parameter."""
-        token = self.handshake.headers.get("x-phoenix-longpoll-token")
+        token = self._header("x-phoenix-longpoll-token")
         return self._token_param if token is None else token
 
     def _find(self, token: str | None) -> LongPollSession | RemoteSession | None:
@@ -300,12 +301,12 @@ class LongPollConsumer:
         session = self.node.part(Sessions).get(id)
         if session is not None or address is None or self.node.sees_one_process:
             return session
-        if address == self.node.layer.groups.channel_name:
+        if address == self.node.link.groups.channel_name:
             return None  # it was a session of this process and has ended
         return RemoteSession(id, address, self.node, longpoll)
 
     async def _preflight(self) -> None:
-        wanted = self.handshake.headers.get("access-control-request-headers", "")
+        wanted = self._header("access-control-request-headers") or ""
         headers = [
             CORS,
             (b"access-control-allow-headers", wanted.encode("latin-1")),

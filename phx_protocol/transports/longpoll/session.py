@@ -1,6 +1,6 @@
 """LongPollSession: a Socket between the requests of a client that polls.
 
-It lives in the process where it was opened. FrameTransport wait in it until a poll has taken them
+It lives in the process where it was opened. Frames wait in it until a poll has taken them
 *and* its answer was written: a poll carries a numbered batch, and the session forgets the
 frames only when the batch is confirmed (``Phoenix.Transports.LongPoll.Server``).
 """
@@ -28,7 +28,7 @@ from ...socket.refusals import refusals
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
 from ..connection_timers import ConnectionTimers
-from ..inbound import FRAMES_IN_A_TURN, take
+from ..inbound import FRAMES_PER_TURN, take
 from ..outbound_limit import OutboundLimit
 from .ndjson import BadLine, split_lines
 
@@ -108,7 +108,7 @@ class LongPollSession:
 
     async def open(self) -> None:
         self._sessions.node.keep_alive(self)
-        await self.connection.announce()
+        await self.connection.subscribe_to_id()
 
     # ------------------------------------------------------------- the way in
 
@@ -124,7 +124,7 @@ class LongPollSession:
             for turn, frame in enumerate(frames, 1):
                 if self._is_closed:
                     return {"status": 410}
-                if self.connection.backlog.frames or turn % FRAMES_IN_A_TURN == 0:
+                if self.connection.backlog.frames or turn % FRAMES_PER_TURN == 0:
                     # let the frames before this one and the other sockets run first
                     await asyncio.sleep(0)
                 if owed := self.connection.backlog.owed():

@@ -100,13 +100,13 @@ class RemoteSession:
         self.id = id
         self._channel = channel
         self._rpc = node.rpc
-        self._patience: float = longpoll["SESSION_TIMEOUT"]
+        self._ack_timeout: float = longpoll["SESSION_TIMEOUT"]
         self._window: float = longpoll["WINDOW"]
 
     async def poll(self) -> Batch:
         try:
-            answer = await self._ask(
-                "poll", self._window + self._patience, self._give_back
+            answer = await self._call(
+                "poll", self._window + self._ack_timeout, self._return_batch
             )
         except NoAnswer:
             return GONE
@@ -119,9 +119,9 @@ class RemoteSession:
             refusals.count(Refusal.REQUEST_TOO_LARGE)
             return {"status": 413, "reason": Refusal.REQUEST_TOO_LARGE}
         try:
-            async with asyncio.timeout(self._patience):
-                return await self._ask(
-                    "post", self._patience, body=body, is_ndjson=is_ndjson
+            async with asyncio.timeout(self._ack_timeout):
+                return await self._call(
+                    "post", self._ack_timeout, body=body, is_ndjson=is_ndjson
                 )
         except (NoAnswer, TimeoutError):
             return {"status": 410}
@@ -133,9 +133,9 @@ class RemoteSession:
 
     async def confirm(self, number: int, written: bool) -> None:
         body = {"session": self.id, "number": number, "written": written}
-        await self._rpc.tell(self._channel, "note", name="longpoll.confirm", body=body)
+        await self._rpc.cast(self._channel, "longpoll.confirm", body)
 
-    def _give_back(self, answer: dict[str, Any]) -> None:
+    def _return_batch(self, answer: dict[str, Any]) -> None:
         """Return the batch of an answer that came too late for its poll.
 
         Else the next poll would wait until it is known whether that batch was written.
@@ -147,18 +147,18 @@ class RemoteSession:
                 {"session": self.id, "number": answer["number"], "written": False},
             )
 
-    async def _ask(
+    async def _call(
         self,
         what: str,
         timeout: float,
-        late: Callable[[dict[str, Any]], None] | None = None,
+        on_late_answer: Callable[[dict[str, Any]], None] | None = None,
         **body: Any,
     ) -> dict[str, Any]:
         return await self._rpc.call(
             self._channel,
             f"longpoll.{what}",
             {"session": self.id, **body},
-            patience=self._patience,
+            ack_timeout=self._ack_timeout,
             timeout=timeout,
-            on_late_answer=late,
+            on_late_answer=on_late_answer,
         )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...conf import options
 from ...exceptions import ConnectionRefused, DecodeError
 from ...logs import get_logger
-from ...node.part import PARTS, Call, Part
 from ...pubsub.serving import mount_socket
 from ...socket.connection import Connection
 from ...socket.opening import Opening
@@ -23,8 +22,8 @@ from ..connection_timers import ConnectionTimers
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
 from ..inbound import ReadPacer, take
+from ..servers import adapter_for
 from .frame_writer import FrameWriter
-from .servers import adapter_for, hidden_by
 from .writer import Writer
 
 logger = get_logger("phx_protocol.transport")
@@ -33,8 +32,6 @@ logger = get_logger("phx_protocol.transport")
 SERVER_SEND = "phx_protocol.send"
 #: seconds that a close frame gets before the connection is aborted
 CLOSE_TIMEOUT = 5.0
-#: the name of the call by which a node learns which middleware hides another node's server
-HIDDEN = "hidden_server"
 NO_UPGRADE = "this is a WebSocket endpoint: an upgrade is expected"
 #: close codes of connections that ended because of what the client sent, or by a crash
 ABNORMAL = frozenset({1002, 1003, 1007, 1009, 1011})
@@ -258,7 +255,7 @@ class PhoenixConsumer:
             return None
 
     async def _accept(self, subprotocol: str | None) -> None:
-        await self.connection.announce()
+        await self.connection.subscribe_to_id()
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if subprotocol is not None:
             # browsers fail the handshake if none of the offered subprotocols comes back
@@ -299,20 +296,3 @@ class PhoenixConsumer:
         elif admitted := await self._handshake():
             admitted[0].discard()
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
-
-
-class HiddenServer(Part):
-    """The part of a node that answers which middleware hides its ASGI server.
-
-    Other nodes and ``phx_doctor`` call it.
-    """
-
-    @property
-    def calls(self) -> Mapping[str, Call]:
-        return {HIDDEN: self._answer}
-
-    async def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"hidden_by": hidden_by}
-
-
-PARTS.append(HiddenServer)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...wire.messages import Frame
-from .servers import ServerAdapter
+from ..servers import ServerAdapter
 from .writer import Writer
 
 #: frames that wait are joined into one ``bytes`` object if they have fewer bytes than this
-SMALL = 64 * 1024
+JOIN_LIMIT = 64 * 1024
 # the first byte of a message in one frame, neither masked nor compressed
 TEXT, BINARY = 0x81, 0x82
 
@@ -113,7 +113,7 @@ class FrameWriter(Writer):
             self._wrote_in = self._tick.number
             joined, self._joined = self._joined, []
             # do not copy large frames: all sockets share them
-            if sum(map(len, joined)) < SMALL:
+            if sum(map(len, joined)) < JOIN_LIMIT:
                 self._put(self._transport.write, b"".join(joined))
             else:
                 self._put(self._transport.writelines, joined)

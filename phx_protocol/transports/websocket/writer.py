@@ -13,7 +13,7 @@ from typing import Any
 from ...signals import messages_dropped
 from ...wire.messages import Frame
 from ..outbound_limit import OutboundLimit
-from .servers import ServerAdapter
+from ..servers import ServerAdapter
 
 
 @types.coroutine

@@ -1,4 +1,4 @@
-"""What was counted since a test began."""
+"""The counts since a test began."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def values(families: Any) -> Values:
     return found
 
 
-def told(**wanted: Any) -> Values:
-    """``phx_joins_total={"Room ok": 1}`` as ``values`` has it, classes written out."""
+def expected(**wanted: Any) -> Values:
+    """Return ``phx_joins_total={"Room ok": 1}`` in the form of ``values``, with full class names."""
     return Counter(
         {
             " ".join([name, *label.split()])
@@ -46,7 +46,7 @@ def told(**wanted: Any) -> Values:
 
 @pytest.fixture
 def counted() -> Iterator[Callable[[], Values]]:
-    """What was counted since the test began."""
+    """Return the counts since the test began."""
     counters.install()
     gauges.install()
     before = values(REGISTRY.collect())
@@ -57,5 +57,5 @@ def counted() -> Iterator[Callable[[], Values]]:
 
     yield since
     for receivers in (counters.RECEIVERS, gauges.RECEIVERS):
-        for told_of, receiver in receivers.items():
-            told_of.disconnect(receiver)
+        for signal, receiver in receivers.items():
+            signal.disconnect(receiver)

@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus is told is what was done, on one process and on several."""
+"""Metrics: Prometheus gets the right counts, of one process and of several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -27,11 +26,18 @@ from phx_protocol.contrib import prometheus
 from phx_protocol.contrib.prometheus import counters, gauges
 from phx_protocol.node.node import get_node
 from phx_protocol.testing import connect
-from tests.contrib.prometheus.counted import DOORS, ROOM, Values, counted, told, values
+from tests.contrib.prometheus.counted import (
+    DOORS,
+    ROOM,
+    Values,
+    counted,
+    expected,
+    values,
+)
 from tests.contrib.rooms import Doors
 from tests.support import servers
 from tests.support.tables import table
-from tests.support.ws_client import PATIENCE, Client
+from tests.support.ws_client import TIMEOUT, Client
 
 __all__ = ["counted"]
 
@@ -39,14 +45,14 @@ __all__ = ["counted"]
 DOCS = servers.ROOT / "docs"
 
 
-async def test_what_becomes_of_connections_is_counted(counted: Any) -> None:
+async def test_results_of_connections_are_counted(counted: Any) -> None:
     client = await connect(Doors)
     await client.close()
     for params in ({"refuse": "1"}, {"crash": "1"}, {"vsn": "9"}):
         with pytest.raises(ConnectionRefused):
             await connect(Doors, params)
     gauges.sample()
-    assert counted() == told(
+    assert counted() == expected(
         phx_socket_connects_total={
             "ok Doors websocket": 1,
             "refused Doors websocket": 1,
@@ -66,13 +72,13 @@ async def test_a_close_code_that_a_client_made_up_is_no_label(
 ) -> None:
     client = await connect(Doors)
     gone = {"type": "websocket.disconnect", "code": code}
-    await client.line.communicator.send_input(gone)
+    await client.communicator.asgi.send_input(gone)
     client.close_code = code or 1005
     await client.close()
     assert counted()[f"phx_socket_disconnects_total {label} {DOORS}"] == 1
 
 
-async def test_what_becomes_of_joins_is_counted(counted: Any) -> None:
+async def test_results_of_joins_are_counted(counted: Any) -> None:
     client = await connect(Doors)
     await (await client.join("room:lobby")).leave()
     for subtopic in ("denied", "forbidden", "crash"):
@@ -80,7 +86,7 @@ async def test_what_becomes_of_joins_is_counted(counted: Any) -> None:
             await client.join(f"room:{subtopic}")
     await client.join("room:lobby")
     await client.close()
-    assert counted() == told(
+    assert counted() == expected(
         phx_socket_connects_total={"ok Doors websocket": 1},
         phx_socket_disconnects_total={"1000 Doors": 1},
         phx_joins_total={
@@ -109,7 +115,7 @@ async def test_no_event_and_no_status_of_a_client_is_a_label(counted: Any) -> No
     counts = counted()
     await client.close()
     events = {k: v for k, v in counts.items() if "_events_" in k or "_replies_" in k}
-    assert events == told(
+    assert events == expected(
         phx_events_total={"Room answer": 3, "Room other": 3, "Room crash": 1},
         phx_replies_total={"Room ok": 1, "Room error": 4, "Room other": 1},
     )
@@ -143,7 +149,7 @@ async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     named = {"topic": "t", "joins": {"a": {}, "b": {}}, "leaves": {"c": {}}}
     signals.presence_changed.emit(Guests, **named)
     signals.messages_dropped.emit(None, count=3, where="outbound")
-    outage = get_node().layer.outage
+    outage = get_node().link.outage
     for error in (OSError("away"), OSError("away"), None, OSError("away"), None):
         outage.report(error)
     signals.state_failed.emit(None, error=OSError("away"))
@@ -180,7 +186,7 @@ def test_the_view_speaks_both_languages_of_prometheus(counted: Any) -> None:
         ("opentelemetry", "opentelemetry", "opentelemetry"),
     ],
 )
-def test_who_lacks_the_library_is_told_which_extra_has_it(
+def test_an_error_names_the_extra_with_the_missing_library(
     app: str, library: str, extra: str
 ) -> None:
     code = f"""
@@ -191,9 +197,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["phx_protocol", "phx_protocol.contrib.{app}"])
 django.setup()
 """
-    args = [sys.executable, "-c", code]
-    ran = subprocess.run(args, capture_output=True, text=True, cwd=servers.ROOT)
-    last = ran.stderr.strip().splitlines()[-1]
+    last = servers.python(code).stderr.strip().splitlines()[-1]
     assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
     assert last.endswith(f"pip install 'phx_protocol[{extra}]'")
 
@@ -236,7 +240,7 @@ async def scraped(server: servers.Server) -> Values:
 
 async def until(server: servers.Server, name: str, least: float) -> None:
     """Scrape until `name` is as much."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await scraped(server))[name] < least:
             pass
 
@@ -245,7 +249,7 @@ async def assert_scraped(server: servers.Server, wanted: Values) -> None:
     """Assert that scrapes come to be just that: gauges are some seconds old."""
     seen: Values = Counter()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while seen != wanted:
                 seen = +(await scraped(server))
     assert seen == wanted
@@ -299,7 +303,7 @@ async def test_a_scrape_has_the_exact_counts_of_all_workers(
         await until(gunicorn, "phx_deliveries_total", 20 * count)
         await clients[0].push("room:lobby", "crash")
         await clients[0].until("phx_error")
-        counts = told(
+        counts = expected(
             phx_socket_connects_total={
                 "ok Doors websocket": count,
                 "refused Doors websocket": 2,
@@ -333,10 +337,10 @@ async def test_a_scrape_has_the_exact_counts_of_all_workers(
         counts["phx_refusals_total unhandled event"] = 2
         counts["phx_refusals_total channel_crash"] = 1
         sockets = {"Doors websocket": count}
-        here = told(phx_sockets=sockets, phx_channels={"Room": count - 1})
-        crashed = told(phx_leaves_total={"Room crash": 1})
+        here = expected(phx_sockets=sockets, phx_channels={"Room": count - 1})
+        crashed = expected(phx_leaves_total={"Room crash": 1})
         await assert_scraped(gunicorn, counts + here + crashed)
-    gone = told(
+    gone = expected(
         phx_socket_disconnects_total={"1000 Doors": count},
         phx_leaves_total={"Room closed": count - 1},
     )
@@ -360,12 +364,12 @@ async def test_a_worker_that_is_killed_takes_its_sockets_along(
         os.kill(victim, signal.SIGKILL)
         for client in theirs:
             assert await client.closed() == 1006
-        here = told(
+        here = expected(
             phx_sockets={"Doors websocket": len(others)},
             phx_channels={"Room": len(others)},
         )
         count = len(others) + len(theirs)
-        counts = told(
+        counts = expected(
             phx_socket_connects_total={"ok Doors websocket": count},
             phx_joins_total={"Room ok": count},
             phx_join_seconds_count={"Room": count},

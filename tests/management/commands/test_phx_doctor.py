@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -68,13 +65,7 @@ def test_the_library_that_it_needs_is_named() -> None:
         "from django.core.management import execute_from_command_line as run\n"
         "run(['manage.py', 'phx_doctor', 'http://a/socket'])"
     )
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=servers.ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    env = {"DJANGO_SETTINGS_MODULE": "tests.management.doctor.settings"}
+    done = servers.python(code, env)
     assert done.returncode == 1
     assert "pip install phx_protocol[doctor]" in done.stderr

@@ -25,7 +25,7 @@ APPLICATION = "tests.management.doctor.asgi:application"
 
 
 class Report(NamedTuple):
-    """How the command ended and what it wrote."""
+    """The exit code and the output of the command."""
 
     code: int
     output: str
@@ -75,7 +75,7 @@ def mount(alone: servers.Server) -> str:
 
 
 def faults(*args: str) -> list[dict[str, str]]:
-    """What is at fault, asked for in this process."""
+    """Return the faults that the checks find in this process."""
     out = io.StringIO()
     with contextlib.suppress(CommandError):
         call_command("phx_doctor", *args, "--no-layer", "--json", stdout=out)

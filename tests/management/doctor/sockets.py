@@ -13,7 +13,7 @@ class OpenSocket(Socket):
 
 
 class GuardedSocket(Socket):
-    """Lets in who has the token: as a parameter, or as phoenix.js's authToken."""
+    """Accepts clients with the token: as a parameter, or as phoenix.js's authToken."""
 
     longpoll = False
 

@@ -23,7 +23,7 @@ DOCS = (servers.ROOT / "docs/doctor.md").read_text()
 
 
 def documented(block: str) -> str:
-    """What stands between the braces of `block` in the configuration of nginx in the docs."""
+    """Return the lines of `block` in the configuration of nginx in the docs."""
     (config,) = re.findall(r"```nginx\n(.*?)```", DOCS, flags=re.S)
     (lines,) = re.findall(rf"{re.escape(block)} {{\n(.*?)\n *}}", config, flags=re.S)
     return re.sub("proxy_pass .*?;", "", lines)
@@ -105,7 +105,7 @@ def site_url(redis_url: str) -> str:
 def processes(
     site_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, list[servers.Server]]]:
-    """By their layer. Those in memory compress, as uvicorn does unless told otherwise."""
+    """By their layer. Those in memory compress, as uvicorn does by default."""
     directory = tmp_path_factory.mktemp("processes")
     plain, env = ("--ws-per-message-deflate", "false"), {"PHX_REDIS_URL": site_url}
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(4) as pool:
@@ -128,7 +128,7 @@ def reports(
     site_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Report]:
-    """What the doctor says of every site in CASES."""
+    """The report of the doctor for every site in CASES."""
     directory = tmp_path_factory.mktemp("sites")
 
     def examine(name: str) -> Report:
@@ -157,7 +157,7 @@ def test_a_site_that_is_well_has_nothing_but_ok(reports: dict[str, Report]) -> N
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named_and_nothing_else(
+def test_only_the_broken_parts_are_reported(
     reports: dict[str, Report], name: str
 ) -> None:
     case, report = CASES[name], reports[name]

@@ -1,4 +1,4 @@
-"""What phx_doctor says of schemes and subprotocols, at real servers that are strict about them."""
+"""The findings about schemes and subprotocols, at real servers that are strict about them."""
 
 from __future__ import annotations
 

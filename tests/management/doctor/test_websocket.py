@@ -39,7 +39,7 @@ async def test_a_site_that_lets_foreign_pages_in_is_warned(mount: str) -> None:
     assert "CHECK_ORIGIN" in verdict.change
 
 
-async def test_a_site_that_is_impatient_itself_is_told_so(mount: str) -> None:
+async def test_a_site_with_a_short_timeout_of_its_own_is_a_fault(mount: str) -> None:
     verdict = await websocket.idle_timeout(site(f"{mount}/open", idle=5))
     assert verdict.status is Status.FAULT
     assert 'PHX_PROTOCOL["TIMEOUT"]' in verdict.change

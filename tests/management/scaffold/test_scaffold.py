@@ -22,7 +22,7 @@ PYTHON = sys.executable
 
 
 def run(directory: Path, *args: str) -> str:
-    """What `args` print, run by this Python; an AssertionError if they fail."""
+    """Return what `args` print, run by this Python; an AssertionError if they fail."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("DJANGO_")}
     done = subprocess.run(
         [PYTHON, *args],
@@ -101,7 +101,7 @@ def test_the_code_is_formatted(project: Project, tool: tuple[str, ...]) -> None:
     run(project.directory, "-m", *tool, *map(str, project.generated))
 
 
-def test_what_to_do_with_it_is_said(project: Project) -> None:
+def test_the_command_says_what_to_do_next(project: Project) -> None:
     assert '"CHANNELS": {"room:*": "chat.channels.RoomChannel"}' in project.printed
     assert '"CHANNELS": {"chat_room:*": "chat.channels.ChatRoom' in project.printed
     assert '"SOCKETS": {"/socket": "chat.sockets.UserSocket"}' in project.printed
@@ -109,7 +109,7 @@ def test_what_to_do_with_it_is_said(project: Project) -> None:
     assert 'socket.channel("room:lobby")' in project.printed
 
 
-def test_what_is_said_of_the_settings_works(project: Project) -> None:
+def test_the_advice_for_the_settings_works(project: Project) -> None:
     settings_py = project.directory / "mysite/settings.py"
     added = [
         "PHX_PROTOCOL = {",
@@ -125,7 +125,7 @@ def test_what_is_said_of_the_settings_works(project: Project) -> None:
     finally:
         settings_py.write_text(before)
     assert routes.splitlines()[-2:] == [
-        "/socket (websocket)  chat.sockets.UserSocket",
+        "/socket (/socket/websocket)  chat.sockets.UserSocket",
         "  room:*  chat.channels.RoomChannel",
     ]
 
@@ -171,7 +171,7 @@ def contents(directory: Path) -> dict[str, bytes]:
         ("phx_channel", ["scratch", "dangling"], "No such file .*Nothing was written"),
     ],
 )
-def test_what_is_in_the_way_is_named_and_nothing_is_written(
+def test_an_obstacle_is_named_and_nothing_is_written(
     app: Path, command: str, args: list[str], said: str
 ) -> None:
     (app / "channels.py").write_text("class TakenChannel: ...\n")

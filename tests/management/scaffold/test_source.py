@@ -43,7 +43,7 @@ END = f"\n\n{CODE}"
         ),
     ],
 )
-def test_what_is_there_stays(source: str, expected: str) -> None:
+def test_existing_code_stays(source: str, expected: str) -> None:
     assert with_class(source, "New", CODE, ("Channel", "event")) == expected
     compile(expected, "channels.py", "exec")
 

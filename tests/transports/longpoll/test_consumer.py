@@ -121,7 +121,7 @@ async def test_the_parameter_of_an_application_may_be_called_token() -> None:
     client = await opened(Reading, token="mine", id="users:1")
     assert (await client.join("room:a"))["status"] == "ok"
     await abroadcast("users:1", "disconnect", {})
-    # phoenix.js has both in its URL, and is told that there is a new session
+    # phoenix.js has both in its URL, and learns that there is a new session
     assert (await client.poll())["status"] == 410
     assert await Client(Reading, {"token": "theirs"}).open() == {"status": 403}
 

@@ -125,7 +125,7 @@ async def test_a_batch_that_was_not_written_is_sent_again_and_one_that_was_is_no
     assert payloads(await held.poll()) == [{"n": 2}]
 
 
-async def test_the_next_poll_waits_for_what_became_of_the_last_batch() -> None:
+async def test_the_next_poll_waits_until_the_last_batch_is_confirmed() -> None:
     client = await opened(PatientSocket)
     await client.join("room:a")
     await abroadcast("room:a", "news", {"n": 1})

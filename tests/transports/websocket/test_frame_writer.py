@@ -10,16 +10,12 @@ from websockets.frames import Frame, Opcode
 
 from phx_protocol.conf import OUTBOUND
 from phx_protocol.signals import messages_dropped
+from phx_protocol.transports.servers import RawTransport, adapter_for
+from phx_protocol.transports.servers.uvicorn import RAW_TRANSPORT, UvicornAdapter
 from phx_protocol.transports.websocket.frame_writer import (
-    SMALL,
+    JOIN_LIMIT,
     FrameWriter,
     build_frame,
-)
-from phx_protocol.transports.websocket.servers import (
-    WIRE,
-    RawTransport,
-    UvicornFrameAdapter,
-    adapter_for,
 )
 
 
@@ -51,7 +47,7 @@ class Way:
         self.transport: Any = Transport()
         self.sent: list[dict[str, Any]] = []
         self.overflows = 0
-        adapter = UvicornFrameAdapter(self._send, RawTransport(self.transport))
+        adapter = UvicornAdapter(self._send, None, RawTransport(self.transport))
         self.out = FrameWriter(adapter, {**OUTBOUND, **limits}, self._overflow)
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -77,9 +73,7 @@ def test_a_finished_frame_is_what_any_server_would_send(size: int) -> None:
         assert build_frame(frame) == Frame(opcode, raw).serialize(mask=False)
 
 
-async def test_a_socket_is_written_to_once_in_a_turn_at_once_or_with_what_was_joined() -> (
-    None
-):
+async def test_a_socket_is_written_to_once_in_a_turn() -> None:
     way = Way()
     way.write("a", "b", "c")
     assert way.written == [build_frame("a")]
@@ -102,8 +96,8 @@ async def test_every_socket_has_its_own_first_frame() -> None:
     assert two.written == [build_frame("c")] and len(one.written) == 1
 
 
-async def test_what_is_large_is_shared_and_not_copied() -> None:
-    way, large = Way(), build_frame("x" * SMALL)
+async def test_large_frames_are_shared_and_not_copied() -> None:
+    way, large = Way(), build_frame("x" * JOIN_LIMIT)
     way.write("a")
     way.out.write(large)
     way.out.write(large)
@@ -111,9 +105,7 @@ async def test_what_is_large_is_shared_and_not_copied() -> None:
     assert [frame is large for frame in way.transport.written] == [False, True, True]
 
 
-async def test_what_was_written_before_a_close_goes_out_before_it_and_nothing_after() -> (
-    None
-):
+async def test_frames_before_a_close_are_sent_before_it_and_none_after() -> None:
     way = Way()
     way.write("a", "b")
     closing = asyncio.create_task(way.out.close(1001, 5))
@@ -134,7 +126,7 @@ async def test_a_connection_that_the_server_closes_is_written_to_no_more() -> No
     assert way.written == [build_frame("a")]
 
 
-async def test_a_client_that_reads_nothing_overflows_by_what_the_server_keeps() -> None:
+async def test_bytes_that_the_server_keeps_count_for_the_overflow() -> None:
     way = Way(bytes=100, seconds=0.01, hard_bytes=1000)
     way.transport.kept = 100
     way.write("a")
@@ -149,11 +141,11 @@ async def test_a_client_that_reads_nothing_overflows_by_what_the_server_keeps() 
     assert way.overflows == 2
 
 
-async def test_what_a_client_has_not_taken_is_told_as_dropped() -> None:
-    way, told = Way(bytes=100, seconds=5, hard_bytes=1000), []
+async def test_frames_that_a_client_has_not_taken_count_as_dropped() -> None:
+    way, dropped = Way(bytes=100, seconds=5, hard_bytes=1000), []
 
     def receive(count: int, where: str, **kwargs: Any) -> None:
-        told.append((count, where))
+        dropped.append((count, where))
 
     way.write("a")
     await asyncio.sleep(0)
@@ -167,14 +159,14 @@ async def test_what_a_client_has_not_taken_is_told_as_dropped() -> None:
         way.out.stop()  # once for the overflow, once for the close frame
     finally:
         messages_dropped.disconnect(receive)
-    assert told == [(3, "outbound")]
+    assert dropped == [(3, "outbound")]
 
 
 async def test_the_transport_that_a_server_offers_is_used_whatever_wraps_send() -> None:
     async def wrapped(message: dict[str, Any]) -> None: ...
 
     transport = Transport()
-    adapter = adapter_for({"state": {WIRE: RawTransport(transport)}}, wrapped)
+    adapter = adapter_for({"state": {RAW_TRANSPORT: RawTransport(transport)}}, wrapped)
     assert adapter.frames is transport
     assert adapter_for({"state": {}}, wrapped).frames is None
     assert adapter_for({}, wrapped).frames is None

@@ -6,7 +6,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import Any
 
-from phx_protocol.transports.websocket.servers import ServerAdapter
+from phx_protocol.transports.servers import ServerAdapter
 from phx_protocol.transports.websocket.writer import Writer
 
 

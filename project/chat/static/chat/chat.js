@@ -119,7 +119,7 @@ $("message-form")?.addEventListener("submit", (submit) => {
   const body = $("message-input").value.trim();
   $("message-input").value = "";
   $("message-input").focus();
-  told = 0;
+  lastTypingAt = 0;
   if (!body) return;
   const item = clone("outgoing-template");
   const payload = { key: crypto.randomUUID(), body }; // sent again, it is stored once
@@ -164,11 +164,11 @@ presence.onSync(() => {
 // --- who is typing
 
 const typists = new Map(); // name -> the timer that forgets it
-let told = 0;
+let lastTypingAt = 0;
 
 $("message-input")?.addEventListener("input", () => {
-  if (Date.now() - told < 2000 || channel.state !== "joined") return;
-  told = Date.now();
+  if (Date.now() - lastTypingAt < 2000 || channel.state !== "joined") return;
+  lastTypingAt = Date.now();
   channel.push("typing", {});
 });
 

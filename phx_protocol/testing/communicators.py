@@ -1,4 +1,4 @@
-"""The transports between a TestSocket and the server's Connection: a WebSocket, or direct calls."""
+"""Communicators: they connect a TestSocket with the server, by a WebSocket or by direct calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Parts = list[Any]
 Sent = Message | Reply | Broadcast
 
 
-class Line(Protocol):
+class Communicator(Protocol):
     """The protocol of a transport for tests: it carries frames both ways, as their five parts."""
 
     async def send(self, frame: Parts) -> None:
@@ -44,7 +44,7 @@ class Line(Protocol):
     def is_empty(self) -> bool:
         """Return whether there is nothing to receive."""
 
-    async def taken(self) -> None:
+    async def all_read(self) -> None:
         """Wait until the server has read every frame."""
 
     def busy(self) -> list[ChannelServer]:
@@ -54,16 +54,17 @@ class Line(Protocol):
         """Close with `code`, and wait at most `timeout` seconds until the server has ended."""
 
 
-class WireLine:
+class WireCommunicator:
     """A WebSocket from the handshake to the close frame, on asgiref's communicator."""
 
-    def __init__(self, communicator: ApplicationCommunicator) -> None:
-        self.communicator = communicator
+    def __init__(self, asgi: ApplicationCommunicator) -> None:
+        #: it sends and receives the messages of ASGI
+        self.asgi = asgi
 
     @classmethod
     async def open(
         cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
-    ) -> WireLine:
+    ) -> WireCommunicator:
         """Connect. Raise ConnectionRefused, or TimeoutError if there is no answer."""
         application = _Consumer.as_asgi(socket=socket_class)
         communicator = ApplicationCommunicator(application, scope)
@@ -80,21 +81,21 @@ class WireLine:
     async def send(self, frame: Parts) -> None:
         data = encode_frame(frame)
         kind = "text" if isinstance(data, str) else "bytes"
-        await self.communicator.send_input({"type": "websocket.receive", kind: data})
+        await self.asgi.send_input({"type": "websocket.receive", kind: data})
 
     async def receive(self) -> Parts | int:
-        message = await self.communicator.output_queue.get()
+        message = await self.asgi.output_queue.get()
         if message["type"] == "websocket.close":
             return int(message["code"])
         text = message.get("text")
         return decode_frame(message["bytes"] if text is None else text)
 
     def is_empty(self) -> bool:
-        return bool(self.communicator.output_queue.empty())
+        return bool(self.asgi.output_queue.empty())
 
-    async def taken(self) -> None:
-        while not self.communicator.future.done() and not (
-            self.communicator.input_queue.empty() and self._is_receiving
+    async def all_read(self) -> None:
+        while not self.asgi.future.done() and not (
+            self.asgi.input_queue.empty() and self._is_receiving
         ):
             await asyncio.sleep(0)  # let the server run
 
@@ -109,25 +110,25 @@ class WireLine:
     @property
     def _consumer(self) -> PhoenixConsumer | None:
         """The consumer of the connection; None if the application is not ours."""
-        consumer: PhoenixConsumer | None = self.communicator.scope.get(CONSUMER)
+        consumer: PhoenixConsumer | None = self.asgi.scope.get(CONSUMER)
         return consumer
 
     async def end(self, code: int, timeout: float) -> None:
-        if not self.communicator.future.done():
+        if not self.asgi.future.done():
             gone = {"type": "websocket.disconnect", "code": code}
-            await self.communicator.send_input(gone)
-        await self.communicator.wait(timeout)
+            await self.asgi.send_input(gone)
+        await self.asgi.wait(timeout)
 
 
 class _Consumer(PhoenixConsumer):
-    """The consumer that puts itself into the scope, so that WireLine can find it."""
+    """The consumer that puts itself into the scope, so that WireCommunicator can find it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.scope[CONSUMER] = self
 
 
-class DirectLine:
+class DirectCommunicator:
     """The transport of a Socket that is called directly, without frames and without ASGI."""
 
     name = "channel_test"  # as Phoenix.ChannelTest calls it
@@ -143,15 +144,15 @@ class DirectLine:
     @classmethod
     async def open(
         cls, socket_class: type[Socket], scope: dict[str, Any], timeout: float
-    ) -> DirectLine:
+    ) -> DirectCommunicator:
         """Connect. Raise ConnectionRefused, or TimeoutError if there is no answer."""
-        line = cls()
+        communicator = cls()
         async with asyncio.timeout(timeout):
             # a real server does not see the test's context variables either
             await asyncio.create_task(
-                line._open(socket_class, scope), context=contextvars.Context()
+                communicator._open(socket_class, scope), context=contextvars.Context()
             )
-        return line
+        return communicator
 
     async def _open(self, socket_class: type[Socket], scope: dict[str, Any]) -> None:
         handshake = Handshake(socket_class, scope)
@@ -163,7 +164,7 @@ class DirectLine:
         opening.serializer = _serializer
         self.connection = opening.open(self)
         try:
-            await self.connection.announce()
+            await self.connection.subscribe_to_id()
         except Exception as error:
             await self.connection.terminate(Reason.CRASH, error, CloseCode.CRASH)
             raise ConnectionRefused(403) from error
@@ -192,7 +193,7 @@ class DirectLine:
     def is_empty(self) -> bool:
         return self._sent.empty()
 
-    async def taken(self) -> None:
+    async def all_read(self) -> None:
         pass  # `send` calls the server, so there is nothing to wait for
 
     def busy(self) -> list[ChannelServer]:

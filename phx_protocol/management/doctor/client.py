@@ -1,4 +1,4 @@
-"""Open a WebSocket as phoenix.js does, and explain why one does not open."""
+"""The WebSocket client of the checks: it connects as phoenix.js does, or explains why it cannot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio import client
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
@@ -16,7 +17,7 @@ from phx_protocol.wire.serializers import DEFAULT_SERIALIZERS, for_version
 
 from . import advice
 from .findings import CheckFailed
-from .http import PATIENCE, said
+from .http import REQUEST_TIMEOUT, said
 from .site import Site
 
 
@@ -28,13 +29,13 @@ class Refused(CheckFailed):
         self.status = status
 
 
-class _Connect(connect):
+class _Connect(client.connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc  # browsers follow no redirect of a WebSocket
 
 
 @contextlib.asynccontextmanager
-async def line(
+async def connect(
     site: Site,
     *,
     origin: str | None = None,
@@ -55,7 +56,7 @@ async def line(
         additional_headers=headers,
         user_agent_header="phx_doctor",
         proxy=None,
-        open_timeout=PATIENCE,
+        open_timeout=REQUEST_TIMEOUT,
         close_timeout=1,
         ping_interval=None,
     )
@@ -66,7 +67,7 @@ async def line(
         more = headers.get("Location") or said(bytes(error.response.body or b""))
         raise Refused(status, f"answered {status} {more}".strip()) from error
     except TimeoutError as error:
-        raise Refused(None, f"no answer in {PATIENCE:.0f} s") from error
+        raise Refused(None, f"no answer in {REQUEST_TIMEOUT:.0f} s") from error
     except (OSError, EOFError, WebSocketException) as error:
         raise Refused(None, str(error) or type(error).__name__) from error
     try:

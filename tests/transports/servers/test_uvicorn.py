@@ -1,4 +1,4 @@
-"""Whose ``send`` it is, below all that is wrapped around it."""
+"""uvicorn reads a flood in small steps, on asyncio's loop and on uvloop."""
 
 from __future__ import annotations
 
@@ -9,27 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from phx_protocol.transports.websocket import servers as adapter
-from phx_protocol.transports.websocket.servers import UvicornAdapter, adapter_for
-
-
-@pytest.mark.parametrize(
-    "scope, lines", [({}, 0), ({"asgi": {"version": "3.0"}}, 1)], ids=["test", "server"]
-)
-def test_a_queue_is_a_test_s_unless_a_server_made_the_scope(
-    scope: dict[str, Any], lines: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    put = asyncio.Queue[Any]().put
-
-    async def send(message: Any) -> None:
-        await put(message)
-
-    adapter._say_once.cache_clear()
-    adapter_for({"type": "websocket", **scope}, send)
-    assert caplog.text.count("middleware hides the ASGI server") == lines
-
-
-# ------------------------------------------------------------ reading in steps
+from phx_protocol.transports.servers.uvicorn import UvicornAdapter
 
 
 class Reader(asyncio.Protocol):
@@ -93,7 +73,7 @@ async def _nowhere(message: Any) -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_a_flood_is_read_in_steps_and_what_follows_it_as_ever(run: Any) -> None:
+def test_a_flood_is_read_in_steps_and_later_frames_as_before(run: Any) -> None:
     largest, ratio = run(_stepped_and_given_back())
     assert largest < 60_000
     assert ratio < 100  # it was many thousand

@@ -11,8 +11,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from phx_protocol.transports.websocket.servers import adapter_for
-from phx_protocol.transports.websocket.wrappers import server_object
+from phx_protocol.transports.servers import adapter_for
+from phx_protocol.transports.servers.wrappers import server_object
 
 
 def connection(port: int) -> RequestResponseCycle:
@@ -63,7 +63,7 @@ def decorated(send: Any) -> Any:
 
 
 def counting(send: Any) -> Any:
-    """What wrappers have at hand of asyncio and asgiref says nothing of the server."""
+    """Objects of asyncio and asgiref in wrappers do not name the server."""
     put, save = asyncio.Queue[Any]().put_nowait, sync_to_async(len)
 
     async def wrapped(message: Any, sleep: Any = asyncio.sleep) -> None:

@@ -1,4 +1,9 @@
-"""Wrappers: the server's own object behind what middleware has wrapped around its ``send``."""
+"""Wrappers: find the server's own object behind what middleware has wrapped around its ``send``.
+
+uvicorn's ``send`` is a method of the object that we want, and that of Daphne a partial with it. A
+middleware passes its own ``send`` on, which calls that one. So we look into closures, arguments and
+attributes of what we get, and at last at the variables of the coroutines that called us.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,44 @@ from typing import Any
 
 #: the most objects that are searched for the server's ``send`` behind wrappers
 MOST_WRAPPERS = 200
+
+
+def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
+    """Return the server's object of this connection, or None; and whether `send` is wrapped.
+
+    An object that is found inside a wrapper counts only if it made this scope: at least one of
+    the objects that a server makes for each connection must be the same.
+    """
+    owner = _owner(send)
+    if owner is not None:
+        return owner, False
+    for inner in itertools.chain(below(send), _on_the_stack()):
+        owner = _owner(inner)
+        if owner is not None and _has_given(owner, scope):
+            return owner, True
+    return None, True
+
+
+def _owner(send: Any) -> Any:
+    """Return the server's object if `send` is uvicorn's or Daphne's own ``send``, else None."""
+    if isinstance(send, functools.partial) and send.args:
+        func = getattr(send.func, "__name__", "")
+        return send.args[0] if func == "handle_reply" else None
+    owner = send.__self__ if isinstance(send, types.MethodType) else None
+    modules = (kind.__module__ for kind in type(owner).__mro__)
+    return owner if any(m.startswith("uvicorn.") for m in modules) else None
+
+
+def _has_given(owner: Any, scope: dict[str, Any]) -> bool:
+    theirs = getattr(owner, "scope", None) or {
+        "headers": getattr(owner, "clean_headers", None),
+        "client": getattr(owner, "client_addr", None),
+        "server": getattr(owner, "server_addr", None),
+    }
+    return any(
+        scope.get(key) is not None and scope[key] is theirs.get(key)
+        for key in ("headers", "client", "server")
+    )
 
 
 def unwrap(send: Any) -> Any:
@@ -76,32 +119,6 @@ def _slots(kind: type) -> list[str]:
     ]
 
 
-def _owner(send: Any) -> Any:
-    """Return the server's object if `send` is uvicorn's or Daphne's own ``send``, else None."""
-    if isinstance(send, functools.partial) and send.args:
-        func = getattr(send.func, "__name__", "")
-        return send.args[0] if func == "handle_reply" else None
-    owner = send.__self__ if isinstance(send, types.MethodType) else None
-    modules = (kind.__module__ for kind in type(owner).__mro__)
-    return owner if any(m.startswith("uvicorn.") for m in modules) else None
-
-
-def server_object(scope: dict[str, Any], send: Any) -> tuple[Any, bool]:
-    """Return the server's object of this connection, or None; and whether `send` is wrapped.
-
-    An object that is found inside a wrapper counts only if it made this scope: at least one of
-    the objects that a server makes for each connection must be the same.
-    """
-    owner = _owner(send)
-    if owner is not None:
-        return owner, False
-    for inner in itertools.chain(below(send), _on_the_stack()):
-        owner = _owner(inner)
-        if owner is not None and _has_given(owner, scope):
-            return owner, True
-    return None, True
-
-
 def _on_the_stack() -> Iterator[Any]:
     """Yield the variables of the coroutines that wait for this one.
 
@@ -114,15 +131,3 @@ def _on_the_stack() -> Iterator[Any]:
         if frame.f_back is None:
             return
         frame = frame.f_back
-
-
-def _has_given(owner: Any, scope: dict[str, Any]) -> bool:
-    theirs = getattr(owner, "scope", None) or {
-        "headers": getattr(owner, "clean_headers", None),
-        "client": getattr(owner, "client_addr", None),
-        "server": getattr(owner, "server_addr", None),
-    }
-    return any(
-        scope.get(key) is not None and scope[key] is theirs.get(key)
-        for key in ("headers", "client", "server")
-    )

@@ -1,4 +1,4 @@
-"""What is between a test's client and the server's socket: the wire, or nothing."""
+"""The two communicators of a test client: over the wire, and direct."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ async def test_a_client_gets_json_whatever_python_had(room: TestChannel) -> None
     assert await room.assert_reply(ref, "ok") == "2026-01-01T00:00:00Z"
     values = await room.assert_push("values")
     assert values == {"when": "2026-01-01T00:00:00Z", "1": [1, 2], "nan": None}
-    assert await room.assert_push("told") == {"when": "2026-01-01T00:00:00Z"}
-    assert await room.assert_broadcast("told") == {"when": "2026-01-01T00:00:00Z"}
+    assert await room.assert_push("news") == {"when": "2026-01-01T00:00:00Z"}
+    assert await room.assert_broadcast("news") == {"when": "2026-01-01T00:00:00Z"}
 
 
 async def test_a_handler_gets_json_of_its_own(room: TestChannel) -> None:
@@ -37,7 +37,7 @@ async def test_bytes_stay_bytes(room: TestChannel) -> None:
 
 
 @pytest.mark.parametrize("event", ["unsayable", "list"])
-async def test_what_cannot_be_sent_ends_the_channel(
+async def test_a_payload_that_cannot_be_sent_ends_the_channel(
     room: TestChannel, event: str
 ) -> None:
     await room.push(event)

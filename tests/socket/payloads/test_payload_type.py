@@ -29,7 +29,8 @@ from phx_protocol import (
     event,
 )
 from phx_protocol.exceptions import InvalidPayload
-from phx_protocol.socket.payloads import ERRORS, MANY, TEXT, PayloadType, Replies
+from phx_protocol.socket.payloads import PayloadType
+from phx_protocol.socket.payloads.errors import ERRORS, MANY, TEXT
 from phx_protocol.testing import TestChannel, connect
 
 handled: list[Any] = []
@@ -169,7 +170,7 @@ async def test_a_payload_reaches_the_handler_as_it_is_declared(
         ("order", {"item": 1, "count": 0}, ["$.item", "$.count"]),
     ],
 )
-async def test_what_does_not_fit_is_answered_with_where_and_not_handled(
+async def test_a_payload_that_does_not_fit_gets_its_errors_and_is_not_handled(
     room: TestChannel, name: str, payload: Any, paths: list[str]
 ) -> None:
     answer = await room.assert_reply(await room.push(name, payload), "error")
@@ -206,8 +207,8 @@ async def test_the_payload_of_a_join_is_checked_before_join_is_called() -> None:
 async def test_a_reply_that_is_as_declared_goes_out(
     room: TestChannel, status: str, response: Any
 ) -> None:
-    told = {"status": status, "response": response}
-    await room.assert_reply(await room.push("reply", told), status, response or {})
+    answer = {"status": status, "response": response}
+    await room.assert_reply(await room.push("reply", answer), status, response or {})
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ async def test_a_reply_that_is_not_as_declared_is_a_crash_that_says_so(
     assert said in caplog.text
 
 
-async def test_a_push_and_a_broadcast_are_held_to_what_is_declared(
+async def test_pushes_and_broadcasts_are_checked_against_the_declared_type(
     room: TestChannel,
 ) -> None:
     for name, payload in (
@@ -251,7 +252,9 @@ async def test_a_push_and_a_broadcast_are_held_to_what_is_declared(
     await room.assert_reply(await room.push("broadcast", {"text": "all"}), "error")
 
 
-async def test_a_broadcast_from_anywhere_is_held_to_it_too(room: TestChannel) -> None:
+async def test_a_broadcast_from_outside_is_checked_against_the_declared_type_too(
+    room: TestChannel,
+) -> None:
     await abroadcast("typed:1", "said", Message("hello"))
     await room.assert_push("said", {"body": "hello", "tags": []})
     await abroadcast("typed:1", "said", {"body": gettext_lazy("hello")})
@@ -264,22 +267,6 @@ async def test_a_broadcast_from_anywhere_is_held_to_it_too(room: TestChannel) ->
         await sync_to_async(broadcast)("typed:1", "ordered", {"item": "a", "count": 0})
     await abroadcast("nobody:1", "said", {"whatever": 1})
     await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("annotation", [Any, dict, dict[str, Any], bytes, object])
-def test_what_says_nothing_declares_nothing(annotation: Any) -> None:
-    assert PayloadType.of(annotation) is None
-    assert Replies.of(tuple[str, annotation]) is None
-
-
-def test_statuses_and_their_types_are_read_from_the_return_annotation() -> None:
-    replies = Replies.of(
-        tuple[Literal["ok", "fine"], Saved] | tuple[str, Vote] | Literal["none"] | None
-    )
-    assert replies is not None
-    declared = {k: v and v.annotation for k, v in replies.declared.items()}
-    assert declared == {"ok": Saved, "fine": Saved, "*": Vote, "none": None}
-    assert Replies.of(str | None) is None
 
 
 # ----------------------------------------------------------- what types can be
@@ -411,14 +398,14 @@ TYPES: list[tuple[Any, Any, Any]] = [
 
 def made(annotation: Any) -> type[Channel]:
     class Typed(Channel):
-        pushes = {"told": annotation}
+        pushes = {"news": annotation}
 
         async def join(self, payload: Any) -> Any:
             return "ok"
 
         async def check(self, payload: Any) -> Any:
             handled.append(payload)
-            await self.push("told", {"told": payload} if payload is None else payload)
+            await self.push("news", {"news": payload} if payload is None else payload)
             return "ok", payload
 
         def check_in_thread(self, payload: Any) -> Any:
@@ -456,7 +443,7 @@ async def test_a_type_is_read_from_json_and_goes_out_as_json(
     await channel.assert_reply(ref, "ok", payload)
     if isinstance(payload, dict):  # what is pushed is a mapping
         ref = await channel.push("check", payload)
-        await channel.assert_push("told", payload)
+        await channel.assert_push("news", payload)
         await channel.assert_reply(ref, "ok", payload)
         assert handled == [decoded]
     await channel.socket.close()
@@ -477,7 +464,7 @@ async def test_a_type_is_read_from_json_and_goes_out_as_json(
     ],
     ids=repr,
 )
-async def test_what_does_not_fit_such_a_type_is_refused(
+async def test_a_value_that_does_not_fit_such_a_type_is_refused(
     annotation: Any, payload: Any, path: str
 ) -> None:
     channel, ref = await asked(made(annotation), "check", payload)
@@ -582,7 +569,7 @@ class Accounts(Channel):
         await self.broadcast("boxed", Boxed(ANN))
 
 
-async def test_what_is_pydantics_goes_out_as_it_is_serialized() -> None:
+async def test_a_pydantic_type_is_sent_as_pydantic_serializes_it() -> None:
     channel, ref = await asked(Accounts, "answer", {"model": True})
     assert channel.reply == SENT
     await channel.assert_reply(ref, "ok", SENT)
@@ -611,7 +598,7 @@ def test_a_dict_goes_out_as_its_model_does(given: Any) -> None:
     assert declared.sent(given, "here") == SENT
 
 
-def test_what_goes_out_is_checked() -> None:
+def test_sent_payloads_are_checked() -> None:
     declared = PayloadType.of(list[Account])
     assert declared is not None
     wrong = ANN.model_copy(update={"account_id": "one"})
@@ -639,7 +626,7 @@ class Echo(Channel):
 
 
 @pytest.mark.parametrize("name", ["echo", "parse"])
-async def test_what_is_wrong_with_a_large_payload_is_logged_in_short(
+async def test_errors_of_a_large_payload_are_logged_in_short(
     caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     large = {"all": [{"accountId": "x" * 30}] * 10_000}
@@ -650,7 +637,7 @@ async def test_what_is_wrong_with_a_large_payload_is_logged_in_short(
     await channel.socket.close()
 
 
-# ----------------------------------------------------------- how much is told
+# ----------------------------------------------------------- how many errors
 
 
 class Many(pydantic.BaseModel):
@@ -673,7 +660,7 @@ class Closed(pydantic.BaseModel):
     ],
     ids=["tags", "rows", "keys"],
 )
-def test_a_client_is_told_of_some_errors_and_how_many_more_there_are(
+def test_a_client_gets_some_errors_and_the_number_of_the_others(
     make: Callable[[int], Any], count: int
 ) -> None:
     declared = PayloadType.of(Many)
@@ -698,7 +685,7 @@ def test_a_client_is_told_of_some_errors_and_how_many_more_there_are(
     ],
     ids=["enum", "path", "key", "keys", "custom", "items"],
 )
-def test_what_is_told_of_an_error_is_short(annotation: Any, payload: Any) -> None:
+def test_the_text_of_an_error_is_short(annotation: Any, payload: Any) -> None:
     declared = PayloadType.of(annotation)
     assert declared is not None
     with pytest.raises(InvalidPayload) as invalid:

@@ -1,0 +1,120 @@
+"""ServerAdapter and HttpAdapter: what a transport asks of a server; these two know nothing but ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..http import Send
+
+#: bytes that a server reads at once from a client that floods it
+READ_SIZE = 4096
+#: the parts of a message in several frames are joined when there are so many
+MOST_PARTS = 1024
+
+
+class FrameTransport(Protocol):
+    """The methods of an asyncio transport that writing finished frames needs."""
+
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, several: list[bytes]) -> None: ...
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+
+
+class RawTransport:
+    """A server's WebSocket as it offers it beyond ASGI: reads and writes without a coroutine."""
+
+    __slots__ = ("transport", "take")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        #: finished frames are written to it
+        self.transport = transport
+        #: called first with a text message that comes while no other waits for ``receive``;
+        #: it returns True if it has handled the message
+        self.take: Callable[[str], bool] | None = None
+
+
+class ServerAdapter:
+    """The adapter to a server of which we know only ASGI: hypercorn, granian, a test."""
+
+    #: what is missing with this server, in the words of the log
+    missing = "bytes that the server has buffered are not seen; a stalled connection is not aborted"
+
+    #: finished WebSocket frames can be written to it; None if the server does not allow that
+    frames: FrameTransport | None = None
+
+    #: True if ``send`` waits while the client is behind
+    waits = True
+    #: True if ``send`` may be code of the application, which may have context variables
+    is_wrapped = True
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+
+    async def close(self, code: int, timeout: float) -> None:
+        message = {"type": "websocket.close", "code": code}
+        try:
+            await self.send(message)
+        except Exception:
+            # Daphne behind an unknown wrapper accepts only the codes of applications
+            await self.send({**message, "code": 3000 + code})
+
+    def listen(self, take: Callable[[str], bool] | None) -> None:
+        """Let the server pass text messages to `take` as they come (see RawTransport), if it can."""
+
+    def buffered_bytes(self) -> int:
+        """Return the bytes that the server keeps for the client; 0 if that is unknown."""
+        return 0
+
+    def limit_frames(self, size: int) -> None:
+        """Let the server refuse a frame beyond `size` bytes before it has read all of it."""
+
+    def read_in_steps(self, steps: bool) -> None:
+        """Let the server read less from this client at once (or as before), if it can.
+
+        A server parses all frames that it has read before any other connection runs.
+        """
+
+    def read_on(self) -> None:
+        """Let the server read from this client again: all messages so far are handled."""
+
+    def hold(self, is_held: bool) -> None:
+        """Stop the server from reading from this client, or let it read again.
+
+        Only a server needs this that reads on although nothing waits in ``receive``.
+        """
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for what is buffered, if the server can."""
+
+
+class HttpAdapter:
+    """The adapter to the server of an HTTP request of which we know only ASGI."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def drops_what_it_is_given(self) -> bool:
+        """Return whether the server knows that the client has gone, and so drops the answer.
+
+        ``http.disconnect`` arrives some ticks of the loop later.
+        """
+        return False
+
+    async def drain(self) -> None:
+        """Wait while the client is behind with the part of the answer that was written so far."""
+        # the answer is not complete, so a server that waits for its client waits here
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for what is buffered, if the server can."""
+
+
+def joined(parts: list[Any]) -> list[Any]:
+    """Return the parts of a message that is still coming, joined into one if they are many.
+
+    A bytes object of two bytes needs twenty times as much memory.
+    """
+    return parts if len(parts) < MOST_PARTS else [b"".join(parts)]
