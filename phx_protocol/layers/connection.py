@@ -214,7 +214,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._timer.cancel()
-        self._opened._close()
+        # redis-py warns of what it has not closed itself
+        self._opened._reader = self._opened._writer = None
         if self._error is None:
             reason = f"Redis closed the connection ({error})" if error else ""
             self._error = ConnectionError(reason or "Redis closed the connection")

@@ -39,7 +39,7 @@ class Server:
                 await connection.begin()
         except BaseException as error:
             if connection is None:
-                opened._close()
+                await opened.disconnect(nowait=True)
             else:
                 connection.abort(ConnectionError("the connection cannot be used"))
             if isinstance(error, TimeoutError):
