@@ -79,6 +79,11 @@ class DirectChannel:
         """Leave `group`."""
         self._layer.group_discard(group, self.name)
 
+    def look_now(self) -> None:
+        """Look now if the servers are still primaries; the layer does it every few seconds."""
+        for shard in self._layer.shards:
+            shard.look_now()
+
     def close(self) -> None:
         """End this channel, and leave its groups."""
         self._layer.close_channel(self.name)

@@ -132,11 +132,6 @@ class RedisLayer:
         """
         return self._here().deliver_to(channel, listener)
 
-    def look_now(self) -> None:
-        """Look now if the servers are still primaries; the layer does it every few seconds."""
-        for shard in self._here().shards:
-            shard.look_now()
-
     # ------------------------------------------------------------------ event loops
 
     def _here(self) -> LoopLayer:

@@ -41,6 +41,9 @@ class DirectChannel(Protocol):
     def group_discard(self, group: str) -> None:
         """Leave `group`."""
 
+    def look_now(self) -> None:
+        """Look now if the servers still work."""
+
     def close(self) -> None:
         """Leave all groups, and end the channel."""
 
@@ -100,6 +103,10 @@ class DirectLink(LayerLink):
 
     def add_groups_again(self) -> None:
         """Do nothing: such a layer forgets no group."""
+
+    def look_now(self) -> None:
+        if self.groups.channel is not None:
+            self.groups.channel.look_now()
 
     def disconnected(self, error: Exception) -> None:
         self.report(error)

@@ -150,6 +150,9 @@ class LayerLink:
         """Note the result of the last call of the layer: the error that it raised, or None."""
         self.outage.report(error)
 
+    def look_now(self) -> None:
+        """Look now if the layer works, as something else on its servers has failed."""
+
     async def address(self) -> str | None:
         """Return the layer channel on which other nodes reach this one; None if the layer fails."""
         if self.groups.channel_name is None and not self.is_failing:

@@ -251,7 +251,8 @@ async def test_it_looks_at_once_when_it_is_told_to(
             Redis(port=server.port) as demoted,
         ):
             await demoted.replicaof("127.0.0.1", 1)
-            layer.look_now()
+            assert heard.channel is not None
+            heard.channel.look_now()
             await heard.until(lambda: heard.errors, 3)
             await demoted.replicaof("NO", "ONE")
             await heard.until(lambda: heard.returns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from django.test import override_settings
 from redis.asyncio import Redis
 
 from phx_protocol import History, Socket, signals
-from phx_protocol.exceptions import BroadcastError
+from phx_protocol.exceptions import BroadcastError, StateError
 from phx_protocol.layers import shard
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.pubsub.direct import DirectGroups, DirectLink, DirectPublisher
@@ -22,6 +23,7 @@ from phx_protocol.pubsub.message import NODES, group_name
 from phx_protocol.socket.routes import history_of
 from phx_protocol.testing import connect
 from phx_protocol.wire.messages import Broadcast
+from tests.support import servers
 from tests.support.nodes import LAYERS
 from tests.support.rooms import OpenRoom
 from tests.support.tcp_proxy import TcpProxy
@@ -403,3 +405,21 @@ async def test_kept_broadcasts_that_were_lost_are_read_when_it_is_back(
         await socket.close()
         await get_node().close()
         await get_node().link.layer.flush()
+
+
+async def test_a_state_that_finds_a_replica_makes_the_layer_look(
+    tmp_path: Path,
+) -> None:
+    """The layer would look some seconds later: a replica takes what is published, and says nothing."""
+    with servers.redis(tmp_path) as server:
+        async with (
+            node_on(f"redis://127.0.0.1:{server.port}/0") as node,
+            Redis(port=server.port) as redis,
+        ):
+            await node.reachable()
+            await redis.replicaof("127.0.0.1", 1)
+            with pytest.raises(StateError), node.heartbeat.state_call():
+                raise StateError("READONLY")
+            await until(lambda: node.link.is_failing, 3)
+            await redis.replicaof("NO", "ONE")
+            await until(lambda: not node.link.is_failing)
