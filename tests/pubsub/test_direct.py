@@ -249,9 +249,9 @@ class NewsSocket(Socket):
 
 
 @contextlib.asynccontextmanager
-async def node_on(url: str) -> AsyncIterator[Node]:
+async def node_on(url: str, layer: str = "redis") -> AsyncIterator[Node]:
     """A node as another process has it: on a layer of its own."""
-    backend = {"BACKEND": LAYERS["redis"], "CONFIG": {"hosts": [url]}}
+    backend = {"BACKEND": LAYERS[layer], "CONFIG": {"hosts": [url]}}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
         node = Node()
         node.keep_alive("the test")
@@ -423,3 +423,39 @@ async def test_a_state_that_finds_a_replica_makes_the_layer_look(
             await until(lambda: node.link.is_failing, 3)
             await redis.replicaof("NO", "ONE")
             await until(lambda: not node.link.is_failing)
+
+
+async def test_a_site_can_change_its_layer_one_process_after_the_other(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_on(redis_url) as new, node_on(redis_url, "pubsub") as old:
+        found: dict[Node, list[str]] = {}
+        for node in (new, old):
+            events = found[node] = []
+            monkeypatch.setattr(
+                node.pubsub,
+                "deliver_local",
+                lambda b, *args, events=events: events.append(b.event),
+            )
+            await node.reachable()
+            await node.ready("room:1")
+        address = await old.address()
+        assert address is not None
+        new.rpc.on_call("where", lambda body: answer("new"))
+        old.rpc.on_call("where", lambda body: answer("old"))
+        # the old layer has subscribed when it has answered
+        timeouts = {"ack_timeout": 5.0, "timeout": 5.0}
+        assert await new.rpc.call(address, "where", {}, **timeouts) == {"where": "old"}
+        address = await new.address()
+        assert address is not None
+        assert await old.rpc.call(address, "where", {}, **timeouts) == {"where": "new"}
+        for n in range(100):
+            new.pubsub.publish_remote(broadcast("room:1", f"new {n}"))
+            old.pubsub.publish_remote(broadcast("room:1", f"old {n}"))
+        await until(lambda: len(found[new]) == len(found[old]) == 100)
+        assert found[new] == [f"old {n}" for n in range(100)]
+        assert found[old] == [f"new {n}" for n in range(100)]
+
+
+async def answer(where: str) -> dict[str, Any]:
+    return {"where": where}
