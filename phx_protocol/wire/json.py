@@ -30,9 +30,6 @@ ENCODE_ERRORS = (
     NotImplementedError,
 )
 
-#: bytes or characters; JSON of this size or more is decoded without the garbage collector
-LARGE = 32 * 1024
-
 
 @singledispatch
 def json_default(value: object) -> Any:
@@ -174,38 +171,9 @@ def _set(value: Any, name: str, to: Any) -> None:
 def decode(text: str | bytes | msgspec.Raw) -> Any:
     """Decode the JSON in `text`. Raises DecodeError."""
     try:
-        if len(text if isinstance(text, (str, bytes)) else memoryview(text)) < LARGE:
-            return msgspec.json.decode(text)
-        return _decode_large(text)
+        return msgspec.json.decode(text)
     except DECODE_ERRORS as error:
         raise DecodeError(f"not JSON: {error}") from error
-
-
-def _decode_large(text: str | bytes | msgspec.Raw) -> Any:
-    """Decode while the garbage collector is off: decoded JSON contains no cycles.
-
-    The collector would examine the new objects again and again while more are made: for 1 MiB of
-    lists that takes 240 ms, and decoding 40 ms.
-    """
-    if not gc.isenabled():
-        return msgspec.json.decode(text)
-    gc.collect(1)  # first, so that garbage of others is not moved to the old generation
-    counted = min(gc.get_count()[2], gc.get_threshold()[2] + 1)
-    gc.disable()
-    try:
-        return msgspec.json.decode(text)
-    finally:
-        if not gc.get_freeze_count():
-            # these two calls move all new objects to the old generation: the next collection
-            # does not examine them
-            gc.freeze()
-            gc.unfreeze()
-            # The two calls also reset the count of collections since the last full one, which
-            # would never happen while large payloads arrive. So the count is restored; a
-            # collection of no new objects takes no time.
-            for _ in range(counted):
-                gc.collect(1)
-        gc.enable()
 
 
 def plain(value: Any) -> Any:

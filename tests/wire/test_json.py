@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import gc
 import time
 import uuid
 from collections import UserList
@@ -18,7 +17,7 @@ from django.contrib.auth.models import User
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
-from phx_protocol.exceptions import DecodeError, EncodeError
+from phx_protocol.exceptions import EncodeError
 from phx_protocol.wire import json
 
 
@@ -170,59 +169,3 @@ def test_data_of_a_rest_framework_serializer_is_encoded_as_it_renders() -> None:
 async def test_a_queryset_on_an_event_loop_says_what_to_write_instead() -> None:
     with pytest.raises(EncodeError, match="async for row in queryset"):
         json.encode({"users": User.objects.values("username")})
-
-
-LARGE = "[%s]" % ",".join(["[]"] * 300_000)
-
-
-def collections(text: str) -> int:
-    """Count how often the garbage collector runs while `text` is decoded."""
-    seen = []
-
-    def collecting(phase: str, info: Any) -> None:
-        seen.append(phase)
-
-    gc.callbacks.append(collecting)
-    try:
-        json.decode(text)
-    finally:
-        gc.callbacks.remove(collecting)
-    return seen.count("start")
-
-
-def test_a_large_payload_is_not_looked_through_while_it_is_decoded() -> None:
-    gc.collect()
-    assert collections(LARGE) <= 2
-
-
-def test_the_collector_looks_at_all_there_is_while_large_payloads_come() -> None:
-    looked: list[str] = []
-
-    def collecting(phase: str, info: Any) -> None:
-        if info["generation"] == 2:
-            looked.append(phase)
-
-    gc.collect()
-    there_were, new = len(gc.get_objects()), 5000
-    gc.callbacks.append(collecting)
-    try:
-        kept = []
-        while not looked and len(kept) * new < there_were:
-            json.decode("[%s]" % ",".join(["1"] * 20_000))
-            kept.append([[] for _ in range(new)])
-    finally:
-        gc.callbacks.remove(collecting)
-    assert looked
-
-
-def test_the_collector_is_on_again_and_frozen_objects_stay_frozen() -> None:
-    with pytest.raises(DecodeError):
-        json.decode(LARGE[:-1])
-    assert gc.isenabled()
-    gc.freeze()
-    try:
-        count = gc.get_freeze_count()
-        value = json.decode(LARGE)
-        assert value and gc.get_freeze_count() == count
-    finally:
-        gc.unfreeze()
