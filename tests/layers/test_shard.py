@@ -207,6 +207,60 @@ async def test_a_redis_that_is_killed_and_comes_back_empty(tmp_path: Path) -> No
                 assert len(heard.errors) == 1
 
 
+async def test_a_redis_that_is_paused_for_a_moment_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    with servers.redis(tmp_path) as server:
+        async with listening(("127.0.0.1", server.port)) as (layer, heard):
+            server.process.send_signal(signal.SIGSTOP)
+            sending = [
+                asyncio.ensure_future(layer.group_send("room", {"n": n}))
+                for n in range(100)
+            ]
+            channel = await asyncio.wait_for(joining_while(server, layer), 20)
+            await asyncio.gather(*sending)
+            await layer.send(channel, {"n": "last"})
+            assert await layer.receive(channel) == {"n": "last"}
+            await heard.until(lambda: len(heard.messages) == 100)
+            assert [message["n"] for message in heard.messages] == [*range(100)]
+            assert not heard.errors
+
+
+async def joining_while(server: servers.Server, layer: RedisLayer) -> str:
+    """Open a channel on a server that is paused; it goes on when nothing has come back for a while."""
+    opening = asyncio.ensure_future(layer.new_channel())
+    await asyncio.wait({opening}, timeout=0.5)
+    assert not opening.done()
+    server.process.send_signal(signal.SIGCONT)
+    return await opening
+
+
+async def test_a_process_that_redis_gives_up_because_it_is_behind_comes_back(
+    tmp_path: Path,
+) -> None:
+    limit = "pubsub 1mb 0 0"
+    with servers.redis(
+        tmp_path, None, "--client-output-buffer-limit", *limit.split()
+    ) as server:
+        async with (
+            TcpProxy(server.port) as proxy,
+            listening(f"redis://127.0.0.1:{proxy.port}/0") as (_, behind),
+            listening(("127.0.0.1", server.port)) as (layer, heard),
+        ):
+            proxy.hold_answers()
+            data = {"x": 100_000 * "x"}
+            while (
+                not behind.errors
+            ):  # what the proxy and the system hold is not with Redis
+                await layer.group_send("room", data)
+                if "overcoming of output buffer limits" in server.logged():
+                    proxy.pass_answers()
+            await behind.until(lambda: behind.returns)
+            await layer.group_send("room", {"n": "after"})
+            await behind.until(lambda: behind.messages[-1:] == [{"n": "after"}])
+            assert not heard.errors
+
+
 # ------------------------------------------------------------------------- its role
 
 
