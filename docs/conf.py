@@ -38,6 +38,9 @@ nitpick_ignore = [
     ("py:class", "phx_protocol.changes.M"),
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
+    ("py:class", "phx_protocol.layers.direct.DirectChannel"),
+    ("py:class", "phx_protocol.layers.direct.Listener"),
+    ("py:class", "phx_protocol.layers.loop_layer.LoopLayer"),
     ("py:class", "phx_protocol.presence.presence._Sync"),
     ("py:class", "phx_protocol.signals._Log"),
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
-from django.core.checks import WARNING, CheckMessage, Error, Warning, register
+from django.core.checks import WARNING, CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
 from .concurrency.callbacks import find, is_left_early
@@ -381,7 +381,7 @@ def _layer() -> Iterator[CheckMessage]:
         elif not settings.DEBUG:
             yield Warning(
                 "There is no channel layer: broadcasts stay in the process that makes them.",
-                hint="Configure channels_redis.pubsub.RedisPubSubChannelLayer as CHANNEL_LAYERS['default'].",
+                hint="Configure phx_protocol.layers.RedisLayer as CHANNEL_LAYERS['default'].",
                 id="phx_protocol.W001",
             )
         return
@@ -393,14 +393,22 @@ def _layer() -> Iterator[CheckMessage]:
     if isinstance(layer, InMemoryChannelLayer) and not settings.DEBUG:
         yield Warning(
             "The channel layer is in-memory: broadcasts stay in the process that makes them.",
-            hint="Use channels_redis.pubsub.RedisPubSubChannelLayer when there is more than one process.",
+            hint="Use phx_protocol.layers.RedisLayer when there is more than one process.",
             id="phx_protocol.W002",
         )
     if type(layer).__name__ == "RedisChannelLayer" and layer.capacity < 1000:
         yield Warning(
             f"RedisChannelLayer drops messages in silence beyond its capacity of {layer.capacity}.",
-            hint="Set CONFIG['capacity'] to 1000 or more, or use RedisPubSubChannelLayer.",
+            hint="Set CONFIG['capacity'] to 1000 or more, or use phx_protocol.layers.RedisLayer.",
             id="phx_protocol.W003",
+        )
+    if any(c.__module__.startswith("channels_redis.") for c in type(layer).__mro__):
+        yield Info(
+            "The layers of channels_redis wait for each round trip to Redis, and the one over "
+            "pub/sub answers a join before messages of other processes arrive.",
+            hint="phx_protocol.layers.RedisLayer does neither. With the pub/sub layer of "
+            "channels_redis you can change one process after the other.",
+            id="phx_protocol.I001",
         )
 
 

@@ -43,7 +43,7 @@ CHANNEL_LAYERS: dict[str, Any] = {
 }
 if REDIS_URL:
     CHANNEL_LAYERS["default"] = {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "phx_protocol.layers.RedisLayer",
         "CONFIG": {"hosts": [REDIS_URL]},
     }
 

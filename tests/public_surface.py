@@ -27,7 +27,7 @@ MODULES = """
     conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET
     contrib.opentelemetry:instrument,uninstrument contrib.uvicorn:PhoenixWebSocketProtocol
     exceptions:DecodeError,InvalidPayload,InvalidTopicPattern,StateRefused
-    pubsub:group_name wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
+    layers pubsub:group_name wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
     wire.reasons:CloseCode,Refusal wire.serializers:Serializer
 """
 

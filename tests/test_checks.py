@@ -66,6 +66,7 @@ ROOM = {"room:*": f"{HERE}.Plain"}
 
 
 MEMORY = "channels.layers.InMemoryChannelLayer"
+REDIS = "phx_protocol.layers.RedisLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
@@ -135,8 +136,13 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
         ({}, layer("no.such.Layer"), {"E011"}),
         ({}, {"CHANNEL_LAYERS": {}}, {"W001"}),
         ({}, layer("channels.layers.InMemoryChannelLayer"), {"W002"}),
-        ({}, layer("channels_redis.core.RedisChannelLayer", capacity=100), {"W003"}),
-        ({}, layer("channels_redis.core.RedisChannelLayer", capacity=1000), set()),
+        (
+            {},
+            layer("channels_redis.core.RedisChannelLayer", capacity=100),
+            {"W003", "I001"},
+        ),
+        ({}, layer("channels_redis.core.RedisChannelLayer", capacity=1000), {"I001"}),
+        ({}, layer(PUBSUB), {"I001"}),
         (
             {"CHANNELS": {"room:*": f"{HERE}.Plain", "room:a": f"{HERE}.Plain"}},
             {},
@@ -153,7 +159,7 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
 def test_each_misconfiguration_is_found(
     phx: Any, django: dict[str, Any], found: set[str]
 ) -> None:
-    quiet = layer(PUBSUB)
+    quiet = layer(REDIS)
     with override_settings(PHX_PROTOCOL=phx, **{**quiet, **django}):
         messages = run_checks(tags=["phx_protocol"])
     assert {str(message.id) for message in messages} == {

@@ -31,7 +31,7 @@ Finish = Callable[[Any], Any]
 # and only the test closes that connection.
 thread_sensitive = False
 
-# ``node.green`` switches this off: Django's threads would be green ones, not real threads.
+# ``green`` switches this off: Django's threads would be green ones, not real threads.
 threads_are_real = True
 
 # Seconds between two searches for connections that the database has dropped.

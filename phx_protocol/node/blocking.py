@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import functools
 import os
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,12 +13,12 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from channels.layers import get_channel_layer
 from django.conf import settings
 
-from ..concurrency import callbacks
+from ..concurrency import callbacks, green
+from ..concurrency.own_loop import own_loop
 from ..conf import options
 from ..logs import get_logger
 from ..pubsub.link import is_in_memory
 from ..pubsub.serving import mounted
-from . import green
 from .node import serving_nodes
 
 logger = get_logger("phx_protocol.pubsub")
@@ -58,7 +57,7 @@ def run(
     if loop is None:
         warn_if_nobody_hears(name)
         serving = serving_nodes()
-        loop = serving[0].loop if serving else _own_loop()
+        loop = serving[0].loop if serving else own_loop()
     try:
         if green.real_start_new_thread() is not None:
             return green.run(_on_its_own(coroutine), loop, timeout)
@@ -178,33 +177,5 @@ def _is_busy() -> bool:
 
 callbacks.is_busy = _is_busy
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-
-
-def _own_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop in a thread of its own. It is made once: one per call costs 4 ms and a connection."""
-    global _loop
-    with _lock:
-        if _loop is None:
-            start = green.real_start_new_thread()
-            _loop = _loop_in_thread() if start is None else green.new_loop(start)
-        return _loop
-
-
-def _loop_in_thread() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(
-        target=loop.run_forever, name="phx_protocol.publisher", daemon=True
-    ).start()
-    return loop
-
-
-def _after_fork() -> None:
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
-    _places.clear()
-
-
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_places.clear)

@@ -124,6 +124,8 @@ class Heartbeat:
         else:
             self.outage.report(error)
             self.beat_soon()
+            # the server may have become a replica, which the layer would not notice by itself at once
+            self._node.link.look_now()
 
     async def _run(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from ..conf import options
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
+from ..pubsub.direct import DirectLink
 from ..pubsub.groups import LINGER
 from ..pubsub.link import LayerLink, LoopLink, is_in_memory
 from ..pubsub.message import NODES
@@ -48,14 +49,9 @@ class Node:
         layer = get_channel_layer(options().channel_layer)
         # made first: its pacer limits how fast the layer link sends
         self.rpc = NodeRpc(self)
-        link = layer, self.name, self.take, self._may_have_lost, self.rpc.pacer.room_for
         # Broadcasts are not sent to an in-memory layer: local delivery reaches everybody.
         self.sees_one_process = is_in_memory(layer)
-        self.link = (
-            LoopLink(*link, others=self.others)
-            if self.sees_one_process
-            else LayerLink(*link)
-        )
+        self.link = self._make_link(layer)
         self.pubsub = PubSub(self.name, self.link)
         self.pubsub.on_unused = self._unused
         self.connections = Connections(self.is_shown)
@@ -70,6 +66,21 @@ class Node:
         self._parts: dict[type[Part], Part] = {}
         for part in PARTS:
             self.part(part)
+
+    def _make_link(self, layer: Any) -> LayerLink:
+        """Return the link to the other nodes for a layer of this kind."""
+        common = (
+            layer,
+            self.name,
+            self.take,
+            self._may_have_lost,
+            self.rpc.pacer,
+        )
+        if self.sees_one_process:
+            return LoopLink(*common, others=self.others)
+        if hasattr(layer, "deliver_to"):
+            return DirectLink(*common, take_now=self.take_now)
+        return LayerLink(*common)
 
     def part(self, cls: type[P]) -> P:
         """Return the part of this node that is a `cls`; make it if there is none."""
@@ -176,7 +187,7 @@ class Node:
             _log_ignored(error)
 
     def take_now(self, message: dict[str, Any]) -> None:
-        """Handle one message of another event loop of this process."""
+        """Handle one message at once: of another event loop, or of a layer that delivers directly."""
         try:
             if message.get("type") == layer_message.BROADCAST:
                 self.pubsub.take_now(message)

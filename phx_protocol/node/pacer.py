@@ -57,11 +57,17 @@ class Pacer:
 
     async def room_for(self, size: int) -> None:
         """Wait until `size` more bytes may be sent, and count them."""
-        while self._ahead and self._ahead + size > AHEAD:
+        while not self.has_room(size):
             await asyncio.shield(self._asking_task())
+
+    def has_room(self, size: int) -> bool:
+        """Count `size` more bytes and return True, if so many may be sent now."""
+        if self._ahead and self._ahead + size > AHEAD:
+            return False
         self._ahead += size
         if self._ahead >= AHEAD // 2:
             self._asking_task()
+        return True
 
     def _asking_task(self) -> asyncio.Task[None]:
         """Return a task that ends when all data sent so far has arrived, after MARK_TIMEOUT at most."""

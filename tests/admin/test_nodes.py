@@ -39,7 +39,7 @@ async def test_a_process_that_sees_nothing_says_why(staff: Staff, address: str) 
     client = await staff("view_topic", "view_connection", "view_node")
     page = html(await client.get(f"/admin/phx_protocol/{address}"))
     assert "Nothing can be shown here." in page
-    assert "RedisPubSubChannelLayer</code> in <code>CHANNEL_LAYERS" in page
+    assert "RedisLayer</code> in <code>CHANNEL_LAYERS" in page
     assert "No client has joined" not in page
 
 
@@ -58,7 +58,7 @@ async def test_with_redis_there_is_nothing_to_say(
 ) -> None:
     settings.CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "phx_protocol.layers.RedisLayer",
             "CONFIG": {"hosts": [redis_url], "prefix": "sight"},
         }
     }

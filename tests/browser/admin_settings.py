@@ -24,7 +24,7 @@ MIDDLEWARE = ["tests.browser.admin_settings.content_security_policy", *PLAIN]
 PHX_PROTOCOL: dict[str, Any] = {"STATE": {"LEASE": 4.0}}
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "phx_protocol.layers.RedisLayer",
         "CONFIG": {
             "hosts": [os.environ["PHX_REDIS_URL"]],
             "prefix": os.environ["PHX_ADMIN_PREFIX"],  # topics of this site only

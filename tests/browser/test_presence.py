@@ -43,7 +43,7 @@ class Cluster:
         command = servers.command("uvicorn", port, APPLICATION)
         env = {
             "PHX_REDIS_URL": f"{self._redis_url}?client_name={name}",
-            "PHX_LAYER": "pubsub",
+            "PHX_LAYER": "redis",
             "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
         }
         log = self._directory / f"{name}.log"

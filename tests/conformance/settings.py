@@ -6,6 +6,10 @@ import os
 
 _redis = os.environ.get("PHX_REDIS_URL")
 _layers = {
+    "redis": {
+        "BACKEND": "phx_protocol.layers.RedisLayer",
+        "CONFIG": {"hosts": [_redis]},
+    },
     "pubsub": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {"hosts": [_redis]},
@@ -40,7 +44,7 @@ PHX_PROTOCOL: dict[str, object] = {
     },
 }
 CHANNEL_LAYERS = {
-    "default": _layers[os.environ.get("PHX_LAYER", "pubsub") if _redis else "memory"],
+    "default": _layers[os.environ.get("PHX_LAYER", "redis") if _redis else "memory"],
 }
 LOGGING = {
     "version": 1,

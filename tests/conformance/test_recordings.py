@@ -25,7 +25,7 @@ SERVERS = [
     "uvicorn",
     "uvicorn-frames",
     "daphne",
-    "uvicorn-pubsub",
+    "uvicorn-redis",
     "uvicorn-core",
     pytest.param("hypercorn", marks=pytest.mark.big),
     pytest.param("granian", marks=pytest.mark.big),

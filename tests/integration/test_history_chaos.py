@@ -30,7 +30,7 @@ from .history_tab import (
     tabs_of,
 )
 
-LAYERS = ["pubsub", "core-default"]
+LAYERS = ["redis", "core-default"]
 
 
 @pytest.fixture(scope="module", params=LAYERS)
@@ -140,7 +140,7 @@ async def test_clients_of_a_process_that_hears_nothing_for_a_moment_miss_nothing
     shared: Cluster, topics: tuple[str, str]
 ) -> None:
     """Its connection to Redis is killed in the middle of a burst, again and again."""
-    if shared.layer != "pubsub":
+    if shared.layer != "redis":
         pytest.skip("the core layer has no such connection")
     ledger, (_, long) = Ledger(), topics
     async with two_on_each(shared, ledger, topics) as tabs:

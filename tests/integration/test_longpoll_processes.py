@@ -22,7 +22,7 @@ from tests.support.poll_client import Answer, Poller, RawSession, messages
 from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.asgi:application"
-LAYERS = ["pubsub", "core-default"]
+LAYERS = ["redis", "core-default"]
 CLIENTS = 8
 
 

@@ -22,7 +22,7 @@ from tests.support.presence_js import Shown
 from tests.support.ws_client import TIMEOUT, Client
 
 APPLICATION = "tests.support.presence_app:application"
-LAYERS = ["pubsub", "core"]
+LAYERS = ["redis", "core"]
 TOPIC = "room:lobby"
 #: as presence_settings has it, and the seconds between two beats
 LEASE = 2.0
@@ -172,7 +172,7 @@ def signalled(server: servers.Server, how: signal.Signals) -> float:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, "pubsub")
+    cluster = Cluster(tmp_path, "redis")
     yield cluster
     cluster.close()
 

@@ -18,7 +18,7 @@ from redis import Redis
 from tests.support import servers
 from tests.support.ws_client import Client
 
-LAYERS = ["pubsub", "core"]
+LAYERS = ["redis", "pubsub", "core"]
 
 
 @pytest.fixture(params=LAYERS)

@@ -11,7 +11,7 @@ import pytest
 
 from .history_tab import Cluster, Ledger, Room, Tab, at_rest, cluster_on, tabs_of
 
-LAYERS = ["pubsub", "core-default"]
+LAYERS = ["redis", "core-default"]
 KINDS = ["kept", "masked", "full"]
 #: how often each way to broadcast is taken
 WAYS = {"say": 3, "announce": 2, "whisper": 2}
@@ -141,7 +141,7 @@ async def play(
     errors = [error for room in script.rooms for error in room.errors]
     assert all(error == {"reason": "history lost"} for error in errors), errors
     # the core layer may drop more than is kept
-    if losses or cluster.layer == "pubsub":
+    if losses or cluster.layer == "redis":
         assert bool(errors) == bool(losses)
 
 

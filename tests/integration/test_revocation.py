@@ -35,7 +35,7 @@ def sites(
     env = {
         "PHX_DATABASE": str(folder / "db.sqlite3"),
         "DJANGO_SETTINGS_MODULE": SETTINGS,
-        "PHX_LAYER": "pubsub",
+        "PHX_LAYER": "redis",
         "PHX_REDIS_URL": redis_url,
     }
     migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]

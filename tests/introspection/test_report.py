@@ -31,7 +31,7 @@ class LongSocket(Socket):
 async def asker(redis_url: str) -> AsyncIterator[Node]:
     """Another process; in this one are clients that have joined topics of 32 kB."""
     config = {"hosts": [redis_url], "prefix": "answers"}
-    backend = {"BACKEND": LAYERS["pubsub"], "CONFIG": config}
+    backend = {"BACKEND": LAYERS["redis"], "CONFIG": config}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
         node = Node()
         sockets = [await connect(LongSocket, wire=False) for _ in range(CLIENTS)]

@@ -31,7 +31,7 @@ assert connections() - before <= 6, connections() - before
 """
 
 
-@pytest.mark.parametrize("layer", ["pubsub", "core"])
+@pytest.mark.parametrize("layer", ["redis", "pubsub", "core"])
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.big)])
 def test_many_broadcasts_of_a_worker_share_one_loop_and_its_connections(
     layer: str, count: int, redis_url: str

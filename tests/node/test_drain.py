@@ -90,7 +90,7 @@ class Reader:
 async def test_in_a_rolling_restart_nobody_misses_anything(
     count: int, tmp_path: Path, redis_url: str
 ) -> None:
-    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "pubsub"}
+    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
     env["PHX_DRAINER"] = json.dumps({"BATCH_SIZE": count // 8, "BATCH_INTERVAL": 0.2})
     with contextlib.ExitStack() as stack:
         ports = [servers.free_port(), servers.free_port()]

@@ -27,6 +27,10 @@ def _little_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacer, "MARK_TIMEOUT", 30.0)
 
 
+#: layers that a node receives from, and sends to one message after the other
+RECEIVED = pytest.mark.parametrize("nodes", ["pubsub", "core"], indirect=True)
+
+
 def send(nodes: Nodes, count: int) -> asyncio.Future[Any]:
     text = b'{"text":"%s"}' % (b"x" * SIZE)
     # one topic each: what waits for a topic travels together
@@ -34,6 +38,7 @@ def send(nodes: Nodes, count: int) -> asyncio.Future[Any]:
     return asyncio.gather(*(nodes[0].link.publisher.publish(b) for b in broadcasts))
 
 
+@RECEIVED
 async def test_a_node_that_takes_nothing_is_not_sent_more(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +91,7 @@ async def test_nobody_waits_for_ever_for_a_mark_that_is_lost(
     await send(nodes, 2)
 
 
+@RECEIVED
 async def test_a_node_that_sends_little_sends_no_mark(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from tests.support import servers
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 LAYERS = {
+    "redis": "phx_protocol.layers.RedisLayer",
     "core": "channels_redis.core.RedisChannelLayer",
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
 }

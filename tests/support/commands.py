@@ -26,7 +26,7 @@ class Two(NamedTuple):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Two]:
     tmp_path = tmp_path_factory.mktemp("operators")
-    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "pubsub"}
+    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
     with (
         servers.serve("uvicorn", tmp_path / "one", **env) as one,
         servers.serve("uvicorn", tmp_path / "other", **env) as other,
@@ -42,7 +42,7 @@ class Command:
 
     @classmethod
     async def start(cls, redis_url: str, *args: str) -> Command:
-        env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PHX_LAYER": "pubsub"}
+        env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PHX_LAYER": "redis"}
         process = await servers.start_async(
             *(sys.executable, "-m", "django", *args, "--no-color"),
             env={**env, "PHX_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"},

@@ -11,6 +11,7 @@ from django.test import override_settings
 from phx_protocol.node.node import Node
 
 LAYERS = {
+    "redis": "phx_protocol.layers.RedisLayer",
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
     "core": "channels_redis.core.RedisChannelLayer",
 }

@@ -111,11 +111,12 @@ LOST_SESSION = """\
 Several processes serve the site and do not reach each other: with a channel layer in memory, or
 different ones, or different SECRET_KEYs. Give all of them the same Redis:
     CHANNEL_LAYERS = {"default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "phx_protocol.layers.RedisLayer",
         "CONFIG": {"hosts": ["redis://127.0.0.1:6379/0"]}}}
 or run one process only. Broadcasts between the processes are lost as well."""
 IN_MEMORY = """\
-That is enough for one process only. For several, and for commands: channels_redis in CHANNEL_LAYERS.
+That is enough for one process only. For several, and for commands: phx_protocol.layers.RedisLayer in
+CHANNEL_LAYERS.
 If these are not the settings of the site, give --no-layer."""
 NO_STATE = """\
 Does Redis run, and at the address in CHANNEL_LAYERS (or PHX_PROTOCOL["STATE"]["HOSTS"])?"""

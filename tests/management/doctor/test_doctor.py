@@ -41,11 +41,11 @@ class Case(NamedTuple):
     location: str
     check: str = ""
     change: str = ""
-    layer: str = "pubsub"
+    layer: str = "redis"
     http: str = ""
     #: what the settings of the doctor have, where it is not what the site has
     db: str = "13"
-    doctors_layer: str = "pubsub"
+    doctors_layer: str = "redis"
 
 
 def but(text: str, new: str = "", of: str = WELL) -> str:
@@ -71,7 +71,7 @@ CASES = {
         "proxy_read_timeout 75s;",
     ),
     "processes apart": Case(
-        WELL, "long-poll connections", "channels_redis", layer="memory"
+        WELL, "long-poll connections", "RedisLayer", layer="memory"
     ),
     # and some more
     "caching proxy": Case(
@@ -117,7 +117,7 @@ def processes(
         redis = [start(name, *plain, **env) for name in ("a", "b")]
         memory = [start(name) for name in ("c", "d")]
         yield {
-            "pubsub": [server.result() for server in redis],
+            "redis": [server.result() for server in redis],
             "memory": [server.result() for server in memory],
         }
 

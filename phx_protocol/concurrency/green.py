@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ..concurrency import callbacks
+from . import callbacks
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,147 @@
+"""Subscriptions: the channels of Redis that one connection is subscribed to, and those it should be."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from redis.exceptions import ConnectionError, ResponseError
+
+from . import resp
+from .connection import Command, Done
+
+#: most channels in one SUBSCRIBE
+CHUNK = 1000
+
+
+class Batch:
+    """Channels that were asked for together: one SUBSCRIBE, and one future for all who wait for it."""
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, None] = {}
+        self.done: asyncio.Future[Exception | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._left = 1  # number of commands without an answer
+        self._error: Exception | None = None
+
+    def expect(self, answers: int) -> None:
+        self._left = answers
+
+    def answer(self, error: Exception | None) -> None:
+        """Note the answer to one command, or the error."""
+        self._error = self._error or error
+        self._left -= 1
+        if self._left <= 0 and not self.done.done():
+            self.done.set_result(self._error)
+
+
+class Subscriptions:
+    """Knows which channels are wanted, and makes the commands that are missing for that."""
+
+    def __init__(self) -> None:
+        self._wanted: set[bytes] = set()
+        self._sent: set[bytes] = (
+            set()
+        )  # SUBSCRIBE was sent for them, and no UNSUBSCRIBE
+        self._active: set[bytes] = set()  # Redis has acknowledged them
+        self._waiting: dict[bytes, Batch] = {}  # for the answer to SUBSCRIBE
+        self._new: list[Batch] = []  # the batches to send
+        self._refused: list[tuple[Batch, bytes]] = []  # to ask for once more
+        self._gone: dict[bytes, None] = {}  # the channels to unsubscribe from
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    async def added(self, name: bytes) -> None:
+        """Wait until Redis has acknowledged the subscription to `name`. Raises its error."""
+        error: Exception | None = None
+        while name in self._wanted and name not in self._active:
+            batch = self._waiting.get(name)
+            if batch is None:
+                raise error or ConnectionError(f"not subscribed to {name!r}")
+            error = await asyncio.shield(batch.done)
+
+    def add(self, name: bytes) -> bool:
+        """Want `name`. Return True if there is a command to send for it."""
+        self._wanted.add(name)
+        if name in self._active or name in self._waiting:
+            return False
+        if not self._new or len(self._new[-1].names) == CHUNK:
+            self._new.append(Batch())
+        batch = self._waiting[name] = self._new[-1]
+        batch.names[name] = None
+        return True
+
+    def discard(self, name: bytes) -> bool:
+        """Want `name` no longer. Return True if there is a command to send for it."""
+        self._wanted.discard(name)
+        self._active.discard(name)
+        self._waiting.pop(name, None)
+        if name in self._sent:
+            self._gone[name] = None
+        return bool(self._gone)
+
+    def restore(self) -> asyncio.Future[Any] | None:
+        """Ask for all wanted channels, on a new connection; return a future that is then done."""
+        for name in self._wanted:
+            self.add(name)
+        return self._new[-1].done if self._new else None
+
+    def lost(self, error: Exception) -> None:
+        """Note that the connection is lost, and with it all subscriptions."""
+        for batch in set(self._waiting.values()):
+            batch.expect(0)
+            batch.answer(error)
+        for found in (self._waiting, self._sent, self._active, self._gone):
+            found.clear()
+        self._new, self._refused = [], []
+
+    def commands(self) -> list[Command]:
+        """Return the commands that make the subscriptions as wanted."""
+        commands = []
+        gone = [name for name in self._gone if name not in self._wanted]
+        self._gone.clear()
+        if gone:
+            self._sent.difference_update(gone)
+            commands.append(_command(b"UNSUBSCRIBE", gone, _ignore))
+        batches, self._new = self._new, []
+        for batch in batches:
+            names = [name for name in batch.names if self._waiting.get(name) is batch]
+            if names:
+                commands.append(self._subscribe(batch, names))
+            else:
+                batch.answer(None)
+        refused, self._refused = self._refused, []
+        for batch, name in refused:
+            commands.append(self._subscribe(batch, [name]))
+        return commands
+
+    def _subscribe(self, batch: Batch, names: list[bytes]) -> Command:
+        self._sent.update(names)
+        return _command(b"SUBSCRIBE", names, partial(self._answered, batch, names))
+
+    def _answered(self, batch: Batch, names: list[bytes], answer: Any) -> None:
+        error = answer if isinstance(answer, Exception) else None
+        if isinstance(error, ResponseError):
+            self._sent.difference_update(names)
+            if len(names) > 1:
+                # Redis refuses all of them because of one: ask for each by itself
+                batch.expect(len(names))
+                self._refused += [(batch, name) for name in names]
+                return
+        for name in names:
+            if self._waiting.get(name) is batch:
+                del self._waiting[name]
+                if error is None:
+                    self._active.add(name)
+        batch.answer(error)
+
+
+def _command(word: bytes, names: list[bytes], done: Done) -> Command:
+    data = resp.pack(word, *names)
+    return Command((data,), len(data), done, answers=len(names))
+
+
+def _ignore(answer: Any) -> None: ...
