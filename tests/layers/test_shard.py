@@ -135,13 +135,12 @@ async def test_while_redis_is_away_senders_and_joiners_learn_it_at_once(
         await heard.until(lambda: heard.errors)
         with pytest.raises(ConnectionError):  # it waits for the first try
             await layer.group_send("room", {"n": 0})
-        began = time.monotonic()
-        for _ in range(1000):
-            with pytest.raises(ConnectionError):
-                await layer.group_send("room", {"n": 0})
-            with pytest.raises(ConnectionError):
-                await layer.group_add("other", channel)
-        assert time.monotonic() - began < 10
+        async with asyncio.timeout(60):  # far less than as many tries to connect
+            for _ in range(1000):
+                with pytest.raises(ConnectionError):
+                    await layer.group_send("room", {"n": 0})
+                with pytest.raises(ConnectionError):
+                    await layer.group_add("other", channel)
         await proxy.mend()
         await heard.until(lambda: heard.returns)
         await layer.group_add("other", channel)
@@ -380,19 +379,20 @@ async def test_a_redis_with_too_many_clients_is_tried_again(tmp_path: Path) -> N
 
 
 async def test_a_slow_line_does_not_limit_the_rate(proxy: TcpProxy) -> None:
-    """2,000 a second over 2 ms of round trip: waiting for each would let through 500."""
-    proxy.delay = 0.001
+    """Messages that are sent together do not wait for the answers to one another."""
+    proxy.delay = 0.005
     async with listening(f"redis://127.0.0.1:{proxy.port}/0") as (layer, heard):
-        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
-        sending = []
-        for n in range(4000):
-            await asyncio.sleep(max(0, began + n / 2000 - loop.time()))
-            message = {"n": n, "at": loop.time()}
-            sending.append(asyncio.ensure_future(layer.group_send("room", message)))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for n in range(50):
+            await layer.group_send("room", {"n": n})
+        one_by_one = loop.time() - began
+        began = loop.time()
+        sending = (layer.group_send("room", {"n": n}) for n in range(50, 1000))
         await asyncio.gather(*sending)
-        await heard.until(lambda: len(heard.messages) == 4000)
-        assert [message["n"] for message in heard.messages] == [*range(4000)]
-        assert loop.time() - began < 4
+        assert loop.time() - began < one_by_one
+        await heard.until(lambda: len(heard.messages) == 1000)
+        assert [message["n"] for message in heard.messages] == [*range(1000)]
 
 
 async def test_a_join_is_answered_when_messages_arrive_however_far_redis_is(
