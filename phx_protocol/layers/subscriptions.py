@@ -42,9 +42,8 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._wanted: set[bytes] = set()
-        self._sent: set[bytes] = (
-            set()
-        )  # SUBSCRIBE was sent for them, and no UNSUBSCRIBE
+        # SUBSCRIBE was sent for them, and no UNSUBSCRIBE
+        self._sent: set[bytes] = set()
         self._active: set[bytes] = set()  # Redis has acknowledged them
         self._waiting: dict[bytes, Batch] = {}  # for the answer to SUBSCRIBE
         self._new: list[Batch] = []  # the batches to send
@@ -91,7 +90,9 @@ class Subscriptions:
 
     def lost(self, error: Exception) -> None:
         """Note that the connection is lost, and with it all subscriptions."""
-        for batch in set(self._waiting.values()):
+        # also those of whose channels none is wanted any more: somebody may wait
+        refused = (batch for batch, _ in self._refused)
+        for batch in {*self._waiting.values(), *self._new, *refused}:
             batch.expect(0)
             batch.answer(error)
         for found in (self._waiting, self._sent, self._active, self._gone):
@@ -115,7 +116,10 @@ class Subscriptions:
                 batch.answer(None)
         refused, self._refused = self._refused, []
         for batch, name in refused:
-            commands.append(self._subscribe(batch, [name]))
+            if self._waiting.get(name) is batch:
+                commands.append(self._subscribe(batch, [name]))
+            else:
+                batch.answer(None)
         return commands
 
     def _subscribe(self, batch: Batch, names: list[bytes]) -> Command:
@@ -124,18 +128,19 @@ class Subscriptions:
 
     def _answered(self, batch: Batch, names: list[bytes], answer: Any) -> None:
         error = answer if isinstance(answer, Exception) else None
+        # the others were discarded meanwhile, and perhaps asked for again by another command
+        wanted = [name for name in names if self._waiting.get(name) is batch]
         if isinstance(error, ResponseError):
-            self._sent.difference_update(names)
-            if len(names) > 1:
+            self._sent.difference_update(wanted)
+            if wanted and len(names) > 1:
                 # Redis refuses all of them because of one: ask for each by itself
-                batch.expect(len(names))
-                self._refused += [(batch, name) for name in names]
+                batch.expect(len(wanted))
+                self._refused += [(batch, name) for name in wanted]
                 return
-        for name in names:
-            if self._waiting.get(name) is batch:
-                del self._waiting[name]
-                if error is None:
-                    self._active.add(name)
+        for name in wanted:
+            del self._waiting[name]
+            if error is None:
+                self._active.add(name)
         batch.answer(error)
 
 

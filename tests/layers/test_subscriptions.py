@@ -150,3 +150,46 @@ async def test_who_stops_waiting_takes_nothing_from_the_others(server: Server) -
     await asyncio.sleep(0)
     server.answer()
     await asyncio.wait_for(other, 1)
+
+
+async def test_who_waits_for_what_nobody_wants_any_more_learns_of_a_loss(
+    server: Server,
+) -> None:
+    """Even if it was never sent, as there was no connection yet."""
+    server.subscriptions.add(b"a")
+    waiting = asyncio.ensure_future(server.subscriptions.added(b"a"))
+    await asyncio.sleep(0)
+    server.subscriptions.discard(b"a")
+    server.subscriptions.lost(ConnectionError("gone"))
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_refused_name_that_is_not_wanted_any_more_is_not_asked_for_again(
+    server: Server,
+) -> None:
+    for name in (b"a", b"b"):
+        server.subscriptions.add(name)
+    server.send()
+    waiting = asyncio.ensure_future(server.subscriptions.added(b"b"))
+    await asyncio.sleep(0)
+    server.answer(ResponseError("NOPERM"))
+    server.subscriptions.discard(b"a")
+    assert server.send() == [[b"SUBSCRIBE", b"b"]]
+    server.answer()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_late_refusal_does_not_hide_a_newer_subscription(
+    server: Server,
+) -> None:
+    for name in (b"a", b"b"):
+        server.subscriptions.add(name)
+    server.send()
+    server.subscriptions.discard(b"a")
+    server.subscriptions.add(b"a")
+    assert server.send() == [[b"SUBSCRIBE", b"a"]]
+    server.answer(ResponseError("NOPERM"))  # to the first one
+    server.answer()
+    await server.subscriptions.added(b"a")
+    server.subscriptions.discard(b"a")
+    assert server.send()[0] == [b"UNSUBSCRIBE", b"a"]
