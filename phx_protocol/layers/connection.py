@@ -14,7 +14,10 @@ from typing import Any, Protocol, cast
 
 from redis.exceptions import ConnectionError, ResponseError
 
+from ..logs import get_logger
 from . import resp
+
+logger = get_logger("phx_protocol.layers")
 
 #: seconds between two looks at the server. Each asks it for its role; three of them without a byte
 #: from it, and the connection is given up: within 12 seconds
@@ -52,6 +55,13 @@ class Command:
         self.answers = answers  # one for each channel of a SUBSCRIBE
         self.echo = echo
         self.exclude = exclude
+
+    def finish(self, answer: Any) -> None:
+        """Call `done`. Its errors concern no other command."""
+        try:
+            self.done(answer)
+        except Exception:
+            logger.exception("an answer of Redis was not taken")
 
 
 class Owner(Protocol):
@@ -181,7 +191,7 @@ class Connection(asyncio.Protocol):
             return
         self._answered = self._waiting.popleft()
         self.in_flight -= command.size
-        command.done(answer)
+        command.finish(answer)
 
     def _excluded(self, channel: bytes, data: bytes) -> bytes | None:
         """Return the channel that sent this message over this connection, if it does not want it back.
@@ -205,7 +215,7 @@ class Connection(asyncio.Protocol):
         await asyncio.wait({self._closed}, timeout=1)
         if not self._closed.done():  # with TLS both sides have to say goodbye
             self._transport.abort()
-            await self._closed
+            await asyncio.wait({self._closed})
 
     def abort(self, error: Exception) -> None:
         """Close the connection at once, because of `error`."""
@@ -222,7 +232,7 @@ class Connection(asyncio.Protocol):
         # first: whoever is told of a failure and sends again must not send here
         self._owner.lost(self, self._error)
         for command in self._waiting:
-            command.done(self._error)
+            command.finish(self._error)
         self._waiting.clear()
         self._closed.set_result(None)
 

@@ -67,7 +67,7 @@ class Parser:
             except Incomplete as end:
                 self._missing = end.missing
                 return
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ProtocolError(f"Redis sent no RESP3: {error!r}") from error
             yield value
 

@@ -143,6 +143,27 @@ async def test_what_is_written_on_one_that_is_ending_fails(
     assert [str(answer) for answer in answers] == ["enough"]
 
 
+async def test_who_fails_to_take_an_answer_or_the_end_harms_no_other(
+    connection: Connection, owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = []
+
+    def fail(answer: Any) -> None:
+        raise RuntimeError(f"cannot take {answer!r:.20}")
+
+    failing = command(answers, b"ECHO", b"a")
+    failing.done = fail
+    connection.write([failing, command(answers, b"ECHO", b"b")])
+    await until(lambda: answers)
+    assert answers == [b"b"] and not owner.errors
+    failing.answers = 1
+    connection.write([failing, command(answers, b"ECHO", b"c")])
+    connection.abort(ConnectionError("enough"))
+    await until(lambda: len(answers) == 2)
+    assert str(answers[1]) == "enough"
+    assert caplog.text.count("was not taken") == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

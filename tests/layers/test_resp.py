@@ -83,7 +83,11 @@ def test_a_large_value_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"HTTP/1.1 400\r\n", b"$x\r\n", b":one\r\n", b">3\r\n?\r\n"]
+    "data",
+    [
+        *(b"HTTP/1.1 400\r\n", b"$x\r\n", b":one\r\n", b">3\r\n?\r\n"),
+        *(b"*1\r\n" * 10_000, b"$%b\r\n" % (b"9" * 5000)),
+    ],
 )
 def test_what_is_no_resp_is_an_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
