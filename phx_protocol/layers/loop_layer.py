@@ -24,6 +24,7 @@ class LoopLayer:
         serializer: Serializer,
         events: dict[str, str | None],
     ) -> None:
+        self._hosts = hosts
         self.shards = [Shard(host, self) for host in hosts]
         self._loop = asyncio.get_running_loop()
         self._prefix = prefix
@@ -202,19 +203,24 @@ class LoopLayer:
         for channel in tuple(self._channels.values()):
             if isinstance(channel, DirectChannel):
                 listeners += 1
-                tell(channel.listener)
+                try:
+                    tell(channel.listener)
+                except Exception:
+                    logger.exception("the listener of %s failed", channel.name)
             elif kind is not None:
                 channel.put(self.serializer.serialize({"type": kind}))
         if not listeners:
             self._outage.report(error)
 
     async def close(self) -> None:
-        """Forget all channels and groups, and close the connections. They open again when needed."""
+        """Forget all channels and groups, and close the connections; others open when needed."""
+        # first: what is asked from now on is for the next connections
+        closing, self.shards = self.shards, [Shard(host, self) for host in self._hosts]
         self._channels.clear()
         self._groups.clear()
         self._cut.clear()
-        for shard in self.shards:
-            await shard.close()
+        self.has_room()
+        await asyncio.gather(*(shard.close() for shard in closing))
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None: ...

@@ -137,6 +137,9 @@ class Shard:
 
     def answered(self) -> None:
         self._send()
+        self._note_room()
+
+    def _note_room(self) -> None:
         if not self.is_full:
             self._owner.has_room()
 
@@ -151,6 +154,7 @@ class Shard:
         if is_cut and not self._is_cut:
             self._is_cut = True
             self._owner.disconnected(self, error)
+        self._note_room()
 
     # ------------------------------------------------------------------- connecting
 
@@ -166,7 +170,7 @@ class Shard:
                     # many processes may have lost their connections at the same time
                     await asyncio.sleep(self._delay * random.uniform(0.5, 1))
                     if self._error is not None and not len(self.subscriptions):
-                        return
+                        return self._restored(None)
                     connection = await self._server.connect(self)
                 except Exception as error:
                     self._failed(error)
@@ -181,6 +185,7 @@ class Shard:
         self._error = error
         self.subscriptions.lost(error)
         self._fail(error)
+        self._note_room()
 
     def _fail(self, error: Exception) -> None:
         queue, self._queue, self._queued = self._queue, deque(), 0
@@ -191,28 +196,25 @@ class Shard:
         self._connection, self._error, self._delay = connection, None, 0.0
         restored = self.subscriptions.restore()
         self._send()
-        if self._is_cut:
-            if restored is None:
-                self._restored()
-            else:
-                restored.add_done_callback(lambda done: self._restored(done.result()))
+        if restored is None:
+            self._restored(connection)
+        else:
+            restored.add_done_callback(lambda _: self._restored(connection))
 
-    def _restored(self, error: Exception | None = None) -> None:
-        """Tell the owner that messages arrive again, unless the connection was lost meanwhile."""
-        if self._connection is not None and self._is_cut:
+    def _restored(self, connection: Connection | None) -> None:
+        """Tell the owner that no message is missed any more, unless `connection` was lost meanwhile."""
+        if self._is_cut and connection is self._connection:
             self._is_cut = False
             self._owner.reconnected(self)
 
     async def close(self) -> None:
-        """Close the connection and forget the subscriptions. The next command opens another one."""
+        """Close the connection; what waits for it fails. The shard is not used after that."""
+        await end(self._connecting)
         connection, self._connection = self._connection, None
-        connecting, self._connecting = self._connecting, None
-        await end(connecting)
+        self._is_cut = False
         error = ConnectionError("the connection was closed")
         self.subscriptions.lost(error)
-        self.subscriptions = Subscriptions()
         self._fail(error)
-        self._error, self._delay, self._is_cut = None, 0.0, False
         if connection is not None:
             await connection.end()
         await self._server.close()

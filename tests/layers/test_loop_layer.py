@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
-from phx_protocol.layers import RedisLayer
+from phx_protocol.layers import RedisLayer, shard
 from tests.layers.heard import Heard, listening
 from tests.support import servers
+from tests.support.tcp_proxy import TcpProxy
 
 
 async def test_what_is_published_does_not_come_back_to_its_sender(
@@ -89,6 +91,165 @@ async def test_one_of_two_servers_that_is_away_is_one_outage(
             )
             kinds = {type(result) for result in results}
             assert kinds == {type(None), ConnectionError} and heard.returns == 1
+
+
+async def test_a_server_on_which_nothing_is_wanted_any_more_is_missed_by_nobody(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Else its outage would last until something is wanted there again, perhaps for ever."""
+    with servers.redis(tmp_path) as server:
+        async with listening(redis_url, ("127.0.0.1", server.port)) as (layer, heard):
+            channel, here = heard.channel, layer._here()
+            assert channel is not None
+            while here.shard_of(channel.name.encode()) is here.shards[1]:
+                channel.close()
+                channel = layer.deliver_to(await layer.new_channel(), heard)
+            groups = [f"g{n}" for n in range(9)]
+            await channel.groups_add(groups)
+            server.stop(how=signal.SIGKILL)
+            await heard.until(lambda: heard.errors)
+            for group in (*groups, "room"):
+                if here.shard_of(here.name_of(group)) is here.shards[1]:
+                    channel.group_discard(group)
+            await heard.until(lambda: heard.returns)
+
+
+async def test_a_listener_that_fails_at_an_outage_does_not_prolong_it(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Heard):
+        def disconnected(self, error: Exception) -> None:
+            super().disconnected(error)
+            raise RuntimeError("at the end")
+
+        def reconnected(self) -> None:
+            super().reconnected()
+            raise RuntimeError("at the begin")
+
+    async with TcpProxy(int(redis_url.split(":")[2].split("/")[0])) as proxy:
+        async with listening(f"redis://127.0.0.1:{proxy.port}/0") as (layer, heard):
+            broken, answers = Broken(), []
+            channel = layer.deliver_to(await layer.new_channel(), broken)
+            behind = Heard()
+            layer.deliver_to(await layer.new_channel(), behind)
+            proxy.hold_answers()
+            channel.publish("room", {"n": 0}, answers.append)
+            await asyncio.sleep(0)
+            await proxy.drop()
+            proxy.pass_answers()
+            for one in (heard, broken, behind):
+                await one.until(lambda: one.returns)
+            assert len(answers) == 1 and len(behind.errors) == 1
+            await layer.group_send("room", {"n": 1})
+            await heard.until(lambda: {"n": 1} in heard.messages)
+    assert caplog.text.count(f"the listener of {channel.name} failed") == 2
+
+
+async def test_who_waits_for_room_goes_on_when_the_connection_is_lost(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To learn that messages cannot be sent, as all others do."""
+    monkeypatch.setattr(shard, "IN_FLIGHT", 1000)
+    async with TcpProxy(int(redis_url.split(":")[2].split("/")[0])) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with listening(url) as (layer, heard):
+            answers: list[Any] = []
+            assert heard.channel is not None
+            proxy.hold_answers()
+            for _ in range(5):  # some in flight, some behind them
+                heard.channel.publish("room", {"x": 600 * "x"}, answers.append)
+            assert heard.channel.is_full
+            waiting = asyncio.ensure_future(heard.channel.room())
+            await asyncio.sleep(0)
+            await proxy.cut()
+            await asyncio.wait_for(waiting, 20)
+            assert len(answers) == 5
+
+
+async def test_who_waits_for_room_goes_on_after_a_flush(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "IN_FLIGHT", 1000)
+    async with TcpProxy(int(redis_url.split(":")[2].split("/")[0])) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with listening(url) as (layer, heard):
+            assert heard.channel is not None
+            proxy.hold_answers()
+            sending = [
+                asyncio.ensure_future(layer.group_send("room", {"x": 600 * "x"}))
+                for _ in range(5)
+            ]
+            await asyncio.sleep(0)
+            waiting = asyncio.ensure_future(heard.channel.room())
+            await asyncio.sleep(0)
+            assert heard.channel.is_full
+            await layer.flush()
+            await asyncio.wait_for(waiting, 20)
+            await asyncio.wait_for(asyncio.wait(sending), 20)
+            for one in sending:
+                assert isinstance(one.exception(), ConnectionError)
+
+
+async def test_what_is_asked_during_a_flush_is_not_undone_by_it(
+    redis_url: str,
+) -> None:
+    """Neither is a connection left over, whatever was on its way when the flush came."""
+    async with (
+        TcpProxy(int(redis_url.split(":")[2].split("/")[0]), 0.002) as proxy,
+        Redis.from_url(redis_url) as redis,
+    ):
+        layer = RedisLayer(2 * [f"redis://127.0.0.1:{proxy.port}/0"])
+        for _ in range(15):
+            opening = [asyncio.ensure_future(layer.new_channel()) for _ in range(4)]
+            for _ in range(random.randrange(40)):
+                await asyncio.sleep(0.0005)
+            flushing = asyncio.ensure_future(layer.flush())
+            for _ in range(random.randrange(1, 10)):
+                await asyncio.sleep(0)
+            channel = await layer.new_channel()
+            heard = Heard()
+            direct = layer.deliver_to(channel, heard)
+            groups = [f"g{n}" for n in range(9)]
+            await direct.groups_add(groups)
+            await flushing
+            await asyncio.wait(opening)
+            for group in groups:
+                await layer.group_send(group, {"group": group})
+            await heard.until(lambda: len(heard.messages) >= 9)
+            assert sorted(m["group"] for m in heard.messages) == groups
+            assert not heard.errors
+        await layer.flush()
+        async with asyncio.timeout(20):
+            while any(int(client["sub"]) for client in await redis.client_list()):
+                await asyncio.sleep(0.01)
+
+
+async def test_flushall_costs_no_message_and_no_group(redis_url: str) -> None:
+    """Redis forgets all its keys; subscriptions are none of them."""
+    async with (
+        listening(redis_url) as (layer, heard),
+        listening(redis_url) as (other, elsewhere),
+        Redis.from_url(redis_url) as redis,
+    ):
+        sending = [
+            asyncio.ensure_future(layer.group_send("room", {"n": n})) for n in range(50)
+        ]
+        for n in range(50, 1000):
+            sending.append(asyncio.ensure_future(other.group_send("room", {"n": n})))
+            if n % 50 == 0:
+                await redis.flushall()
+                await layer.group_add(f"g{n}", heard.channel.name)
+        await asyncio.gather(*sending)
+        for one in (heard, elsewhere):
+            await one.until(lambda: len(one.messages) == 1000)
+            numbers = [message["n"] for message in one.messages]
+            assert [n for n in numbers if n >= 50] == [*range(50, 1000)]
+            assert [n for n in numbers if n < 50] == [*range(50)]
+            assert not one.errors
+        heard.messages.clear()
+        for n in range(50, 1000, 50):
+            await other.group_send(f"g{n}", {"n": n})
+        await heard.until(lambda: len(heard.messages) == 19)
 
 
 async def test_a_join_that_fails_is_no_join(redis_url: str, tmp_path: Path) -> None:
