@@ -79,7 +79,7 @@ class Node:
         if self.sees_one_process:
             return LoopLink(*common, others=self.others)
         if hasattr(layer, "deliver_to"):
-            return DirectLink(*common, take_now=self.take_now)
+            return DirectLink(*common, take_now=self.take_now, take_each=self.take_each)
         return LayerLink(*common)
 
     def part(self, cls: type[P]) -> P:
@@ -191,6 +191,16 @@ class Node:
         try:
             if message.get("type") == layer_message.BROADCAST:
                 self.pubsub.take_now(message)
+            else:
+                self._take_other(message)
+        except Exception as error:
+            _log_ignored(error)
+
+    def take_each(self, message: dict[str, Any]) -> Iterator[None]:
+        """Handle one message, one of its broadcasts in each step."""
+        try:
+            if message.get("type") == layer_message.BROADCAST:
+                yield from self.pubsub.take_each(message)
             else:
                 self._take_other(message)
         except Exception as error:

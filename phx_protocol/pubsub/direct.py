@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+import contextvars
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +21,11 @@ from .groups import Groups, Key
 from .link import LayerLink, Message
 from .message import group_name
 from .publisher import Entry, Pacer, Publisher
+
+#: seconds for which the broadcasts of one message may hold the event loop
+HELD = 0.015
+#: seconds after which a failed call is tried again, the first time and at most
+SOON, LATEST = 0.1, 5.0
 
 
 class DirectChannel(Protocol):
@@ -48,16 +56,54 @@ class DirectChannel(Protocol):
         """Leave all groups, and end the channel."""
 
 
+class Turns:
+    """Takes messages at once and in order; one of many broadcasts lets others have the event loop."""
+
+    def __init__(
+        self,
+        take_now: Callable[[Message], None],
+        take_each: Callable[[Message], Iterator[None]],
+    ) -> None:
+        self._take_now = take_now
+        self._take_each = take_each
+        # the rest of a message of many broadcasts, and the messages behind it
+        self._late: deque[Iterator[None]] = deque()
+
+    def take(self, message: Message) -> None:
+        """Take a message; at once, unless others wait."""
+        if not self._late and len(message.get("items", ())) < 2:
+            return self._take_now(message)
+        self._late.append(self._take_each(message))
+        if len(self._late) == 1:
+            self._take_late()
+
+    def _take_late(self) -> None:
+        """Take what waits, until others should have the event loop."""
+        end = time.monotonic() + HELD
+        while self._late:
+            for _ in self._late[0]:
+                if time.monotonic() > end:
+                    loop = asyncio.get_running_loop()
+                    loop.call_soon(self._take_late, context=contextvars.Context())
+                    return
+            self._late.popleft()
+
+
 class DirectLink(LayerLink):
     """The channel of one node on such a layer, and the groups that it is in."""
 
     groups: DirectGroups
     publisher: DirectPublisher
 
-    def __init__(self, *args: Any, take_now: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        take_now: Callable[[Message], None],
+        take_each: Callable[[Message], Iterator[None]],
+    ) -> None:
         super().__init__(*args)
         #: called by the layer with each message
-        self.take = take_now
+        self.take = Turns(take_now, take_each).take
         self._is_cut = False
 
     def _make_groups(self) -> Groups:
@@ -73,7 +119,7 @@ class DirectLink(LayerLink):
 
     async def _listen(self) -> None:
         """Open the channel of this node; the layer calls ``take`` from then on."""
-        delay = 0.1
+        delay = SOON
         while True:
             try:
                 channel = await self.layer.new_channel()
@@ -83,7 +129,7 @@ class DirectLink(LayerLink):
                     raise
                 self.report(error)
                 await asyncio.sleep(delay)
-                delay = min(2 * delay, 5)
+                delay = min(2 * delay, LATEST)
         direct = self.layer.deliver_to(channel, self)
         self.publisher.channel = self.groups.channel = direct
         self.report(None)
@@ -150,7 +196,7 @@ class DirectGroups(Groups):
             task.add_done_callback(self._tasks.discard)
 
     async def _make_steps(self, topics: set[Key], channel: DirectChannel) -> None:
-        delay = 0.1
+        delay = SOON
         while topics:
             wanted = topics & self._wanted
             for topic in topics - wanted:
@@ -167,7 +213,7 @@ class DirectGroups(Groups):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._retry.wait()
-                delay = min(2 * delay, 5)
+                delay = min(2 * delay, LATEST)
             else:
                 self._report(None)
                 self._actual |= wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -115,10 +115,15 @@ class PubSub:
 
     async def take(self, message: dict[str, Any]) -> None:
         """Deliver the broadcasts in a message of another node. Raises Unreadable."""
+        for _ in self.take_each(message):
+            await self.yield_to_loop()
+
+    def take_each(self, message: dict[str, Any]) -> Iterator[None]:
+        """Deliver the broadcasts in a message of another node, one in each step. Raises Unreadable."""
         if message.get("node") != self.name:
             for broadcast in layer_message.unpack(message):
                 self._take(broadcast)
-                await self.yield_to_loop()
+                yield
 
     def take_now(self, message: dict[str, Any]) -> None:
         """Deliver the broadcasts in a message of another node at once. Raises Unreadable."""

@@ -296,8 +296,9 @@ async def load(layer: RedisLayer) -> None:
 
 
 async def test_it_looks_at_once_when_it_is_told_to(
-    tmp_path: Path, redis_url: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection, "INTERVAL", 1000)
     with servers.redis(tmp_path) as server:
         async with (
             listening(("127.0.0.1", server.port)) as (layer, heard),
@@ -306,7 +307,7 @@ async def test_it_looks_at_once_when_it_is_told_to(
             await demoted.replicaof("127.0.0.1", 1)
             assert heard.channel is not None
             heard.channel.look_now()
-            await heard.until(lambda: heard.errors, 3)
+            await heard.until(lambda: heard.errors)
             await demoted.replicaof("NO", "ONE")
             await heard.until(lambda: heard.returns)
 

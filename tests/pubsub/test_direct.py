@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,14 @@ from phx_protocol import History, Socket, signals
 from phx_protocol.exceptions import BroadcastError, StateError
 from phx_protocol.layers import shard
 from phx_protocol.node.node import Node, get_node
-from phx_protocol.pubsub.direct import DirectGroups, DirectLink, DirectPublisher
+from phx_protocol.pubsub import direct, message
+from phx_protocol.pubsub.direct import (
+    HELD,
+    DirectGroups,
+    DirectLink,
+    DirectPublisher,
+    Turns,
+)
 from phx_protocol.pubsub.groups import LINGER, Groups
 from phx_protocol.pubsub.message import NODES, group_name
 from phx_protocol.socket.routes import history_of
@@ -204,16 +213,24 @@ async def test_no_group_waits_for_one_that_was_asked_for_before(
 
 
 async def test_what_fails_is_tried_again_as_soon_as_the_layer_works(
-    groups: Groups, layer: DirectChannel, reports: list[Any]
+    groups: Groups,
+    layer: DirectChannel,
+    reports: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layer.error = ConnectionError("gone")
     added = groups.add("a")
-    while len(reports) < 4:  # later and later
+    while len(reports) < 3:  # later and later
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(direct, "SOON", 1000)
+    monkeypatch.setattr(direct, "LATEST", 1000)
+    added_too = groups.add("b")
+    while len(reports) < 5:
         await asyncio.sleep(0.01)
     layer.error = None
     groups.retry()
-    await asyncio.wait_for(added, 0.3)
-    assert "a" in groups and reports[-1] is None
+    await asyncio.wait_for(asyncio.gather(added, added_too), 20)
+    assert "a" in groups and "b" in groups and reports[-1] is None
 
 
 async def test_topics_that_come_and_go_end_as_they_are_wanted(
@@ -235,6 +252,37 @@ async def test_topics_that_come_and_go_end_as_they_are_wanted(
     assert "c" not in groups and group_name("c") in layer.discarded
     await groups.add("c")
     assert "c" in groups
+
+
+# -------------------------------------------------------------------------- receiving
+
+
+async def test_many_broadcasts_in_one_message_do_not_hold_the_event_loop() -> None:
+    """Nothing overtakes them meanwhile, as the mark of a sender says that all before it has arrived."""
+    found: list[Any] = []
+
+    def take_each(message: Any) -> Iterator[None]:
+        for item in message.get("items", ()):
+            time.sleep(HELD / 3)
+            found.append(item["event"])
+            yield
+        found.extend({"mark"} & {message.get("do")})
+
+    def take_now(message: Any) -> None:
+        collections.deque(take_each(message), maxlen=0)
+
+    turns, seen = Turns(take_now, take_each), []
+    items = [message.pack_item(broadcast("a", f"{n}")) for n in range(30)]
+    turns.take(message.pack(items, "other"))
+    turns.take({"type": "phx.relay", "do": "mark"})
+    turns.take(message.pack(items[:2], "other"))
+    while len(found) < 33:
+        seen.append(len(found))
+        await asyncio.sleep(0)
+    assert found == [*(f"{n}" for n in range(30)), "mark", "0", "1"]
+    assert max(b - a for a, b in zip([0, *seen], seen)) <= 5
+    turns.take({"type": "phx.relay", "do": "mark"})
+    assert found[33:] == ["mark"]
 
 
 # ------------------------------------------------------------------------ with a Redis
