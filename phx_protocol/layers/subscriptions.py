@@ -8,8 +8,9 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, ResponseError
 
+from ..logs.printable import describe
 from . import resp
-from .connection import Command, Done
+from .connection import Command, Done, logger
 
 #: most channels in one SUBSCRIBE
 CHUNK = 1000
@@ -86,6 +87,8 @@ class Subscriptions:
         """Ask for all wanted channels, on a new connection; return a future that is then done."""
         for name in self._wanted:
             self.add(name)
+        for batch in self._new:
+            batch.done.add_done_callback(_log_refusal)
         return self._new[-1].done if self._new else None
 
     def lost(self, error: Exception) -> None:
@@ -150,3 +153,10 @@ def _command(word: bytes, names: list[bytes], done: Done) -> Command:
 
 
 def _ignore(answer: Any) -> None: ...
+
+
+def _log_refusal(done: asyncio.Future[Exception | None]) -> None:
+    """Log the error of a subscription that was one before: nobody waits for it."""
+    error = done.result()
+    if isinstance(error, ResponseError):
+        logger.error("Redis does not restore each subscription: %s", describe(error))

@@ -123,6 +123,18 @@ async def test_many_messages_do_not_hold_the_event_loop(
     assert max(b - a for a, b in zip(turns, turns[1:])) <= 5
 
 
+async def test_what_arrives_during_a_pause_is_taken_after_it(
+    connection: Connection, owner: Owner
+) -> None:
+    """As an event loop may have read it already."""
+    connection._pause()
+    for n in range(3):
+        connection.data_received(b">3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\n%d\r\n" % n)
+    assert not owner.messages
+    await until(lambda: owner.messages)
+    assert [data for _, data, _ in owner.messages] == [b"0", b"1", b"2"]
+
+
 async def test_bytes_that_are_no_answer_end_it(
     connection: Connection, owner: Owner
 ) -> None:

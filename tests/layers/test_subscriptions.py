@@ -152,6 +152,27 @@ async def test_who_stops_waiting_takes_nothing_from_the_others(server: Server) -
     await asyncio.wait_for(other, 1)
 
 
+async def test_a_subscription_that_redis_does_not_restore_is_logged(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for it: who wanted it was told long ago that messages arrive."""
+    for name in (b"a", b"b"):
+        server.subscriptions.add(name)
+    server.send()
+    server.answer()
+    server.subscriptions.lost(ConnectionError("gone"))
+    restored = server.subscriptions.restore()
+    assert restored is not None
+    server.send()
+    server.answer(ResponseError("NOPERM"))
+    server.send()
+    for answer in (b"OK", ResponseError("NOPERM of b")):
+        server.answer(answer)
+    await restored
+    await asyncio.sleep(0)
+    assert "does not restore" in caplog.text and "NOPERM of b" in caplog.text
+
+
 async def test_who_waits_for_what_nobody_wants_any_more_learns_of_a_loss(
     server: Server,
 ) -> None:
