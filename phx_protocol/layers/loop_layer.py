@@ -44,8 +44,9 @@ class LoopLayer:
         self._room: asyncio.Future[None] | None = None
 
     @property
-    def has_channels(self) -> bool:
-        return bool(self._channels)
+    def is_used(self) -> bool:
+        """True if there is a channel, or something is sent that nothing may overtake."""
+        return bool(self._channels) or any(s.is_sending for s in self.shards)
 
     # --------------------------------------------------------------------- sending
 

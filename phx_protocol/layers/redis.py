@@ -152,11 +152,11 @@ class RedisLayer:
     async def _sent(
         self, send: Callable[[LoopLayer], Coroutine[Any, Any, None]]
     ) -> None:
-        """Send by the connections of this loop; if it has no channels, by those of the own loop."""
+        """Send by the connections of this loop; if it does not use them, by those of the own loop."""
         loop = asyncio.get_running_loop()
         layer = self._loops.get(loop)
-        has_channels = layer is not None and layer.has_channels
-        if (has_channels and loop not in self._handed) or _must_send_here(loop):
+        is_used = layer is not None and layer.is_used
+        if (is_used and loop not in self._handed) or _must_send_here(loop):
             return await send(self._here())
         # until they have been sent, later messages must not overtake them
         self._handed[loop] = self._handed.get(loop, 0) + 1

@@ -58,6 +58,12 @@ class Shard:
     # -------------------------------------------------------------------- commands
 
     @property
+    def is_sending(self) -> bool:
+        """True if a command waits for its answer."""
+        connection = self._connection
+        return bool(self._queue or (connection is not None and connection.in_flight))
+
+    @property
     def is_full(self) -> bool:
         """True if publishers should wait: so much is sent and not answered."""
         in_flight = self._connection.in_flight if self._connection else 0

@@ -252,6 +252,30 @@ async def test_flushall_costs_no_message_and_no_group(redis_url: str) -> None:
         await heard.until(lambda: len(heard.messages) == 19)
 
 
+async def test_what_was_sent_from_a_channel_is_not_overtaken_when_it_ends(
+    redis_url: str,
+) -> None:
+    """Without channels, a loop sends over the connection of another loop, which may be nearer."""
+    async with (
+        listening(redis_url) as (_, heard),
+        TcpProxy(int(redis_url.split(":")[2].split("/")[0])) as proxy,
+    ):
+        layer = RedisLayer([f"redis://127.0.0.1:{proxy.port}/0"])
+        await layer.group_send("room", {"n": -1})  # the other loop has its connection
+        channel = layer.deliver_to(await layer.new_channel(), Heard())
+        proxy.delay = 0.5
+        answers: list[Any] = []
+        for n in range(3):
+            channel.publish("room", {"n": n}, answers.append)
+        await asyncio.sleep(0.1)  # until they are on the line
+        channel.close()
+        proxy.delay = 0
+        await layer.group_send("room", {"n": 3})
+        await heard.until(lambda: len(heard.messages) == 5)
+        assert [message["n"] for message in heard.messages] == [*range(-1, 4)]
+        await layer.flush()
+
+
 async def test_a_join_that_fails_is_no_join(redis_url: str, tmp_path: Path) -> None:
     with servers.redis(tmp_path) as server:
         async with listening(("127.0.0.1", server.port)) as (layer, heard):
