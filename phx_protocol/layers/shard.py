@@ -51,7 +51,7 @@ class Shard:
         self._is_scheduled = False
         # why there is no connection; None while there is one, or a first try is on its way
         self._error: Exception | None = None
-        self._delay = 0.0  # before the next try
+        self._delay = 0.0  # between the last try and the next one
         self._next_try = 0.0
         self._is_cut = False  # the owner was told that messages may be lost
 
@@ -152,7 +152,8 @@ class Shard:
     def lost(self, connection: Connection, error: Exception) -> None:
         if connection is not self._connection:
             return  # it never was ours, or is not any more
-        self._connection, self._delay = None, SOON
+        self._connection = None
+        self._put_off(SOON)
         is_cut = len(self.subscriptions) > 0
         self.subscriptions.lost(error)
         if is_cut or self._queue:
@@ -164,6 +165,11 @@ class Shard:
 
     # ------------------------------------------------------------------- connecting
 
+    def _put_off(self, delay: float) -> None:
+        """Let the next try wait: many processes may have lost their connections at the same time."""
+        self._delay = delay
+        self._next_try = self._loop.time() + delay * random.uniform(0.5, 1)
+
     def _connect(self) -> None:
         if self._connecting is None:
             self._connecting = begin(self._run())
@@ -173,8 +179,7 @@ class Shard:
         try:
             while True:
                 try:
-                    # many processes may have lost their connections at the same time
-                    await asyncio.sleep(self._delay * random.uniform(0.5, 1))
+                    await asyncio.sleep(self._next_try - self._loop.time())
                     if self._error is not None and not len(self.subscriptions):
                         return self._restored(None)
                     connection = await self._server.connect(self)
@@ -186,8 +191,7 @@ class Shard:
             self._connecting = None
 
     def _failed(self, error: Exception) -> None:
-        self._delay = min(max(SOON, 2 * self._delay), LATEST)
-        self._next_try = self._loop.time() + self._delay
+        self._put_off(min(max(SOON, 2 * self._delay), LATEST))
         self._error = error
         self.subscriptions.lost(error)
         self._fail(error)

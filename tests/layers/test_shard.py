@@ -172,6 +172,21 @@ async def test_a_sender_without_channels_connects_when_it_sends(
     await alone.close()
 
 
+async def test_who_sends_long_after_a_failure_does_not_wait_for_it_once_more(
+    proxy: TcpProxy,
+) -> None:
+    alone = shard_of(RedisLayer([f"redis://127.0.0.1:{proxy.port}/0"]))
+    answers: list[Any] = []
+    await proxy.cut()
+    alone.publish(b"a", b"1", answers.append)
+    await until(lambda: answers and alone._connecting is None)
+    await proxy.mend()
+    alone._delay = 1000  # it grew with each failure
+    alone.publish(b"a", b"2", answers.append)
+    await until(lambda: answers[1:] == [0])
+    await alone.close()
+
+
 async def test_a_silent_connection_is_given_up(
     proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
