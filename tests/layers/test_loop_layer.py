@@ -224,6 +224,40 @@ async def test_what_is_asked_during_a_flush_is_not_undone_by_it(
                 await asyncio.sleep(0.01)
 
 
+async def test_whatever_comes_and_goes_redis_has_the_groups_of_the_layer(
+    redis_url: str,
+) -> None:
+    """Joins that are cancelled, overtaken by leaves, or cut off with their connection."""
+    async with (
+        listening(redis_url) as (layer, heard),
+        Redis.from_url(redis_url) as redis,
+    ):
+        channel, here, joins = heard.channel, layer._here(), set[asyncio.Future[None]]()
+        assert channel is not None
+        names = [f"g{n}" for n in range(6)]
+        for _ in range(600):
+            what = random.random()
+            if what < 0.5:
+                some = random.sample(names, random.randrange(1, 4))
+                joins.add(asyncio.ensure_future(channel.groups_add(some)))
+            elif what < 0.8:
+                channel.group_discard(random.choice(names))
+            elif what < 0.85 and joins:
+                random.choice([*joins]).cancel()
+            elif what < 0.87:
+                await redis.client_kill_filter(_type="pubsub")
+            await asyncio.sleep(random.choice([0, 0, 0, 0.003]))
+        _, waiting = await asyncio.wait(joins, timeout=20)
+        assert not waiting
+        async with asyncio.timeout(20):
+            while here._cut:
+                await asyncio.sleep(0.01)
+        await layer.new_channel()  # behind all that was asked
+        assert {*await redis.pubsub_channels("*__group__*")} == {*here._groups}
+        subscriptions = here.shards[0].subscriptions
+        assert subscriptions._wanted == subscriptions._active == subscriptions._sent
+
+
 async def test_flushall_costs_no_message_and_no_group(redis_url: str) -> None:
     """Redis forgets all its keys; subscriptions are none of them."""
     async with (
