@@ -56,7 +56,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = Inbox()
-        self.writable: Any = Gate()
+        self.writable = cast(asyncio.Event, Gate())
         self._rest: memoryview | None = None  # bytes that are read but not parsed yet
         self._is_going_on = False
 

@@ -117,8 +117,8 @@ class PresenceTopic:
                     self._is_put = not is_last
         except StateError:
             self.is_dirty = self._is_put or bool(self.own)
-            if self.replica is not None:
-                diff = self.replica.apply_unseen(diff)
+            if (replica := self._replica_of_clients()) is not None:
+                diff = replica.apply_unseen(diff)
             self._deliver(diff)
             return None
         self._note_epoch(done[1].epoch, puts.keys())
@@ -149,11 +149,21 @@ class PresenceTopic:
     def take(self, hint: Hint) -> None:
         """Apply a change that this node or another one made, and send it to the clients here."""
         diff = hint.diff
-        if self.replica is not None:
-            diff = self.replica.apply(hint)
-            if self.replica.is_lost:
+        if (replica := self._replica_of_clients()) is not None:
+            diff = replica.apply(hint)
+            if replica.is_lost:
                 self._read_soon()
         self._deliver(diff)
+
+    def _replica_of_clients(self) -> Replica | None:
+        """Return the replica, or None if no client has joined here.
+
+        It has every change that clients were sent, also before the state is read for the first time:
+        they must hear of the end of what they know.
+        """
+        if self.replica is None and self.is_subscribed:
+            self.replica = Replica()
+        return self.replica
 
     def _deliver(self, diff: Diff) -> None:
         if self.is_subscribed:
@@ -163,10 +173,11 @@ class PresenceTopic:
         """Return the presences: from the replica if clients here have joined, else from the state."""
         while self.is_subscribed:
             await self._node.heartbeat.ready()
-            if self.replica is None:
-                self.replica = Replica()
-            if self.replica.position is not None:
-                return self.replica.roster
+            replica = self._replica_of_clients()
+            if replica is None:
+                break  # the last client has left meanwhile
+            if replica.position is not None:
+                return replica.roster
             await asyncio.shield(self._read_soon())
         try:
             return Roster((await self._from_state())[1].values())

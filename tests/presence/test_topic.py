@@ -7,6 +7,12 @@ from typing import Any
 import pytest
 
 from phx_protocol import AlreadyTracked, EncodeError, NotTracked
+from phx_protocol.node.node import get_node
+from phx_protocol.presence.entries import Diff
+from phx_protocol.presence.replica import Hint
+from phx_protocol.presence.tracker import Trackers
+from phx_protocol.state import NOWHERE, Position
+from tests.presence.hints import entry
 from tests.presence.rooms import TOPIC, Base, Enter, Merging, Plain, enter
 
 __all__ = ["enter"]
@@ -156,3 +162,17 @@ async def test_untrack_without_a_key_ends_all_of_a_channel_on_a_topic(
     await Plain.untrack(ada.channel)
     assert list(await Plain.list("silent:1")) == ["one"]
     assert list(await Plain.list("silent:2")) == ["far"]
+
+
+async def test_a_client_hears_of_the_end_of_what_it_was_sent_before_the_first_reading(
+    enter: Enter,
+) -> None:
+    """Another process tells of a presence that the state, when it is read, does not have."""
+    tab = await enter("watcher", "silent:1")
+    topic = get_node().part(Trackers).of(Plain).topic("silent:1")
+    topic.take(Hint(NOWHERE, Position("e", 1), Diff([entry(1, "ada")])))
+    await tab.until(lambda: tab.shown.diffs, "the diff")
+    assert list(tab.shown.diffs[-1]["joins"]) == ["ada"]
+    assert await Plain.list("silent:1") == {}
+    await tab.until(lambda: len(tab.shown.diffs) == 2, "the second diff")
+    assert list(tab.shown.diffs[-1]["leaves"]) == ["ada"]
