@@ -26,8 +26,8 @@ def settle() -> None:
     if options().gc_freeze:
         gc.collect()
         gc.freeze()
-        # Python waits with the next full collection until a quarter of the objects that the last
-        # one has looked at are new: of these few, not of all
+        # Python makes the next full collection when the new objects are a quarter of those that the
+        # last one has examined. This one examines nothing, so garbage does not pile up.
         gc.collect()
     if (threshold := options().gc_threshold) is not None:
         gc.set_threshold(threshold, *gc.get_threshold()[1:])

@@ -35,9 +35,9 @@ UNREADABLE = (
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     """The protocol class for the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
 
-    # Those of uvicorn's attributes too: beyond 30 in its dict, an object needs 1.2 KiB for them.
+    # Some of uvicorn's attributes are here too: an object with more than 30 in its dict needs 1.2 KiB more.
     __slots__ = (
-        "wire",
+        "raw",
         "_rest",
         "_is_going_on",
         "queue",

@@ -29,7 +29,7 @@ SOON, LATEST = 0.1, 5.0
 
 
 class DirectChannel(Protocol):
-    """What such a layer gives for the channel of a node, to send from it."""
+    """The channel of a node on such a layer; the node sends from it."""
 
     @property
     def is_full(self) -> bool:

@@ -145,7 +145,7 @@ async def test_a_listener_that_fails_at_an_outage_does_not_prolong_it(
     assert caplog.text.count(f"the listener of {channel.name} failed") == 2
 
 
-async def test_who_waits_for_room_goes_on_when_the_connection_is_lost(
+async def test_a_sender_that_waits_for_room_goes_on_when_the_connection_is_lost(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To learn that messages cannot be sent, as all others do."""
@@ -166,7 +166,7 @@ async def test_who_waits_for_room_goes_on_when_the_connection_is_lost(
             assert len(answers) == 5
 
 
-async def test_who_waits_for_room_goes_on_after_a_flush(
+async def test_a_sender_that_waits_for_room_goes_on_after_a_flush(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard, "IN_FLIGHT", 1000)
