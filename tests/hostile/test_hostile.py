@@ -122,7 +122,8 @@ async def test_honest_clients_hardly_notice_and_a_third_time_costs_no_more_than_
     report = "\n".join(map(str, runs))
     print(report)
     assert max(run.more_memory for run in runs) <= MEMORY, report
-    assert runs[2].memory <= 1.05 * runs[0].memory, report
+    # not what is left: Python keeps what one small object in each MiB holds on to, and uses it again
+    assert runs[2].highest <= 1.05 * runs[0].highest, report
     assert runs[0].ratio <= RATIO, report
     assert min(run.held for run in runs) <= MARGIN * worst_frame(), report
 
