@@ -253,6 +253,8 @@ def write(name: str, text: str, mark: str = "bench") -> None:
     """Put `text` between the marks of a file."""
     path = servers.ROOT / name
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, _, rest = path.read_text().partition(begin)
-    _, _, after = rest.partition(end)
+    before, opened, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"{name} has no place {begin} ... {end}")
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
