@@ -1,12 +1,12 @@
 """What a message costs here, next to the limit and to what one would write by hand.
 
 python -m benchmarks.bench [--quick] [--only MODE] [--servers L,N,frames,...] [--results FILE]
-    [--write | --curves]
+    [--write | --tables | --curves]
 
 Prints markdown tables; benchmarks/README.md says how to read them. `--results` keeps the figures
 in a file: modes that it has are not measured again, unless `--only` names them. `--write` puts every
 table of which all was measured between its marks in docs/performance.md, docs/capacity.md and
-README.md; without `--only` the curves too.
+README.md; without `--only` the curves too. `--tables` only does so, and measures nothing.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def measure(
             print(f"{mode} {number + 1}: {CONTENDERS[name].title}", file=sys.stderr)
             options = load.options(name, quick)
             found.append(drive(load.driver, name, options, redis, load.redis_ms))
-    together_ = {name: together(found) for name, found in passes.items()}
-    return Measured(together_, circumstances(quick), quick)
+    medians = {name: together(found) for name, found in passes.items()}
+    return Measured(medians, circumstances(quick), quick)
 
 
 def write_curves(redis: servers.Server) -> None:
@@ -72,11 +72,14 @@ def parse() -> argparse.Namespace:
     add("--servers", default=",".join(CONTENDERS), help="default: %(default)s")
     add("--results", type=Path, metavar="FILE", help="keep the figures there")
     add("--write", action="store_true", help="into the README and the docs")
+    add("--tables", action="store_true", help="only write the tables, from --results")
     add("--curves", action="store_true", help="only the curves, into the docs")
     o = p.parse_args()
     o.servers = o.servers.split(",")
     if not set(o.servers) <= set(CONTENDERS):
         p.error(f"the servers are {', '.join(CONTENDERS)}")
+    if o.tables and not o.results:
+        p.error("--tables needs --results")
     return o
 
 
@@ -97,20 +100,28 @@ def measure_all(o: argparse.Namespace, redis: servers.Server) -> Results:
     return found
 
 
-def main() -> None:
-    o = parse()
-    raise_fd_limit(25_000)
-    with fresh_redis() as redis:
-        if o.curves:
-            return write_curves(redis)
+def write_tables(found: Results) -> None:
+    for kept in tables.write_all(found):
+        print(kept, file=sys.stderr)
+
+
+def run(o: argparse.Namespace, redis: servers.Server) -> None:
+    if not o.curves:
         found = measure_all(o, redis)
         print(tables.everything(found))
-        print("\n".join({m.circumstances: None for m in found.values()}))
         if o.write:
-            for kept in tables.write_all(found):
-                print(kept, file=sys.stderr)
-            if not o.only:
-                write_curves(redis)
+            write_tables(found)
+    if o.curves or (o.write and not o.only):
+        write_curves(redis)
+
+
+def main() -> None:
+    o = parse()
+    if o.tables:
+        return write_tables(results.load(o.results))
+    raise_fd_limit(25_000)
+    with fresh_redis() as redis:
+        run(o, redis)
 
 
 if __name__ == "__main__":

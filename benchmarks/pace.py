@@ -39,12 +39,12 @@ async def evenly(rate: float, total: int, act: Callable[[int], None]) -> None:
 
     def tick() -> None:
         nonlocal made
-        due = int.from_bytes(os.read(fd, 8), "little")
-        for i in range(made, min(made + due, total)):
-            act(i)
-        made = min(made + due, total)
+        begun = made
+        made = min(made + int.from_bytes(os.read(fd, 8), "little"), total)
         if made == total and not done.done():
             done.set_result(None)
+        for i in range(begun, made):
+            act(i)
 
     loop.add_reader(fd, tick)
     try:

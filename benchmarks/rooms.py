@@ -81,6 +81,8 @@ class Hall:
         return True
 
     def say(self, sock: Sock) -> None:
+        if sock.closed.done():
+            return  # its deliveries are lost
         sock.refs += 1
         payload = f'{{"t":"#{time.monotonic_ns():019d}","p":"{self.pad}"}}'
         sock.send(f'["1","{sock.refs}","{sock.topic}","shout_ack",{payload}]'.encode())

@@ -128,12 +128,17 @@ def markdown(head: list[str], rows: list[list[str]], left: int) -> str:
 
 def everything(results: Results) -> str:
     """What a run prints."""
-    both = ((COLUMNS, LARGE), (SMALL_COLUMNS, SMALL))
-    return "\n\n".join(
+    parts = [
         table(columns, modes, results)
-        for columns, modes in both
+        for columns, modes in ((COLUMNS, LARGE), (SMALL_COLUMNS, SMALL))
         if set(modes) & set(results)
-    )
+    ]
+    return "\n\n".join([*parts, *when(results.values())])
+
+
+def when(measured: Iterable[Measured]) -> list[str]:
+    """The circumstances of all of them, each once."""
+    return [*dict.fromkeys(m.circumstances for m in measured)]
 
 
 # ------------------------------------------------------------------------ the README's
@@ -197,8 +202,7 @@ class Place:
     def write(self, results: Results) -> None:
         parts = [self.text(results)]
         if self.is_dated:
-            when = (results[mode].circumstances for mode in self.needs)
-            parts += dict.fromkeys(when)
+            parts += when(results[mode] for mode in self.needs)
         write(self.file, "\n\n".join(parts), self.mark)
 
 
