@@ -37,7 +37,7 @@ def wanted(mode: str, names: list[str]) -> list[str]:
 def measure(
     mode: str, names: list[str], quick: bool, redis: servers.Server
 ) -> Measured:
-    """What each server needed for a load."""
+    """Give each server the load in turn, and return what it needed."""
     load = MODES[mode]
     passes: dict[str, list[Found]] = {name: [] for name in wanted(mode, names)}
     for number in range(1 if quick else PASSES):
@@ -91,7 +91,7 @@ def fresh_redis() -> Iterator[servers.Server]:
 
 
 def measure_all(o: argparse.Namespace, redis: servers.Server) -> Results:
-    """What --results has, and what it lacks or --only names, measured."""
+    """Return what --results has; measure what it lacks, or what --only names."""
     found = results.load(o.results)
     for mode in o.only or [mode for mode in MODES if mode not in found]:
         found[mode] = measure(mode, o.servers, o.quick, redis)

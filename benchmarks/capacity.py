@@ -75,7 +75,7 @@ class Costs:
         )
 
     def message(self, rate: float) -> Message:
-        """What a message costs at so many a second, or at the next lower rate that was measured.
+        """Return the costs at so many messages a second, or at the next lower rate that was measured.
 
         The less a process has to do, the more each message costs.
         """
@@ -87,7 +87,7 @@ class Costs:
 
 
 def _message(small: dict[str, Found], rate: int, delivery: float) -> Message:
-    """One process in memory, one on Redis and two differ by what they do beside.
+    """Take the parts from one process in memory, one on Redis and two: they differ by one part each.
 
     Each process handles as many messages a second in all three: one of two gets half of the pushes,
     and the other half over Redis.
@@ -117,12 +117,12 @@ class Load:
     messages: float
 
     def others(self, processes: int) -> int:
-        """The processes at most that get a message of another one: clients are anywhere, and the
-        sender is one of the room, unless nobody else is there."""
+        """Count the processes, at most, that get a message of another one: clients are anywhere, and
+        the sender is one of the room, unless nobody else is there."""
         return min(processes - 1, max(self.room - 1, 1))
 
     def handled(self, processes: int) -> float:
-        """Messages a second that each process handles: its clients' and those of the others."""
+        """Count the messages a second that each process handles: its clients' and the others'."""
         return self.messages * (1 + self.others(processes)) / processes
 
 
@@ -168,7 +168,7 @@ def need(load: Load, costs: Costs) -> Need:
 
 
 def busy(load: Load, costs: Costs, processes: int, in_memory: bool = False) -> float:
-    """Cores of all processes that are busy on average."""
+    """Return how many cores all processes together keep busy on average."""
     message = costs.message(load.handled(processes))
     us = message.handle + costs.deliver(load.room)
     if not in_memory:
@@ -221,7 +221,7 @@ PROCESSES = (1, 2, 4)
 
 
 def rooms(costs: Costs) -> list[list[str]]:
-    """What small rooms need, in cores."""
+    """Make the table of what small rooms need, in cores."""
     head = ["rooms of", "messages/s", "one process in memory", "one on Redis"]
     head += [f"{n} processes" for n in PROCESSES[1:]]
     head += ["Redis with 1", *(f"with {n}" for n in PROCESSES[1:]), "processes"]

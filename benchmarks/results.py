@@ -1,4 +1,4 @@
-"""What was measured, when and where: in memory, and in a file that a later run adds to."""
+"""The figures of a run, with when and where: in memory, and in a file that a later run adds to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("django", "channels", "uvicorn", "uvloop", "websockets", "daphne")
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One mode: server -> what it needed. A quick run measures less of everything."""
+    """The figures of one mode: server -> what it needed. A quick run measures less of everything."""
 
     found: dict[str, Found]
     circumstances: str
@@ -30,7 +30,7 @@ Results = dict[str, Measured]
 
 
 def circumstances(quick: bool) -> str:
-    """When, where and with what figures are measured."""
+    """Say when, where and with what versions this run measures."""
     with open("/proc/cpuinfo") as cpuinfo:
         names = re.findall(r"model name\s*: (.+)", cpuinfo.read())
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)
@@ -43,7 +43,7 @@ def circumstances(quick: bool) -> str:
 
 
 def load(path: Path | None) -> Results:
-    """The results in a file; none if there is no such file."""
+    """Read the results from a file; none if there is no such file."""
     if path is None or not path.exists():
         return {}
     kept = json.loads(path.read_text())

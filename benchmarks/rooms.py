@@ -1,4 +1,4 @@
-"""rooms: what a message costs where few get it, and a join of a topic that is new.
+"""rooms: the cost of a message where few get it, and of a join of a new topic.
 
 python -m benchmarks.rooms MODE --url ws://... --server-pid PID [--beside-pid PID] [--json FILE]
 
@@ -42,7 +42,7 @@ BEHIND = 0.5
 
 
 class Hall:
-    """Sockets in rooms, and what arrives there."""
+    """Sockets in rooms, and a count of all that arrives there."""
 
     def __init__(self, load: Load) -> None:
         self.load, self.o = load, load.o
@@ -99,12 +99,12 @@ class Hall:
         return self.sent
 
     def missing(self) -> int:
-        """Deliveries and replies that have not come."""
+        """Count the deliveries and replies that have not come."""
         deliveries = self.sent * self.size
         return deliveries - len(self.latencies) + self.sent - self.replies
 
     async def at(self, rate: float) -> Round:
-        """What a message costs at this rate."""
+        """Measure what a message costs at this rate."""
         found = await self.load.cost(self.speak(rate, self.o.duration), "message")
         late = latency_ms(self.latencies)
         await asyncio.sleep(0.3)
@@ -112,7 +112,7 @@ class Hall:
 
 
 def keep_still() -> None:
-    """What the load's own collector does is not to count as the server's latency."""
+    """Stop this process's collector, whose pauses would count as the server's latency."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -126,7 +126,7 @@ async def rooms(load: Load) -> None:
 
 
 async def at_all(hall: Hall) -> Round:
-    """The figures of all rates, with the rate in their names, until one is too much."""
+    """Measure at each rate until one is too much; the names of the figures end with the rate."""
     found: Round = {}
     for rate in hall.o.rates:
         at = await hall.at(rate)
@@ -144,7 +144,7 @@ async def most(load: Load) -> None:
 
 
 async def highest(hall: Hall) -> Round:
-    """The figures of the highest rate that is not too much; the rates are in order."""
+    """Measure at each rate until one is too much, and return the figures of the one before."""
     best: Round = {"messages_per_s": 0, "lost": 0}
     for rate in hall.o.rates:
         at = await hall.at(rate)

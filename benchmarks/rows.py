@@ -38,7 +38,7 @@ class Row:
         return self.key.replace("cpu_us", "beside_us")
 
     def verdict(self, server: str, figure: float, base: float | None) -> str:
-        """What became of the target of `server`, `base` being the figure of the base."""
+        """Say whether `server` reached its target, `base` being the figure of the base."""
         if server not in self.targets or (self.base and not base):
             return ""
         reached = figure / base if self.base and base else figure

@@ -108,7 +108,7 @@ def drive(
 
 @contextlib.contextmanager
 def away(redis: servers.Server, milliseconds: float, logs: Path) -> Iterator[int]:
-    """The port at which Redis is a round trip of so many milliseconds away."""
+    """Yield a port at which Redis is a round trip of so many milliseconds away."""
     if not milliseconds:
         yield redis.port
         return

@@ -22,7 +22,7 @@ LARGE = tuple(mode for mode in ROWS if mode not in SMALL)
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What `row` says of the server `name`; `found` has what all servers needed."""
+    """One figure of the server `name`; `found` has the figures of all servers."""
 
     title: str
     row: Row
@@ -30,7 +30,7 @@ class Line:
     found: Mapping[str, Found]
 
     def figure(self, key: str, name: str | None = None) -> Figure | None:
-        """The figure of `name`, or of this line's server; None if it was not measured."""
+        """Return the figure of `name`, or of this line's server; None if it was not measured."""
         return self.found.get(name or self.name, {}).get(f"{key}{self.row.at}")
 
     @property
@@ -48,7 +48,7 @@ class Line:
         return ratio(self.own, self.figure(self.row.key, name))
 
     def beside(self, key: str, digits: int = 2) -> str:
-        """A figure that is not the one of the row."""
+        """Show a figure that stands beside the one of the row."""
         median = self.median(key) if key != self.row.key else None
         return "" if median is None else f"{median:.{digits}f}"
 
@@ -57,7 +57,7 @@ class Line:
         return f"{figure['max']:.0f}" if figure else ""
 
     def target(self) -> str:
-        """What became of the targets of this server, and of Redis."""
+        """Say whether this server reached its target, and Redis too."""
         row, base = self.row, self.median(self.row.key, self.row.base)
         server = row.verdict(self.name, self.own["median"], base)
         redis = row.redis_verdict(self.name, self.median(row.redis_key) or 0)
@@ -100,7 +100,7 @@ SMALL_COLUMNS: Columns = {
 
 
 def lines(mode: str, measured: Measured) -> list[Line]:
-    """The lines of one mode. A server has none at a rate that was too much for it."""
+    """Return the lines of one mode. A server has none at a rate that was too much for it."""
     load = MODES[mode].options("frames", measured.quick)
     return [
         Line(row.title.format_map(load), row, name, measured.found)
@@ -111,7 +111,7 @@ def lines(mode: str, measured: Measured) -> list[Line]:
 
 
 def table(columns: Columns, modes: Iterable[str], results: Results) -> str:
-    """One table of those modes that were measured."""
+    """Make one table of those modes that were measured."""
     made = [
         [cell(line) for cell in columns.values()]
         for mode in modes
@@ -127,7 +127,7 @@ def markdown(head: list[str], rows: list[list[str]], left: int) -> str:
 
 
 def everything(results: Results) -> str:
-    """What a run prints."""
+    """Make all tables that a run prints."""
     parts = [
         table(columns, modes, results)
         for columns, modes in ((COLUMNS, LARGE), (SMALL_COLUMNS, SMALL))
@@ -137,7 +137,7 @@ def everything(results: Results) -> str:
 
 
 def when(measured: Iterable[Measured]) -> list[str]:
-    """The circumstances of all of them, each once."""
+    """Return the circumstances of all of them, each once."""
     return [*dict.fromkeys(m.circumstances for m in measured)]
 
 
@@ -192,7 +192,7 @@ class Place:
     is_dated: bool = True
 
     def lacks(self, results: Results) -> list[str]:
-        """The modes of which not all was measured."""
+        """Return the modes of which not all was measured."""
         return [
             mode
             for mode, names in self.needs.items()
