@@ -37,8 +37,8 @@ class Message:
     handle: float  # the push, its reply, and the broadcast in that process but for deliveries
     publish: float  # and to Redis
     receive: float  # in each other process that has subscribers
-    redis_publish: float
-    redis_receive: float
+    redis_alone: float  # in Redis, if one process has subscribers
+    redis_each: float  # and for each process, if several have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _message(small: dict[str, Found], rate: int, delivery: float) -> Message:
         max(one - memory, 0),
         max(two - one, 0),
         redis_one,
-        max(redis_two - redis_one, 0),
+        redis_two / 2,
     )
 
 
@@ -178,7 +178,8 @@ def busy(load: Load, costs: Costs, processes: int, in_memory: bool = False) -> f
 
 def redis_busy(load: Load, costs: Costs, processes: int) -> float:
     message = costs.message(load.handled(processes))
-    us = message.redis_publish + load.others(processes) * message.redis_receive
+    others = load.others(processes)
+    us = (1 + others) * message.redis_each if others else message.redis_alone
     return load.messages * us / 1e6
 
 
@@ -195,8 +196,8 @@ PER_MESSAGE = {
     "handle": "a push of a client, its reply and the broadcast in its process, µs",
     "publish": "the same broadcast to Redis, µs",
     "receive": "and in each other process that has clients there, µs",
-    "redis_publish": "the broadcast in Redis, µs",
-    "redis_receive": "and in Redis for each of those other processes, µs",
+    "redis_alone": "the broadcast in Redis, if one process has clients there, µs",
+    "redis_each": "and for each process, if several have, µs",
 }
 
 

@@ -20,8 +20,8 @@ from benchmarks.capacity import (
 )
 from benchmarks.modes import MODES
 
-IDLE = Message(handle=60, publish=50, receive=140, redis_publish=20, redis_receive=15)
-BUSIER = Message(handle=50, publish=40, receive=100, redis_publish=15, redis_receive=10)
+IDLE = Message(handle=60, publish=50, receive=140, redis_alone=20, redis_each=18)
+BUSIER = Message(handle=50, publish=40, receive=100, redis_alone=15, redis_each=13)
 COSTS = Costs(
     messages={500: IDLE, 2000: BUSIER, 5000: BUSIER},
     delivery=6,
@@ -50,7 +50,7 @@ def test_the_parts_follow_from_memory_one_process_and_two() -> None:
             ),
             "two": rates(
                 cpu={500: 280, 2000: 220, 5000: 220},
-                beside={500: 35, 2000: 25, 5000: 25},
+                beside={500: 36, 2000: 26, 5000: 26},
             ),
         },
         "rooms50": {"memory": rates(cpu={500: 360})},  # 45 deliveries more
@@ -100,7 +100,8 @@ def test_what_was_measured_comes_out_again() -> None:
     assert capacity.busy(load, COSTS, 1, in_memory=True) == pytest.approx(2000 * 80e-6)
     assert capacity.busy(load, COSTS, 1) == pytest.approx(2000 * 120e-6)
     assert capacity.busy(load, COSTS, 2) == pytest.approx(2000 * 220e-6)
-    assert capacity.redis_busy(load, COSTS, 2) == pytest.approx(2000 * 25e-6)
+    assert capacity.redis_busy(load, COSTS, 1) == pytest.approx(2000 * 15e-6)
+    assert capacity.redis_busy(load, COSTS, 2) == pytest.approx(2000 * 26e-6)
 
 
 def test_a_load_that_fits_one_process_needs_one() -> None:
