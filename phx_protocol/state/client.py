@@ -96,8 +96,9 @@ class Client:
             commands.append(queue.popleft())
             room -= commands[-1].size
         if commands:
+            if not connection.in_flight:
+                self._be_patient(connection)
             connection.write(commands)
-            self._be_patient(connection)
 
     def _fail(self, error: Exception) -> None:
         queue, self._queue = self._queue, deque()
@@ -108,14 +109,14 @@ class Client:
 
     def _be_patient(self, connection: Connection) -> None:
         """Expect something from the server in time."""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + self._server.patience
         if self._watch is None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.time() + self._server.patience
             self._watch = loop.call_at(self._deadline, self._look, connection)
 
     def _look(self, connection: Connection) -> None:
         self._watch = None
-        if connection is not self._connection or not connection.in_flight:
+        if not connection.in_flight:
             return
         loop = asyncio.get_running_loop()
         if loop.time() < self._deadline:
@@ -141,14 +142,18 @@ class Client:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Leave the connection; the next call makes another one."""
+        """End the connection at once; the next call makes another one."""
+        if (connection := self._leave(error)) is not None:
+            connection.abort(error)
+
+    def _leave(self, error: Exception) -> Connection | None:
+        """Forget the connection, and return it; what was not sent by it fails."""
         connection, self._connection = self._connection, None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         self._fail(error)
-        if connection is not None:
-            connection.abort(error)
+        return connection
 
     # ------------------------------------------------------------------- connecting
 
@@ -173,9 +178,8 @@ class Client:
     async def close(self) -> None:
         """Close the connection; calls that wait for it fail. A later call makes another one."""
         await end(self._connecting)
-        connection, self._connection = self._connection, None
-        self._fail(ConnectionError("the connection was closed"))
-        if connection is not None:
+        closed = ConnectionError("the connection was closed")
+        if (connection := self._leave(closed)) is not None:
             await connection.end()
         await self._server.close()
 

@@ -16,7 +16,7 @@ from phx_protocol.exceptions import StateError
 from phx_protocol.state import Position
 from phx_protocol.state.base import NOWHERE
 from phx_protocol.state.redis import ITEMS, RedisState
-from phx_protocol.state.store import LAYOUT
+from phx_protocol.state.store import LAYOUT, NODES
 from tests.support import servers
 from tests.support.state import (
     CALLS,
@@ -98,8 +98,11 @@ async def test_a_live_node_keeps_all_of_its_keys_from_expiring(
     await redis.change("g", "a1", {}, ["never"])
     await redis.heads({"t": 60})
     soon = {name for name, ms in keys(redis).items() if ms <= 10_000}
-    # the latest steps of a group that does not change are not needed
-    assert soon == {"recent:g"}
+    # nobody needs the latest steps of a group that does not change, and a tag that has forgotten
+    # the generation learns it from the next caller
+    assert soon - {"generation"} == {"recent:g"}
+    of_the_store = f"{redis._prefix}{LAYOUT}:{{{NODES}}}generation"
+    assert admin(redis).pttl(of_the_store) > 10_000
 
 
 async def test_nodes_leave_only_positions_behind(redis: RedisState) -> None:
@@ -227,13 +230,14 @@ async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def behind(proxy: Proxy) -> AsyncIterator[RedisState]:
+async def behind(proxy: Proxy, redis_url: str) -> AsyncIterator[RedisState]:
     """A state whose Redis is behind the proxy, and all of its scripts are there."""
     state = connected(proxy.url)
     for call in CALLS.values():
         await call(state)
     yield state
-    forget(state)
+    # not through the proxy: it is in this event loop, which that would block
+    forget(connected(redis_url, state._prefix))
     await state.close()
 
 
@@ -298,9 +302,8 @@ async def test_a_step_is_done_once_when_its_answer_is_lost(
 async def test_a_redis_that_says_nothing_is_an_error_in_time(
     proxy: Proxy, behind: RedisState, name: str
 ) -> None:
-    behind._redis.connection_pool.connection_kwargs["socket_timeout"] = 0.1
-    admin(behind).connection_pool.disconnect()
-    behind._redis.connection_pool.reset()
+    behind._client._server.patience = 0.1
+    await behind.close()
     proxy.break_down(silent=True)
     proxy.break_down(silent=True)
     began = time.monotonic()
@@ -314,6 +317,8 @@ async def test_a_redis_that_says_nothing_is_an_error_in_time(
 async def test_a_cancelled_call_does_not_leave_its_answer_to_the_next(
     proxy: Proxy, behind: RedisState, name: str
 ) -> None:
+    behind._client._server.patience = 0.5
+    await behind.close()
     await behind.open("mine", 60)
     proxy.break_down(silent=True)
     calling = asyncio.ensure_future(CALLS[name](behind))
