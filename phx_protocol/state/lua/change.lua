@@ -3,10 +3,10 @@
 -- "mine"), number of drops, refs to drop..., then ref, entry, ref, entry... Returns epoch and n before (false, 0 for none), epoch and n after.
 local at, entries, recent, refs, groups, owners = unpack(KEYS)
 local group, node = ARGV[1], ARGV[2]
-local before, first, had = position(at, entries, refs, node)
+local before, first, had, all = position(at, entries, refs, node)
 if not before then
   redis.call('UNLINK', at, entries, refs)
-  first, had = 0, 0
+  first, had, all = 0, 0, 0
 end
 local mine, changed, put, last_drop = node .. '\n', {}, {}, 7 + ARGV[7]
 local function may_drop(ref)
@@ -24,7 +24,7 @@ if #put > 0 then redis.call('SADD', refs, unpack(put)) end
 local epoch = before or ARGV[3]
 local n, size, has = move(at, entries, recent, refs, node, epoch, first, changed)
 -- else no key is new, and they have their expiry, which `positions` renews
-if had == 0 or size == 0 or last_drop > 7 then
+if had == 0 or all == 0 or size == 0 or last_drop > 7 then
   local expiry = size == 0 and ARGV[5] or ARGV[4]
   for _, key in ipairs({at, entries, refs}) do redis.call('PEXPIRE', key, expiry) end
 end

@@ -3,14 +3,14 @@
 -- `refs`: those of one node; a ref there whose entry has another owner means nothing.
 -- A server that evicts keys one by one may have dropped some of them: then the group counts as lost.
 local KEPT, KEPT_MS = 5000, 60000
--- Returns epoch and n, or nothing; and how many refs the node has.
+-- Returns epoch and n, or nothing; how many refs the node has, and the number of entries.
 local function position(at, entries, refs, node)
   local epoch, n, size, mine = unpack(redis.call('HMGET', at, 'epoch', 'n', 'size', 'of:' .. node))
   if not epoch or redis.call('HLEN', entries) ~= tonumber(size) then return end
   if mine and redis.call('SCARD', refs) ~= tonumber(mine) then return end
   -- refs that the position does not know are of an earlier epoch
   if not mine then redis.call('UNLINK', refs) end
-  return epoch, tonumber(n), tonumber(mine or 0)
+  return epoch, tonumber(n), tonumber(mine or 0), tonumber(size)
 end
 -- Note that the refs in `changed` were put or dropped. Returns n, the number of entries, and that of the node's refs.
 local function move(at, entries, recent, refs, node, epoch, n, changed)
