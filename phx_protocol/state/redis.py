@@ -62,6 +62,8 @@ class RedisState(State):
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
         # done leaves its slot to the next one
         self._slots: dict[str, list[str]] = {tag: [] for tag in TAGS}
+        # nodes that had something in groups at the latest beat, for the reaping after it
+        self._owners: set[bytes] | None = None
 
     @property
     def _expiry(self) -> int:
@@ -78,27 +80,29 @@ class RedisState(State):
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         encoded = msgspec.json.encode(about)
-        await self._owners()  # if one of the tags has lost steps, there is no lease any more
+        # if one of the tags has lost steps, there is no lease any more
+        self._owners = await self._ask_owners()
         keys = "leases", "abouts", f"topics:{node}"
         rest = encoded, _ms(self.silence), self._expiry, "1" if first else ""
         return bool(await self._store.run(NODES, "beat", keys, node, *rest))
 
     async def reap(self) -> int:
         # who owns something before who lives: a node lives before it owns
-        owners = await self._owners()
+        owners, self._owners = self._owners or await self._ask_owners(), None
         args = _ms(self.silence), CHUNK, *owners
         dead = await self._store.run(NODES, "dead", ("leases", "abouts"), *args)
         for name in dead:
             await self.leave(name.decode())
         return len(dead)
 
-    async def _owners(self) -> set[bytes]:
+    async def _ask_owners(self) -> set[bytes]:
         """Ask all hash tags for the nodes that have something in groups."""
         ask = self._store.run
         found = await together([ask(tag, "owners", ["owners"]) for tag in TAGS])
         return set().union(*found)
 
     async def leave(self, node: str) -> None:
+        self._owners = None
         # the node itself last: if this process dies meanwhile, another one goes on
         await together([self._bury(tag, node) for tag in TAGS])
         keys = "leases", "abouts", f"topics:{node}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 #: script -> the shared parts that it needs
 PARTS = {
-    **dict.fromkeys(("change", "bury", "positions"), ("group",)),
+    **dict.fromkeys(("change", "bury"), ("group",)),
     **dict.fromkeys(("append", "since", "many"), ("kept",)),
 }
 #: scripts that write, whose steps Redis counts
@@ -20,7 +20,7 @@ WRITERS = frozenset(
 #: command -> arguments after the key, to try it with
 NEEDED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
-        ("GET", "EXISTS", "PTTL", "HGETALL", "HKEYS", "HLEN", "SCARD", "SMEMBERS"), ()
+        ("GET", "EXISTS", "PTTL", "HGETALL", "HKEYS", "HLEN", "SMEMBERS"), ()
     ),
     **dict.fromkeys(("LLEN", "XLEN", "ZCARD", "UNLINK"), ()),
     **dict.fromkeys(("HDEL", "HEXISTS", "HGET", "HMGET", "SADD", "SREM"), ("a",)),

@@ -3,7 +3,7 @@
 local node, left, mine = ARGV[1], tonumber(ARGV[2]), ARGV[1] .. '\n'
 for i = 4, #ARGV do
   local at, entries, recent, refs = unpack(KEYS, 4 * i - 13, 4 * i - 10)
-  local epoch, n = position(at, entries, refs, node)
+  local epoch, n, size, has = position(at, entries, refs, node)
   if epoch then
     local some, gone = redis.call('SPOP', refs, left), {}
     if #some > 0 then
@@ -12,10 +12,10 @@ for i = 4, #ARGV do
       end
     end
     if #gone > 0 then redis.call('HDEL', entries, unpack(gone)) end
-    local _, size, more = move(at, entries, recent, refs, node, epoch, n, gone)
+    size, has, left = size - #gone, has - #some, left - #some
+    move(at, recent, node, epoch, n, size, has, gone)
     if size == 0 then redis.call('PEXPIRE', at, ARGV[3]) end
-    left = left - #some
-    if more > 0 then return i - 4 end
+    if has > 0 then return i - 4 end
   else
     redis.call('UNLINK', at, entries, refs)
   end
