@@ -160,7 +160,7 @@ class Client:
     async def _connected(self) -> None:
         """Connect; all calls that come meanwhile wait for the same try."""
         connecting = self._connecting
-        if connecting is None:
+        if connecting is None or connecting.done():
             connecting = self._connecting = begin(self._connect())
         try:
             await asyncio.shield(connecting)
@@ -170,10 +170,7 @@ class Client:
             raise ConnectionError("the connection was closed") from None
 
     async def _connect(self) -> None:
-        try:
-            self._connection = await self._server.connect(self)
-        finally:
-            self._connecting = None
+        self._connection = await self._server.connect(self)
 
     async def close(self) -> None:
         """Close the connection; calls that wait for it fail. A later call makes another one."""

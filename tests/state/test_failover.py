@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -21,11 +20,8 @@ from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
 from phx_protocol.pubsub.registry import Fastlane
-from phx_protocol.state import scripts
 from phx_protocol.state.base import NOWHERE
-from phx_protocol.state.ledger import Ledger
 from phx_protocol.state.redis import RedisState
-from phx_protocol.state.scripts import NEEDED
 from phx_protocol.state.store import tag_of
 from tests.support import servers
 from tests.support.rooms import OpenRoom
@@ -380,42 +376,6 @@ async def test_answers_may_come_in_any_order(redis_url: str) -> None:
     await state.close()
 
 
-def test_a_step_that_another_server_answered_is_missed_on_this_one() -> None:
-    """The old primary answers for a while after the new one does."""
-    ledger = Ledger(60)
-    ledger.learn("7.a")
-    for count in (1, 2, 3):
-        ledger.note("3", "7.a", count)
-    ledger.note("3", "7.a", 4)  # the new one, which lacks the third
-    ledger.note("3", "7.a", 4)  # and the fourth of the old one
-    assert ledger.of("3").steps == 5
-    assert ledger.of("4").steps == 0
-
-
-def test_a_ledger_without_recent_writes_demands_no_steps() -> None:
-    now = 0.0
-    ledger = Ledger(60, lambda: now)
-    ledger.learn("7.a")
-    ledger.note("3", "7.a", 1)
-    count = ledger.of("3")
-    author = count.author
-    now = 29.0
-    assert count.steps == 1
-    now = 31.0
-    assert count.steps == 0 and count.author != author
-
-
-def test_an_answer_of_an_earlier_generation_comes_too_late() -> None:
-    ledger = Ledger(60)
-    ledger.learn("7.a")
-    ledger.learn("6.a")
-    ledger.note("3", "6.a", 9)
-    assert ledger.generation == "7.a" and ledger.of("3").steps == 0
-    ledger.note("3", "7.a", 1)
-    ledger.learn("8.a")
-    assert ledger.of("3").steps == 0
-
-
 class Lobby(OpenRoom):
     history = History()
     presence = Presence
@@ -655,10 +615,3 @@ async def test_the_eviction_policy_is_read(redis_url: str) -> None:
     state = connected(redis_url)
     assert await state.eviction_policy() == "noeviction"
     await state.close()
-
-
-def test_every_command_of_a_script_is_one_that_the_doctor_tries() -> None:
-    lua = Path(scripts.__file__).parent / "lua"
-    text = "".join(path.read_text() for path in lua.glob("*.lua"))
-    called = set(re.findall(r"redis\.call\('([A-Z]+)'", text))
-    assert called | {"HSCAN", "SSCAN"} == set(NEEDED)
