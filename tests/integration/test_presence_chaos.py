@@ -163,7 +163,7 @@ class Cluster:
         return {key: self.client.pttl(key) / 1000 for key in found}  # type: ignore[operator]
 
     def entries(self) -> list[str]:
-        groups = self.client.scan_iter("asgi:phx:*:group:*")
+        groups = self.client.scan_iter("asgi:phx:*:entries:*")
         return [ref.decode() for key in groups for ref in self.client.hkeys(key)]  # type: ignore[union-attr]
 
 
