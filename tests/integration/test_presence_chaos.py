@@ -159,7 +159,7 @@ class Cluster:
 
     def keys(self) -> dict[str, float]:
         """The keys of the state, and the seconds for which they live."""
-        found = sorted(key.decode() for key in self.client.scan_iter("asgi:phx:*:*"))
+        found = sorted(key.decode() for key in self.client.scan_iter("asgi:phx:*}*:*"))
         return {key: self.client.pttl(key) / 1000 for key in found}  # type: ignore[operator]
 
     def entries(self) -> list[str]:
