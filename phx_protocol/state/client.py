@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from functools import partial
 from typing import Any, TypeAlias
 
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from ..concurrency.tasks import begin, end
 from ..layers import resp
-from ..layers.connection import Command, Connection, settle
+from ..layers.connection import Command, Connection
 from ..layers.server import Server
 from .scripts import Script
 
@@ -51,6 +52,7 @@ class Client:
         self._connecting: asyncio.Task[None] | None = None
         self._queue: deque[Command] = deque()
         self._is_scheduled = False
+        self._waiting = 0  # number of calls without an answer
         self._watch: asyncio.TimerHandle | None = None
         self._deadline = 0.0
 
@@ -73,7 +75,10 @@ class Client:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         data, connection = resp.pack(*map(_bytes, words)), self._connection
-        self._queue.append(Command((data,), len(data), settle(answer)))
+        self._queue.append(Command((data,), len(data), partial(self._done, answer)))
+        if not self._waiting:
+            self._be_patient(loop)
+        self._waiting += 1
         if not self._is_scheduled:
             self._is_scheduled = True
             loop.call_soon(self._send)
@@ -83,6 +88,11 @@ class Client:
                 self._give_up(ConnectionError(str(found)))
             raise found
         return found
+
+    def _done(self, answer: asyncio.Future[Any], found: Any) -> None:
+        self._waiting -= 1
+        if not answer.done():  # it may be cancelled
+            answer.set_result(found)
 
     def _send(self) -> None:
         """Send what has been asked for, up to IN_FLIGHT, in one write."""
@@ -96,8 +106,6 @@ class Client:
             commands.append(queue.popleft())
             room -= commands[-1].size
         if commands:
-            if not connection.in_flight:
-                self._be_patient(connection)
             connection.write(commands)
 
     def _fail(self, error: Exception) -> None:
@@ -107,20 +115,18 @@ class Client:
 
     # -------------------------------------------------------------------- patience
 
-    def _be_patient(self, connection: Connection) -> None:
+    def _be_patient(self, loop: asyncio.AbstractEventLoop) -> None:
         """Expect something from the server in time."""
-        loop = asyncio.get_running_loop()
         self._deadline = loop.time() + self._server.patience
         if self._watch is None:
-            self._watch = loop.call_at(self._deadline, self._look, connection)
+            self._watch = loop.call_at(self._deadline, self._look, loop)
 
-    def _look(self, connection: Connection) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watch = None
-        if not connection.in_flight:
+        if not self._waiting:
             return
-        loop = asyncio.get_running_loop()
         if loop.time() < self._deadline:
-            self._watch = loop.call_at(self._deadline, self._look, connection)
+            self._watch = loop.call_at(self._deadline, self._look, loop)
         else:
             late = f"Redis has not answered in {self._server.patience:g} seconds"
             self._give_up(TimeoutError(late))

@@ -148,6 +148,20 @@ async def test_each_call_after_a_pause_has_all_of_these_seconds(
     assert await client.call("ECHO", "late") == b"late"
 
 
+async def test_a_call_behind_a_look_at_the_role_has_its_seconds_too(
+    client: Client, proxy: TcpProxy
+) -> None:
+    client._server.patience = 0.2
+    await client.call("PING")
+    assert client._connection is not None
+    proxy.hold_answers()
+    client._connection.look_now()
+    with pytest.raises(TimeoutError):
+        await client.call("PING")
+    assert client._waiting == 0
+    proxy.pass_answers()
+
+
 async def test_calls_while_it_connects_share_the_try_and_its_error(
     client: Client, proxy: TcpProxy
 ) -> None:
