@@ -33,6 +33,8 @@ WORST = {
     "lists and objects in one frame": "objects of a model",
     "digits of a number": "long numbers as an echo",
     "time that the large payloads of one client may take of the loop": "nested lists of a model",
+    "time that the large frames of all new clients may take of the loop": "a few nested lists, and gone",
+    "bytes of large frames of new clients that wait": "a few nested lists of busy channels, and gone",
     "topic": "joins and leaves in emoji",
     "event": "long events",
     "ref and join_ref": "long refs",
