@@ -49,7 +49,8 @@ def get_phoenix_application(
             # a copy would stay as long as the connection; URLRouter makes one anyway
             scope["path_remaining"] = _path_below(scope)
             prefix = get_script_prefix(scope)
-            if prefix != current_script_prefix():  # setting it takes 0.6 KiB for good
+            # Django has it with a slash at its end; setting it takes 0.6 KiB for good
+            if f"{prefix.removesuffix('/')}/" != current_script_prefix():
                 set_script_prefix(prefix)  # for reverse(), in channels too
         if scope["type"] == "http":
             await http_router(scope, receive, send)

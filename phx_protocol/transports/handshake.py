@@ -136,7 +136,7 @@ class Handshake:
         The Origin must have been checked before.
         """
         vsn = self.params.get("vsn", "1.0.0")
-        serializer = for_version(vsn, _versions(self.options))
+        serializer = _serializer(self.options, vsn) if isinstance(vsn, str) else None
         if serializer is None:
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
@@ -198,6 +198,11 @@ class Handshake:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals.count(Refusal.TOO_MANY_CONNECTIONS)
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
+
+
+@functools.lru_cache(maxsize=64)
+def _serializer(options: Options, vsn: str) -> Serializer | None:
+    return for_version(vsn, _versions(options))
 
 
 @functools.cache

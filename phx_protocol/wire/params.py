@@ -38,7 +38,9 @@ def decode_query(
 
 def _text(quoted: bytes) -> str:
     try:
-        return unquote_to_bytes(quoted.replace(b"+", b" ")).decode()
+        if b"%" in quoted or b"+" in quoted:
+            quoted = unquote_to_bytes(quoted.replace(b"+", b" "))
+        return quoted.decode()
     except UnicodeDecodeError as error:
         raise DecodeError("a query string that is not UTF-8") from error
 

@@ -17,7 +17,7 @@ from ..servers import ServerAdapter
 
 
 @types.coroutine
-def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
+def finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
     """Finish an awaitable that was stepped once by hand and yielded `yielded`."""
     while True:
         try:
@@ -100,7 +100,7 @@ class Writer:
             return
         else:
             self._task = asyncio.get_running_loop().create_task(
-                self._drain(_finish(steps, yielded)), context=context
+                self._drain(finish(steps, yielded)), context=context
             )
 
     def _wait(self, message: dict[str, Any]) -> None:
