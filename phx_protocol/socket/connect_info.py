@@ -33,7 +33,9 @@ class ConnectInfo:
         if value is None:
             return None
         if name == "cookie":
-            value = b"; ".join(v for key, v in self._pairs() if key.lower() == b"cookie")
+            value = b"; ".join(
+                v for key, v in self._pairs() if key.lower() == b"cookie"
+            )
         return value.decode("latin-1")
 
     def _pairs(self) -> Iterable[tuple[bytes, bytes]]:

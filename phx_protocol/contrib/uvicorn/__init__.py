@@ -9,4 +9,6 @@ The ordinary handshake and the ordinary frame are read here. All others go to we
 they do in uvicorn's class: it alone judges what is wrong.
 """
 
-from .protocol import PhoenixWebSocketProtocol as PhoenixWebSocketProtocol
+from .protocol import PhoenixWebSocketProtocol
+
+__all__ = ["PhoenixWebSocketProtocol"]
