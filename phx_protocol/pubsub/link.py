@@ -264,6 +264,11 @@ class LoopLink(LayerLink):
         super().__init__(*args)
         self._others = others
 
+    async def ready(self, key: Key) -> None:
+        """Let what is sent to the group of `key` over the layer arrive here soon: no other process sends."""
+        if not self.is_ready(key):
+            self.groups.add(key)
+
     def publish(self, broadcast: Broadcast) -> None:
         others = list(self._others())
         if others:

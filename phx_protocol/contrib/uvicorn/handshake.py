@@ -18,15 +18,11 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST = re.compile(
     rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:%b: [\t -~\x80-\xff]*\r\n)+)\r\n" % _TOKEN
 )
-#: the headers that make a request a handshake (RFC 6455, 4.2.1), in their ordinary form
-_NEEDED = {
-    b"connection": re.compile(rb"(?i:keep-alive, )?(?i:upgrade)"),
-    b"upgrade": re.compile(rb"(?i:websocket)"),
-    b"sec-websocket-key": re.compile(rb"[A-Za-z0-9+/]{22}=="),
-    b"sec-websocket-version": re.compile(rb"13"),
-}
+#: the ordinary values of ``Connection``
+_CONNECTIONS = (b"upgrade", b"keep-alive, upgrade")
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 #: headers of a request with a body
-_OF_A_BODY = (b"content-length", b"transfer-encoding")
+_OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _SUBPROTOCOLS = re.compile(rb"%b(?:, ?%b)*" % (_TOKEN, _TOKEN))
 
 _ACCEPT = (
@@ -55,9 +51,7 @@ def read(request: bytes, extensions: bool = False) -> Handshake | None:
     parts = _REQUEST.fullmatch(request) if len(request) <= MAX_LINE_LENGTH else None
     if parts is None:
         return None
-    lines = parts[2].split(b"\r\n")[:-1]
-    pairs = [line.split(b": ", 1) for line in lines]
-    headers = [(name, value.strip(b" \t")) for name, value in pairs]
+    headers = [_header(line) for line in parts[2][:-2].split(b"\r\n")]
     by_name = dict(headers)
     if len(by_name) != len(headers) or not _is_ordinary(by_name, extensions):
         return None
@@ -68,15 +62,24 @@ def read(request: bytes, extensions: bool = False) -> Handshake | None:
     return Handshake(path, query, headers, [s.strip() for s in subprotocols], key)
 
 
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b": ")
+    return name, value.strip(b" \t")
+
+
 def _is_ordinary(headers: dict[bytes, bytes], extensions: bool) -> bool:
-    if len(headers) > MAX_NUM_HEADERS or any(name in headers for name in _OF_A_BODY):
-        return False
-    if extensions and b"sec-websocket-extensions" in headers:
-        return False
-    offered = headers.get(b"sec-websocket-protocol")
-    if offered is not None and not _SUBPROTOCOLS.fullmatch(offered):
-        return False
-    return all(form.fullmatch(headers.get(name, b"")) for name, form in _NEEDED.items())
+    """Return whether the headers are those of a handshake (RFC 6455, 4.2.1), in their ordinary form."""
+    get, offered = headers.get, headers.get(b"sec-websocket-protocol")
+    return (
+        get(b"sec-websocket-version") == b"13"
+        and get(b"upgrade", b"").lower() == b"websocket"
+        and get(b"connection", b"").lower() in _CONNECTIONS
+        and _KEY.fullmatch(get(b"sec-websocket-key", b"")) is not None
+        and (offered is None or _SUBPROTOCOLS.fullmatch(offered) is not None)
+        and not (extensions and b"sec-websocket-extensions" in headers)
+        and _OF_A_BODY.isdisjoint(headers)
+        and len(headers) <= MAX_NUM_HEADERS
+    )
 
 
 class Server(Protocol):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
 
+from uvicorn.config import Config
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
+from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -19,6 +23,9 @@ from ...transports.servers.adapter import READ_SIZE, RawTransport, joined
 from ...transports.servers.uvicorn import RAW_TRANSPORT
 from . import frames, handshake
 from .waiting import Gate, Inbox
+
+#: True if this version of uvicorn sets nothing in ``__init__`` that our class does not know
+IS_KNOWN: bool
 
 #: the answer to a handshake that cannot be read
 UNREADABLE = (
@@ -30,6 +37,8 @@ UNREADABLE = (
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     """The protocol class for the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
 
+    # ------------------------------------------------------- the implementation
+
     # Some of uvicorn's attributes are here too: an object with more than 30 in its dict needs 1.2 KiB more.
     __slots__ = (
         "raw",
@@ -37,29 +46,72 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         "_is_going_on",
         "_connection",
         "_accept_key",
+        "_server_state",
         "queue",
         "writable",
         "app_state",
         "transport",
         "scope",
-        "request",
-        "response",
-        "read_paused",
-        "close_sent",
-        "handshake_complete",
+        "config",
+        "app",
+        "loop",
+        "connections",
+        "tasks",
     )
-
     _connection: ServerProtocol | None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.queue: Any = Inbox()
-        self.writable = cast(asyncio.Event, Gate())
-        self.request: Any = None
-        self.response: Any = None
+    # the values that uvicorn's ``__init__`` sets first, here once for all connections
+    logger = logging.getLogger("uvicorn.error")
+    server = client = initial_response = None
+    scheme: Any = None
+    request: Any = None
+    response: Any = None
+    handshake_initiated = handshake_complete = read_paused = False
+    close_sent = disconnected = False
+    close_timer = ping_timer = pong_timer = pending_ping_payload = None
+    close_timeout, ping_sent_at, last_ping_rtt = 10.0, 0.0, 0.0
+    curr_msg_data_type = "bytes"
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.config, self.app_state, self._server_state = (
+            config,
+            app_state,
+            server_state,
+        )
+        self.loop = _loop or asyncio.get_running_loop()
+        if IS_KNOWN and config.loaded:
+            self._begin_slim()
+        else:
+            self._begin_as_uvicorn()
         self._accept_key: str | None = None  # until an ordinary handshake is answered
         self._rest: memoryview | None = None  # bytes that are read but not parsed yet
         self._is_going_on = False
+
+    def _begin_slim(self) -> None:
+        """Set what an ordinary connection needs of what uvicorn's ``__init__`` sets."""
+        config, state = self.config, self._server_state
+        self.app = config.loaded_app
+        self.root_path, self.asgi_version = config.root_path, config.asgi_version
+        self.connections, self.tasks = state.connections, state.tasks
+        self.default_headers = state.default_headers
+        self.ping_interval = config.ws_ping_interval
+        self.ping_timeout = config.ws_ping_timeout
+        self.frames: list[bytes] = []
+        self._connection = None
+        self.queue: Any = Inbox()
+        self.writable = cast(asyncio.Event, Gate())
+
+    def _begin_as_uvicorn(self) -> None:
+        """Set all that uvicorn sets, also a parser of websockets that reads the handshake."""
+        states = self._server_state, self.app_state
+        super().__init__(self.config, *states, self.loop)
+        self.queue, self.writable = Inbox(), cast(asyncio.Event, Gate())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -121,7 +173,9 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             asyncio.get_running_loop().call_soon(self._go_on)
 
     async def receive(self) -> Any:
-        message = await self.queue.get()
+        while self.queue.empty():
+            await self.queue.filled()
+        message = self.queue.get_nowait()
         if self.queue.empty():
             if self._rest is not None:
                 self.read_paused = False
@@ -186,14 +240,21 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             request = handshake.read(data, bool(self.config.ws_per_message_deflate))
             if request is not None:
                 return self._begin(request)
-        # uvicorn copies it into scope["state"]
-        self.app_state: dict[str, Any] = {**self.app_state, RAW_TRANSPORT: self.raw}
+            self._leave_handshake_to_websockets()
         super().data_received(data)
         # a header (a token, a cookie) is too long: uvicorn would send no answer at all
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.handshake_initiated = True
             self.transport.write(UNREADABLE)
             self.transport.close()
+
+    def _leave_handshake_to_websockets(self) -> None:
+        # uvicorn copies it into scope["state"]
+        self.app_state = {**self.app_state, RAW_TRANSPORT: self.raw}
+        if self._connection is None:
+            transport = self.transport
+            self._begin_as_uvicorn()
+            super().connection_made(transport)
 
     def _begin(self, request: handshake.Handshake) -> None:
         """Run the application for an ordinary handshake, with the scope that uvicorn makes."""
@@ -251,3 +312,16 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         # free what is not needed after the handshake
         self.request = self.response = self._accept_key = None
         super().start_keepalive()
+
+
+def _stored(function: Callable[..., None]) -> set[str]:
+    """Return the names of the attributes that a function sets."""
+    steps = dis.get_instructions(function)
+    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
+
+
+IS_KNOWN = all(
+    hasattr(PhoenixWebSocketProtocol, name)
+    or name in _stored(PhoenixWebSocketProtocol._begin_slim)
+    for name in _stored(WebSocketsSansIOProtocol.__init__)
+)

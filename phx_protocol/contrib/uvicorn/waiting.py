@@ -39,7 +39,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._messages: deque[Any] | None = None
-        self._getters: list[asyncio.Future[None]] = []
+        self._getters: list[asyncio.Future[None]] | None = None
 
     def empty(self) -> bool:
         return not self._messages
@@ -48,19 +48,22 @@ class Inbox:
         if self._messages is None:
             self._messages = deque()
         self._messages.append(message)
-        for getter in self._getters:
-            if not getter.done():
+        getters, self._getters = self._getters, None
+        for getter in getters or ():
+            if not getter.done():  # else who waited was cancelled
                 getter.set_result(None)
 
-    async def get(self) -> Any:
-        while not self._messages:
-            getter = asyncio.get_running_loop().create_future()
-            self._getters.append(getter)
-            try:
-                await getter
-            finally:
-                self._getters.remove(getter)
+    def get_nowait(self) -> Any:
+        """Return the next message; there must be one."""
+        assert self._messages is not None
         message = self._messages.popleft()
         if not self._messages:
             self._messages = None
         return message
+
+    def filled(self) -> asyncio.Future[None]:
+        """Return a future that is done when the next message is put. Another getter may take that."""
+        waiting = [getter for getter in self._getters or () if not getter.done()]
+        getter = asyncio.get_running_loop().create_future()
+        self._getters = [*waiting, getter]
+        return getter
