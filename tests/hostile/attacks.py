@@ -249,6 +249,10 @@ over_websocket(
     ),
 )
 over_websocket(
+    "frames beyond the limit",
+    batches([frame('["1","2","room:a","echo","%s"]' % ("x" * 3_000_000))]),
+)
+over_websocket(
     "a flood, then large frames",
     batches(
         [

@@ -95,6 +95,31 @@ async def test_a_stalled_client_is_closed_and_the_others_get_everything(
         assert "does not take what it is sent" in running.logged()
 
 
+@pytest.mark.parametrize(
+    "server",
+    ["frames", "daphne", pytest.param("uvicorn", marks=pytest.mark.big)],
+)
+async def test_a_client_that_says_goodbye_and_reads_nothing_leaves_no_connection_behind(
+    server: str, tmp_path: Path
+) -> None:
+    with servers.serve(
+        server, tmp_path / "log", f"tests.integration.{PLAIN}"
+    ) as running:
+        async with Client(running.url) as log, Client(running.url) as good:
+            await log.join("audit:log")
+            await good.join("room:slow")
+            before = len(running.connections())
+            stalled = Stalled(running.port, "stalled", "room:slow")
+            for i in range(60):  # more than the kernel takes, and less than OUTBOUND
+                await good.push("room:slow", "shout", {"i": i, "x": PAYLOAD})
+                await good.until("shout")
+            stalled.socket.sendall(b"\x88\x82\0\0\0\0" + (1000).to_bytes(2, "big"))
+            assert (await log.until("left"))["user_id"] == "stalled"
+            async with asyncio.timeout(20):
+                while len(running.connections()) > before:
+                    await asyncio.sleep(0.1)
+
+
 # ------------------------------------------- behind middleware that wraps send
 
 

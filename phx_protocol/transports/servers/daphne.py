@@ -12,6 +12,7 @@ from typing import Any
 
 from ..http import Send
 from .adapter import HttpAdapter, ServerAdapter, joined
+from .closing import ClosingReader
 
 #: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
 #: second number while a frame comes that is larger than it, else the first
@@ -87,6 +88,13 @@ class DaphneAdapter(ServerAdapter):
             if self._is_paused:
                 self._resume()
             self.protocol.sendCloseFrame(code=code, isReply=False)
+            reader = ClosingReader(self.protocol.dataReceived, self._let_read)
+            self.protocol.dataReceived = reader
+
+    def _let_read(self, reads: bool) -> None:
+        transport = self.protocol.transport
+        if self.protocol.state != self.protocol.STATE_CLOSED:
+            transport.resumeProducing() if reads else transport.pauseProducing()
 
     def buffered_bytes(self) -> int:
         return self._bytes.get_write_buffer_size()

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..http import Send
 from .adapter import READ_SIZE, HttpAdapter, RawTransport, ServerAdapter, joined
+from .closing import ClosingReader
 
 #: the key in the scope's state under which ``contrib.uvicorn`` offers a RawTransport
 RAW_TRANSPORT = "phx_protocol.raw_transport"
@@ -45,6 +46,18 @@ class UvicornAdapter(ServerAdapter):
     def listen(self, take: Callable[[str], bool] | None) -> None:
         if self._raw is not None:
             self._raw.take = take
+
+    async def close(self, code: int, timeout: float) -> None:
+        await super().close(code, timeout)
+        self.read_in_steps(True)
+        protocol = self.transport.get_protocol()
+        protocol.data_received = ClosingReader(protocol.data_received, self._let_read)
+        self.transport.set_protocol(protocol)  # uvloop looks for the method only here
+
+    def _let_read(self, reads: bool) -> None:
+        transport = self.transport
+        if not transport.is_closing():
+            transport.resume_reading() if reads else transport.pause_reading()
 
     def buffered_bytes(self) -> int:
         return int(self.transport.get_write_buffer_size())

@@ -123,6 +123,7 @@ class PhoenixConsumer:
             refusals.count(self._closing[0])
             closed = self._writer.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
+        self._writer.abort_later(CLOSE_TIMEOUT)
 
     # ------------------------------------------------------------- the way in
 

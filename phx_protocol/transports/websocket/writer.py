@@ -161,6 +161,14 @@ class Writer:
             if self._task is not None:
                 self._task.cancel()
 
+    def abort_later(self, timeout: float) -> None:
+        """Drop the connection after `timeout` seconds if the client does not read what is left.
+
+        A server that closes waits for that, for ever.
+        """
+        if self.adapter.buffered_bytes():
+            asyncio.get_running_loop().call_later(timeout, self.adapter.abort)
+
 
 def _size(message: dict[str, Any]) -> int:
     return len(message.get("text") or message.get("bytes") or "")

@@ -80,6 +80,19 @@ async def test_it_is_closed_with_a_code_that_autobahn_refuses(protocol: Any) -> 
     assert protocol.transport.value() == b"\x88\x02" + (1011).to_bytes(2, "big")
 
 
+async def test_it_reads_slowly_once_it_has_sent_a_close_frame(protocol: Any) -> None:
+    await adapter_of(protocol).close(1013, timeout=5)
+    assert protocol.transport.producerState == "producing"
+    protocol.dataReceived(frame(b"x" * 200))
+    assert protocol.transport.producerState == "paused"
+    async with asyncio.timeout(5):
+        while protocol.transport.producerState == "paused":
+            await asyncio.sleep(0.001)
+    assert protocol.state == protocol.STATE_CLOSING
+    protocol.dataReceived(b"\x88\x82\0\0\0\0" + (1013).to_bytes(2, "big"))
+    assert protocol.wasClean  # it still finds the client's own
+
+
 async def test_what_twisted_keeps_for_the_client_is_counted(protocol: Any) -> None:
     adapter = adapter_of(protocol)
     assert adapter.frames is not None and not adapter.waits

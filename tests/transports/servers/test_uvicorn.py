@@ -1,10 +1,10 @@
-"""uvicorn reads a flood in small steps, on asyncio's loop and on uvloop."""
+"""uvicorn reads a flood in small steps and a closed client slowly, on asyncio's loop and on uvloop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -16,6 +16,7 @@ class Reader(asyncio.Protocol):
     """Counts what it reads, on a connection of its own."""
 
     def __init__(self) -> None:
+        self.transport: Any = None
         self.made = asyncio.Event()
         self.changed = asyncio.Event()
         self.read = 0
@@ -39,8 +40,10 @@ class Reader(asyncio.Protocol):
         return time.perf_counter() - began
 
 
-async def connected() -> tuple[Reader, asyncio.StreamWriter, asyncio.Server]:
-    reader = Reader()
+R = TypeVar("R", bound=Reader)
+
+
+async def connected(reader: R) -> tuple[R, asyncio.StreamWriter, asyncio.Server]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: reader, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -51,9 +54,9 @@ async def connected() -> tuple[Reader, asyncio.StreamWriter, asyncio.Server]:
 
 async def _stepped_and_given_back() -> tuple[int, float]:
     """The largest read in steps, and how much slower what comes afterwards is."""
-    plain, its_client, one = await connected()
+    plain, its_client, one = await connected(Reader())
     usual = await plain.seconds_for(1_000_000, its_client)
-    reader, client, two = await connected()
+    reader, client, two = await connected(Reader())
     adapter_of_it = UvicornAdapter(_nowhere, reader)
     for _ in range(2):
         adapter_of_it.read_in_steps(True)
@@ -77,3 +80,66 @@ def test_a_flood_is_read_in_steps_and_later_frames_as_before(run: Any) -> None:
     largest, ratio = run(_stepped_and_given_back())
     assert largest < 60_000
     assert ratio < 100  # it was many thousand
+
+
+class Parser(Reader):
+    """One that needs a millisecond for what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent = 0.0
+        self.reads = 0
+
+    def data_received(self, data: bytes) -> None:
+        started = time.thread_time()
+        while time.thread_time() < started + 0.001:
+            pass
+        self.spent += time.thread_time() - started
+        self.reads += 1
+        super().data_received(data)
+
+
+async def _share_of_a_client_that_sends_on(is_closed: bool) -> float:
+    """The part of the loop's time that is spent on a client that sends without end."""
+    parser, client, server = await connected(Parser())
+    adapter = UvicornAdapter(_nowhere, parser)
+    if is_closed:
+        await adapter.close(1013, 5)
+    spent, started = parser.spent, time.perf_counter()
+    while parser.reads < 20:
+        client.write(b"x" * 65536)
+        await asyncio.sleep(0)
+    share = (parser.spent - spent) / (time.perf_counter() - started)
+    for end in (client, server):
+        end.close()
+    return share
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_client_that_sends_on_after_our_close_frame_gets_little_of_the_loop(
+    run: Any,
+) -> None:
+    assert run(_share_of_a_client_that_sends_on(is_closed=False)) > 0.2
+    assert run(_share_of_a_client_that_sends_on(is_closed=True)) < 0.1
+
+
+async def _closed_while_it_pauses() -> list[Any]:
+    errors: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: errors.append(context))
+    parser, client, server = await connected(Parser())
+    await UvicornAdapter(_nowhere, parser).close(1013, 5)
+    client.write(b"x")
+    await parser.changed.wait()
+    parser.transport.abort()
+    await asyncio.sleep(0.1)  # longer than its pause
+    for end in (client, server):
+        end.close()
+    return errors
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_that_goes_while_it_is_read_slowly_raises_nothing(
+    run: Any,
+) -> None:
+    assert run(_closed_while_it_pauses()) == []

@@ -1,0 +1,36 @@
+"""ClosingReader: what a client still sends after our close frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+#: the loop has this many times as long for others as it spends on such a client
+OTHERS = 20
+#: seconds of the longest pause: the garbage collector may have run in a step
+LONGEST = 0.25
+
+
+class ClosingReader:
+    """The ``data_received`` of a connection that is being closed: it reads slowly.
+
+    A server reads on until it finds the client's own close frame, and throws away what comes before
+    it. A client that never answers, and sends as fast as it can, would have all that read and
+    parsed until the closing handshake times out.
+    """
+
+    __slots__ = ("_received", "_let_read")
+
+    def __init__(
+        self, received: Callable[[bytes], None], let_read: Callable[[bool], None]
+    ) -> None:
+        self._received = received
+        self._let_read = let_read  # called with False to pause, with True to go on
+
+    def __call__(self, data: bytes) -> None:
+        started = time.thread_time()
+        self._received(data)
+        pause = min((time.thread_time() - started) * OTHERS, LONGEST)
+        self._let_read(False)
+        asyncio.get_running_loop().call_later(pause, self._let_read, True)
