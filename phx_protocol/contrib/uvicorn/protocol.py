@@ -24,7 +24,8 @@ from ...transports.servers.uvicorn import RAW_TRANSPORT
 from . import frames, handshake
 from .waiting import Gate, Inbox
 
-#: True if this version of uvicorn sets nothing in ``__init__`` that our class does not know
+#: True if uvicorn's ``__init__`` sets what it did in the version that our class was written for. In another
+#: version, uvicorn's own methods read all handshakes and frames, and the application only writes its own.
 IS_KNOWN: bool
 
 #: the answer to a handshake that cannot be read
@@ -79,11 +80,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.config, self.app_state, self._server_state = (
-            config,
-            app_state,
-            server_state,
-        )
+        self.config = config
+        self.app_state, self._server_state = app_state, server_state
         self.loop = _loop or asyncio.get_running_loop()
         if IS_KNOWN and config.loaded:
             self._begin_slim()
@@ -204,7 +202,9 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     def _is_between_frames(self) -> bool:
         """Return whether a frame may be read here; let websockets' parser go if it keeps nothing."""
         connection = self._connection
-        if connection is not None and frames.is_between_frames(connection):
+        if connection is None or not IS_KNOWN:
+            return connection is None
+        if frames.is_between_frames(connection):
             self._connection = None
         return self._connection is None
 
@@ -220,7 +220,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             super().handle_text(event)
 
     def handle_cont(self, event: Frame) -> None:
-        self.frames = joined(self.frames)
+        if IS_KNOWN:
+            self.frames = joined(self.frames)
         super().handle_cont(event)
 
     def _taken(self, data: Any) -> bool:
@@ -237,7 +238,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _shake_hands(self, data: bytes) -> None:
         if RAW_TRANSPORT not in self.app_state:  # else websockets has begun to read it
-            request = handshake.read(data, bool(self.config.ws_per_message_deflate))
+            extensions = bool(self.config.ws_per_message_deflate)
+            request = handshake.read(data, extensions) if IS_KNOWN else None
             if request is not None:
                 return self._begin(request)
             self._leave_handshake_to_websockets()
@@ -320,8 +322,14 @@ def _stored(function: Callable[..., None]) -> set[str]:
     return {step.argval for step in steps if step.opname == "STORE_ATTR"}
 
 
-IS_KNOWN = all(
-    hasattr(PhoenixWebSocketProtocol, name)
-    or name in _stored(PhoenixWebSocketProtocol._begin_slim)
-    for name in _stored(WebSocketsSansIOProtocol.__init__)
-)
+def _is_known(theirs: type[WebSocketsSansIOProtocol]) -> bool:
+    """Return whether `theirs` sets in ``__init__`` what our class knows, and what it sets in its place."""
+    set_by_them = _stored(theirs.__init__)
+    set_here = _stored(PhoenixWebSocketProtocol._begin_slim) - {"_connection"}
+    left = set_by_them - set_here
+    return set_here <= set_by_them and all(
+        hasattr(PhoenixWebSocketProtocol, name) for name in left
+    )
+
+
+IS_KNOWN = _is_known(WebSocketsSansIOProtocol)

@@ -11,7 +11,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from phx_protocol.contrib.uvicorn import PhoenixWebSocketProtocol
+from phx_protocol.contrib.uvicorn import PhoenixWebSocketProtocol, protocol
+from phx_protocol.contrib.uvicorn.protocol import IS_KNOWN, _is_known
 from tests.support import servers
 from tests.support.ws_client import Client
 
@@ -234,6 +235,7 @@ async def test_frames_are_handled_as_uvicorn_handles_them(data: list[bytes]) -> 
     assert ours == theirs
 
 
+@pytest.mark.skipif(not IS_KNOWN, reason="another version of uvicorn")
 async def test_websockets_is_needed_only_for_what_is_not_ordinary() -> None:
     talk = Talk(PhoenixWebSocketProtocol, echoing)
     talk.receive(request())
@@ -245,3 +247,28 @@ async def test_websockets_is_needed_only_for_what_is_not_ordinary() -> None:
     talk.receive(TEXT[:3])
     assert talk.protocol.conn is not made
     await talk.end()
+
+
+@pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
+async def test_with_another_version_of_uvicorn_its_own_methods_do_all(
+    data: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "IS_KNOWN", False)
+    theirs, ours = await both([request(), *data], echoing, ws_max_size=1000)
+    assert ours == theirs
+
+
+@pytest.mark.skipif(not IS_KNOWN, reason="another version of uvicorn")
+def test_a_version_that_sets_something_new_or_nothing_of_the_old_is_another_one() -> (
+    None
+):
+    class New(WebSocketsSansIOProtocol):
+        def __init__(self) -> None:
+            self.something_new = 1
+
+    class Old(WebSocketsSansIOProtocol):
+        def __init__(self) -> None:
+            self.queue: Any = None
+
+    assert _is_known(WebSocketsSansIOProtocol)
+    assert not _is_known(New) and not _is_known(Old)
