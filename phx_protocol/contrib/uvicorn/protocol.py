@@ -6,6 +6,7 @@ import asyncio
 import dis
 import logging
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -35,6 +36,16 @@ UNREADABLE = (
 )
 
 
+class Shared:
+    """An attribute that is looked up in another object, until it is set."""
+
+    def __init__(self, get: Callable[[Any], Any]) -> None:
+        self._get = get
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self._get(instance)
+
+
 class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     """The protocol class for the option ``--ws`` (``ws=`` of ``uvicorn.Config``)."""
 
@@ -54,24 +65,33 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         "transport",
         "scope",
         "config",
-        "app",
-        "loop",
-        "connections",
-        "tasks",
     )
     _connection: ServerProtocol | None
+    queue: Any
+    writable: Any
+    scope: Any
 
-    # the values that uvicorn's ``__init__`` sets first, here once for all connections
+    # What uvicorn's ``__init__`` sets for each connection is here once for all.
     logger = logging.getLogger("uvicorn.error")
-    server = client = initial_response = None
+    loop: Any = Shared(lambda protocol: asyncio.get_running_loop())
+    app: Any = Shared(attrgetter("config.loaded_app"))
+    root_path: Any = Shared(attrgetter("config.root_path"))
+    asgi_version: Any = Shared(attrgetter("config.asgi_version"))
+    ping_interval: Any = Shared(attrgetter("config.ws_ping_interval"))
+    ping_timeout: Any = Shared(attrgetter("config.ws_ping_timeout"))
+    connections: Any = Shared(attrgetter("_server_state.connections"))
+    tasks: Any = Shared(attrgetter("_server_state.tasks"))
+    default_headers: Any = Shared(attrgetter("_server_state.default_headers"))
+    server: Any = None
+    client: Any = None
     scheme: Any = None
-    request: Any = None
-    response: Any = None
+    frames: Any = ()
+    curr_msg_data_type: Any = "bytes"
+    initial_response = None
     handshake_initiated = handshake_complete = read_paused = False
     close_sent = disconnected = False
     close_timer = ping_timer = pong_timer = pending_ping_payload = None
     close_timeout, ping_sent_at, last_ping_rtt = 10.0, 0.0, 0.0
-    curr_msg_data_type = "bytes"
 
     def __init__(
         self,
@@ -82,34 +102,18 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         self.config = config
         self.app_state, self._server_state = app_state, server_state
-        self.loop = _loop or asyncio.get_running_loop()
-        if IS_KNOWN and config.loaded:
-            self._begin_slim()
-        else:
-            self._begin_as_uvicorn()
         self._accept_key: str | None = None  # until an ordinary handshake is answered
         self._rest: memoryview | None = None  # bytes that are read but not parsed yet
         self._is_going_on = False
-
-    def _begin_slim(self) -> None:
-        """Set what an ordinary connection needs of what uvicorn's ``__init__`` sets."""
-        config, state = self.config, self._server_state
-        self.app = config.loaded_app
-        self.root_path, self.asgi_version = config.root_path, config.asgi_version
-        self.connections, self.tasks = state.connections, state.tasks
-        self.default_headers = state.default_headers
-        self.ping_interval = config.ws_ping_interval
-        self.ping_timeout = config.ws_ping_timeout
-        self.frames: list[bytes] = []
         self._connection = None
-        self.queue: Any = Inbox()
-        self.writable = cast(asyncio.Event, Gate())
+        if not (IS_KNOWN and config.loaded):
+            self._begin_as_uvicorn()
+        self.queue, self.writable = Inbox(), Gate()
 
     def _begin_as_uvicorn(self) -> None:
         """Set all that uvicorn sets, also a parser of websockets that reads the handshake."""
-        states = self._server_state, self.app_state
-        super().__init__(self.config, *states, self.loop)
-        self.queue, self.writable = Inbox(), cast(asyncio.Event, Gate())
+        super().__init__(self.config, self._server_state, self.app_state)
+        self.queue, self.writable = Inbox(), Gate()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -221,7 +225,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         if IS_KNOWN:
-            self.frames = joined(self.frames)
+            self.frames[:] = joined(self.frames)
         super().handle_cont(event)
 
     def _taken(self, data: Any) -> bool:
@@ -264,7 +268,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         self._connection = None
         self._accept_key = request.accept
         path = request.path.decode()
-        self.scope: Any = {
+        self.scope = {
             "type": "websocket",
             "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
@@ -312,24 +316,40 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def start_keepalive(self) -> None:
         # free what is not needed after the handshake
-        self.request = self.response = self._accept_key = None
+        self._accept_key = None
+        vars(self).pop("request", None)
+        vars(self).pop("response", None)
         super().start_keepalive()
 
 
-def _stored(function: Callable[..., None]) -> set[str]:
-    """Return the names of the attributes that a function sets."""
-    steps = dis.get_instructions(function)
-    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
+#: what uvicorn's methods and ours both use
+USED = {
+    "app",
+    "app_state",
+    "close_sent",
+    "config",
+    "conn",
+    "connections",
+    "default_headers",
+    "disconnected",
+    "frames",
+    "handshake_complete",
+    "handshake_initiated",
+    "initial_response",
+    "queue",
+    "read_paused",
+    "tasks",
+    "transport",
+    "writable",
+}
 
 
 def _is_known(theirs: type[WebSocketsSansIOProtocol]) -> bool:
-    """Return whether `theirs` sets in ``__init__`` what our class knows, and what it sets in its place."""
-    set_by_them = _stored(theirs.__init__)
-    set_here = _stored(PhoenixWebSocketProtocol._begin_slim) - {"_connection"}
-    left = set_by_them - set_here
-    return set_here <= set_by_them and all(
-        hasattr(PhoenixWebSocketProtocol, name) for name in left
-    )
+    """Return whether ``__init__`` of `theirs` sets what is USED, and nothing that is unknown here."""
+    steps = dis.get_instructions(theirs.__init__)
+    names = {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    known = (hasattr(PhoenixWebSocketProtocol, name) for name in names)
+    return names >= USED and all(known)
 
 
 IS_KNOWN = _is_known(WebSocketsSansIOProtocol)
