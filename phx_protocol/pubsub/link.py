@@ -265,9 +265,9 @@ class LoopLink(LayerLink):
         self._others = others
 
     async def ready(self, key: Key) -> None:
-        """Let what is sent to the group of `key` over the layer arrive here soon: no other process sends."""
-        if not self.is_ready(key):
-            self.groups.add(key)
+        # such a layer has nothing to wait for, and a step needs a future and a task
+        if not self.is_ready(key) and not await self.groups.join(key):
+            await super().ready(key)
 
     def publish(self, broadcast: Broadcast) -> None:
         others = list(self._others())

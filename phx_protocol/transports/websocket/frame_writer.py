@@ -124,8 +124,8 @@ class FrameWriter(Writer):
             self.is_closed = True
             return
         write(data)
-        if transport.get_write_buffer_size() > self._outbound.limit:
-            self._outbound.check()
+        if transport.get_write_buffer_size() > self._limit:
+            self._check()
 
     def pending_bytes(self) -> int:
         return sum(map(len, self._joined)) + self.adapter.buffered_bytes()
