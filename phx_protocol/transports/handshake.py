@@ -97,6 +97,8 @@ class Handshake:
 
     async def check_origin(self) -> None:
         origin, check = self.info.header("origin"), self.options.check_origin
+        if origin is None:  # no browser, see origin_is_allowed
+            return
         try:
             is_allowed = await origin_is_allowed(origin, check, self.info)
         except Exception as error:

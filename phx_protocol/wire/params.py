@@ -32,7 +32,10 @@ def decode_query(
         path = _path(_text(key))
         if len(path) > max_depth:
             raise DecodeError(f"parameters nested deeper than {max_depth}")
-        _assign(params, path, _text(value))
+        if len(path) == 1:
+            params[path[0]] = _text(value)
+        else:
+            _assign(params, path, _text(value))
     return params
 
 

@@ -64,9 +64,10 @@ _ticks = weakref.WeakKeyDictionary()
 
 def _tick() -> LoopTick:
     loop = asyncio.get_running_loop()
-    if loop not in _ticks:
-        _ticks[loop] = LoopTick()
-    return _ticks[loop]
+    tick = _ticks.get(loop)
+    if tick is None:
+        tick = _ticks[loop] = LoopTick()
+    return tick
 
 
 class FrameWriter(Writer):
