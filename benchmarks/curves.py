@@ -114,7 +114,9 @@ def measure(series: Series, redis: servers.Server) -> dict[str, dict[int, Found]
             load = {"payload": 100, "wait": 10, **series.load, series.option: point}
             if name == "N" and series.mode == "paced":
                 load.update(SLOWER)
-            found[name][point] = drive(series.mode, name, load, redis)
+            found[name][point] = drive(
+                ("benchmarks.phxload", series.mode), name, load, redis
+            )
     return found
 
 

@@ -40,7 +40,7 @@ import statistics
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import uvloop
@@ -188,7 +188,9 @@ class Load:
     def rss_kib(self) -> int:
         return sum(map(rss_kib, self.o.server_pid))
 
-    async def connect(self, receive_buffer: int | None = None) -> Sock:
+    async def connect(
+        self, receive_buffer: int | None = None, url: str | None = None
+    ) -> Sock:
         def small_socket(url: Any) -> socket.socket:
             s = socket.socket()
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer or 0)
@@ -200,7 +202,7 @@ class Load:
         sock: Any
         _, sock = await ws_connect(
             Sock,
-            next(self.urls),
+            url or next(self.urls),
             websocket_handshake_timeout=60,
             read_buffer_init_size=4096,
             max_frame_size=1 << 26,
@@ -224,22 +226,25 @@ class Load:
         self.socks.extend(socks)
         return socks
 
-    async def measure(
-        self, work: Awaitable[int], unit: str, more: Callable[[], Round]
-    ) -> None:
-        """Await `work`, which returns how many units it did, and record what they cost."""
+    async def cost(self, work: Awaitable[int], unit: str) -> Round:
+        """Await `work`, which returns how many units it did; return what they cost."""
         cpu, beside, started = self.cpu(), self.beside(), time.monotonic()
         units = await work
         wall, cpu = time.monotonic() - started, self.cpu() - cpu
         beside = self.beside() - beside
-        round_ = {
+        return {
             "units": units,
             "units_per_s": units / wall,
             "server_cpu_share": cpu / wall,
             f"cpu_us_per_{unit}": cpu / max(units, 1) * 1e6,
             f"beside_us_per_{unit}": beside / max(units, 1) * 1e6,
         }
-        self.rounds.append({**round_, **more()})
+
+    async def measure(
+        self, work: Awaitable[int], unit: str, more: Callable[[], Round]
+    ) -> None:
+        """Await `work`, as `cost` does, and record it as a round."""
+        self.rounds.append({**await self.cost(work, unit), **more()})
         await asyncio.sleep(0.3)
 
     async def settle(self, count: Callable[[], int], target: int) -> None:
@@ -557,23 +562,34 @@ async def topics(load: Load) -> None:
 
 # ------------------------------------------------------------------ the command line
 
-MODES = {mode.__name__: mode for mode in (fanout, paced, echo, join, idle, topics)}
+Modes = Mapping[str, Callable[[Load], Awaitable[None]]]
+MODES: Modes = {
+    mode.__name__: mode for mode in (fanout, paced, echo, join, idle, topics)
+}
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parser(modes: Modes, description: str | None) -> argparse.ArgumentParser:
+    """A command line with what every mode needs."""
     p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = p.add_argument
-    add("mode", choices=MODES)
+    add("mode", choices=modes)
     add("--url", required=True, action="append", help="several: taken in turn")
     add("--server-pid", type=int, required=True, action="append")
     add("--beside-pid", type=int, help="what the servers need beside them: Redis")
     add("--json", help="write the result here")
-    add("--sockets", type=int, help="default: 1000; echo 100; idle 5000")
     add("--rounds", type=int, default=3)
-    add("--count", type=int, default=50, help="fanout, topics: broadcasts in a round")
     add("--payload", type=int, default=100, help="bytes in the payload string")
+    add("--wait", type=float, default=3, help="seconds without news: give up")
+    return p
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    p = parser(MODES, __doc__)
+    add = p.add_argument
+    add("--sockets", type=int, help="default: 1000; echo 100; idle 5000")
+    add("--count", type=int, default=50, help="fanout, topics: broadcasts in a round")
     add("--rate", type=float, default=10, help="paced: broadcasts a second")
     add("--duration", type=float, default=5, help="paced, echo: seconds in a round")
     add("--stalled", type=int, default=0, help="fanout, paced: more that never read")
@@ -582,7 +598,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--topics", type=int, default=1000, help="topics: on all sockets together")
     add("--cycles", type=int, default=1000, help="join: cycles in a round")
     add("--quiet", type=float, default=3, help="idle: seconds of silence measured")
-    add("--wait", type=float, default=3, help="seconds without news: give up")
     o = p.parse_args(argv)
     o.sockets = o.sockets or DEFAULT_SOCKETS.get(o.mode, 1000)
     return o
@@ -600,26 +615,28 @@ def raise_fd_limit(wanted: int) -> None:
 
 
 def summarize(rounds: list[Round]) -> dict[str, Round]:
+    """The least, the median and the most of each figure, over the rounds that have it."""
+
     def over(values: list[float]) -> Round:
         median = statistics.median(values)
         return {"min": min(values), "median": median, "max": max(values)}
 
-    return {key: over([r[key] for r in rounds]) for key in rounds[0]}
+    keys = dict.fromkeys(key for round_ in rounds for key in round_)
+    return {key: over([r[key] for r in rounds if key in r]) for key in keys}
 
 
-async def run(o: argparse.Namespace) -> dict[str, Any]:
+async def run(o: argparse.Namespace, modes: Modes) -> dict[str, Any]:
     load = Load(o)
-    await MODES[o.mode](load)
+    await modes[o.mode](load)
     for sock in load.socks:
         sock.transport.disconnect(False)
     return {"mode": o.mode, "result": load.result, "summary": summarize(load.rounds)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    o = parse(argv)
-    raise_fd_limit(o.sockets + o.stalled + 1000)
+def drive(o: argparse.Namespace, modes: Modes) -> None:
+    """Run one mode, write its report to --json, and print it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(run(o))
+        report = runner.run(run(o, modes))
     if o.json:
         with open(o.json, "w") as f:
             json.dump(report, f, indent=1)
@@ -627,6 +644,12 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{key:32} {value:12.2f}")
     for key, s in report["summary"].items():
         print(f"{key:32} {s['median']:12.2f}   ({s['min']:.2f} .. {s['max']:.2f})")
+
+
+def main(argv: list[str] | None = None) -> None:
+    o = parse(argv)
+    raise_fd_limit(o.sockets + o.stalled + 1000)
+    drive(o, MODES)
 
 
 if __name__ == "__main__":

@@ -4,39 +4,88 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-#: what may not be exceeded: the aim, and the floor that may not be missed
+from benchmarks.modes import ROOMS
+
+#: the aim, and the floor that may not be missed
 Target = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure of a load. `targets` and `phoenix` are multiples of L's figure in the same run,
-    `absolute` ones are in the unit itself."""
+    """One figure of a load. `targets` and `phoenix` are multiples of the figure of `base` in the same
+    run, or in the unit itself if there is no base."""
 
     title: str
     key: str
     targets: Mapping[str, Target] = dataclasses.field(default_factory=dict)
     #: Phoenix 1.8.12 on a machine of this kind: Bandit / Cowboy
     phoenix: str = ""
-    is_absolute: bool = False
+    base: str = "L"
+    is_more_better: bool = False
+    #: what Redis may need for one, in microseconds
+    redis: Mapping[str, Target] = dataclasses.field(default_factory=dict)
+    #: the end of the names of all figures of this row: a rate, where a load has several
+    at: str = ""
 
-    def verdict(self, server: str, figure: float, limit: float | None) -> str:
-        """What became of the target of `server`, `limit` being L's figure."""
-        if server not in self.targets or not (limit or self.is_absolute):
+    @property
+    def unit(self) -> str:
+        return {"": "", "L": " L"}.get(self.base, f" × {self.base}")
+
+    @property
+    def redis_key(self) -> str:
+        return self.key.replace("cpu_us", "beside_us")
+
+    def verdict(self, server: str, figure: float, base: float | None) -> str:
+        """Say whether `server` reached its target, `base` being the figure of the base."""
+        if server not in self.targets or (self.base and not base):
             return ""
-        aim, floor = self.targets[server]
-        reached = figure if self.is_absolute else figure / (limit or 1)
-        unit = "" if self.is_absolute else " L"
-        if reached <= aim:
-            return f"{aim:g}{unit}: met"
-        if reached <= floor:
-            return f"{aim:g}{unit}: missed, within {floor:g}{unit}"
-        return f"{floor:g}{unit}: **missed**"
+        reached = figure / base if self.base and base else figure
+        return judge(reached, self.targets[server], self.unit, self.is_more_better)
+
+    def redis_verdict(self, server: str, figure: float) -> str:
+        if server not in self.redis:
+            return ""
+        return f"Redis {judge(figure, self.redis[server], ' µs')}"
+
+
+def judge(
+    reached: float, target: Target, unit: str, is_more_better: bool = False
+) -> str:
+    aim, floor = target
+    sign = -1 if is_more_better else 1
+    if sign * reached <= sign * aim:
+        return f"{aim:,g}{unit}: met"
+    if sign * reached <= sign * floor:
+        return f"{aim:,g}{unit}: missed, within {floor:,g}{unit}"
+    return f"{floor:,g}{unit}: **missed**"
 
 
 def _same(value: float) -> Target:
     return value, value
+
+
+#: (size of a room, messages a second): what these rows have besides
+_SMALL: dict[tuple[int, int], dict[str, Any]] = {
+    (2, 2000): {"targets": {"two": _same(2.3)}},
+    (5, 500): {"targets": {"two": _same(2.5)}},
+    (5, 2000): {
+        "targets": {"two": _same(2.0), "frames": _same(1.6)},
+        "redis": {"two": _same(28)},
+    },
+    (50, 1000): {"targets": {"two": _same(620)}, "base": ""},
+}
+
+
+def _small(size: int, rate: int) -> Row:
+    title = f"rooms of {size}, {rate:,} messages a second: CPU µs per message"
+    more = {"base": "memory", "at": f"_{rate}", **_SMALL.get((size, rate), {})}
+    return Row(title, "cpu_us_per_message", **more)
+
+
+def _absolute(title: str, key: str, **more: Any) -> Row:
+    return Row(title, key, base="", **more)
 
 
 ROWS: dict[str, list[Row]] = {
@@ -109,7 +158,7 @@ ROWS: dict[str, list[Row]] = {
             "rss_kib_per_socket",
             {"frames": (21, 26), "uvicorn": _same(26), "daphne": _same(28)},
             "28 / 21",
-            is_absolute=True,
+            base="",
         ),
     ],
     "presence": [
@@ -119,5 +168,31 @@ ROWS: dict[str, list[Row]] = {
             ("list", "list of"),
         )
         for count in (100, 1000, 5000)
+    ],
+    **{
+        f"rooms{size}": [_small(size, rate) for rate in ROOMS[size][1]]
+        for size in ROOMS
+    },
+    "storm": [
+        _absolute(
+            "connect and join, topic new to the process: CPU µs",
+            "cpu_us_per_join",
+            targets={"memory": _same(300), "tuned": _same(200)},
+        )
+    ],
+    "most": [
+        _absolute(
+            "rooms of {size}, Redis 2 ms away: messages a second with a p99 below 50 ms",
+            "messages_per_s",
+            targets={"two": _same(3000)},
+            is_more_better=True,
+        )
+    ],
+    "first": [
+        _absolute(
+            "{sockets} sockets join {topics} new topics each at once, Redis 2 ms away: s until the last is answered",
+            "seconds",
+            targets={"frames": _same(3)},
+        )
     ],
 }

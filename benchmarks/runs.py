@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,29 @@ class Contender:
         return [*command, *(["-v", "0"] if self.server == "daphne" else PLAIN)]
 
 
+MEMORY = {"PHX_REDIS_URL": ""}
+PUBSUB = {"PHX_LAYER": "pubsub"}
 #: in the order of the table
 CONTENDERS = {
     "L": Contender("L: bare uvloop", None),
     "N": Contender("N: naive, uvicorn", "uvicorn", NAIVE),
+    "memory": Contender("phx_protocol, uvicorn --ws, in memory", "frames", env=MEMORY),
+    "tuned": Contender(
+        "phx_protocol, uvicorn --ws, in memory, GC_THRESHOLD = 50,000",
+        "frames",
+        env={**MEMORY, "PHX_GC_THRESHOLD": "50000"},
+    ),
     "frames": Contender("phx_protocol, uvicorn --ws", "frames"),
     "two": Contender("phx_protocol, 2 × uvicorn --ws", "frames", processes=2),
+    "pubsub": Contender(
+        "phx_protocol, uvicorn --ws, RedisPubSubChannelLayer", "frames", env=PUBSUB
+    ),
+    "pubsub2": Contender(
+        "phx_protocol, 2 × uvicorn --ws, RedisPubSubChannelLayer",
+        "frames",
+        processes=2,
+        env=PUBSUB,
+    ),
     "core": Contender(
         "phx_protocol, 2 × uvicorn --ws, RedisChannelLayer",
         "frames",
@@ -53,59 +70,97 @@ CONTENDERS = {
     "uvicorn": Contender("phx_protocol, uvicorn", "uvicorn"),
     "daphne": Contender("phx_protocol, Daphne", "daphne"),
 }
-#: modes that only phx_protocol knows, and what drives them
-OURS = {"presence": "benchmarks.presence"}
 
 Figure = dict[str, float]
 Found = dict[str, Figure]
 
 
 def drive(
-    mode: str, name: str, load: Mapping[str, Any], redis: servers.Server
+    driver: Sequence[str],
+    name: str,
+    load: Mapping[str, Any],
+    redis: servers.Server,
+    redis_ms: float = 0,
 ) -> Found:
-    """Fresh servers under phxload: key -> min, median and max.
+    """Fresh servers under a load: key -> min, median and max.
 
-    ``beside_us_per_...`` is what Redis needed.
+    `driver` is a module, and the name of its mode if it has several. ``beside_us_per_...`` is what
+    Redis needed, which is `redis_ms` away.
     """
     contender = CONTENDERS[name]
-    options = [f"--{key}={value}" for key, value in load.items()]
-    env = {"PHX_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0", **contender.env}
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        report = directory / "report.json"
-        for _ in range(contender.processes):
-            port = servers.free_port()
-            args, log = contender.command(port), directory / f"{port}.log"
-            server = stack.enter_context(servers.run(args, port, log, **env))
-            options.append(f"--url={server.url}/socket/websocket?vsn=2.0.0")
-            options.append(f"--server-pid={server.process.pid}")
-        if mode in OURS:
-            driver = [OURS[mode]]
-        else:
-            driver = ["benchmarks.phxload", mode, f"--beside-pid={redis.process.pid}"]
-        subprocess.run(
-            [sys.executable, "-m", *driver, *options, f"--json={report}"],
-            cwd=servers.ROOT,
-            env={**os.environ, **env},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        measured = json.loads(report.read_text())
+        port = stack.enter_context(away(redis, redis_ms, directory))
+        env = {"PHX_REDIS_URL": f"redis://127.0.0.1:{port}/0", **contender.env}
+        running = [
+            stack.enter_context(serve(contender, directory, env))
+            for _ in range(contender.processes)
+        ]
+        options = {**load, "json": str(directory / "report.json")}
+        if len(driver) > 1:
+            options["beside-pid"] = redis.process.pid
+        measured = report(driver, options, running, env)
     if measured["result"].pop("out_of_order", 0):
         raise SystemExit(f"{contender.title} delivered out of order")
     once = {k: {"min": v, "median": v, "max": v} for k, v in measured["result"].items()}
     return {**measured["summary"], **once}
 
 
+@contextlib.contextmanager
+def away(redis: servers.Server, milliseconds: float, logs: Path) -> Iterator[int]:
+    """Yield a port at which Redis is a round trip of so many milliseconds away."""
+    if not milliseconds:
+        yield redis.port
+        return
+    port = servers.free_port()
+    far = ["benchmarks.distance", str(port), str(redis.port), str(milliseconds)]
+    with servers.run([sys.executable, "-m", *far], port, logs / f"{port}.log"):
+        yield port
+
+
+def serve(
+    contender: Contender, logs: Path, env: Mapping[str, str]
+) -> contextlib.AbstractContextManager[servers.Server]:
+    port = servers.free_port()
+    return servers.run(contender.command(port), port, logs / f"{port}.log", **env)
+
+
+def report(
+    driver: Sequence[str],
+    options: Mapping[str, Any],
+    running: list[servers.Server],
+    env: Mapping[str, str],
+) -> dict[str, Any]:
+    """Run the load against the servers, and return what it writes."""
+    arguments = [f"--{key}={value}" for key, value in options.items()]
+    for server in running:
+        arguments.append(f"--url={server.url}/socket/websocket?vsn=2.0.0")
+        arguments.append(f"--server-pid={server.process.pid}")
+    subprocess.run(
+        [sys.executable, "-m", *driver, *arguments],
+        cwd=servers.ROOT,
+        env={**os.environ, **env},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    found: dict[str, Any] = json.loads(Path(options["json"]).read_text())
+    return found
+
+
 def together(passes: list[Found]) -> Found:
-    """Of several passes: the median of the medians, the least and the most of all."""
+    """Of several passes: the median of the medians, the least and the most of all.
+
+    A figure may be missing in a pass, if a rate was too much for it.
+    """
+    keys = dict.fromkeys(key for found in passes for key in found)
     return {
-        key: {
-            "min": min(found[key].get("min", 0) for found in passes),
-            "median": statistics.median(
-                found[key].get("median", 0) for found in passes
-            ),
-            "max": max(found[key]["max"] for found in passes),
-        }
-        for key in passes[0]
+        key: _over([found[key] for found in passes if key in found]) for key in keys
+    }
+
+
+def _over(figures: list[Figure]) -> Figure:
+    return {
+        "min": min(figure.get("min", 0) for figure in figures),
+        "median": statistics.median(figure.get("median", 0) for figure in figures),
+        "max": max(figure["max"] for figure in figures),
     }

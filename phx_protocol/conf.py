@@ -91,8 +91,8 @@ class Options:
     )
     #: ordered: version requirement -> serializer class as a dotted path; empty for V1 and V2
     serializers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: where the state that processes share is kept: "auto" (Redis when the channel layer is one of
-    #: channels_redis, else memory), "memory", "redis", or a dict that changes some of STATE
+    #: where the state that processes share is kept: "auto" (Redis when the channel layer is ours or
+    #: one of channels_redis, else memory), "memory", "redis", or a dict that changes some of STATE
     state: Any = "auto"
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None

@@ -112,6 +112,8 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
         ({"STATE": {"HOSTS": ["redis://localhost"]}}, {}, set()),
         ({"STATE": "memory"}, {}, {"W006"}),
         ({"STATE": "auto"}, {}, set()),
+        ({"STATE": "memory"}, layer("phx_protocol.layers.RedisLayer"), {"W006"}),
+        ({"STATE": "auto"}, layer("phx_protocol.layers.RedisLayer"), set()),
         ({"LONGPOLL": True}, {}, set()),
         ({"LONGPOLL": "yes"}, {}, {"E003"}),
         ({"LONGPOLL": {"WINDOWS": 5}}, {}, {"E012"}),

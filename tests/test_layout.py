@@ -17,7 +17,8 @@ PACKAGE = Path(phx_protocol.__file__).parent
 LAYERS = [
     ["conf", "logs", "version"],
     ["concurrency", "exceptions", "signals"],
-    ["auth", "layers", "state", "wire"],
+    ["auth", "layers", "wire"],
+    ["state"],
     ["pubsub"],
     ["node"],
     ["history"],

@@ -109,6 +109,8 @@ class Connection(asyncio.Protocol):
         if not isinstance(found, dict):
             raise resp.ProtocolError(f"HELLO was answered with {found!r:.100}")
         _check_role(found)
+        if self._error is not None:  # it was lost right after that
+            raise self._error
 
     # -------------------------------------------------------------------- sending
 

@@ -32,7 +32,8 @@ class LoopLayer:
         #: the types of the messages about the connection, for ordinary channels
         self._events = events
         self._channels: dict[bytes, Inbox | DirectChannel] = {}
-        self._groups: dict[bytes, dict[bytes, None]] = {}  # its channels in this loop
+        # group -> its channels in this loop -> the calls that still wait to add it; None if it is added
+        self._groups: dict[bytes, dict[bytes, int | None]] = {}
         self._cut: set[Shard] = set()
         self._outage = Outage(
             logger,
@@ -131,18 +132,29 @@ class LoopLayer:
         """Add `channel` to `groups`; return when messages to all of them arrive."""
         self._require(channel)
         names, member = [self.name_of(group) for group in groups], channel.encode()
-        new = [name for name in names if member not in self._groups.get(name, ())]
-        for name in new:
-            self._groups.setdefault(name, {})[member] = None
+        for name in names:
+            members = self._groups.setdefault(name, {})
+            if (waiting := members.get(member, 0)) is not None:
+                members[member] = waiting + 1
         try:
             for name in names:
                 self.shard_of(name).subscribe(name)
             for name in names:
                 await self.shard_of(name).subscribed(name)
         except BaseException:
-            for name in new:
-                self._leave(name, member)
+            for name in names:
+                self._not_added(name, member)
             raise
+        for name in names:
+            if member in self._groups.get(name, ()):
+                self._groups[name][member] = None
+
+    def _not_added(self, name: bytes, member: bytes) -> None:
+        """End one call that was to add `member`, which may be in the group already, or added by another call."""
+        if waiting := self._groups.get(name, {}).get(member):
+            self._groups[name][member] = waiting - 1
+            if waiting == 1:
+                self._leave(name, member)
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove `channel` from `group`."""

@@ -1,4 +1,4 @@
-"""Server: one Redis of the layer's hosts, to which redis-py connects."""
+"""Server: one Redis of the hosts in the settings, to which redis-py connects."""
 
 from __future__ import annotations
 
@@ -14,20 +14,32 @@ from .connection import Connection, Owner
 
 #: most seconds until a connection is made, authenticated and known as that of a primary
 TIMEOUT = 10.0
+#: the timeouts of redis-py
+LIMITS = ("socket_timeout", "socket_connect_timeout")
 
 
 class Server:
-    """Makes connections to one host, as redis-py does: TLS, users, Unix sockets, sentinels."""
+    """Makes connections to one host, as redis-py does: TLS, users, Unix sockets, sentinels.
 
-    def __init__(self, host: dict[str, Any]) -> None:
+    `timeout` is the number of seconds for each step of that, and in which a sentinel must answer; a
+    timeout in `host` wins. `patience` is that of an answer.
+    """
+
+    def __init__(self, host: dict[str, Any], timeout: float | None = None) -> None:
         # redis-py speaks RESP2 until the connection is ours: then nothing arrives but what it has
         # asked for, so nothing stays in its buffers
         self._pool = create_pool({**host, "protocol": 2})
         options = self._pool.connection_kwargs
         for name in [n for n in options if n.startswith("maint_notifications")]:
             del options[name]
-        # the shard tries again itself
-        options.update(protocol=2, retry=Retry(NoBackoff(), 0))
+        # whoever has the connection tries again
+        never = Retry(NoBackoff(), 0)
+        limits = dict.fromkeys(LIMITS, timeout) if timeout is not None else {}
+        options.update({**limits, **options, "protocol": 2, "retry": never})
+        for sentinel in self._sentinels:  # for them the host has no timeouts
+            known = sentinel.connection_pool.connection_kwargs
+            known.update({**limits, "retry": never})
+        self.patience: float = options.get("socket_timeout") or TIMEOUT
 
     async def connect(self, owner: Owner) -> Connection:
         """Return a new connection that reports to `owner`. Raises errors of redis-py, or OSError."""
@@ -36,20 +48,28 @@ class Server:
             async with asyncio.timeout(TIMEOUT):
                 await opened.connect()
                 connection = Connection(owner, opened)
-                await connection.begin()
+                async with asyncio.timeout(self.patience):
+                    await connection.begin()
         except BaseException as error:
             if connection is None:
                 await opened.disconnect(nowait=True)
             else:
                 connection.abort(ConnectionError("the connection cannot be used"))
             if isinstance(error, TimeoutError):
-                late = f"Redis has not answered in {TIMEOUT:g} seconds"
+                late = (
+                    f"Redis has not answered in {min(TIMEOUT, self.patience):g} seconds"
+                )
                 raise ConnectionError(late) from error
             raise
         return connection
 
     async def close(self) -> None:
         """Close what redis-py has opened: the connections to sentinels."""
-        sentinels = getattr(self._pool, "sentinel_manager", None)
-        for sentinel in getattr(sentinels, "sentinels", ()):
+        for sentinel in self._sentinels:
             await sentinel.aclose()
+
+    @property
+    def _sentinels(self) -> list[Any]:
+        """The clients of redis-py that ask the sentinels."""
+        manager = getattr(self._pool, "sentinel_manager", None)
+        return list(manager.sentinels) if manager else []

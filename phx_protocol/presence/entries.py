@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -96,10 +96,25 @@ class Diff:
             self.leaves.pop(ref, None)
             self.joins[ref] = entry
 
+    def parts(self, size: int) -> Iterator[Diff]:
+        """Yield this diff in parts of at most `size` entries: first the joins, so that nobody who is updated
+        is absent in between."""
+        if len(self.joins) + len(self.leaves) <= size:
+            yield self
+            return
+        for joins in _chunks([*self.joins.values()], size):
+            yield Diff(joins)
+        for leaves in _chunks([*self.leaves.values()], size):
+            yield Diff((), leaves)
+
     @classmethod
     def between(cls, old: Entries, new: Entries) -> Diff:
         joins = [entry for ref, entry in new.items() if ref not in old]
         return cls(joins, [entry for ref, entry in old.items() if ref not in new])
+
+
+def _chunks(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
+    return (entries[i : i + size] for i in range(0, len(entries), size))
 
 
 class Roster:

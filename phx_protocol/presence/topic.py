@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..concurrency.tasks import begin
 from ..exceptions import StateError
-from ..state import NOWHERE, Position
+from ..state import NOWHERE, STEP, Position
 from ..wire import json
 from .delivery import DiffSender
 from .entries import Diff, Entries, Entry, Roster, by_ref
@@ -92,12 +92,12 @@ class PresenceTopic:
                 for change in changes:
                     diff.add(change.diff)
                 try:
-                    hint = await self._put(diff)
+                    hints = [await self._put(part) for part in diff.parts(STEP)]
                 finally:
                     for change in changes:
                         if not change.done.done():
                             change.done.set_result(None)
-                if hint is not None:
+                for hint in filter(None, hints):
                     await self._cast_hint(hint)
         finally:
             self._task = None
@@ -111,9 +111,8 @@ class PresenceTopic:
             with beat.state_call():
                 async with self._writing:
                     self._is_put = True
-                    change = self._state.change
                     args = self.group, beat.name, puts, diff.leaves
-                    done = await change(*args, is_last=is_last)
+                    done = await self._state.change(*args)
                     self._is_put = not is_last
         except StateError:
             self.is_dirty = self._is_put or bool(self.own)

@@ -142,8 +142,8 @@ class Tracker:
             return
         known = [t.replica.position if t.replica else None for t in kept]
         beat = self._node.heartbeat
-        await beat.state.own(beat.name, [topic.group for topic in kept if topic.own])
-        positions = await beat.state.positions([topic.group for topic in kept])
+        groups = [topic.group for topic in kept]
+        positions = await beat.state.positions(groups, beat.name)
         if any(map(is_behind, positions, known)):
             # forget all: the nodes that made the lost steps, and could repeat them, may be gone
             await beat.state.lost()

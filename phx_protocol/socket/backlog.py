@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .budget import Budget
+from .budget import loop_time
+from .client_budget import ClientBudget
 
 #: bytes of payloads of one client that are decoded at the same time: decoded, they take up to
 #: thirty times as much memory
@@ -12,7 +13,7 @@ DECODED_BYTES = 1024 * 1024
 class Backlog:
     """The account of one client: how much of it waits, and its budget for large frames."""
 
-    __slots__ = ("frames", "frame_bytes", "held_bytes", "_budget")
+    __slots__ = ("frames", "frame_bytes", "held_bytes", "_opened_at", "_budget")
 
     def __init__(self) -> None:
         self.frames = 0  # frames that the channels have not taken yet
@@ -20,13 +21,14 @@ class Backlog:
             0  # bytes of these frames, and of those that are being handled
         )
         self.held_bytes = 0  # bytes of broadcasts that the channels have not taken yet
-        self._budget: Budget | None = None
+        self._opened_at = loop_time()
+        self._budget: ClientBudget | None = None
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> ClientBudget:
         """The budget for the client's large frames. It is made for the first of them."""
         if self._budget is None:
-            self._budget = Budget(DECODED_BYTES)
+            self._budget = ClientBudget(DECODED_BYTES, self._opened_at)
         return self._budget
 
     def owed(self) -> float:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
-
-import msgspec
+from collections.abc import Iterator
 
 #: seconds of the loop that a payload may take for free
 FREE = 0.001
@@ -21,27 +17,22 @@ EARNED = 0.005
 #: seconds that other clients get between two large payloads of one client
 PAUSE = 0.02
 
-#: a payload of this many bytes of JSON or more also needs room in the budget of the whole loop
-LARGE = 32 * 1024
-#: bytes of memory for the large payloads of all clients of a loop that are decoded at the same time
-LOOP_BYTES = 48 * 1024 * 1024
-#: seconds after which a payload without room is decoded all the same, but only one such payload at a time
-ONE_BY_ONE_AFTER = 5.0
-#: about how many bytes of memory each list, object, quotation mark and value takes
-WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
-
 
 class Budget:
     """A limit of bytes that are in use at the same time, and of the time that they take from the loop.
 
     Calls of ``take`` wait in their order. A size beyond the whole limit gets through when nothing
     else is in use. While the loop decodes or encodes JSON of a client, it does nothing for others:
-    the client pays for this time. A client that has spent more than its credit waits until it has
-    earned that back.
+    the client pays for this time. A client that has spent more than its `credit` waits until it has
+    earned that back, `earned` seconds in each second. After each time that it pays it waits `pause`
+    seconds in any case.
     """
 
     __slots__ = (
         "_limit",
+        "_credit",
+        "_earned",
+        "_pause",
         "_taken",
         "_waiting",
         "_paid_at",
@@ -50,8 +41,17 @@ class Budget:
         "_in_order",
     )
 
-    def __init__(self, limit: int, in_order: bool = True) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        credit: float = CREDIT,
+        earned: float = EARNED,
+        pause: float = PAUSE,
+        in_order: bool = True,
+    ) -> None:
         self._limit = limit
+        self._credit, self._earned, self._pause = credit, earned, pause
         self._in_order = in_order  # if False, a small size may pass a larger one that does not fit yet
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -62,7 +62,7 @@ class Budget:
     async def take(self, size: int) -> None:
         """Wait behind earlier calls until `size` bytes are free, and take them."""
         now = (
-            _now()
+            loop_time()
         )  # read once: else the time could come between the two questions, unseen
         if not (self._waiting and self._in_order) and self._fits(size, now):
             self._taken += size
@@ -92,21 +92,26 @@ class Budget:
             # at most CREDIT: the garbage collector may have run in it, and that is not the client's fault
             beyond = min(time.thread_time() - started - FREE, CREDIT)
             if beyond > 0:
-                now = _now()
-                self._paid_at = max(self._paid_at, now) + beyond / EARNED
-                self._next_at = max(now + PAUSE, self._paid_at - CREDIT / EARNED)
+                self.charge(beyond)
+
+    def charge(self, seconds: float) -> None:
+        """Let the client pay for so many seconds of the loop."""
+        now = loop_time()
+        self._paid_at = max(self._paid_at, now) + seconds / self._earned
+        on_credit = self._paid_at - self._credit / self._earned
+        self._next_at = max(now + self._pause, on_credit)
 
     def owed(self) -> float:
         """Return the seconds until the next payload of the client may be handled."""
-        return max(0.0, self._next_at - _now())
+        return max(0.0, self._next_at - loop_time())
 
     async def pause(self) -> None:
         """Let other clients run, if the last block took long."""
-        if self._next_at > _now():
-            await asyncio.sleep(PAUSE)
+        if self._next_at > loop_time():
+            await asyncio.sleep(self._pause)
 
     def _let_through(self) -> None:
-        now = _now()
+        now = loop_time()
         for entry in list(self._waiting):
             size, turn = entry
             if turn.done():
@@ -138,37 +143,6 @@ class Budget:
         return not self._taken or self._taken + size <= self._limit
 
 
-def _now() -> float:
+def loop_time() -> float:
+    """Return the time of the running event loop, in seconds."""
     return asyncio.get_running_loop().time()
-
-
-_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Budget, Budget]]
-_of_loops = weakref.WeakKeyDictionary()
-
-
-def weight(payload: bytes) -> int:
-    """Return about how many bytes of memory the decoded `payload` takes; marks in a text count as well."""
-    return len(payload) + sum(payload.count(mark) * each for mark, each in WEIGHTS)
-
-
-@contextlib.asynccontextmanager
-async def room(payload: Any) -> AsyncIterator[None]:
-    """Wait until there is room to decode `payload`, a ``msgspec.Raw``, beside those of other clients."""
-    if not isinstance(payload, msgspec.Raw) or len(memoryview(payload)) < LARGE:
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    if loop not in _of_loops:
-        _of_loops[loop] = Budget(LOOP_BYTES, in_order=False), Budget(1)
-    budget, one_by_one = _of_loops[loop]
-    size = weight(bytes(payload))
-    try:
-        async with asyncio.timeout(ONE_BY_ONE_AFTER):
-            await budget.take(size)
-    except TimeoutError:
-        budget = one_by_one
-        await budget.take(size)
-    try:
-        yield
-    finally:
-        budget.give_back(size)

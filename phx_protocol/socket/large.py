@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from ..wire import protocol
 from ..wire.messages import Message
 from ..wire.protocol import Action
 from ..wire.serializers import with_payload
-from .budget import Budget, room
+from .budget import Budget
+from .loop_budgets import room
 
 if TYPE_CHECKING:
     from .server import ChannelServer
@@ -19,18 +21,22 @@ async def handle_large(server: ChannelServer, message: Message, size: int) -> No
     budget = server.connection.backlog.budget
     await budget.take(size)
     try:
-        async with room(message.payload):
-            if _is_for_channel(server, message):
-                await _handle_undecoded(server, message, budget)
+        async with contextlib.AsyncExitStack() as room_for_it:
+            async with budget.turn_as_new(size):
+                await room_for_it.enter_async_context(room(message.payload))
+                async with budget.turn(size):
+                    if not _is_for_channel(server, message):
+                        return
+                    with budget.charged():
+                        message = with_payload(message)
+            await _handle_decoded(server, message, budget)
     finally:
         budget.give_back(size)
 
 
-async def _handle_undecoded(
+async def _handle_decoded(
     server: ChannelServer, message: Message, budget: Budget
 ) -> None:
-    with budget.charged():
-        message = with_payload(message)
     await budget.pause()
     if _is_for_channel(server, message):
         await server.handle(message)

@@ -25,11 +25,11 @@ from ..wire.protocol import Action
 from ..wire.reasons import Reason, Refusal
 from ..wire.serializers import LARGE_FRAME, decode_payload
 from . import endings
-from .budget import room
 from .calls import call_user, emit_handled_in, handle_event
 from .channel import Channel
 from .joining import NO_IDS, Joining
 from .large import handle_large
+from .loop_budgets import room
 from .mailbox import BROADCAST, CLOSE, FRAME, INFO, INTERRUPT, STOP, Kind, Mailbox
 from .membership import Info, Membership
 from .refusals import refusals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 About = Mapping[str, Any]
@@ -88,6 +88,14 @@ class Kept(NamedTuple):
 #: a page of a history ends after so many bytes or broadcasts
 PAGE_BYTES = 256 * 1024
 PAGE = 1000
+#: most entries of a group that one step may change: all other calls wait for it
+STEP = 500
+
+
+def require_few(entries: int) -> None:
+    """Raise ValueError if one step may not change so many entries."""
+    if entries > STEP:
+        raise ValueError(f"a step changes at most {STEP} entries, not {entries}")
 
 
 class State(ABC):
@@ -171,36 +179,32 @@ class State(ABC):
 
     @abstractmethod
     async def change(
-        self,
-        group: str,
-        node: str,
-        puts: Entries,
-        drops: Iterable[str],
-        *,
-        is_last: bool = False,
+        self, group: str, node: str, puts: Entries, drops: Collection[str]
     ) -> tuple[Position, Position]:
         """Put entries of `node` into `group` and drop others by their refs, in one step.
 
-        Return the group's position before and after. Each entry that was really added or
-        removed moves it by one; before the first entry it is NOWHERE. `is_last` means that
-        the node has nothing in the group afterwards.
+        These are at most STEP together: raises ValueError for more. Return the group's position
+        before and after. Each entry that was really added or removed moves it by one; before the
+        first entry it is NOWHERE.
         """
 
     @abstractmethod
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
-        """Replace all that `node` has in `group` with `entries`. Return the position."""
+        """Replace all that `node` has in `group` with `entries`. Return the position.
+
+        Many entries are replaced in several steps, first the new ones.
+        """
 
     @abstractmethod
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
-        """Return the position of `group` and all its entries."""
+        """Return the position of `group` and all its entries at this position."""
 
     @abstractmethod
-    async def own(self, node: str, groups: Sequence[str]) -> None:
-        """Record again that `node` has entries in `groups`."""
+    async def positions(self, groups: Sequence[str], node: str = "") -> list[Position]:
+        """Return the position of each of `groups`.
 
-    @abstractmethod
-    async def positions(self, groups: Sequence[str]) -> list[Position]:
-        """Return the position of each of `groups`, and keep the groups from expiring."""
+        Keep the groups from expiring, and what `node` has in them.
+        """
 
     # ----------------------------------------------------------------- history
 

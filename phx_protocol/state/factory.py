@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -67,10 +66,9 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 def _redis(state: dict[str, Any]) -> State:
     # imported here: a project whose state is in memory needs neither package
-    from channels_redis.utils import create_pool, decode_hosts
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
+    from channels_redis.utils import decode_hosts
 
+    from ..layers.server import Server
     from .redis import RedisState
 
     hosts, prefix = state["HOSTS"], state["PREFIX"]
@@ -83,14 +81,5 @@ def _redis(state: dict[str, Any]) -> State:
     config = layer.get("CONFIG", {})
     if prefix is None:
         prefix = f"{config.get('prefix', 'asgi')}:phx:"
-    pool = create_pool(decode_hosts(hosts or config.get("hosts"))[0])
-    limits = {k: state["TIMEOUT"] for k in ("socket_timeout", "socket_connect_timeout")}
-    # timeouts in HOSTS win; for the connections to sentinels HOSTS has none
-    pool.connection_kwargs.update({**limits, **pool.connection_kwargs})
-    for sentinel in getattr(pool, "sentinel_manager", NO_SENTINELS).sentinels:
-        limits["retry"] = Retry(NoBackoff(), 0)
-        sentinel.connection_pool.connection_kwargs.update(limits)
-    return RedisState(pool, prefix, state["LEASE"])
-
-
-NO_SENTINELS = SimpleNamespace(sentinels=())
+    host = decode_hosts(hosts or config.get("hosts"))[0]
+    return RedisState(Server(host, state["TIMEOUT"]), prefix, state["LEASE"])

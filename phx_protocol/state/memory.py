@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from .base import (
@@ -21,6 +21,7 @@ from .base import (
     State,
     history_expiry,
     new_epoch,
+    require_few,
 )
 
 #: most bytes of all histories together
@@ -29,6 +30,7 @@ MOST_BYTES = 32 * 1024 * 1024
 
 class Node:
     def __init__(self) -> None:
+        self.is_leased = False  # else it owns something, but has never beaten
         self.until = 0.0
         self.about: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
@@ -39,22 +41,32 @@ class Node:
         return self.until <= now or bool(self.loop and self.loop.is_closed())
 
 
+NOBODY = Node()
+
+
 class Group:
     def __init__(self) -> None:
         self.epoch = new_epoch()
         self.n = 0
         self.until = 0.0
         self.entries: dict[str, tuple[str, bytes]] = {}  # ref -> node, entry
+        self.owners = Counter[str]()  # node -> number of its entries
 
     def drop(self, refs: Iterable[str]) -> None:
         for ref in refs:
-            if self.entries.pop(ref, None) is not None:
+            if (known := self.entries.pop(ref, None)) is not None:
                 self.n += 1
+                self.owners[known[0]] -= 1
 
     def put(self, node: str, entries: Entries) -> None:
         for ref, entry in entries.items():
-            self.n += ref not in self.entries
+            known = self.entries.get(ref)
+            if known is None:
+                self.n += 1
+            else:
+                self.owners[known[0]] -= 1
             self.entries[ref] = node, entry
+            self.owners[node] += 1
 
     def of(self, node: str) -> list[str]:
         return [ref for ref, (owner, _) in self.entries.items() if owner == node]
@@ -117,12 +129,12 @@ class MemoryState(State):
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         with self._lock:
-            known = self._nodes.get(node)
-            if known is None:
+            known = self._nodes.get(node, NOBODY)
+            if not known.is_leased:
                 if not first:
                     return False
-                known = self._nodes[node] = Node()
-                known.loop = asyncio.get_running_loop()
+                known = self._nodes.setdefault(node, Node())
+                known.is_leased, known.loop = True, asyncio.get_running_loop()
             elif known.is_dead(self._clock()):
                 return False
             known.until = self._clock() + self.silence
@@ -176,7 +188,7 @@ class MemoryState(State):
 
     async def count(self, node: str, counts: Mapping[str, int]) -> int:
         with self._lock:
-            if node not in self._nodes:
+            if not self._nodes.get(node, NOBODY).is_leased:
                 return 0
             known = self._nodes[node].counts
             known.update(counts)
@@ -193,40 +205,34 @@ class MemoryState(State):
             return found
 
     async def change(
-        self,
-        group: str,
-        node: str,
-        puts: Entries,
-        drops: Iterable[str],
-        *,
-        is_last: bool = False,
+        self, group: str, node: str, puts: Entries, drops: Collection[str]
     ) -> tuple[Position, Position]:
+        require_few(len(puts) + len(drops))
         with self._lock:
             before = self._position(group)
-            changed = self._group(group, node)
-            changed.drop(drops)
-            changed.put(node, puts)
-            self._changed(group, node, is_last and not puts)
-            return before, Position(changed.epoch, changed.n)
+            return before, self._change(group, node, puts, drops)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
         with self._lock:
-            changed = self._group(group, node)
-            changed.drop([ref for ref in changed.of(node) if ref not in entries])
-            changed.put(node, entries)
-            self._changed(group, node, not entries)
-            return Position(changed.epoch, changed.n)
+            old = self._group(group, node).of(node)
+            drops = [ref for ref in old if ref not in entries]
+            return self._change(group, node, entries, drops)
 
-    def _changed(self, group: str, node: str, is_gone: bool) -> None:
-        if is_gone:
-            self._nodes[node].groups.discard(group)
-        known = self._groups[group]
-        known.until = self._clock() + (self.expiry if known.entries else self.linger)
-
-    async def own(self, node: str, groups: Sequence[str]) -> None:
-        with self._lock:
-            if node in self._nodes:
-                self._nodes[node].groups.update(groups)
+    def _change(
+        self, group: str, node: str, puts: Entries, drops: Iterable[str]
+    ) -> Position:
+        changed = self._group(group, node)
+        changed.drop(drops)
+        changed.put(node, puts)
+        if not changed.owners[node]:
+            owner = self._nodes[node]
+            owner.groups.discard(group)
+            if not (owner.is_leased or owner.groups):
+                del self._nodes[node]
+        changed.until = self._clock() + (
+            self.expiry if changed.entries else self.linger
+        )
+        return Position(changed.epoch, changed.n)
 
     def _group(self, group: str, node: str) -> Group:
         # a node that is not known (it never beat, or was removed) is added as a dead one, so that
@@ -245,7 +251,7 @@ class MemoryState(State):
             found = known.entries.items() if known else ()
             return self._position(group), {ref: entry for ref, (_, entry) in found}
 
-    async def positions(self, groups: Sequence[str]) -> list[Position]:
+    async def positions(self, groups: Sequence[str], node: str = "") -> list[Position]:
         with self._lock:
             for group in groups:
                 if known := self._groups.get(group):

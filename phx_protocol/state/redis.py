@@ -1,41 +1,27 @@
 """The state of a project that runs as several processes: in Redis, where each step is a Lua script.
 
 All keys begin with the prefix, and all expire. A Redis that has lost some steps is treated as empty,
-whatever else it has kept: see ``lua/names.lua``. Scripts build key names, so this works with one
-Redis server (or a primary behind sentinels), not with a cluster.
+whatever else it has kept: see ``lua/begin.lua``. The keys of a call are all known before it, and under one
+hash tag: see ``store.py``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
-from importlib.resources import files
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
 
-from ..exceptions import StateError, StateRefused, StateTimeout
+from ..exceptions import StateError, StateRefused
+from ..layers.server import Server
 from .base import (
     NOWHERE,
     PAGE,
     PAGE_BYTES,
+    STEP,
     About,
     Entries,
     Item,
@@ -44,146 +30,40 @@ from .base import (
     State,
     history_expiry,
     new_epoch,
+    require_few,
 )
-from .ledger import Ledger
+from .client import Client, Word
+from .scripts import NEEDED, TRY, Script
+from .store import LAYOUT, NODES, TAGS, Store, spread, tag_of, together, tried
 
-#: most calls at the same time
-CONNECTIONS = 32
+Element = TypeVar("Element")
+
 #: most groups or topics in one call of a script: all other calls wait for it
 CHUNK = 500
+#: most groups of a dead node in one call
+GRAVES = 100
 #: most broadcasts in one call, and their bytes
 ITEMS = 100
 ITEM_BYTES = 1024 * 1024
-#: least seconds for which Redis remembers a generation
-GENERATION = 2 * history_expiry(0)
-
-#: script -> the shared parts that it needs
-PARTS = {
-    **dict.fromkeys(("change", "bury", "entries", "positions"), ("group",)),
-    **dict.fromkeys(("append", "since", "many"), ("kept",)),
-}
-#: scripts that write, whose steps Redis counts
-WRITERS = frozenset(
-    {"beat", "bury", "count", "change", "append", "open", "reset", "own"}
-)
-#: errors of a server that cannot serve any call at the moment
-AWAY = (
-    ReadOnlyError,
-    BusyLoadingError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ConnectionError,
-    TimeoutError,
-    OSError,
-)
-#: the same as text: codes that redis-py has no class for, or that Redis 6 wraps into the error of
-#: a script
-AWAY_CODES = re.compile(
-    r"(?:^|[\s-])(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MISCONF|NOREPLICAS|OOM|BUSY|TRYAGAIN"
-    r"|MOVED|ASK|UNBLOCKED|NOMASTERLINK) "
-)
-
-#: command that scripts call -> arguments after the key, to try it with
-NEEDED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        ("GET", "DEL", "EXISTS", "INCR", "PTTL", "HGETALL", "HLEN", "SCARD"), ()
-    ),
-    **dict.fromkeys(("HDEL", "HMGET", "SADD", "SREM", "ZSCORE", "ZREM"), ("a",)),
-    **dict.fromkeys(("HSET", "HSETNX"), ("a", "1")),
-    "SET": ("1", "PX", 1000),
-    "PEXPIRE": (1000,),
-    "SPOP": (1,),
-    "ZADD": (1, "a"),
-    "ZRANGEBYSCORE": ("-inf", 1, "LIMIT", 0, 1),
-    "XADD": ("MAXLEN", "=", 9, "1-0", "a", "b"),
-    "XRANGE": ("-", "+", "COUNT", 1),
-    "XDEL": ("1-0",),
-    "XLEN": (),
-    "TIME": (),
-}
-TRY = """
-local args = {KEYS[1], unpack(ARGV, 2)}
-local said = redis.pcall(ARGV[1], unpack(ARGV[1] == 'TIME' and {} or args))
-redis.pcall('DEL', KEYS[1])
-return type(said) == 'table' and said.err or ''
-"""
-
-
-@cache
-def _lua(name: str) -> str:
-    parts = ["names", *PARTS.get(name, ()), name, "answer"]
-    lua = files(__package__) / "lua"
-    return "".join((lua / f"{part}.lua").read_text() for part in parts)
-
-
-def _is_away(error: Exception) -> bool:
-    """Return True if `error` means that the server cannot serve any call at the moment."""
-    return isinstance(error, AWAY) or AWAY_CODES.search(str(error)) is not None
+#: how often a group is read from the beginning because it changes too fast
+READS = 10
 
 
 class RedisState(State):
-    """A state in the Redis server that `pool` connects to; the clock is that of the server."""
+    """A state in the Redis of `server`; the clock is that of Redis."""
 
     def __init__(
-        self, pool: ConnectionPool, prefix: str = "phx:", lease: float = 30.0
+        self, server: Server, prefix: str = "phx:", lease: float = 30.0
     ) -> None:
         self.lease = lease
         self._prefix = prefix
-        # no retries by redis-py: only this class knows which calls may be repeated
-        pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
-        self._redis = Redis(connection_pool=pool)
-        # wait here: a pool of redis-py raises an error when all its connections are in use
-        self._free = asyncio.Semaphore(CONNECTIONS)
-        self._scripts: dict[str, Any] = {}
-        self._ledger = Ledger(self.expiry)
-        # free slots, where Redis remembers the result of an append; an append that is done leaves
-        # its slot to the next one
-        self._slots: list[str] = []
-
-    async def _run(self, name: str, *args: Any, known_for: float = GENERATION) -> Any:
-        """Run a script that may run twice. Raises StateError."""
-        return await self._tried(lambda again: self._call(name, args, known_for))
-
-    async def _call(self, name: str, args: Iterable[Any], known_for: float) -> Any:
-        ledger, writes = self._ledger, "1" if name in WRITERS else ""
-        steps = ledger.steps
-        ours = ledger.author, steps, ledger.generation, secrets.token_hex(2)
-        rest = _ms(known_for), self._expiry, writes
-        args = [*args, *ours, *rest]
-        found = await self._script(name)(keys=[self._prefix], args=args)
-        generation, count, answer = found
-        ledger.note(generation.decode(), count)
-        return answer
-
-    async def _tried(self, call: Callable[[bool], Awaitable[Any]]) -> Any:
-        """Run ``call(False)``; if the server is away, close idle connections and run ``call(True)``.
-
-        A connection of the pool may have died long ago, or lead to a server that is no longer the
-        primary. Raises StateError.
-        """
-        async with self._free:
-            try:
-                try:
-                    return await call(False)
-                except (RedisError, OSError) as error:
-                    if not _is_away(error):
-                        raise
-                    await self._let_go()
-                    return await call(True)
-            except (RedisError, OSError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                if _is_away(error):
-                    await self._let_go()
-                raise _kind(error)(f"a call to Redis failed: {reason}") from error
-
-    async def _let_go(self) -> None:
-        """Close the idle connections: new ones may lead to another server."""
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
-
-    def _script(self, name: str) -> Any:
-        if name not in self._scripts:
-            self._scripts[name] = self._redis.register_script(_lua(name))
-        return self._scripts[name]
+        self._client = Client(server)
+        self._store = Store(self._client, prefix, self.expiry)
+        # hash tag -> free slots, where Redis remembers the result of an append; an append that is
+        # done leaves its slot to the next one
+        self._slots: dict[str, list[str]] = {tag: [] for tag in TAGS}
+        # nodes that had something in groups at the latest beat, for the reaping after it
+        self._owners: set[bytes] | None = None
 
     @property
     def _expiry(self) -> int:
@@ -194,114 +74,200 @@ class RedisState(State):
         return _ms(self.linger)
 
     async def lost(self) -> None:
-        await self._run("lost")
+        await self._store.forget()
 
-    # ------------------------------------------------------------------- nodes
+    # ------------------------------------------------------------------------- nodes
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         encoded = msgspec.json.encode(about)
-        rest = _ms(self.silence), self._expiry, "1" if first else ""
-        return bool(await self._run("beat", node, encoded, *rest))
+        # if one of the tags has lost steps, there is no lease any more
+        self._owners = await self._ask_owners()
+        keys = "leases", "abouts", f"topics:{node}"
+        rest = encoded, _ms(self.silence), self._expiry, "1" if first else ""
+        return bool(await self._store.run(NODES, "beat", keys, node, *rest))
 
     async def reap(self) -> int:
-        dead = set()
-        while (done := await self._run("bury", "", CHUNK, self._linger))[0]:
-            dead.add(done[0])
+        # who owns something before who lives: a node lives before it owns
+        owners, self._owners = self._owners or await self._ask_owners(), None
+        args = _ms(self.silence), CHUNK, *owners
+        dead = await self._store.run(NODES, "dead", ("leases", "abouts"), *args)
+        for name in dead:
+            await self.leave(name.decode())
         return len(dead)
 
+    async def _ask_owners(self) -> set[bytes]:
+        """Ask all hash tags for the nodes that have something in groups."""
+        ask = self._store.run
+        found = await together([ask(tag, "owners", ["owners"]) for tag in TAGS])
+        return set().union(*found)
+
     async def leave(self, node: str) -> None:
-        while (await self._run("bury", node, CHUNK, self._linger))[1]:
-            pass
+        self._owners = None
+        # the node itself last: if this process dies meanwhile, another one goes on
+        await together([self._bury(tag, node) for tag in TAGS])
+        keys = "leases", "abouts", f"topics:{node}"
+        await self._store.run(NODES, "remove", keys, node)
+
+    async def _bury(self, tag: str, node: str) -> None:
+        """Drop what `node` has in the groups of `tag`, in steps."""
+        keys = f"groups:{node}", "owners"
+        while found := await self._store.run(tag, "groups", keys, node, GRAVES):
+            groups = [group.decode() for group in found]
+            while groups:
+                graves = chain.from_iterable(_grave(g, node) for g in groups)
+                args = node, STEP, self._linger, *groups
+                done = await self._store.run(tag, "bury", [*keys, *graves], *args)
+                del groups[:done]
 
     async def nodes(self) -> dict[str, dict[str, Any]]:
-        found = await self._run("living", "node")
+        names, abouts = await self._store.run(NODES, "living", ("leases", "abouts"))
         return {
-            node.decode(): msgspec.json.decode(about)
-            for node, about in _pairs(found)
+            name.decode(): msgspec.json.decode(about)
+            for name, about in zip(names, abouts)
             if about
         }
 
-    # ------------------------------------------------------------------ topics
+    # ------------------------------------------------------------------------ topics
 
     async def count(self, node: str, counts: Mapping[str, int]) -> int:
-        counted = 0
+        counted, keys = 0, ("leases", f"topics:{node}")
         for some in _chunks(list(counts.items())) if counts else [()]:
-            args = chain.from_iterable(some)
-            counted = await self._run("count", node, self._expiry, *args)
+            args = node, self._expiry, *chain.from_iterable(some)
+            counted = await self._store.run(NODES, "count", keys, *args)
         return counted
 
     async def counts(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
-        for node, counts in _pairs(await self._run("living", "topics")):
-            for topic, count in _pairs(counts):
-                found.setdefault(topic.decode(), {})[node.decode()] = int(count)
+        for node in await self.nodes():
+            async for page in self._pages(NODES, "HSCAN", f"topics:{node}"):
+                for topic, count in _pairs(page):
+                    found.setdefault(topic.decode(), {})[node] = int(count)
         return found
 
-    # --------------------------------------------------------------- presences
+    async def _pages(self, tag: str, command: str, key: str) -> AsyncIterator[Any]:
+        """Yield pages of a hash or a set. What changes meanwhile may be missing, or be there twice."""
+        cursor = b"0"
+        while True:
+            args = key, cursor, "COUNT", STEP
+            cursor, page = await self._store.read(tag, command, *args)
+            yield page
+            if cursor == b"0":
+                return
+
+    # --------------------------------------------------------------------- presences
 
     async def change(
-        self,
-        group: str,
-        node: str,
-        puts: Entries,
-        drops: Iterable[str],
-        *,
-        is_last: bool = False,
+        self, group: str, node: str, puts: Entries, drops: Collection[str]
     ) -> tuple[Position, Position]:
-        how = "last" if is_last else "change"
-        epoch, first, now, n = await self._change(group, node, how, puts, drops)
+        require_few(len(puts) + len(drops))
+        return await self._change(group, node, "any", puts, drops)
+
+    async def _change(
+        self, group: str, node: str, whose: str, puts: Entries, drops: Collection[str]
+    ) -> tuple[Position, Position]:
+        keys = *_grave(group, node), f"groups:{node}", "owners"
+        times = self._expiry, self._linger
+        args = group, node, new_epoch(), *times, whose, len(drops), *drops
+        rest = chain.from_iterable(puts.items())
+        found = await self._store.run(tag_of(group), "change", keys, *args, *rest)
+        epoch, first, now, n = found
         return _position(epoch, first), _position(now, n)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
-        return _position(*(await self._change(group, node, "replace", entries, ()))[2:])
-
-    async def _change(
-        self, group: str, node: str, how: str, puts: Entries, drops: Iterable[str]
-    ) -> Any:
-        refs, times = list(drops), (self._expiry, self._linger)
-        args = chain([group, node, new_epoch(), *times, how, len(refs)], refs)
-        return await self._run("change", *args, *chain.from_iterable(puts.items()))
-
-    async def own(self, node: str, groups: Sequence[str]) -> None:
-        for some in _chunks(groups):
-            await self._run("own", node, self._expiry, *some)
+        drops: set[str] = set()
+        async for page in self._pages(tag_of(group), "SSCAN", _grave(group, node)[3]):
+            drops.update(ref.decode() for ref in page)
+        drops -= entries.keys()
+        for puts in _chunks(list(entries.items()), STEP):
+            await self.change(group, node, dict(puts), ())
+        for some in _chunks(list(drops), STEP):
+            await self._change(group, node, "mine", {}, some)
+        return (await self.change(group, node, {}, ()))[1]
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
-        epoch, n, found = await self._run("entries", group)
-        entries = {r.decode(): e.partition(b"\n")[2] for r, e in _pairs(found)}
-        return _position(epoch, n), entries
+        for _ in range(READS):
+            if (found := await self._read(group)) is not None:
+                position, raw = found
+                return position, {
+                    ref.decode(): entry.partition(b"\n")[2]
+                    for ref, entry in raw.items()
+                }
+        raise StateError(f"the group {group!r} changes faster than it can be read")
 
-    async def positions(self, groups: Sequence[str]) -> list[Position]:
-        found: list[Position] = []
-        for some in _chunks(groups):
-            pairs = await self._run("positions", self._expiry, self._linger, *some)
-            found += [_position(*pair) for pair in pairs]
-        return found
+    async def _read(self, group: str) -> tuple[Position, dict[bytes, bytes]] | None:
+        """Read a group: if it is large, in pages, and then what has changed meanwhile.
 
-    # ----------------------------------------------------------------- history
+        Return None if it has changed so much that not all of that is known.
+        """
+        tag, (at, entries, recent, _) = tag_of(group), _grave(group, "")
+        epoch, n, found = await self._store.run(tag, "entries", (at, entries), STEP)
+        if epoch is None:
+            return NOWHERE, {}
+        if found is not None:
+            return _position(epoch, n), dict(_pairs(found))
+        raw: dict[bytes, bytes] = {}
+        async for page in self._pages(tag, "HSCAN", entries):
+            raw.update(_pairs(page))
+        while True:
+            keys = at, entries, recent
+            news = await self._store.run(tag, "news", keys, epoch, n, STEP)
+            if news is None:
+                return None
+            n, refs, latest = news
+            if not refs:
+                return _position(epoch, n), raw
+            for ref, entry in zip(refs, latest):
+                if entry is None:
+                    raw.pop(ref, None)
+                else:
+                    raw[ref] = entry
+
+    async def positions(self, groups: Sequence[str], node: str = "") -> list[Position]:
+        async def ask(tag: str, some: list[str]) -> list[Position]:
+            found: list[Position] = []
+            for few in _chunks(some):
+                keys = [f"groups:{node}", "owners"]
+                for group in few:
+                    at, entries, _, refs = _grave(group, node)
+                    keys += at, entries, refs
+                args = node, self._expiry, self._linger, *few
+                found += _positions(
+                    await self._store.run(tag, "positions", keys, *args)
+                )
+            return found
+
+        return await spread(groups, str, ask)
+
+    # ----------------------------------------------------------------------- history
 
     async def append(self, items: Sequence[Item]) -> list[Position]:
+        return await spread(items, lambda item: item.topic, self._append)
+
+    async def _append(self, tag: str, items: Sequence[Item]) -> list[Position]:
         found: list[Position] = []
         for some in _bundles(items):
-            found += await self._append(some)
+            found += await self._keep(tag, some)
         return found
 
-    async def _append(self, items: Sequence[Item]) -> list[Position]:
+    async def _keep(self, tag: str, items: Sequence[Item]) -> list[Position]:
         """Keep several items in one step, which is done as a whole or not at all."""
-        slot = self._slots.pop() if self._slots else secrets.token_hex(8)
-        id, expiry = secrets.token_hex(8), history_expiry(max(i.ttl for i in items))
+        slots = self._slots[tag]
+        slot = slots.pop() if slots else secrets.token_hex(8)
+        id, lasts = secrets.token_hex(8), 2 * history_expiry(max(i.ttl for i in items))
         each = list(chain.from_iterable(map(_append_args, items)))
+        keys = [f"done:{slot}"]
+        for item in items:
+            keys += _history(item.topic)
 
         async def keep(again: bool) -> Any:
             # if the first try has already been done, Redis knows that by the id
-            args = [slot, id, "1" if again else "", *each]
-            return await self._call("append", args, 2 * expiry)
+            args = [id, "1" if again else "", *each]
+            return await self._store.call(tag, "append", keys, args, lasts)
 
         try:
-            flat = await self._tried(keep)
+            return _positions(await tried(keep))
         finally:
-            self._slots.append(slot)
-        return [_position(*pair) for pair in _pairs(flat)]
+            slots.append(slot)
 
     async def since(
         self,
@@ -313,40 +279,49 @@ class RedisState(State):
         limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
         most = "" if limit is None else limit
-        args = topic, n, _ms(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
-        epoch, last, entries = await self._run("since", *args)
+        args = n, _ms(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
+        epoch, last, entries = await self._on(topic, "since", *args)
         return _position(epoch, last), [_kept(*entry) for entry in entries]
 
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
-        epoch, last, count = await self._run("many", topic, _ms(ttl))
+        epoch, last, count = await self._on(topic, "many", _ms(ttl))
         return _position(epoch, last), int(count)
 
     async def open(self, topic: str, ttl: float) -> Position:
         expiry = history_expiry(ttl)
-        args = topic, new_epoch(), _ms(expiry), self._linger
-        return _position(*await self._run("open", *args, known_for=2 * expiry))
+        args = new_epoch(), _ms(expiry), self._linger
+        return _position(*await self._on(topic, "open", *args, lasts=2 * expiry))
 
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
-        found: list[Position] = []
-        for some in _chunks(list(topics.items())):
-            args = ((topic, _ms(history_expiry(ttl))) for topic, ttl in some)
-            pairs = await self._run("heads", self._linger, *chain.from_iterable(args))
-            found += [_position(*pair) for pair in pairs]
-        return found
+        async def ask(tag: str, some: list[str]) -> list[Position]:
+            found: list[Position] = []
+            for few in _chunks(some):
+                keys = [_history(topic)[0] for topic in few]
+                args = (_ms(history_expiry(topics[topic])) for topic in few)
+                run = self._store.run(tag, "heads", keys, self._linger, *args)
+                found += _positions(await run)
+            return found
+
+        return await spread(topics, str, ask)
 
     async def reset(self, topic: str) -> None:
-        await self._run("reset", topic)
+        await self._on(topic, "reset")
 
-    # -------------------------------------------------------------- for the doctor
+    async def _on(self, topic: str, name: str, *args: Word, lasts: float = 0) -> Any:
+        """Run a script on the history of `topic`."""
+        keys = _history(topic)
+        return await self._store.run(tag_of(topic), name, keys, *args, lasts=lasts)
+
+    # ---------------------------------------------------------------- for the doctor
 
     async def lacks(self) -> dict[str, str]:
-        """Try each command that scripts use, on a key of its own. Raises StateError."""
-        script, found = self._redis.register_script(TRY), dict[str, str]()
+        """Try each command that is used, on a key of its own. Raises StateError."""
+        script, found = Script.of(TRY), dict[str, str]()
         for command, args in NEEDED.items():
-            key = f"{self._prefix}doctor:{command}"
-            call = partial(script, keys=[key], args=[command, *args])
+            keys = [f"{self._prefix}{LAYOUT}:{{doctor}}{command}"]
+            call = partial(self._client.eval, script, keys, [command, *args])
             try:
-                error_text = await self._tried(lambda again: call())
+                error_text = await tried(lambda again: call())
             except StateRefused as error:
                 return {"EVALSHA": str(error)}
             if error_text:
@@ -354,26 +329,34 @@ class RedisState(State):
         return found
 
     async def eviction_policy(self) -> str | None:
-        async def ask(again: bool) -> Any:
-            return await self._redis.config_get("maxmemory-policy")
-
-        found: dict[str, str] = await self._tried(ask)
-        return found.get("maxmemory-policy")
+        call = self._client.call
+        found = await tried(lambda again: call("CONFIG", "GET", "maxmemory-policy"))
+        policy = found.get(b"maxmemory-policy")
+        return policy.decode() if policy else None
 
     async def close(self) -> None:
-        await self._redis.aclose(close_connection_pool=True)
-        # a pool with sentinels does not close its connections to them
-        manager = getattr(self._redis.connection_pool, "sentinel_manager", None)
-        for sentinel in manager.sentinels if manager else ():
-            await sentinel.aclose(close_connection_pool=True)
+        await self._client.close()
+
+
+def _grave(group: str, node: str) -> tuple[str, str, str, str]:
+    """Return the keys of a group: its position, entries, recent steps, and the refs of `node`."""
+    refs = f"refs:{len(node)}:{node}:{group}"
+    return f"position:{group}", f"entries:{group}", f"recent:{group}", refs
+
+
+def _history(topic: str) -> tuple[str, str]:
+    """Return the keys of a history: its head and its stream."""
+    return f"head:{topic}", f"history:{topic}"
 
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _chunks(sequence: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (sequence[i : i + CHUNK] for i in range(0, len(sequence), CHUNK))
+def _chunks(
+    sequence: Sequence[Element], size: int = CHUNK
+) -> Iterator[Sequence[Element]]:
+    return (sequence[i : i + size] for i in range(0, len(sequence), size))
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -384,6 +367,10 @@ def _position(epoch: bytes | None, n: Any) -> Position:
     return NOWHERE if epoch is None else Position(epoch.decode(), int(n or 0))
 
 
+def _positions(flat: Sequence[Any]) -> list[Position]:
+    return [_position(*pair) for pair in _pairs(flat)]
+
+
 def _kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> Kept:
     return Kept(int(n), id.decode(), event.decode(), payload, sender.decode() or None)
 
@@ -392,7 +379,7 @@ def _append_args(item: Item) -> tuple[Any, ...]:
     bytes, most = item.bytes, item.max_bytes
     # an item that is too large is not kept, it only takes its position: its payload is not sent
     payload = item.payload if bytes <= most else b""
-    what = item.topic, item.id, item.event, payload, item.sender or "", bytes
+    what = item.id, item.event, payload, item.sender or "", bytes
     rest = _ms(history_expiry(item.ttl)), new_epoch()
     return *what, item.size, _ms(item.ttl), most, *rest
 
@@ -409,10 +396,3 @@ def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
             bundle, size = [], 0
     if bundle:
         yield bundle
-
-
-def _kind(error: Exception) -> type[StateError]:
-    if isinstance(error, TimeoutError):
-        return StateTimeout
-    is_refused = isinstance(error, ResponseError) and not _is_away(error)
-    return StateRefused if is_refused else StateError

@@ -13,6 +13,9 @@ from ..wire.reasons import CloseCode, Reason
 #: The grace is this part of the timeout, and at most this many seconds.
 GRACE, MOST_GRACE = 0.1, 5.0
 
+#: seconds between two looks at a client from which nothing is read
+LOOK_EVERY = 1.0
+
 
 class ConnectionTimers:
     """Close a connection that is silent for `timeout` seconds and a grace, or older than `max_age`.
@@ -59,3 +62,26 @@ class ConnectionTimers:
         self._timer.cancel()
         if self._age is not None:
             self._age.cancel()
+
+
+class GoneWatch:
+    """The watch over a client from which nothing is read: then no server notices that it goes.
+
+    It lets `patience` end when `is_gone` is true, now or at one of the looks each second.
+    """
+
+    __slots__ = ("_is_gone", "_patience", "_loop", "_timer")
+
+    def __init__(self, is_gone: Callable[[], bool], patience: asyncio.Timeout) -> None:
+        self._is_gone = is_gone
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._look()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(LOOK_EVERY, self._look)
+        if self._is_gone():
+            self._patience.reschedule(self._loop.time())
+
+    def stop(self) -> None:
+        self._timer.cancel()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 from ..logs import get_logger
 from ..socket.connection import Connection
@@ -38,6 +39,8 @@ def _kind(character: int) -> int:
 _KINDS = bytes(map(_kind, range(256)))
 _LONG_NUMBER = b" " + b"0" * (DIGITS + 1)
 
+CROWD = "large frames of too many new clients wait for their turn"
+
 logger = get_logger("phx_protocol.transport")
 
 
@@ -50,6 +53,20 @@ def take(connection: Connection, frame: Frame) -> CloseCode | None:
         return _take(connection, frame)
     with connection.backlog.budget.charged():
         return _take(connection, frame)
+
+
+@contextlib.asynccontextmanager
+async def in_turn(
+    connection: Connection, frame: Frame
+) -> AsyncIterator[CloseCode | None]:
+    """Wait until `connection` may handle a large frame; give a close code instead if too many wait."""
+    budget, size = connection.backlog.budget, len(frame)
+    if not budget.may_wait(size):
+        logger.warning("%s", CROWD)
+        yield CloseCode.OVERLOADED
+        return
+    async with budget.turn_as_new(size), budget.turn(size):
+        yield None
 
 
 def _take(connection: Connection, frame: Frame) -> CloseCode | None:

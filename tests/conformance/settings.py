@@ -43,6 +43,8 @@ PHX_PROTOCOL: dict[str, object] = {
         "/brief": "tests.conformance.channels.BriefSocket",
     },
 }
+if _threshold := os.environ.get("PHX_GC_THRESHOLD"):
+    PHX_PROTOCOL["GC_THRESHOLD"] = int(_threshold)
 CHANNEL_LAYERS = {
     "default": _layers[os.environ.get("PHX_LAYER", "redis") if _redis else "memory"],
 }

@@ -181,6 +181,23 @@ for name in PAYLOADS:
     over_websocket(f"{name} {IN_V1}", echoes_of_v1(name), vsn="1.0.0")
 
 
+def and_gone(way: str, count: int) -> Callable[[], Iterator[bytes]]:
+    """A few frames, and a client that does not wait for what becomes of them."""
+
+    def frames() -> Iterator[bytes]:
+        first, *then = WAYS[way](PAYLOADS["nested lists"]())
+        return itertools.chain([first], itertools.islice(itertools.cycle(then), count))
+
+    return frames
+
+
+over_websocket("a few nested lists, and gone", and_gone("as an echo", 4))
+over_websocket(
+    "a few nested lists of busy channels, and gone",
+    and_gone("of 100 busy channels", 4),
+)
+
+
 # -------------------------------------------------------------------- many frames
 
 

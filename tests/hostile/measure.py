@@ -33,6 +33,8 @@ WORST = {
     "lists and objects in one frame": "objects of a model",
     "digits of a number": "long numbers as an echo",
     "time that the large payloads of one client may take of the loop": "nested lists of a model",
+    "time that the large frames of all new clients may take of the loop": "a few nested lists, and gone",
+    "bytes of large frames of new clients that wait": "a few nested lists of busy channels, and gone",
     "topic": "joins and leaves in emoji",
     "event": "long events",
     "ref and join_ref": "long refs",
@@ -142,13 +144,15 @@ def p99(took: list[float]) -> float:
 
 class Cost(NamedTuple):
     """The delays of the honest clients, in milliseconds, and the costs of the process, in MiB and
-    milliseconds of the loop; `memory` is what the process has when it is over."""
+    milliseconds of the loop; `highest` is what the process had at its highest, `memory` what it has
+    when it is over."""
 
     calm: float
     p99: float
     worst: float
     held: float
     more_memory: float
+    highest: float
     memory: float
     processor: float
 
@@ -159,7 +163,7 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         return (
             f"p99 {self.calm:5.1f} -> {self.p99:6.1f} ms ({self.ratio:5.1f}), worst {self.worst:6.1f}, "
-            f"held {self.held:6.1f} ms, {self.more_memory:+6.1f} MiB, leaves {self.memory:5.1f}, "
+            f"held {self.held:6.1f} ms, {self.more_memory:+6.1f} MiB to {self.highest:5.1f}, leaves {self.memory:5.1f}, "
             f"{self.processor:.1f} s"
         )
 
@@ -189,6 +193,7 @@ async def cost(
         took[-1],
         after.held,
         after.most_memory - before.memory,
+        after.most_memory,
         left.memory,
         after.processor - before.processor,
     )

@@ -159,11 +159,11 @@ class Cluster:
 
     def keys(self) -> dict[str, float]:
         """The keys of the state, and the seconds for which they live."""
-        found = sorted(key.decode() for key in self.client.scan_iter("asgi:phx:*:*"))
+        found = sorted(key.decode() for key in self.client.scan_iter("asgi:phx:*}*:*"))
         return {key: self.client.pttl(key) / 1000 for key in found}  # type: ignore[operator]
 
     def entries(self) -> list[str]:
-        groups = self.client.scan_iter("asgi:phx:*:group:*")
+        groups = self.client.scan_iter("asgi:phx:*:entries:*")
         return [ref.decode() for key in groups for ref in self.client.hkeys(key)]  # type: ignore[union-attr]
 
 

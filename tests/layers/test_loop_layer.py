@@ -324,3 +324,30 @@ async def test_a_join_that_fails_is_no_join(redis_url: str, tmp_path: Path) -> N
                 await heard.until(lambda: heard.returns)
                 async with Redis(port=again.port) as redis:
                     assert await redis.pubsub_channels("*new") == []
+
+
+async def test_two_joins_of_one_channel_need_not_end_alike(redis_url: str) -> None:
+    layer = RedisLayer(hosts=[redis_url])
+    channel = await layer.new_channel()
+    receiving = asyncio.create_task(layer.receive(channel))
+    await layer.send(channel, {"type": "ready"})
+    assert await receiving == {"type": "ready"}
+    for cancelled in (0, 1):
+        group = f"group{cancelled}"
+        joins = [asyncio.create_task(layer.group_add(group, channel)) for _ in range(2)]
+        await asyncio.sleep(0)
+        joins[cancelled].cancel()
+        await joins[1 - cancelled]
+        await asyncio.wait(joins)
+        async with asyncio.timeout(10):
+            await layer.group_send(group, {"type": group})
+            assert await layer.receive(channel) == {"type": group}
+    joins = [asyncio.create_task(layer.group_add("none", channel)) for _ in range(2)]
+    await asyncio.sleep(0)
+    for join in joins:
+        join.cancel()
+    await asyncio.wait(joins)
+    async with asyncio.timeout(10), Redis.from_url(redis_url) as redis:
+        while await redis.pubsub_channels("*none"):
+            await asyncio.sleep(0.01)
+    await layer.flush()

@@ -54,6 +54,22 @@ def test_between_leads_from_one_roster_to_the_other() -> None:
     assert (diff.joins, diff.leaves) == (by_ref([eve]), by_ref([ada]))
 
 
+def test_a_large_diff_comes_in_parts_and_its_joins_come_first() -> None:
+    old, new = ([entry(i, f"k{i % 7}") for i in range(n, n + 7)] for n in (0, 7))
+    diff = Diff(new, old)
+    assert list(diff.parts(14)) == [diff]
+    parts = list(diff.parts(3))
+    assert [(len(p.joins), len(p.leaves)) for p in parts] == [
+        *((3, 0), (3, 0), (1, 0)),
+        *((0, 3), (0, 3), (0, 1)),
+    ]
+    roster = Roster(old)
+    for part in parts:
+        roster.change(part)
+        assert len(roster) == 7  # nobody who is updated is absent in between
+    assert roster.presences() == Roster(new).presences()
+
+
 def test_an_entry_survives_being_packed() -> None:
     made = Entry.make("ada", 5, {"a": [1, "ü"]}, "before")
     again = Entry.unpack(made.pack())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from phx_protocol.node.node import get_node
 from phx_protocol.presence.entries import Diff
 from phx_protocol.presence.replica import Hint
 from phx_protocol.presence.tracker import Trackers
-from phx_protocol.state import NOWHERE, Position
+from phx_protocol.state import NOWHERE, STEP, Position
 from tests.presence.hints import entry
 from tests.presence.rooms import TOPIC, Base, Enter, Merging, Plain, enter
 
@@ -176,3 +177,19 @@ async def test_a_client_hears_of_the_end_of_what_it_was_sent_before_the_first_re
     assert await Plain.list("silent:1") == {}
     await tab.until(lambda: len(tab.shown.diffs) == 2, "the second diff")
     assert list(tab.shown.diffs[-1]["leaves"]) == ["ada"]
+
+
+async def test_very_many_changes_at_once_are_made_in_steps(enter: Enter) -> None:
+    """The state takes no step with more entries than STEP; the clients see all of them."""
+    tab = await enter("ada")
+    keys = [f"k{i}" for i in range(2 * STEP + 7)]
+    await asyncio.gather(*(Merging.track(TOPIC, key, {}) for key in keys))
+    assert (await Merging.list(TOPIC)).keys() >= {*keys}
+    topic = get_node().part(Trackers).of(Merging).topic(TOPIC)
+    position, found = await get_node().heartbeat.state.entries(topic.group)
+    assert position.n == len(found) == len(keys) and not topic.is_dirty
+    await asyncio.gather(*(Merging.untrack(TOPIC, key) for key in keys))
+    assert not (await Merging.list(TOPIC)).keys() & {*keys}
+    position, found = await get_node().heartbeat.state.entries(topic.group)
+    assert (position.n, found) == (2 * len(keys), {})
+    await tab.shows("ada")

@@ -184,7 +184,9 @@ async def test_nothing_is_lost_and_nothing_stays_behind(site: Site) -> None:
 
 def assert_state_is_empty(redis: Redis) -> None:
     """Nobody is present, and what is kept for a while has an end."""
-    present = [key for key in redis.scan_iter("asgi:phx:*:group:*") if redis.hlen(key)]
+    present = [
+        key for key in redis.scan_iter("asgi:phx:*:entries:*") if redis.hlen(key)
+    ]
     assert present == []
     lasting = [key for key in redis.scan_iter("*") if redis.pttl(key) == -1]
     assert lasting == []

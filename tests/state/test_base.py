@@ -10,7 +10,7 @@ import pytest
 
 from phx_protocol.exceptions import StateError
 from phx_protocol.state import Item, Position, State
-from phx_protocol.state.base import NOWHERE, PAGE_BYTES
+from phx_protocol.state.base import NOWHERE, PAGE_BYTES, STEP
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import CHUNK, RedisState
 from tests.support.state import connected, end_lease, ids, item, redis
@@ -69,10 +69,19 @@ async def test_data_of_a_dead_node_stays_until_it_is_reaped(state: State) -> Non
 
 async def test_data_of_a_node_that_never_beat_is_reaped(state: State) -> None:
     await state.change("lobby", "a1", {"r1": b"one"}, [])
-    assert not await state.beat("a1", {}, first=True)
+    assert not await state.beat("a1", {})
     assert await state.reap() == 1
     assert (await state.entries("lobby"))[1] == {}
     assert await state.beat("a1", {}, first=True)
+
+
+async def test_a_node_that_begins_to_beat_keeps_what_it_has_already(
+    state: State,
+) -> None:
+    await state.change("lobby", "a1", {"r1": b"one"}, [])
+    assert await state.beat("a1", {}, first=True)
+    assert await state.reap() == 0
+    assert (await state.entries("lobby"))[1] == {"r1": b"one"}
 
 
 async def test_a_paused_node_goes_on_under_another_name(state: State) -> None:
@@ -150,9 +159,18 @@ async def test_a_node_with_many_groups_and_topics_is_gone_as_a_whole(
 
 async def test_a_group_may_be_large(state: State) -> None:
     large = {f"r{i}": b"%d" % i for i in range(20_000)}
-    _, position = await state.change("lobby", "a1", large, [])
+    position = await state.replace("lobby", "a1", large)
+    assert position.n == len(large)
     assert await state.entries("lobby") == (position, large)
-    assert (await state.change("lobby", "a1", {}, large))[1].n == 2 * len(large)
+    assert (await state.replace("lobby", "a1", {})).n == 2 * len(large)
+
+
+async def test_one_step_changes_a_limited_number_of_entries(state: State) -> None:
+    some = {f"r{i}": b"" for i in range(STEP)}
+    assert (await state.change("lobby", "a1", some, []))[1].n == STEP
+    with pytest.raises(ValueError, match="500 entries, not 501"):
+        await state.change("lobby", "a1", some, ["r1"])
+    assert (await state.positions(["lobby"]))[0].n == STEP
 
 
 async def test_changes_of_a_group_at_the_same_time_are_all_made(state: State) -> None:

@@ -90,8 +90,8 @@ async def used(state: State) -> RedisState:
 async def used_in(redis: Redis, prefix: str) -> bool:
     """Whether there are keys, and all of them begin so."""
     names = await redis.keys(f"{prefix[:16]}*")
-    form = rf"{re.escape(prefix)}(generation|[0-9]+\.[0-9a-f]{{4}}:(head:topic|author:\w+))"
-    return len(names) >= 3 and all(re.fullmatch(form, name) for name in names)
+    form = rf"{re.escape(prefix)}2:{{\w+}}(generation|[0-9]+\.[0-9a-f]{{4}}:(head:topic|author:\w+))"
+    return len(names) >= 4 and all(re.fullmatch(form, name) for name in names)
 
 
 # -------------------------------------------------------------------------------- memory
@@ -207,7 +207,7 @@ async def test_it_is_found_by_sentinels(
         host = {"sentinels": [("127.0.0.1", server.port)], "master_name": "primary"}
         with project("auto", LAYERS[layer], hosts=[host], prefix=prefix):
             state = await used(get_state())
-    assert isinstance(state._redis.connection_pool, SentinelConnectionPool)
+    assert isinstance(state._client._server._pool, SentinelConnectionPool)
     assert await used_in(redis, f"{prefix}:phx:")
 
 
@@ -300,7 +300,7 @@ def test_each_call_makes_a_connection_of_its_own_to_redis() -> None:
     with project("auto", LAYERS["core"], hosts=[NOBODY]):
         one, two = get_state(), get_state()
     assert isinstance(one, RedisState) and isinstance(two, RedisState)
-    assert one._redis.connection_pool is not two._redis.connection_pool
+    assert one._client is not two._client
 
 
 async def test_the_hosts_of_the_project_are_left_as_they_are(redis_url: str) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import ConnectionPool
+from redis import Redis
 
+from phx_protocol.layers.server import Server
 from phx_protocol.state import Item, Position, State
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
+from phx_protocol.state.store import LAYOUT, NODES, tag_of
 
 FORGET = """
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end
 """
+
+
+@functools.cache
+def admin(state: RedisState) -> Redis:
+    """A client of the Redis of `state`, for tests that look there or change something."""
+    options = state._client._server._pool.connection_kwargs
+    wanted = "host", "port", "db", "username", "password"
+    return Redis(**{name: options[name] for name in wanted if name in options})
 
 
 async def end_lease(state: State, node: str) -> None:
@@ -25,18 +36,27 @@ async def end_lease(state: State, node: str) -> None:
             state._nodes[node].until = 0.0
     else:
         assert isinstance(state, RedisState)
-        await state._redis.zadd(await key(state, "nodes"), {node: 1}, xx=True)
+        admin(state).zadd(key(state, "leases"), {node: 1}, xx=True)
 
 
-async def key(state: RedisState, name: str) -> str:
-    """The name of a key in Redis: of no other generation."""
-    generation = await state._redis.get(f"{state._prefix}generation") or b"none"
-    return f"{state._prefix}{generation.decode()}:{name}"
+#: the keys that concern nodes; all others belong to the group or topic that they name
+OF_NODES = ("leases", "abouts", "topics:")
 
 
-async def forget(state: RedisState) -> None:
+def key(state: RedisState, name: str) -> str:
+    """The name of a key in Redis, of no other generation. With a * it is a pattern."""
+    _, _, routed = name.partition(":")
+    tag = NODES if name.startswith(OF_NODES) else tag_of(routed)
+    if "*" in name and tag != NODES:
+        tag = "*"
+    at = admin(state).get(f"{state._prefix}{LAYOUT}:{{{NODES}}}generation")
+    generation = (at or b"none").decode()
+    return f"{state._prefix}{LAYOUT}:{{{tag}}}{generation}:{name}"
+
+
+def forget(state: RedisState) -> None:
     """Delete all of its keys, as if Redis had lost them."""
-    await state._redis.eval(FORGET, 0, f"{state._prefix}*")
+    admin(state).eval(FORGET, 0, f"{state._prefix}*")
 
 
 def item(
@@ -46,19 +66,20 @@ def item(
     return Item(topic, id, "event", body, None, size, ttl)
 
 
-def connected(url: str, prefix: str | None = None) -> RedisState:
+def connected(
+    url: str, prefix: str | None = None, lease: float = 30.0, **options: Any
+) -> RedisState:
     """A state with timeouts as long as those of the tests."""
     prefix = prefix or f"{secrets.token_hex(8)}:"
-    timeouts = {"socket_timeout": 5, "socket_connect_timeout": 5}
-    pool = ConnectionPool.from_url(url, client_name=prefix, **timeouts)
-    return RedisState(pool, prefix)
+    host = {"address": url, "client_name": prefix, **options}
+    return RedisState(Server(host, 5), prefix, lease)
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[RedisState]:
     state = connected(redis_url)
     yield state
-    await forget(state)
+    forget(state)
     await state.close()
 
 
@@ -79,6 +100,7 @@ CALLS: dict[str, Callable[[State], Awaitable[Any]]] = {
     "replace": lambda s: s.replace("g", "a1", {"r1": b""}),
     "replace of an unknown group": lambda s: s.replace("j", "a1", {}),
     "entries": lambda s: s.entries("g"),
+    "positions of a node": lambda s: s.positions(["g", "never"], "a1"),
     "positions": lambda s: s.positions(["g", "h", "never"]),
     "beat again": lambda s: s.beat("a1", {}),
     "reap": lambda s: s.reap(),

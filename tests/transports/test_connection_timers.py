@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from phx_protocol import Reason
-from phx_protocol.transports.connection_timers import ConnectionTimers
+from phx_protocol.transports import connection_timers
+from phx_protocol.transports.connection_timers import ConnectionTimers, GoneWatch
 
 
 @pytest.mark.parametrize("timeout, with_grace", [(60, 65), (10, 11), (600, 605)])
@@ -27,3 +28,24 @@ async def test_a_timer_that_is_a_little_late_ends_nothing(
     timers._check()
     assert closed == [(1002, Reason.CLOSED)]
     timers.stop()
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+async def test_who_waits_for_a_client_stops_when_it_has_gone(
+    looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_timers, "LOOK_EVERY", 0.001)
+    seen = iter([False] * (looks - 1) + [True])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as patience:
+            watch = GoneWatch(lambda: next(seen), patience)
+            await asyncio.sleep(60)
+    watch.stop()
+
+
+async def test_nobody_looks_any_more_when_the_watch_is_over() -> None:
+    looks: list[bool] = []
+    async with asyncio.timeout(None) as patience:
+        watch = GoneWatch(lambda: bool(looks.append(True)), patience)
+        watch.stop()
+    assert looks == [True] and watch._timer.cancelled()

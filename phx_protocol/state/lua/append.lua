@@ -1,22 +1,23 @@
--- Keep broadcasts. ARGV: a slot, the id of this call, again ("1" if it may already be done), then for each:
--- topic, id, event, payload, sender ("" for none), its bytes, size, ttl ms, most bytes to keep, expiry ms,
--- a new epoch. A broadcast with more bytes than that uses a position, but the history is empty then.
+-- Keep broadcasts. KEYS: a slot for the result, then head, stream of each. ARGV: the id of this call, again ("1" if it
+-- may already be done), then for each: id, event, payload, sender ("" for none), its bytes, size, ttl ms, most bytes to
+-- keep, expiry ms, a new epoch. A broadcast with more bytes than that uses a position, but the history is empty then.
 -- Returns epoch and n for each.
-local done = P .. 'done:' .. ARGV[1]
-if ARGV[3] == '1' then
+local done = KEYS[1]
+if ARGV[2] == '1' then
   local was = redis.call('GET', done)
   if was then
     was = cmsgpack.unpack(was)
-    if was[1] == ARGV[2] then return was[2] end
+    if was[1] == ARGV[1] then return was[2] end
   end
 end
 local found = {}
-for i = 4, #ARGV, 11 do
-  local topic, bytes, size, most = ARGV[i], tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 8])
-  local at, stream, h = P .. 'head:' .. topic, P .. 'history:' .. topic, head(ARGV[i])
+for i = 3, #ARGV, 10 do
+  local bytes, size, most = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), tonumber(ARGV[i + 7])
+  local at, stream = unpack(KEYS, (i - 3) / 5 + 2, (i - 3) / 5 + 3)
+  local h = head(at)
   if not h.epoch then
-    h.epoch = ARGV[i + 10]
-    redis.call('DEL', stream)
+    h.epoch = ARGV[i + 9]
+    redis.call('UNLINK', stream)
   end
   if not h.has_kept then h.old = now end
   h.n, h.ms, h.total = h.n + 1, math.max(h.ms, now), h.total + bytes
@@ -24,16 +25,16 @@ for i = 4, #ARGV, 11 do
   redis.call('HSET', at, 'epoch', h.epoch, 'n', string.format('%.0f', h.n), 'ms', ms, 'total', total,
     'old', string.format('%.0f', h.old), 'gone', string.format('%.0f', h.gone))
   if bytes > most then
-    redis.call('DEL', stream)
+    redis.call('UNLINK', stream)
   else
     redis.call('XADD', stream, 'MAXLEN', '=', size, string.format('%.0f-0', h.n), 'ms', ms, 'total', total,
-      'bytes', bytes, 'id', ARGV[i + 1], 'event', ARGV[i + 2], 'payload', ARGV[i + 3], 'sender', ARGV[i + 4])
+      'bytes', bytes, 'id', ARGV[i], 'event', ARGV[i + 1], 'payload', ARGV[i + 2], 'sender', ARGV[i + 3])
   end
-  trim(topic, h, tonumber(ARGV[i + 7]), most)
-  redis.call('PEXPIRE', at, ARGV[i + 9])
-  redis.call('PEXPIRE', stream, ARGV[i + 7])
+  trim(at, stream, h, tonumber(ARGV[i + 6]), most)
+  redis.call('PEXPIRE', at, ARGV[i + 8])
+  redis.call('PEXPIRE', stream, ARGV[i + 6])
   found[#found + 1] = h.epoch
   found[#found + 1] = string.format('%.0f', h.n)
 end
-redis.call('SET', done, cmsgpack.pack({ARGV[2], found}), 'PX', author_ms)
+redis.call('SET', done, cmsgpack.pack({ARGV[1], found}), 'PX', author_ms)
 return found

@@ -1,28 +1,26 @@
--- Drop what a node owns, some groups at a time. ARGV: node, or "" for any dead one;
--- most groups to handle, ms for which an empty group is kept. Returns the node, or "" for none, and how many
--- of its groups are left.
-local node = ARGV[1]
-if node == '' then
-  node = redis.call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now, 'LIMIT', 0, 1)[1]
-  if not node then return {'', 0} end
-end
-local groups = P .. 'groups:' .. node
-for _, group in ipairs(redis.call('SPOP', groups, ARGV[2])) do
-  local epoch, n = position(group)
+-- Drop what a node has in some groups. KEYS: groups of the node, owners, then at, entries, recent, refs of each group.
+-- ARGV: node, most entries to drop, ms for which an empty group is kept, groups... Returns how many of these groups are done.
+local node, left, mine = ARGV[1], tonumber(ARGV[2]), ARGV[1] .. '\n'
+for i = 4, #ARGV do
+  local at, entries, recent, refs = unpack(KEYS, 4 * i - 13, 4 * i - 10)
+  local epoch, n, size, has = position(at, entries, refs, node)
   if epoch then
-    local key, mine = P .. 'group:' .. group, node .. '\n'
-    local all = redis.call('HGETALL', key)
-    for i = 1, #all, 2 do
-      if string.sub(all[i + 1], 1, #mine) == mine then n = n + redis.call('HDEL', key, all[i]) end
+    local some, gone = redis.call('SPOP', refs, left), {}
+    if #some > 0 then
+      for j, entry in ipairs(redis.call('HMGET', entries, unpack(some))) do
+        if entry and string.sub(entry, 1, #mine) == mine then gone[#gone + 1] = some[j] end
+      end
     end
-    if move(group, epoch, n) == 0 then redis.call('PEXPIRE', P .. 'position:' .. group, ARGV[3]) end
+    if #gone > 0 then redis.call('HDEL', entries, unpack(gone)) end
+    size, has, left = size - #gone, has - #some, left - #some
+    move(at, recent, node, epoch, n, size, has, gone)
+    if size == 0 then redis.call('PEXPIRE', at, ARGV[3]) end
+    if has > 0 then return i - 4 end
   else
-    forget(group)
+    redis.call('UNLINK', at, entries, refs)
   end
+  redis.call('SREM', KEYS[1], ARGV[i])
+  if left == 0 then return i - 3 end
 end
-local left = redis.call('SCARD', groups)
-if left == 0 then
-  redis.call('ZREM', P .. 'nodes', node)
-  redis.call('DEL', P .. 'node:' .. node, P .. 'topics:' .. node)
-end
-return {node, left}
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], node) end
+return #ARGV - 3

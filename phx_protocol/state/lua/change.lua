@@ -1,40 +1,47 @@
--- Put entries of a node into a group and drop others. ARGV: group, node, a new epoch,
--- expiry ms, ms for which an empty group is kept, how: "change", "last" (the node has nothing in the group
--- afterwards) or "replace" (all entries of the node that are not put are dropped), number of drops, refs to
--- drop..., then ref, entry, ref, entry...
--- Returns epoch and n before (false, 0 for none), epoch and n after.
+-- Put entries of a node into a group and drop others. KEYS: at, entries, recent, refs, groups of the node, owners.
+-- ARGV: group, node, a new epoch, expiry ms, ms for which an empty group is kept, whose entries are dropped ("any",
+-- "mine"), number of drops, refs to drop..., then ref, entry, ref, entry... Returns epoch and n before (false, 0 for none), epoch and n after.
+local at, entries, recent, refs, groups, owners = unpack(KEYS)
 local group, node = ARGV[1], ARGV[2]
-local key, mine, groups = P .. 'group:' .. group, node .. '\n', P .. 'groups:' .. node
-local before, n = position(group)
+local before, first, all, had = position(at, entries, refs, node)
 if not before then
-  forget(group)
-  n = 0
+  redis.call('UNLINK', at, entries, refs)
+  first, all, had = 0, 0, 0
 end
-local epoch, first = before or ARGV[3], n
-local first_put = 8 + ARGV[7]
-if ARGV[6] == 'replace' then
-  local kept = {}
-  for i = first_put, #ARGV, 2 do kept[ARGV[i]] = true end
-  local all = redis.call('HGETALL', key)
-  for i = 1, #all, 2 do
-    if string.sub(all[i + 1], 1, #mine) == mine and not kept[all[i]] then
-      n = n + redis.call('HDEL', key, all[i])
-    end
+local mine, changed, put, last_drop = node .. '\n', {}, {}, 7 + ARGV[7]
+local size, has = all, had
+local function may_drop(ref)
+  return ARGV[6] == 'any' or string.sub(redis.call('HGET', entries, ref) or '', 1, #mine) == mine
+end
+for i = 8, last_drop do
+  if may_drop(ARGV[i]) and redis.call('HDEL', entries, ARGV[i]) == 1 then
+    changed[#changed + 1] = ARGV[i]
+    size = size - 1
   end
 end
-for i = 8, first_put - 1 do n = n + redis.call('HDEL', key, ARGV[i]) end
-for i = first_put, #ARGV, 2 do n = n + redis.call('HSET', key, ARGV[i], mine .. ARGV[i + 1]) end
-local expiry = move(group, epoch, n) == 0 and ARGV[5] or ARGV[4]
-redis.call('PEXPIRE', P .. 'position:' .. group, expiry)
-redis.call('PEXPIRE', key, expiry)
-if first_put > #ARGV and ARGV[6] ~= 'change' then
+if last_drop > 7 then has = has - redis.call('SREM', refs, unpack(ARGV, 8, last_drop)) end
+for i = last_drop + 1, #ARGV, 2 do
+  put[#put + 1] = ARGV[i]
+  if redis.call('HSET', entries, ARGV[i], mine .. ARGV[i + 1]) == 1 then
+    changed[#changed + 1] = ARGV[i]
+    size = size + 1
+  end
+end
+if #put > 0 then has = has + redis.call('SADD', refs, unpack(put)) end
+local epoch = before or ARGV[3]
+local n = move(at, recent, node, epoch, first, size, has, changed)
+-- else no key is new, and they have their expiry, which `positions` renews
+if had == 0 or all == 0 or size == 0 or last_drop > 7 then
+  local expiry = size == 0 and ARGV[5] or ARGV[4]
+  for _, key in ipairs({at, entries, refs}) do redis.call('PEXPIRE', key, expiry) end
+end
+if has == 0 and had > 0 then
   redis.call('SREM', groups, group)
-else
+  if redis.call('EXISTS', groups) == 0 then redis.call('SREM', owners, node) end
+elseif has > 0 and had == 0 then
   redis.call('SADD', groups, group)
+  redis.call('SADD', owners, node)
+  redis.call('PEXPIRE', groups, ARGV[4])
+  redis.call('PEXPIRE', owners, ARGV[4])
 end
-if not redis.call('ZSCORE', P .. 'nodes', node) then
-  redis.call('ZADD', P .. 'nodes', 0, node)  -- a node that never beat, or is dead: it is reaped soon
-end
-redis.call('PEXPIRE', groups, ARGV[4])
-redis.call('PEXPIRE', P .. 'nodes', ARGV[4])
 return {before or false, first, epoch, n}

@@ -1,18 +1,18 @@
 -- The broadcasts of a topic: a stream, whose entries are named <n>-0 and have the fields ms, total (bytes of
--- all that were ever kept, this one included), bytes, id, event, payload, sender. `head:` has its position and more:
+-- all that were ever kept, this one included), bytes, id, event, payload, sender. The head has its position and more:
 -- epoch, n, ms (of the last), total, and bounds of the oldest one: it is not older than `old`, and begins at
 -- `gone` of `total` or later. The exact values are read only when these bounds are not enough.
-local function head(topic)
+local function head(at)
   local epoch, n, ms, total, old, gone =
-    unpack(redis.call('HMGET', P .. 'head:' .. topic, 'epoch', 'n', 'ms', 'total', 'old', 'gone'))
+    unpack(redis.call('HMGET', at, 'epoch', 'n', 'ms', 'total', 'old', 'gone'))
   return {
     epoch = epoch, n = tonumber(n or 0), ms = tonumber(ms or 0), total = tonumber(total or 0),
     old = tonumber(old or 0), gone = tonumber(gone or 0), has_kept = n and true
   }
 end
 -- Drop broadcasts that are older than `ttl` ms, and the oldest ones while all have more than `most` bytes.
-local function trim(topic, h, ttl, most)
-  local stream, moved = P .. 'history:' .. topic, false
+local function trim(at, stream, h, ttl, most)
+  local moved = false
   while h.old < now - ttl or h.total - h.gone > most do
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     moved = true
@@ -26,7 +26,6 @@ local function trim(topic, h, ttl, most)
     redis.call('XDEL', stream, oldest[1])
   end
   if moved then
-    redis.call('HSET', P .. 'head:' .. topic,
-      'old', string.format('%.0f', h.old), 'gone', string.format('%.0f', h.gone))
+    redis.call('HSET', at, 'old', string.format('%.0f', h.old), 'gone', string.format('%.0f', h.gone))
   end
 end

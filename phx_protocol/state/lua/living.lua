@@ -1,8 +1,3 @@
--- Read the data of live nodes. ARGV: "node" or "topics". Returns node, its data, node, its data...
-local found = {}
-for _, node in ipairs(redis.call('ZRANGEBYSCORE', P .. 'nodes', '(' .. now, '+inf')) do
-  local key = P .. ARGV[1] .. ':' .. node
-  found[#found + 1] = node
-  found[#found + 1] = redis.call(ARGV[1] == 'node' and 'GET' or 'HGETALL', key)
-end
-return found
+-- Read the live nodes. KEYS: leases, abouts. Returns their names, and the `about` of each.
+local names = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
+return {names, #names > 0 and redis.call('HMGET', KEYS[2], unpack(names)) or {}}

@@ -1,5 +1,6 @@
--- Count the kept broadcasts. ARGV: topic, ttl ms. Returns epoch (false for none), n, and how many.
-local h = head(ARGV[1])
+-- Count the kept broadcasts. KEYS: head, stream. ARGV: ttl ms. Returns epoch (false for none), n, and how many.
+local at, stream = unpack(KEYS)
+local h = head(at)
 if not h.epoch then return {false, 0, 0} end
-trim(ARGV[1], h, tonumber(ARGV[2]), math.huge)
-return {h.epoch, string.format('%.0f', h.n), redis.call('XLEN', P .. 'history:' .. ARGV[1])}
+trim(at, stream, h, tonumber(ARGV[1]), math.huge)
+return {h.epoch, string.format('%.0f', h.n), redis.call('XLEN', stream)}

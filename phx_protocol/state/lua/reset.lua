@@ -1,2 +1,2 @@
--- Forget a history. ARGV: topic.
-redis.call('DEL', P .. 'head:' .. ARGV[1], P .. 'history:' .. ARGV[1])
+-- Forget a history. KEYS: head, stream.
+redis.call('UNLINK', KEYS[1], KEYS[2])

@@ -23,12 +23,13 @@ from ...conf import options
 from ...exceptions import DecodeError
 from ...logs import get_logger
 from ...signals import messages_dropped
+from ...socket.loop_budgets import LARGE
 from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason, Refusal
 from ..connection_timers import ConnectionTimers
-from ..inbound import FRAMES_PER_TURN, take
+from ..inbound import CROWD, FRAMES_PER_TURN, in_turn, take
 from ..outbound_limit import OutboundLimit
 from .ndjson import BadLine, split_lines
 
@@ -129,9 +130,27 @@ class LongPollSession:
                     await asyncio.sleep(0)
                 if owed := self.connection.backlog.owed():
                     await asyncio.sleep(min(owed, LONGEST_WAIT))
-                if answer := self._take(frame):
+                if answer := await self._take_in_turn(frame):
                     return answer
         return {"status": 200}
+
+    async def _take_in_turn(self, frame: Frame | None) -> Answer | None:
+        """Handle one frame; a large one may have to wait for those of other clients."""
+        if frame is None or len(frame) < LARGE:
+            return self._take(frame)
+        try:
+            async with (
+                asyncio.timeout(LONGEST_WAIT),
+                in_turn(self.connection, frame) as code,
+            ):
+                return self._take(frame) if code is None else self._refuse(code)
+        except TimeoutError:
+            logger.warning("ending a session: %s", CROWD)
+            return self._refuse(CloseCode.OVERLOADED)
+
+    def _refuse(self, code: CloseCode) -> Answer:
+        self.close(code, Reason.CLOSED)
+        return REFUSED[code]
 
     def _take(self, frame: Frame | None) -> Answer | None:
         """Handle one frame; return the answer to the POST if the frame ends the session."""
@@ -141,8 +160,7 @@ class LongPollSession:
             code = take(self.connection, frame)
             if code is None:
                 return None
-            self.close(code, Reason.CLOSED)
-            return REFUSED[code]
+            return self._refuse(code)
         except DecodeError as error:
             logger.warning("ending a session: %.300s", error)
             self.close(CloseCode.CRASH, Reason.CRASH, error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +14,8 @@ from ..http import Send
 READ_SIZE = 4096
 #: the parts of a message in several frames are joined when there are so many
 MOST_PARTS = 1024
+#: the state of a TCP connection that neither side has closed, in Linux' TCP_INFO
+ESTABLISHED = 1
 
 
 class FrameTransport(Protocol):
@@ -88,6 +92,13 @@ class ServerAdapter:
         Only a server needs this that reads on although nothing waits in ``receive``.
         """
 
+    def is_gone(self) -> bool:
+        """Return True if the client has closed the connection, also if the server does not read from it.
+
+        False if that is unknown.
+        """
+        return False
+
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered, if the server can."""
 
@@ -120,3 +131,11 @@ def joined(parts: list[Any]) -> list[Any]:
     A bytes object of two bytes needs twenty times as much memory.
     """
     return parts if len(parts) < MOST_PARTS else [b"".join(parts)]
+
+
+def is_closed_by_peer(connection: Any) -> bool:
+    """Return True if the other side of the TCP socket `connection` has closed it. Linux knows that."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bool(state[0] != ESTABLISHED)
+    return False

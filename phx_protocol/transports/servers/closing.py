@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 #: the loop has this many times as long for others as it spends on such a client
 OTHERS = 20
@@ -12,25 +13,39 @@ OTHERS = 20
 LONGEST = 0.25
 
 
+class Connection(Protocol):
+    """What ClosingReader needs of a server's adapter."""
+
+    def let_read(self, reads: bool) -> None: ...
+    def is_gone(self) -> bool: ...
+    def abort(self) -> None: ...
+
+
 class ClosingReader:
     """The ``data_received`` of a connection that is being closed: it reads slowly.
 
     A server reads on until it finds the client's own close frame, and throws away what comes before
     it. A client that never answers, and sends as fast as it can, would have all that read and
-    parsed until the closing handshake times out.
+    parsed until the closing handshake times out; one that has gone, what it sent before.
     """
 
-    __slots__ = ("_received", "_let_read")
+    __slots__ = ("_received", "_connection")
 
     def __init__(
-        self, received: Callable[[bytes], None], let_read: Callable[[bool], None]
+        self, received: Callable[[bytes], None], connection: Connection
     ) -> None:
         self._received = received
-        self._let_read = let_read  # called with False to pause, with True to go on
+        self._connection = connection
 
     def __call__(self, data: bytes) -> None:
         started = time.thread_time()
         self._received(data)
         pause = min((time.thread_time() - started) * OTHERS, LONGEST)
-        self._let_read(False)
-        asyncio.get_running_loop().call_later(pause, self._let_read, True)
+        self._connection.let_read(False)
+        asyncio.get_running_loop().call_later(pause, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._connection.is_gone():
+            self._connection.abort()
+        else:
+            self._connection.let_read(True)

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from ..http import Send
-from .adapter import HttpAdapter, ServerAdapter, joined
+from .adapter import HttpAdapter, ServerAdapter, is_closed_by_peer, joined
 from .closing import ClosingReader
 
 #: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
@@ -45,13 +45,19 @@ class DaphneTransport:
         return _twisted_bytes(self._protocol.transport)
 
 
+def _connection(transport: Any) -> Any:
+    """Return Twisted's object of the TCP connection below `transport`, which may encrypt; or None."""
+    while transport is not None and not hasattr(transport, "dataBuffer"):
+        transport = getattr(transport, "transport", None)
+    return transport
+
+
 def _twisted_bytes(transport: Any) -> int:
     """Return the bytes that Twisted keeps for a client; with TLS, those encrypted already."""
-    while not hasattr(transport, "dataBuffer"):
-        transport = getattr(transport, "transport", None)
-        if transport is None:
-            return 0
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
+    connection = _connection(transport)
+    if connection is None:
+        return 0
+    return len(connection.dataBuffer) - connection.offset + connection._tempDataLen  # type: ignore[no-any-return]
 
 
 class DaphneAdapter(ServerAdapter):
@@ -88,10 +94,10 @@ class DaphneAdapter(ServerAdapter):
             if self._is_paused:
                 self._resume()
             self.protocol.sendCloseFrame(code=code, isReply=False)
-            reader = ClosingReader(self.protocol.dataReceived, self._let_read)
+            reader = ClosingReader(self.protocol.dataReceived, self)
             self.protocol.dataReceived = reader
 
-    def _let_read(self, reads: bool) -> None:
+    def let_read(self, reads: bool) -> None:
         transport = self.protocol.transport
         if self.protocol.state != self.protocol.STATE_CLOSED:
             transport.resumeProducing() if reads else transport.pauseProducing()
@@ -145,6 +151,10 @@ class DaphneAdapter(ServerAdapter):
     def _resume(self) -> None:
         self._is_paused = False
         self.protocol.transport.resumeProducing()
+
+    def is_gone(self) -> bool:
+        connection = _connection(self.protocol.transport)
+        return is_closed_by_peer(getattr(connection, "socket", None))
 
     def abort(self) -> None:
         self.protocol.transport.abortConnection()

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..http import Send
-from .adapter import READ_SIZE, HttpAdapter, RawTransport, ServerAdapter, joined
+from .adapter import (
+    READ_SIZE,
+    HttpAdapter,
+    RawTransport,
+    ServerAdapter,
+    is_closed_by_peer,
+    joined,
+)
 from .closing import ClosingReader
 
 #: the key in the scope's state under which ``contrib.uvicorn`` offers a RawTransport
@@ -51,10 +58,10 @@ class UvicornAdapter(ServerAdapter):
         await super().close(code, timeout)
         self.read_in_steps(True)
         protocol = self.transport.get_protocol()
-        protocol.data_received = ClosingReader(protocol.data_received, self._let_read)
+        protocol.data_received = ClosingReader(protocol.data_received, self)
         self.transport.set_protocol(protocol)  # uvloop looks for the method only here
 
-    def _let_read(self, reads: bool) -> None:
+    def let_read(self, reads: bool) -> None:
         transport = self.transport
         if not transport.is_closing():
             transport.resume_reading() if reads else transport.pause_reading()
@@ -107,6 +114,10 @@ class UvicornAdapter(ServerAdapter):
             clamp = getattr(socket, "TCP_WINDOW_CLAMP", None)
             if clamp is not None:
                 connection.setsockopt(socket.IPPROTO_TCP, clamp, size)
+
+    def is_gone(self) -> bool:
+        connection = self.transport.get_extra_info("socket")
+        return self.transport.is_closing() or is_closed_by_peer(connection)
 
     def abort(self) -> None:
         self.transport.abort()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
 from typing import Any
 
 from ...conf import options
@@ -12,16 +13,17 @@ from ...exceptions import ConnectionRefused, DecodeError
 from ...logs import get_logger
 from ...pubsub.serving import mount_socket
 from ...socket.connection import Connection
+from ...socket.loop_budgets import LARGE
 from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...socket.socket import Socket
 from ...wire.messages import Frame
 from ...wire.reasons import CloseCode, Reason
 from ..authentication import bearer_token
-from ..connection_timers import ConnectionTimers
+from ..connection_timers import ConnectionTimers, GoneWatch
 from ..handshake import Handshake
 from ..http import TEXT, Receive, Send, raw_headers, respond
-from ..inbound import ReadPacer, take
+from ..inbound import ReadPacer, in_turn, take
 from ..servers import adapter_for
 from .frame_writer import FrameWriter
 from .writer import Writer, finish
@@ -147,25 +149,44 @@ class PhoenixConsumer:
             if self.connection.backlog.frames or self._pacer.is_over(lifetime.now()):
                 # let the frames before this one and the other sockets run first
                 await asyncio.sleep(0)
-            if owed := self.connection.backlog.owed():
-                await self._wait(owed)
-            frame = event.get("text")
-            self._take(event.get("bytes") or b"" if frame is None else frame)
+            text = event.get("text")
+            await self._handle(event.get("bytes") or b"" if text is None else text)
             if self._closing is not None:
                 await asyncio.sleep(0)  # close() has cancelled this task
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait, and read nothing from the client meanwhile."""
+    async def _handle(self, frame: Frame) -> None:
+        """Handle a frame when its client may: it has earned the time, and it is its turn."""
+        backlog = self.connection.backlog
+        if len(frame) < LARGE and not backlog.owed():
+            return self._take(frame)
+        async with self._held():
+            while owed := backlog.owed():
+                await asyncio.sleep(owed)
+            async with in_turn(self.connection, frame) as code:
+                if code is None:
+                    self._take(frame)
+                else:
+                    self.close(code, Reason.CLOSED)
+
+    @contextlib.asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Read nothing from the client in the block, and leave the block when the client has gone.
+
+        The client is not silent meanwhile: we do not read what it sends.
+        """
         assert self._timers is not None
-        adapter = self._writer.adapter
+        adapter, timers = self._writer.adapter, self._timers
         adapter.hold(True)
+        timers.seen_at = inf
         try:
-            # the client is not silent: we do not read what it sends
-            while seconds and self._closing is None:
-                self._timers.seen_at = self._timers.now() + seconds
-                await asyncio.sleep(seconds)
-                seconds = self.connection.backlog.owed()
+            async with asyncio.timeout(None) as patience:
+                watch = GoneWatch(adapter.is_gone, patience)
+                yield
+        except TimeoutError:
+            pass
         finally:
+            watch.stop()
+            timers.seen_at = timers.now()
             adapter.hold(False)
 
     def _take_at_once(self, frame: str) -> bool:
@@ -174,6 +195,7 @@ class PhoenixConsumer:
         backlog = self.connection.backlog
         if (
             not self.is_receiving
+            or len(frame) >= LARGE
             or backlog.frames
             or backlog.owed()
             or self._pacer.is_over(self._timers.now())

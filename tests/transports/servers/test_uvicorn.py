@@ -143,3 +143,26 @@ def test_a_connection_that_goes_while_it_is_read_slowly_raises_nothing(
     run: Any,
 ) -> None:
     assert run(_closed_while_it_pauses()) == []
+
+
+async def _gone_while_nothing_is_read() -> list[bool]:
+    reader, client, server = await connected(Reader())
+    adapter = UvicornAdapter(_nowhere, reader)
+    reader.transport.pause_reading()
+    client.write(b"x" * 1000)
+    await client.drain()
+    seen = [adapter.is_gone()]
+    client.close()
+    await client.wait_closed()
+    async with asyncio.timeout(5):
+        while not adapter.is_gone():
+            await asyncio.sleep(0.001)
+    server.close()
+    reader.transport.abort()
+    await asyncio.sleep(0)
+    return [*seen, adapter.is_gone()]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_client_that_has_gone_is_known_though_nothing_is_read(run: Any) -> None:
+    assert run(_gone_while_nothing_is_read()) == [False, True]

@@ -1,0 +1,83 @@
+"""ClientBudget: the large payloads of one client, beside those of all others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from .budget import Budget, loop_time
+from .loop_budgets import LARGE, NEW_BYTES, loop_budgets
+
+#: seconds for which a client is new: by then it has earned about what its largest frame takes
+NEW = 8.0
+
+
+class ClientBudget(Budget):
+    """The budget of one client that connected at `opened_at`, a time of the event loop."""
+
+    __slots__ = ("_old_at", "_all")
+
+    def __init__(self, limit: int, opened_at: float) -> None:
+        super().__init__(limit)
+        self._old_at = opened_at + NEW
+        self._all = loop_budgets()
+
+    def _is_new(self) -> bool:
+        return loop_time() < self._old_at
+
+    def charge(self, seconds: float) -> None:
+        super().charge(seconds)
+        self._all.turns.charge(seconds)
+        if self._is_new():
+            self._all.new.charge(seconds)
+
+    def may_wait(self, size: int) -> bool:
+        """Return False if so much of new clients waits for ``turn`` that a frame of `size` bytes may not."""
+        if size < LARGE or not self._is_new():
+            return True
+        return self._all.new_bytes + size <= NEW_BYTES
+
+    @contextlib.asynccontextmanager
+    async def turn_as_new(self, size: int) -> AsyncIterator[None]:
+        """Wait, if the client is new and its frame of `size` bytes large, for the credit of all new ones.
+
+        It waits until it is new no more at the most. This comes before all other waiting, and ends
+        when the time of the frame has been charged.
+        """
+        if size < LARGE or not self._is_new():
+            yield
+            return
+        self._all.new_bytes += size
+        try:
+            async with _taken(self._all.new, until=self._old_at):
+                yield
+        finally:
+            self._all.new_bytes -= size
+
+    @contextlib.asynccontextmanager
+    async def turn(self, size: int) -> AsyncIterator[None]:
+        """Wait until no other client's large frame is handled, to handle one of `size` bytes.
+
+        The block must not wait for anything. A frame that is not large need not wait.
+        """
+        if size < LARGE:
+            yield
+            return
+        async with _taken(self._all.turns):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def _taken(budget: Budget, until: float | None = None) -> AsyncIterator[None]:
+    """Take 1 of `budget` for the block; if there is none `until` that time, go on without it."""
+    try:
+        async with asyncio.timeout_at(until):
+            await budget.take(1)
+    except TimeoutError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        budget.give_back(1)

@@ -1,0 +1,81 @@
+"""LoopBudgets: what the large payloads of all clients of one event loop share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from .budget import Budget
+
+#: bytes from which a frame or payload is large: it is handled one at a time in the whole loop
+LARGE = 32 * 1024
+#: bytes of memory for the large payloads of all clients of a loop that are decoded at the same time
+LOOP_BYTES = 48 * 1024 * 1024
+#: seconds after which a payload without room is decoded all the same, but only one such payload at a time
+ONE_BY_ONE_AFTER = 5.0
+#: the part of the loop's time for the large payloads of all clients
+LOOP_EARNED = 0.5
+#: seconds of the loop that the large payloads of all new clients may take at once
+NEW_CREDIT = 0.2
+#: bytes of frames of new clients that wait for their turn
+NEW_BYTES = 8 * 1024 * 1024
+#: about how many bytes of memory each list, object, quotation mark and value takes
+WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
+
+
+class LoopBudgets:
+    """The budgets of all clients of a loop together."""
+
+    def __init__(self) -> None:
+        #: memory for what is decoded
+        self.memory = Budget(LOOP_BYTES, in_order=False)
+        #: what finds no room in it
+        self.one_by_one = Budget(1)
+        #: the turn: one large payload at a time, and then all others have the loop as long
+        self.turns = Budget(1, credit=0, earned=LOOP_EARNED, pause=0)
+        #: the clients that are too new to have earned anything live on one credit: else whoever
+        #: has spent its own would connect again for another one
+        self.new = Budget(1, credit=NEW_CREDIT, pause=0)
+        self.new_bytes = 0  # bytes of frames of new clients that wait for their turn
+
+
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBudgets]
+_of_loops = weakref.WeakKeyDictionary()
+
+
+def loop_budgets() -> LoopBudgets:
+    """Return the budgets of the running event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _of_loops:
+        _of_loops[loop] = LoopBudgets()
+    return _of_loops[loop]
+
+
+def weight(payload: bytes) -> int:
+    """Return about how many bytes of memory the decoded `payload` takes; marks in a text count as well."""
+    return len(payload) + sum(payload.count(mark) * each for mark, each in WEIGHTS)
+
+
+@contextlib.asynccontextmanager
+async def room(payload: Any) -> AsyncIterator[None]:
+    """Wait until there is room to decode `payload`, a ``msgspec.Raw``, beside those of other clients."""
+    if not isinstance(payload, msgspec.Raw) or len(memoryview(payload)) < LARGE:
+        yield
+        return
+    budgets = loop_budgets()
+    budget, size = budgets.memory, weight(bytes(payload))
+    try:
+        async with asyncio.timeout(ONE_BY_ONE_AFTER):
+            await budget.take(size)
+    except TimeoutError:
+        budget = budgets.one_by_one
+        await budget.take(size)
+    try:
+        yield
+    finally:
+        budget.give_back(size)
