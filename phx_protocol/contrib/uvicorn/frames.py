@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from types import CodeType, GeneratorType
+from typing import Any, NamedTuple
 
 from websockets import frames
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, State
+from websockets.streams import StreamReader
 
 #: the first byte of a frame that is the last one of its message, with no bit of an extension
 FIN = 0x80
@@ -17,6 +19,10 @@ SHORT = 125
 
 #: websockets' own: in C where that could be built
 _apply_mask: Callable[[bytes, bytes], bytes] = vars(frames)["apply_mask"]
+
+#: where websockets' parser is while it waits for the first byte of a frame. Its buffer says nothing: it
+#: is empty as well when the header of a frame was taken out, and the rest has not come yet.
+BETWEEN = [Protocol.parse.__code__, StreamReader.at_eof.__code__]
 
 
 class Read(NamedTuple):
@@ -53,13 +59,18 @@ def is_between_frames(connection: Protocol) -> bool:
 
     A version of websockets whose attributes are others is never asked to let go.
     """
-    reader = getattr(connection, "reader", None)
     return (
         connection.state is State.OPEN
         and not connection.extensions
-        and connection.parser_exc is None
         and getattr(connection, "current_size", 0) is None
-        and not getattr(reader, "buffer", b"?")
         and not getattr(connection, "events", "?")
         and not getattr(connection, "writes", "?")
+        and list(_steps(getattr(connection, "parser", None)))[-2:] == BETWEEN
     )
+
+
+def _steps(parser: Any) -> Iterator[CodeType]:
+    """Yield the code of the generator `parser`, and of those in which it waits."""
+    while isinstance(parser, GeneratorType):
+        yield parser.gi_code
+        parser = parser.gi_yieldfrom

@@ -235,6 +235,15 @@ async def test_frames_are_handled_as_uvicorn_handles_them(data: list[bytes]) -> 
     assert ours == theirs
 
 
+@pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
+async def test_a_frame_may_be_cut_anywhere(data: list[bytes]) -> None:
+    whole = b"".join(data)
+    for at in range(1, min(len(whole), 64)):
+        cut = [whole[:at], whole[at:]]
+        theirs, ours = await both([request(), *cut], echoing, ws_max_size=1000)
+        assert ours == theirs, at
+
+
 @pytest.mark.skipif(not IS_KNOWN, reason="another version of uvicorn")
 async def test_websockets_is_needed_only_for_what_is_not_ordinary() -> None:
     talk = Talk(PhoenixWebSocketProtocol, echoing)
