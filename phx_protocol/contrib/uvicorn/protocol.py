@@ -298,6 +298,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             self.conn.state = State.CONNECTING
             self.response = handshake.response(self._accept_key)
         await super().send(message)
+        if self._rest is not None and self.close_sent:
+            self._go_on_soon()  # the close frame of the client may be in it already
 
     def _can_be_answered(self) -> bool:
         is_answered = self.handshake_complete or self.initial_response is not None

@@ -244,6 +244,26 @@ async def test_a_frame_may_be_cut_anywhere(data: list[bytes]) -> None:
         assert ours == theirs, at
 
 
+async def test_a_close_of_the_client_is_found_behind_many_frames_when_the_application_closes() -> (
+    None
+):
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await receive()
+        await send({"type": "websocket.close"})
+
+    many = wire(b"x" * 100) * 100
+    talk = Talk(PhoenixWebSocketProtocol, closing)
+    talk.receive(request())
+    await talk.settle()
+    talk.receive(many + wire(b"\x03\xe8", Opcode.CLOSE))
+    for _ in range(10):
+        await talk.settle()
+    assert talk.transport.closing
+    await talk.end()
+
+
 @pytest.mark.skipif(not IS_KNOWN, reason="another version of uvicorn")
 async def test_websockets_is_needed_only_for_what_is_not_ordinary() -> None:
     talk = Talk(PhoenixWebSocketProtocol, echoing)
