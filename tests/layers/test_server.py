@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +11,13 @@ from typing import Any
 
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError
 
 from phx_protocol.layers import RedisLayer, server
 from tests.layers.heard import listening
 from tests.support import servers
+from tests.support.certificates import certify
 from tests.support.tcp_proxy import TcpProxy
 
 PASSWORD = "p:a@s/s%41 w#ö?rd"
@@ -44,35 +40,6 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     with servers.redis(directory, None, *options) as running:
         running.tls = tls  # type: ignore[attr-defined]
         yield running
-
-
-def certify(directory: Path) -> None:
-    """Write a certificate for 127.0.0.1 that signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([address]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (directory / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (directory / "key.pem").write_bytes(
-        key.private_bytes(
-            pem,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 def hosts(redis: servers.Server) -> dict[str, Any]:

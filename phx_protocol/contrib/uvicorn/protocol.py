@@ -184,7 +184,9 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
                 self._go_on_soon()
             elif self.read_paused:
                 self.read_paused = False
-                self.transport.resume_reading()
+                # once it is closed, asyncio's transport with TLS would raise an error
+                if not self.transport.is_closing():
+                    self.transport.resume_reading()
         return message
 
     def _receive(self, data: bytes) -> None:

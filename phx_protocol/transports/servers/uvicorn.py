@@ -67,7 +67,10 @@ class UvicornAdapter(ServerAdapter):
             transport.resume_reading() if reads else transport.pause_reading()
 
     def buffered_bytes(self) -> int:
-        return int(self.transport.get_write_buffer_size())
+        # closed twice, asyncio's transport with TLS knows its connection no more
+        with contextlib.suppress(AttributeError):
+            return int(self.transport.get_write_buffer_size())
+        return 0
 
     def limit_frames(self, size: int) -> None:
         if self._raw is None:
@@ -116,8 +119,10 @@ class UvicornAdapter(ServerAdapter):
                 connection.setsockopt(socket.IPPROTO_TCP, clamp, size)
 
     def is_gone(self) -> bool:
-        connection = self.transport.get_extra_info("socket")
-        return self.transport.is_closing() or is_closed_by_peer(connection)
+        transport = self.transport
+        return transport.is_closing() or is_closed_by_peer(
+            transport.get_extra_info("socket")
+        )
 
     def abort(self) -> None:
         self.transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -262,6 +263,28 @@ async def test_a_close_of_the_client_is_found_behind_many_frames_when_the_applic
         await talk.settle()
     assert talk.transport.closing
     await talk.end()
+
+
+async def test_a_closed_connection_is_not_read_from_again() -> None:
+    begun = asyncio.Event()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await begun.wait()
+        assert (await receive())["text"] == "a"
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    talk = Talk(PhoenixWebSocketProtocol, late)
+    talk.receive(request())
+    await talk.settle()
+    talk.receive(wire(b"a"))
+    resumed: list[bool] = []
+    # asyncio's transport with TLS raises AttributeError then
+    talk.transport.resume_reading = lambda: resumed.append(True)  # type: ignore[method-assign]
+    begun.set()
+    await talk.end()
+    assert not resumed
 
 
 @pytest.mark.skipif(not IS_KNOWN, reason="another version of uvicorn")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import uvloop
 
 from phx_protocol.transports.servers.uvicorn import UvicornAdapter
+from tests.support.certificates import certify
 
 
 class Reader(asyncio.Protocol):
@@ -43,11 +46,15 @@ class Reader(asyncio.Protocol):
 R = TypeVar("R", bound=Reader)
 
 
-async def connected(reader: R) -> tuple[R, asyncio.StreamWriter, asyncio.Server]:
+async def connected(
+    reader: R,
+    tls: ssl.SSLContext | None = None,
+    trusting: ssl.SSLContext | None = None,
+) -> tuple[R, asyncio.StreamWriter, asyncio.Server]:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: reader, "127.0.0.1", 0)
+    server = await loop.create_server(lambda: reader, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    _, client = await asyncio.open_connection("127.0.0.1", port)
+    _, client = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
     await reader.made.wait()
     return reader, client, server
 
@@ -166,3 +173,28 @@ async def _gone_while_nothing_is_read() -> list[bool]:
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_a_client_that_has_gone_is_known_though_nothing_is_read(run: Any) -> None:
     assert run(_gone_while_nothing_is_read()) == [False, True]
+
+
+async def _closed_twice(directory: Path) -> tuple[int, bool]:
+    certify(directory)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    trusting = ssl.create_default_context(cafile=directory / "cert.pem")
+    reader, client, server = await connected(Reader(), tls, trusting)
+    adapter = UvicornAdapter(_nowhere, reader)
+    for _ in range(
+        2
+    ):  # as uvicorn does it: at the close frame, and when the connection is lost
+        reader.transport.close()
+    found = adapter.buffered_bytes(), adapter.is_gone()
+    adapter.abort()
+    for end in (client, server):
+        end.close()
+    return found
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_with_tls_that_is_closed_twice_keeps_nothing(
+    run: Any, tmp_path: Path
+) -> None:
+    assert run(_closed_twice(tmp_path)) == (0, True)
