@@ -162,7 +162,11 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         if rest is None or self.transport.is_closing():
             return
         self._rest = rest[READ_SIZE:] if len(rest) > READ_SIZE else None
-        self._receive(bytes(rest[:READ_SIZE]))
+        try:
+            self._receive(bytes(rest[:READ_SIZE]))
+        except Exception:
+            self.transport.abort()  # as the loop does when ``data_received`` fails
+            raise
         if self._rest is not None:
             self._go_on_soon()
         elif not self.read_paused and not self.transport.is_closing():

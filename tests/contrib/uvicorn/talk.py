@@ -51,6 +51,9 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.closing = True
 
+    def abort(self) -> None:
+        self.closing = True
+
     def get_write_buffer_size(self) -> int:
         return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidState
 from websockets.frames import Frame, Opcode
 
 from phx_protocol.contrib.uvicorn import PhoenixWebSocketProtocol, protocol
@@ -261,6 +261,24 @@ async def test_a_close_of_the_client_is_found_behind_many_frames_when_the_applic
     talk.receive(many + wire(b"\x03\xe8", Opcode.CLOSE))
     for _ in range(10):
         await talk.settle()
+    assert talk.transport.closing
+    await talk.end()
+
+
+async def test_an_error_in_a_later_step_of_a_large_read_ends_the_connection() -> None:
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: errors.append(context["exception"])
+    )
+    talk = Talk(PhoenixWebSocketProtocol, accepting)
+    talk.receive(request())
+    await talk.settle()
+    pongs = wire(b"x" * 100, Opcode.PONG) * 60
+    bad = wire(b"\xff", fin=False) + wire(b"", Opcode.CONT)
+    # uvicorn wants to answer the text with a close frame, which websockets has sent already
+    talk.receive(pongs + bad + wire(b"", Opcode.CLOSE))
+    await talk.settle()
+    assert [type(error) for error in errors] == [InvalidState]
     assert talk.transport.closing
     await talk.end()
 
