@@ -188,8 +188,8 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
                 self._go_on_soon()
             elif self.read_paused:
                 self.read_paused = False
-                # once it is closed, asyncio's transport with TLS would raise an error
-                if not self.transport.is_closing():
+                # when the connection is lost, asyncio's transport with TLS would raise an error
+                if not self.disconnected:
                     self.transport.resume_reading()
         return message
 

@@ -283,7 +283,7 @@ async def test_an_error_in_a_later_step_of_a_large_read_ends_the_connection() ->
     await talk.end()
 
 
-async def test_a_closed_connection_is_not_read_from_again() -> None:
+async def test_a_lost_connection_is_not_read_from_again() -> None:
     begun = asyncio.Event()
 
     async def late(scope: Any, receive: Any, send: Any) -> None:
