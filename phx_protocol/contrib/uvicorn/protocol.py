@@ -189,7 +189,7 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
             elif self.read_paused:
                 self.read_paused = False
                 # when the connection is lost, asyncio's transport with TLS would raise an error
-                if not self.disconnected:
+                if self in self.connections:
                     self.transport.resume_reading()
         return message
 
