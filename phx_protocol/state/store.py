@@ -93,7 +93,7 @@ class Store:
                 [*args, *rest, "1" if name in WRITERS else ""],
             )
             if said >= 0:
-                self.ledger.note(tag, known, said)
+                count.note(said)
                 return answer[0]
             if said == MOVED:
                 self.ledger.learn(answer[0].decode())
