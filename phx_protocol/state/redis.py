@@ -60,7 +60,7 @@ class RedisState(State):
         self._client = Client(server)
         self._store = Store(self._client, prefix, self.expiry)
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
-        # done leaves its slot to the next one
+        # done at the first try leaves its slot to the next one
         self._slots: dict[str, list[str]] = {tag: [] for tag in TAGS}
         # nodes that had something in groups at the latest beat, for the reaping after it
         self._owners: set[bytes] | None = None
@@ -259,15 +259,18 @@ class RedisState(State):
         for item in items:
             keys += _history(item.topic)
 
-        async def keep(again: bool) -> Any:
-            # if the first try has already been done, Redis knows that by the id
-            args = [id, "1" if again else "", *each]
-            return await self._store.call(tag, "append", keys, args, lasts)
+        tries = 0
 
-        try:
-            return _positions(await tried(keep))
-        finally:
+        async def keep(again: bool) -> Any:
+            # if another try has already been done, Redis knows that by the id
+            nonlocal tries
+            tries += 1
+            return await self._store.call(tag, "append", keys, [id, *each], lasts)
+
+        found = _positions(await tried(keep))
+        if tries == 1:  # else one may still be on its way
             slots.append(slot)
+        return found
 
     async def since(
         self,

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -252,6 +253,25 @@ async def test_an_append_is_kept_once_when_its_answer_is_lost(
     await behind.append([item("4")])
     assert ids(await behind.since("topic", 0, 60)) == ["1", "2", "3", "4"]
     assert ids(await behind.since("another", 0, 60)) == ["2"]
+
+
+async def test_an_append_is_kept_once_when_its_first_try_arrives_last(
+    redis: RedisState,
+) -> None:
+    """A line that is given up may still deliver, after the next one did."""
+    await redis.append([item("1")])
+    call, late = redis._client.eval, list[Any]()
+
+    async def delayed(*args: Any) -> Any:
+        redis._client.eval = call  # type: ignore[method-assign]
+        late.extend(args)
+        raise ConnectionError("on its way")
+
+    redis._client.eval = delayed  # type: ignore[method-assign]
+    await redis.append([item("2")])
+    await redis.append([item("3")])
+    await call(*late)
+    assert ids(await redis.since("topic", 0, 60)) == ["1", "2", "3"]
 
 
 async def test_an_append_that_is_lost_halfway_is_kept_as_a_whole_and_in_order(
