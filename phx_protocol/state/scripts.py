@@ -35,7 +35,7 @@ NEEDED: dict[str, tuple[Any, ...]] = {
     "ZRANGEBYSCORE": ("-inf", 1, "LIMIT", 0, 1),
     "XADD": ("MAXLEN", "=", 9, "1-0", "a", "b"),
     "XRANGE": ("-", "+", "COUNT", 1),
-    "XDEL": ("1-0",),
+    "XTRIM": ("MAXLEN", "=", 9),
     "TIME": (),
 }
 TRY = """

@@ -578,7 +578,7 @@ async def test_commands_that_we_do_not_need_may_have_other_names(
 
 
 async def test_missing_commands_of_a_server_are_listed(tmp_path: Path) -> None:
-    options = ["--rename-command", "XTRIM", "", "--rename-command", "SPOP", ""]
+    options = ["--rename-command", "XDEL", "", "--rename-command", "SPOP", ""]
     options += ["--rename-command", "XADD", ""]
     with redis_server(tmp_path / "r", *options) as server:
         state = connected(f"redis://127.0.0.1:{server.port}/0", "p:")
