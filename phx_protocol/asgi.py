@@ -47,9 +47,10 @@ def get_phoenix_application(
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             # a copy would stay as long as the connection; URLRouter makes one anyway
-            scope["path_remaining"] = _path_below(scope)
             prefix = get_script_prefix(scope)
-            if prefix != current_script_prefix():  # setting it takes 0.6 KiB for good
+            scope["path_remaining"] = _path_below(prefix, scope)
+            # Django has it with a slash at its end; setting it takes 0.6 KiB for good
+            if f"{prefix.removesuffix('/')}/" != current_script_prefix():
                 set_script_prefix(prefix)  # for reverse(), in channels too
         if scope["type"] == "http":
             await http_router(scope, receive, send)
@@ -73,15 +74,14 @@ def _router(mounts: list[Any], rest: Any) -> Any:
     return URLRouter([*mounts, elsewhere])
 
 
-def _path_below(scope: dict[str, Any]) -> str:
+def _path_below(prefix: str, scope: dict[str, Any]) -> str:
     """Return the path without the script prefix, as this version of Django reads it.
 
     URLRouter would raise an error for a root path that is not a prefix of the path, and any
     client of Daphne can send one in a header.
     """
-    is_below = get_script_prefix(scope) != ""
     path: str = (
-        HandshakeRequest(ConnectInfo(scope)).path_info if is_below else scope["path"]
+        HandshakeRequest(ConnectInfo(scope)).path_info if prefix else scope["path"]
     )
     return path
 

@@ -131,7 +131,7 @@ async def settled(answer: Any, where: str = "a callback") -> Any:
 
     Raises TypeError for a generator and for a context manager: their code has not run.
     """
-    while inspect.isawaitable(answer):
+    while answer is not None and inspect.isawaitable(answer):
         answer = await answer
     if answer is not None and isinstance(answer, _NOT_RUN):
         raise TypeError(f"{where} returned {answer!r:.100}, of which nothing has run")

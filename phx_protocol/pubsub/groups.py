@@ -47,6 +47,22 @@ class Groups:
         self._wanted.add(topic)
         return self._step(topic)
 
+    async def join(self, topic: Key) -> bool:
+        """Join the group of `topic` at once. Return False if that takes a step: others wait, or it fails."""
+        channel = self.channel_name
+        if channel is None or self._steps:
+            return False
+        self._wanted.add(topic)
+        try:
+            await self.layer.group_add(group_name(topic), channel)
+        except Exception as error:
+            self._report(error)
+            return False
+        self._report(None)
+        if self.channel_name == channel:
+            self._actual.add(topic)
+        return topic in self
+
     def last(self) -> asyncio.Future[None] | None:
         """Return the future of the last waiting step, or None if no step waits."""
         return next(reversed(self._steps.values()), None)

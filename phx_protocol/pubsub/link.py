@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from channels.layers import InMemoryChannelLayer
 
-from ..concurrency.tasks import begin, end, is_cancelled
+from ..concurrency.tasks import begin, end, is_cancelled, within
 from ..logs import get_logger
 from ..logs.outage import Outage
 from ..signals import layer_failed, layer_recovered
@@ -121,13 +121,11 @@ class LayerLink:
     async def _done(self, step: asyncio.Future[None]) -> None:
         while not self.is_failing:
             done = self.groups.done
-            try:
-                async with asyncio.timeout(READY_TIMEOUT):
-                    return await asyncio.shield(step)
-            except TimeoutError as error:
-                # no step finished meanwhile: the layer is stuck, not just slow
-                if self.groups.done == done:
-                    return self.report(error)
+            if await within(READY_TIMEOUT, step):
+                return step.result()
+            # no step finished meanwhile: the layer is stuck, not just slow
+            if self.groups.done == done:
+                return self.report(TimeoutError())
 
     def used(self, key: Key) -> None:
         """Note that this node has a subscriber for `key`."""
@@ -263,6 +261,11 @@ class LoopLink(LayerLink):
     def __init__(self, *args: Any, others: Callable[[], Iterable[Peer]]) -> None:
         super().__init__(*args)
         self._others = others
+
+    async def ready(self, key: Key) -> None:
+        # such a layer has nothing to wait for, and a step needs a future and a task
+        if not self.is_ready(key) and not await self.groups.join(key):
+            await super().ready(key)
 
     def publish(self, broadcast: Broadcast) -> None:
         others = list(self._others())

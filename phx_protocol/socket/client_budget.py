@@ -36,7 +36,8 @@ class ClientBudget(Budget):
         """Return False if so much of new clients waits for ``turn`` that a frame of `size` bytes may not."""
         if size < LARGE or not self._is_new():
             return True
-        return self._all.new_bytes + size <= NEW_BYTES
+        waiting = self._all.new_bytes
+        return not waiting or waiting + size <= NEW_BYTES
 
     @contextlib.asynccontextmanager
     async def turn_as_new(self, size: int) -> AsyncIterator[None]:

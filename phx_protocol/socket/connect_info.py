@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from django.http.cookie import parse_cookie
@@ -13,27 +14,33 @@ class ConnectInfo:
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.scope = scope
+        # the last header of each name, not decoded: few of them are asked for
+        self._last: dict[bytes, bytes] | None = None
 
     @functools.cached_property
     def headers(self) -> list[tuple[str, str]]:
         """All request headers in order, names in lower case, decoded as Latin-1."""
-        pairs = self.scope.get("headers", ())
         return [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, value in pairs
+            for name, value in self._pairs()
         ]
 
     def header(self, name: str) -> str | None:
         """The last header called `name` (in lower case), or None. Of cookies, which HTTP/2 may split, all."""
-        return self._by_name.get(name)
+        if self._last is None:
+            self._last = {key.lower(): value for key, value in self._pairs()}
+        value = self._last.get(name.encode("latin-1"))
+        if value is None:
+            return None
+        if name == "cookie":
+            value = b"; ".join(
+                v for key, v in self._pairs() if key.lower() == b"cookie"
+            )
+        return value.decode("latin-1")
 
-    @functools.cached_property
-    def _by_name(self) -> dict[str, str]:
-        by_name = dict(self.headers)
-        if "cookie" in by_name:
-            parts = [value for name, value in self.headers if name == "cookie"]
-            by_name["cookie"] = "; ".join(parts)
-        return by_name
+    def _pairs(self) -> Iterable[tuple[bytes, bytes]]:
+        pairs: Iterable[tuple[bytes, bytes]] = self.scope.get("headers", ())
+        return pairs
 
     @property
     def cookies(self) -> dict[str, str]:

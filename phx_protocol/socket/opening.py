@@ -106,6 +106,8 @@ class Opening:
 
     def _take_missed(self) -> bool:
         """Return True if a command to load this user again has arrived since the last call."""
+        if not self.missed:
+            return False
         source = self.rights.source
         session = source and source.session
         names = {("look", None), ("look", key_of(self.socket)), ("session", session)}

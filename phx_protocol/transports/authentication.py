@@ -44,7 +44,8 @@ async def authenticate(
     session that a middleware found in another way (by a token, for example) stays.
     """
     scope = info.scope
-    key = info.cookies.get(settings.SESSION_COOKIE_NAME)
+    cookies = info.header("cookie")
+    key = info.cookies.get(settings.SESSION_COOKIE_NAME) if cookies else None
     session = session_store(key) if key else None
     is_trusted = session is not None and (
         is_known_page
@@ -52,7 +53,7 @@ async def authenticate(
         or await _csrf_token_is_valid(params.get("_csrf_token"), info, session)
     )
     if not is_trusted:
-        _take_away(scope, info.header("cookie") or "")
+        _take_away(scope, cookies or "")
     if not apps.is_installed("django.contrib.auth"):
         return
     if "user" in scope and not isinstance(scope["user"], UserLazyObject):

@@ -18,7 +18,7 @@ from ..concurrency.tasks import CRASHES, must_end
 from ..conf import Options, options
 from ..exceptions import ConnectionRefused, DecodeError
 from ..logs import get_logger
-from ..node.node import get_node
+from ..node.node import Node, get_node
 from ..pubsub.serving import mount_socket
 from ..socket.connect_info import ConnectInfo
 from ..socket.opening import Opening
@@ -97,6 +97,8 @@ class Handshake:
 
     async def check_origin(self) -> None:
         origin, check = self.info.header("origin"), self.options.check_origin
+        if origin is None:  # no browser, see origin_is_allowed
+            return
         try:
             is_allowed = await origin_is_allowed(origin, check, self.info)
         except Exception as error:
@@ -136,17 +138,18 @@ class Handshake:
         The Origin must have been checked before.
         """
         vsn = self.params.get("vsn", "1.0.0")
-        serializer = for_version(vsn, _versions(self.options))
+        serializer = _serializer(self.options, vsn) if isinstance(vsn, str) else None
         if serializer is None:
             logger.warning("%s: no serializer for vsn %.100r", self.scope["path"], vsn)
             raise ConnectionRefused(403)
-        self._check_room()
+        node = get_node()
+        self._check_room(node)
         socket = self._make_socket(auth_token)
-        opening = Opening(socket, serializer, transport, get_node(), self.requested_at)
+        opening = Opening(socket, serializer, transport, node, self.requested_at)
         try:
-            await opening.node.expect_connection(opening)
+            await node.expect_connection(opening)
             await self._authenticate(opening)
-            self._check_room()  # other connections may have opened meanwhile
+            self._check_room(node)  # other connections may have opened meanwhile
         except BaseException:
             opening.discard()
             raise
@@ -189,15 +192,20 @@ class Handshake:
         is_checked = self.info.header("origin") is not None
         return is_checked or await origin_is_allowed(page, check, self.info)
 
-    def _check_room(self) -> None:
-        if get_node().drainer.is_on:
+    def _check_room(self, node: Node) -> None:
+        if node.drainer.is_on:
             refusals.count(Refusal.DRAINING)
             raise ConnectionRefused(503, Refusal.DRAINING)
         limit = self.options.max_connections
-        if limit is not None and len(get_node().connections) >= limit:
+        if limit is not None and len(node.connections) >= limit:
             logger.warning("%s: refused, %d connections", self.scope["path"], limit)
             refusals.count(Refusal.TOO_MANY_CONNECTIONS)
             raise ConnectionRefused(503, Refusal.TOO_MANY_CONNECTIONS)
+
+
+@functools.lru_cache(maxsize=64)
+def _serializer(options: Options, vsn: str) -> Serializer | None:
+    return for_version(vsn, _versions(options))
 
 
 @functools.cache

@@ -32,13 +32,18 @@ def decode_query(
         path = _path(_text(key))
         if len(path) > max_depth:
             raise DecodeError(f"parameters nested deeper than {max_depth}")
-        _assign(params, path, _text(value))
+        if len(path) == 1:
+            params[path[0]] = _text(value)
+        else:
+            _assign(params, path, _text(value))
     return params
 
 
 def _text(quoted: bytes) -> str:
     try:
-        return unquote_to_bytes(quoted.replace(b"+", b" ")).decode()
+        if b"%" in quoted or b"+" in quoted:
+            quoted = unquote_to_bytes(quoted.replace(b"+", b" "))
+        return quoted.decode()
     except UnicodeDecodeError as error:
         raise DecodeError("a query string that is not UTF-8") from error
 

@@ -175,3 +175,45 @@ async def test_a_group_is_discarded_even_if_adding_it_may_have_failed() -> None:
     groups.sweep(LINGER)
     await added
     assert layer.calls == [("discard", group_name("a"))]
+
+
+async def test_a_group_can_be_joined_at_once() -> None:
+    groups, layer, reports = make()
+    assert await groups.join("a") and "a" in groups
+    assert layer.calls == [("add", group_name("a"))] and reports == [None]
+    assert groups.last() is None  # no step was made
+
+
+async def test_nothing_is_joined_before_steps_that_wait_or_without_a_channel() -> None:
+    groups, layer, _ = make()
+    layer.gate.clear()
+    step = groups.add("a")
+    assert not await groups.join("b")
+    layer.gate.set()
+    await step
+    assert await groups.join("b")
+    groups.close()
+    assert not await groups.join("c") and "c" not in groups
+
+
+async def test_a_join_at_once_that_fails_is_reported_and_left_to_a_step() -> None:
+    groups, layer, reports = make()
+    layer.failures = 1
+    assert not await groups.join("a") and "a" not in groups
+    assert [type(report) for report in reports] == [ConnectionError]
+    await groups.add("a")
+    assert "a" in groups
+
+
+async def test_a_join_at_once_does_not_count_for_a_channel_that_has_changed() -> None:
+    groups, layer, _ = make()
+    layer.gate.clear()
+    joining = asyncio.create_task(groups.join("a"))
+    await asyncio.sleep(0)
+    groups.connected("specific.2")
+    layer.gate.set()
+    await joining
+    step = groups.last()
+    if step is not None:
+        await step
+    assert layer.calls[-1] == ("add", group_name("a")) and "a" in groups

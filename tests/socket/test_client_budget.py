@@ -96,6 +96,7 @@ async def test_a_client_that_grows_old_while_it_waits_waits_no_longer() -> None:
 
 async def test_only_so_many_bytes_of_new_clients_may_wait() -> None:
     loop_budgets().new.charge(1000)
+    assert new().may_wait(10 * NEW_BYTES)  # if it is the only one
     task = await waiting(new(), NEW_BYTES - LARGE)
     assert new().may_wait(LARGE)
     assert not new().may_wait(LARGE + 1)

@@ -66,8 +66,9 @@ def command(server: str, port: int, application: str = CONFORMANCE) -> list[str]
     address = f"127.0.0.1:{port}"
     uvicorn = ["uvicorn", application, "--port", str(port), "--log-level", "warning"]
     options = {
-        "uvicorn": uvicorn,
-        "frames": [*uvicorn, "--ws", PROTOCOL],
+        # of uvicorn's two HTTP parsers one each; by default it takes httptools if that is installed
+        "uvicorn": [*uvicorn, "--http", "h11"],
+        "frames": [*uvicorn, "--http", "httptools", "--ws", PROTOCOL],
         "daphne": ["daphne", "-b", "127.0.0.1", "-p", str(port), application],
         "hypercorn": ["hypercorn", application, "--bind", address],
         "granian": [

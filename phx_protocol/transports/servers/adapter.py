@@ -30,7 +30,7 @@ class FrameTransport(Protocol):
 class RawTransport:
     """A server's WebSocket as it offers it beyond ASGI: reads and writes without a coroutine."""
 
-    __slots__ = ("transport", "take")
+    __slots__ = ("transport", "take", "most")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         #: finished frames are written to it
@@ -38,6 +38,8 @@ class RawTransport:
         #: called first with a text message that comes while no other waits for ``receive``;
         #: it returns True if it has handled the message
         self.take: Callable[[str], bool] | None = None
+        #: the most bytes of a message; None for the server's own limit
+        self.most: int | None = None
 
 
 class ServerAdapter:

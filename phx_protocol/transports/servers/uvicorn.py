@@ -70,7 +70,12 @@ class UvicornAdapter(ServerAdapter):
         return int(self.transport.get_write_buffer_size())
 
     def limit_frames(self, size: int) -> None:
-        protocol = self._protocol
+        if self._raw is None:
+            self._limit(self._protocol, size)
+        else:
+            self._raw.most = size
+
+    def _limit(self, protocol: Any, size: int) -> None:
         # only the parser of websockets has such a limit; wsproto reads the whole frame
         parser: Any = getattr(protocol, "conn", None)
         if hasattr(parser, "max_message_size"):

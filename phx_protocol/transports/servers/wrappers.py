@@ -43,8 +43,13 @@ def _owner(send: Any) -> Any:
         func = getattr(send.func, "__name__", "")
         return send.args[0] if func == "handle_reply" else None
     owner = send.__self__ if isinstance(send, types.MethodType) else None
-    modules = (kind.__module__ for kind in type(owner).__mro__)
-    return owner if any(m.startswith("uvicorn.") for m in modules) else None
+    kind: Any = type(owner)
+    return owner if _is_of_uvicorn(kind) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _is_of_uvicorn(kind: Any) -> bool:
+    return any(each.__module__.startswith("uvicorn.") for each in kind.__mro__)
 
 
 def _has_given(owner: Any, scope: dict[str, Any]) -> bool:

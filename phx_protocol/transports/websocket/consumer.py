@@ -26,7 +26,7 @@ from ..http import TEXT, Receive, Send, raw_headers, respond
 from ..inbound import ReadPacer, in_turn, take
 from ..servers import adapter_for
 from .frame_writer import FrameWriter
-from .writer import Writer
+from .writer import Writer, finish
 
 logger = get_logger("phx_protocol.transport")
 
@@ -306,9 +306,14 @@ class PhoenixConsumer:
 
     async def _in_time(self, answer: Awaitable[None]) -> None:
         """Write an answer to the handshake; drop a client that does not read it in time."""
+        steps = answer.__await__()
+        try:
+            yielded = next(steps)  # a server that has room for it does not wait
+        except StopIteration:
+            return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await answer
+                await finish(steps, yielded)
         except TimeoutError:
             self._writer.adapter.abort()
 

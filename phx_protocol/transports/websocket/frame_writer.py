@@ -64,9 +64,10 @@ _ticks = weakref.WeakKeyDictionary()
 
 def _tick() -> LoopTick:
     loop = asyncio.get_running_loop()
-    if loop not in _ticks:
-        _ticks[loop] = LoopTick()
-    return _ticks[loop]
+    tick = _ticks.get(loop)
+    if tick is None:
+        tick = _ticks[loop] = LoopTick()
+    return tick
 
 
 class FrameWriter(Writer):
@@ -124,8 +125,8 @@ class FrameWriter(Writer):
             self.is_closed = True
             return
         write(data)
-        if transport.get_write_buffer_size() > self._outbound.limit:
-            self._outbound.check()
+        if transport.get_write_buffer_size() > self._limit:
+            self._check()
 
     def pending_bytes(self) -> int:
         return sum(map(len, self._joined)) + self.adapter.buffered_bytes()

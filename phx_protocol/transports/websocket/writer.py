@@ -17,7 +17,7 @@ from ..servers import ServerAdapter
 
 
 @types.coroutine
-def _finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
+def finish(steps: Any, yielded: Any) -> Generator[Any, Any, None]:
     """Finish an awaitable that was stepped once by hand and yielded `yielded`."""
     while True:
         try:
@@ -49,6 +49,9 @@ class Writer:
         "adapter",
         "is_closed",
         "_send",
+        "_limits",
+        "_limit",
+        "_overflowed",
         "_outbound",
         "_waiting",
         "_waiting_bytes",
@@ -64,7 +67,9 @@ class Writer:
         self.adapter = adapter
         self.is_closed = False
         self._send = adapter.send
-        self._outbound = OutboundLimit(limits, self.pending_bytes, overflowed)
+        self._limits, self._limit = limits, limits["bytes"]
+        self._overflowed = overflowed
+        self._outbound: OutboundLimit | None = None  # made for a client that is behind
         self._waiting: deque[dict[str, Any]] | None = None  # an empty one is 0.7 KiB
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -89,18 +94,15 @@ class Writer:
             steps = self._send(message).__await__()
             yielded = next(steps) if context is None else context.run(next, steps)
         except StopIteration:
-            if (
-                not self.adapter.waits
-                and self.adapter.buffered_bytes() > self._outbound.limit
-            ):
-                self._outbound.check()
+            if not self.adapter.waits and self.adapter.buffered_bytes() > self._limit:
+                self._check()
         except Exception:
             # The connection is gone; the server reports that with websocket.disconnect.
             self.is_closed = True
             return
         else:
             self._task = asyncio.get_running_loop().create_task(
-                self._drain(_finish(steps, yielded)), context=context
+                self._drain(finish(steps, yielded)), context=context
             )
 
     def _wait(self, message: dict[str, Any]) -> None:
@@ -108,8 +110,15 @@ class Writer:
             self._waiting = deque()
         self._waiting.append(message)
         self._waiting_bytes += _size(message)
-        if self._waiting_bytes > self._outbound.limit:
-            self._outbound.check()
+        if self._waiting_bytes > self._limit:
+            self._check()
+
+    def _check(self) -> None:
+        """Note that more waits for the client than may wait for long."""
+        if self._outbound is None:
+            limits, overflowed = self._limits, self._overflowed
+            self._outbound = OutboundLimit(limits, self.pending_bytes, overflowed)
+        self._outbound.check()
 
     async def _drain(self, first: Any) -> None:
         try:
@@ -134,16 +143,18 @@ class Writer:
             messages_dropped.emit(None, count=dropped, where="outbound")
         self._waiting = None
         self._waiting_bytes = 0
-        self._outbound.stop()
+        if self._outbound is not None:
+            self._outbound.stop()
 
     def _dropped(self) -> int:
         """Return how many messages the client will not get.
 
         Of those in the server's buffer, the ones since the client fell behind are counted.
         """
-        if self.adapter.buffered_bytes() > self._outbound.limit:
-            return self._outbound.checks + len(self._waiting or ())
-        return len(self._waiting or ())
+        outbound, waiting = self._outbound, len(self._waiting or ())
+        if outbound is not None and self.adapter.buffered_bytes() > self._limit:
+            return outbound.checks + waiting
+        return waiting
 
     async def close(self, code: int, timeout: float) -> None:
         """Send the close frame after what the server has; abort after `timeout` seconds."""
