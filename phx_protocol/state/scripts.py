@@ -16,6 +16,9 @@ PARTS = {
 WRITERS = frozenset(
     {"append", "beat", "bury", "change", "count", "open", "remove", "reset"}
 )
+#: all that Redis counts: each beat asks all hash tags for the owners, so the latest count of a node that
+#: beats is everywhere, and is missed wherever steps are lost
+COUNTED = WRITERS | {"owners"}
 
 #: command -> arguments after the key, to try it with
 NEEDED: dict[str, tuple[Any, ...]] = {

@@ -21,7 +21,7 @@ from ..exceptions import StateError, StateRefused, StateTimeout
 from .base import history_expiry
 from .client import ERRORS, Client, Word, is_away
 from .ledger import Ledger
-from .scripts import WRITERS, generation, script
+from .scripts import COUNTED, generation, script
 
 Item = TypeVar("Item")
 
@@ -90,7 +90,7 @@ class Store:
             said, *answer = await self.client.eval(
                 script(name),
                 [*(f"{begin}{known}:{key}" for key in keys), *ours],
-                [*args, *rest, "1" if name in WRITERS else ""],
+                [*args, *rest, "1" if name in COUNTED else ""],
             )
             if said >= 0:
                 count.note(said)
