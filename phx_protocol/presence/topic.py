@@ -91,8 +91,9 @@ class PresenceTopic:
                 diff = Diff()
                 for change in changes:
                     diff.add(change.diff)
+                parts = [*diff.parts(STEP)]
                 try:
-                    hints = [await self._put(part) for part in diff.parts(STEP)]
+                    hints = [await self._put(part, parts[-1]) for part in parts]
                 finally:
                     for change in changes:
                         if not change.done.done():
@@ -102,11 +103,11 @@ class PresenceTopic:
         finally:
             self._task = None
 
-    async def _put(self, diff: Diff) -> Hint | None:
+    async def _put(self, diff: Diff, last: Diff) -> Hint | None:
         beat = self._node.heartbeat
         puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
         # True if this process has no entries on the topic after this change
-        is_last = not self.own and not self._outbox
+        is_last = diff is last and not self.own and not self._outbox
         try:
             with beat.state_call():
                 async with self._writing:

@@ -86,7 +86,8 @@ class Client:
         if isinstance(found, Exception):
             if self._connection is connection and ELSEWHERE.search(str(found)):
                 self._give_up(ConnectionError(str(found)))
-            raise found
+            # all calls on a connection get its error: each must not add to the traceback of the others
+            raise found.with_traceback(None)
         return found
 
     def _done(self, answer: asyncio.Future[Any], found: Any) -> None:

@@ -15,31 +15,35 @@ class Count:
     has lost some.
     """
 
-    def __init__(self, expiry: float, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.author = secrets.token_hex(6)
         self._answers = self._highest = 0
-        #: seconds without a write after which the store may have forgotten an author
-        self._expiry = expiry
         self._clock = clock
-        self._answered_at = clock()
+        self._wrote_at = clock()
 
     @property
     def steps(self) -> int:
         """The number of writes that the store must have counted."""
-        if self._clock() - self._answered_at > self._expiry / 2:
-            self.author = secrets.token_hex(6)
-            self._answers = self._highest = 0
         return max(self._answers, self._highest)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the latest write."""
+        return self._clock() - self._wrote_at
 
     def note(self, count: int) -> None:
         """Note an answer of the store; `count` is 0 if the call wrote nothing."""
-        self._answers += count > 0
-        self._highest = max(self._highest, count)
-        self._answered_at = self._clock()
+        if count:
+            self._answers += 1
+            self._highest = max(self._highest, count)
+            self._wrote_at = self._clock()
 
 
 class Ledger:
-    """The generation of the store, and a count for each hash tag."""
+    """The generation of the store, and a count for each hash tag.
+
+    `expiry` is the number of seconds for which the store remembers an author after each of its writes.
+    """
 
     def __init__(self, expiry: float, clock: Callable[[], float] = time.time) -> None:
         self.generation = ""
@@ -48,10 +52,13 @@ class Ledger:
         self._clock = clock
 
     def of(self, tag: str) -> Count:
-        """Return the count of `tag`."""
+        """Return the count of `tag`: a new one, of another author, if the store may soon forget the old one.
+
+        Note in it the answers to the calls that named its author, whenever they come.
+        """
         count = self._counts.get(tag)
-        if count is None:
-            count = self._counts[tag] = Count(self._expiry, self._clock)
+        if count is None or count.age > self._expiry / 2:
+            count = self._counts[tag] = Count(self._clock)
         return count
 
     def learn(self, generation: str) -> None:
@@ -59,11 +66,6 @@ class Ledger:
         if generation != self.generation and born(generation) >= born(self.generation):
             self.generation = generation
             self._counts.clear()
-
-    def note(self, tag: str, generation: str, count: int) -> None:
-        """Note an answer to a call that named `generation`; `count` is 0 if it wrote nothing."""
-        if generation == self.generation:
-            self.of(tag).note(count)
 
 
 def born(generation: str) -> int:

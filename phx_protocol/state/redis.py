@@ -45,8 +45,8 @@ GRAVES = 100
 #: most broadcasts in one call, and their bytes
 ITEMS = 100
 ITEM_BYTES = 1024 * 1024
-#: how often a group is read from the beginning because it changes too fast
-READS = 10
+#: how often a group is read or replaced from the beginning, if it changes too fast or is lost meanwhile
+TRIES = 10
 
 
 class RedisState(State):
@@ -60,7 +60,7 @@ class RedisState(State):
         self._client = Client(server)
         self._store = Store(self._client, prefix, self.expiry)
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
-        # done leaves its slot to the next one
+        # done at the first try leaves its slot to the next one
         self._slots: dict[str, list[str]] = {tag: [] for tag in TAGS}
         # nodes that had something in groups at the latest beat, for the reaping after it
         self._owners: set[bytes] | None = None
@@ -174,18 +174,28 @@ class RedisState(State):
         return _position(epoch, first), _position(now, n)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
+        for _ in range(TRIES):
+            steps = [position async for position in self._replace(group, node, entries)]
+            if len({position.epoch for position in steps}) == 1:
+                return steps[-1]
+        raise StateError(f"the group {group!r} is lost again and again")
+
+    async def _replace(
+        self, group: str, node: str, entries: Entries
+    ) -> AsyncIterator[Position]:
+        """Replace in steps, and yield the position after each. If the epoch changes, earlier ones are lost."""
         drops: set[str] = set()
         async for page in self._pages(tag_of(group), "SSCAN", _grave(group, node)[3]):
             drops.update(ref.decode() for ref in page)
         drops -= entries.keys()
         for puts in _chunks(list(entries.items()), STEP):
-            await self.change(group, node, dict(puts), ())
+            yield (await self.change(group, node, dict(puts), ()))[1]
         for some in _chunks(list(drops), STEP):
-            await self._change(group, node, "mine", {}, some)
-        return (await self.change(group, node, {}, ()))[1]
+            yield (await self._change(group, node, "mine", {}, some))[1]
+        yield (await self.change(group, node, {}, ()))[1]
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
-        for _ in range(READS):
+        for _ in range(TRIES):
             if (found := await self._read(group)) is not None:
                 position, raw = found
                 return position, {
@@ -259,15 +269,18 @@ class RedisState(State):
         for item in items:
             keys += _history(item.topic)
 
-        async def keep(again: bool) -> Any:
-            # if the first try has already been done, Redis knows that by the id
-            args = [id, "1" if again else "", *each]
-            return await self._store.call(tag, "append", keys, args, lasts)
+        tries = 0
 
-        try:
-            return _positions(await tried(keep))
-        finally:
+        async def keep(again: bool) -> Any:
+            # if another try has already been done, Redis knows that by the id
+            nonlocal tries
+            tries += 1
+            return await self._store.call(tag, "append", keys, [id, *each], lasts)
+
+        found = _positions(await tried(keep))
+        if tries == 1:  # else one may still be on its way
             slots.append(slot)
+        return found
 
     async def since(
         self,

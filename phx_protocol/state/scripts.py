@@ -16,6 +16,9 @@ PARTS = {
 WRITERS = frozenset(
     {"append", "beat", "bury", "change", "count", "open", "remove", "reset"}
 )
+#: all that Redis counts: each beat asks all hash tags for the owners, so the latest count of a node that
+#: beats is everywhere, and is missed wherever steps are lost
+COUNTED = WRITERS | {"owners"}
 
 #: command -> arguments after the key, to try it with
 NEEDED: dict[str, tuple[Any, ...]] = {
@@ -35,7 +38,7 @@ NEEDED: dict[str, tuple[Any, ...]] = {
     "ZRANGEBYSCORE": ("-inf", 1, "LIMIT", 0, 1),
     "XADD": ("MAXLEN", "=", 9, "1-0", "a", "b"),
     "XRANGE": ("-", "+", "COUNT", 1),
-    "XDEL": ("1-0",),
+    "XTRIM": ("MAXLEN", "=", 9),
     "TIME": (),
 }
 TRY = """

@@ -21,7 +21,7 @@ from ..exceptions import StateError, StateRefused, StateTimeout
 from .base import history_expiry
 from .client import ERRORS, Client, Word, is_away
 from .ledger import Ledger
-from .scripts import WRITERS, generation, script
+from .scripts import COUNTED, generation, script
 
 Item = TypeVar("Item")
 
@@ -90,10 +90,10 @@ class Store:
             said, *answer = await self.client.eval(
                 script(name),
                 [*(f"{begin}{known}:{key}" for key in keys), *ours],
-                [*args, *rest, "1" if name in WRITERS else ""],
+                [*args, *rest, "1" if name in COUNTED else ""],
             )
             if said >= 0:
-                self.ledger.note(tag, known, said)
+                count.note(said)
                 return answer[0]
             if said == MOVED:
                 self.ledger.learn(answer[0].decode())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from phx_protocol import AlreadyTracked, EncodeError, NotTracked
+from phx_protocol.exceptions import StateError
 from phx_protocol.node.node import get_node
 from phx_protocol.presence.entries import Diff
 from phx_protocol.presence.replica import Hint
@@ -193,3 +194,26 @@ async def test_very_many_changes_at_once_are_made_in_steps(enter: Enter) -> None
     position, found = await get_node().heartbeat.state.entries(topic.group)
     assert (position.n, found) == (2 * len(keys), {})
     await tab.shows("ada")
+
+
+async def test_changes_of_which_the_state_took_only_a_part_are_mended(
+    enter: Enter,
+) -> None:
+    await enter("ada")
+    keys = [f"k{i}" for i in range(STEP + 7)]
+    await asyncio.gather(*(Merging.track(TOPIC, key, {}) for key in keys))
+    beat = get_node().heartbeat
+    change = beat.state.change
+
+    async def and_then_fail(*args: Any) -> Any:
+        found = await change(*args)
+        beat.outage.report(StateError("another call has failed"))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beat.state, "change", and_then_fail)
+        await asyncio.gather(*(Merging.untrack(TOPIC, key) for key in keys))
+    topic = get_node().part(Trackers).of(Merging).topic(TOPIC)
+    assert len((await beat.state.entries(topic.group))[1]) == 7
+    await beat.beat()
+    assert (await beat.state.entries(topic.group))[1] == {}

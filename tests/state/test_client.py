@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,6 +121,25 @@ async def test_calls_fail_with_their_connection_and_the_next_one_makes_another(
     proxy.pass_answers()
     assert await client.call("PING") == b"PONG"
     assert proxy.made == 2
+
+
+async def test_the_traceback_of_an_error_is_not_that_of_all_calls(
+    client: Client,
+) -> None:
+    await client.call("PING")
+    told: list[int] = []
+
+    async def call() -> None:
+        try:
+            await client.call("PING")
+        except ConnectionError as error:
+            told.append(len(traceback.extract_tb(error.__traceback__)))
+
+    calls = [asyncio.ensure_future(call()) for _ in range(100)]
+    await asyncio.sleep(0)
+    client._give_up(ConnectionError("gone"))
+    await asyncio.gather(*calls)
+    assert told == [told[0]] * 100
 
 
 async def test_a_server_that_says_nothing_has_so_many_seconds(

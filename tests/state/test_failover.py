@@ -329,6 +329,26 @@ async def test_whatever_is_called_first_notices(tmp_path: Path, name: str) -> No
         await state.close()
 
 
+@pytest.mark.parametrize("name", ["append", "change", "since", "positions"])
+async def test_a_node_that_only_beats_notices_at_its_next_call(
+    tmp_path: Path, name: str
+) -> None:
+    """It has not written for long, or never, under the hash tag of what it calls then."""
+    async with restored(tmp_path) as (url, save, lose):
+        state, author = connected(url, "p:"), connected(url, "p:")
+        await state.beat("a1", {}, first=True)
+        await save()
+        (lost,) = await author.append([item("1", "t")])
+        await state.beat("a1", {})
+        await author.close()
+        await lose()
+        before = state._store.ledger.generation
+        await CALLS[name](state)
+        assert state._store.ledger.generation != before
+        assert (await state.append([item("2", "t")]))[0].epoch != lost.epoch
+        await state.close()
+
+
 async def test_a_store_that_lost_nothing_goes_on_as_it_is(losing: Any) -> None:
     url, save, lose = losing
     state = connected(url, "p:")
@@ -578,7 +598,7 @@ async def test_commands_that_we_do_not_need_may_have_other_names(
 
 
 async def test_missing_commands_of_a_server_are_listed(tmp_path: Path) -> None:
-    options = ["--rename-command", "XTRIM", "", "--rename-command", "SPOP", ""]
+    options = ["--rename-command", "XDEL", "", "--rename-command", "SPOP", ""]
     options += ["--rename-command", "XADD", ""]
     with redis_server(tmp_path / "r", *options) as server:
         state = connected(f"redis://127.0.0.1:{server.port}/0", "p:")

@@ -194,6 +194,24 @@ async def test_a_group_that_is_lost_while_it_is_read_is_empty(
     assert await redis.entries(GROUP) == (Position("", 0), {})
 
 
+async def test_a_group_that_is_lost_while_it_is_replaced_is_replaced_again(
+    redis: RedisState,
+) -> None:
+    change, steps = redis.change, 0
+
+    async def and_then_a_loss(*args: Any) -> Any:
+        nonlocal steps
+        found = await change(*args)
+        if (steps := steps + 1) == 2:
+            at = redis._store.key(tag_of(GROUP), f"entries:{GROUP}")
+            admin(redis).delete(at)  # as an eviction does
+        return found
+
+    redis.change = and_then_a_loss  # type: ignore[method-assign]
+    position = await redis.replace(GROUP, "a1", many(3 * STEP))
+    assert await redis.entries(GROUP) == (position, many(3 * STEP))
+
+
 # -------------------------------------------------------------------- a reaper that dies
 
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from phx_protocol.state import Item, Kept, Position, State
-from phx_protocol.state.base import NOWHERE
+from phx_protocol.state.base import NOWHERE, STEP
 from phx_protocol.state.memory import MemoryState
 from tests.support.state import admin, connected, end_lease, forget, key
 
@@ -47,6 +47,12 @@ topics = st.sampled_from(TOPIC_NAMES)
 refs = st.sampled_from(REF_NAMES)
 entries = st.dictionaries(
     refs, st.sampled_from([b"", b"one", b"\n\xff\n", b"b\n"]), max_size=3
+)
+#: so many that they are put, dropped and read in several steps, by nodes that take them from each other
+crowds = st.builds(
+    lambda begin, count: {f"{i:x}": b"" for i in range(begin, begin + count)},
+    st.sampled_from([0, 400]),
+    st.sampled_from([STEP, STEP + 1, 2 * STEP + 3]),
 )
 abouts = st.fixed_dictionaries({"pid": st.integers(1, 3), "name": st.just("ü\n")})
 counts = st.dictionaries(topics, st.integers(0, 2), min_size=1)
@@ -240,7 +246,7 @@ class StateMachine(RuleBasedStateMachine):
         group.put(node, puts)
         self.is_at(after, group)
 
-    @rule(name=groups, node=nodes, entries=entries)
+    @rule(name=groups, node=nodes, entries=st.one_of(entries, entries, crowds))
     def replace(self, name: str, node: str, entries: dict[str, bytes]) -> None:
         position = self.run(self.state.replace(name, node, entries))
         group = self.group(name)

@@ -137,6 +137,39 @@ async def test_after_a_while_the_store_is_asked_for_its_generation_again(
     assert admin(redis).pttl(at) > 10_000
 
 
+async def remembered_for_a_second(state: RedisState) -> None:
+    """From now on Redis forgets an author one second after his last write."""
+    state._store._author_ms = 1000
+    state._store.ledger._expiry = 1.0
+    for id in "12345":
+        await state.append([item(id, "t")])
+
+
+async def test_an_author_who_only_reads_has_lost_nothing_when_redis_forgets_him(
+    redis: RedisState,
+) -> None:
+    await remembered_for_a_second(redis)
+    author = redis._store.ledger.of(tag_of("t")).author
+    at = redis._store.key(tag_of("t"), f"author:{author}")
+    (position,) = await redis.heads({"t": 60})
+    while admin(redis).exists(at):
+        assert await redis.heads({"t": 60}) == [position]
+        await asyncio.sleep(0.05)
+    assert await redis.heads({"t": 60}) == [position]
+
+
+async def test_an_author_who_writes_again_before_redis_forgets_him_has_lost_nothing(
+    redis: RedisState,
+) -> None:
+    await remembered_for_a_second(redis)
+    author = redis._store.ledger.of(tag_of("t")).author
+    at = redis._store.key(tag_of("t"), f"author:{author}")
+    while admin(redis).pttl(at) > 400:
+        await asyncio.sleep(0.02)
+    found = [(await redis.append([item(id, "t")]))[0] for id in "678"]
+    assert [position.n for position in found] == [6, 7, 8]
+
+
 # ----------------------------------------------------------------- many calls as one
 
 

@@ -1,19 +1,14 @@
--- Keep broadcasts. KEYS: a slot for the result, then head, stream of each. ARGV: the id of this call, again ("1" if it
--- may already be done), then for each: id, event, payload, sender ("" for none), its bytes, size, ttl ms, most bytes to
--- keep, expiry ms, a new epoch. A broadcast with more bytes than that uses a position, but the history is empty then.
--- Returns epoch and n for each.
-local done = KEYS[1]
-if ARGV[2] == '1' then
-  local was = redis.call('GET', done)
-  if was then
-    was = cmsgpack.unpack(was)
-    if was[1] == ARGV[1] then return was[2] end
-  end
-end
+-- Keep broadcasts. KEYS: a slot for the result, then head, stream of each. ARGV: the id of this call, then for each:
+-- id, event, payload, sender ("" for none), its bytes, size, ttl ms, most bytes to keep, expiry ms, a new epoch. A
+-- broadcast with more bytes than that uses a position, but the history is empty then. Returns epoch and n for each.
+local done, id = KEYS[1], ARGV[1]
+-- each try looks: the first one may arrive last
+local was = redis.call('GET', done)
+if was and string.sub(was, 1, #id) == id then return cmsgpack.unpack(string.sub(was, #id + 1)) end
 local found = {}
-for i = 3, #ARGV, 10 do
+for i = 2, #ARGV, 10 do
   local bytes, size, most = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), tonumber(ARGV[i + 7])
-  local at, stream = unpack(KEYS, (i - 3) / 5 + 2, (i - 3) / 5 + 3)
+  local at, stream = unpack(KEYS, (i - 2) / 5 + 2, (i - 2) / 5 + 3)
   local h = head(at)
   if not h.epoch then
     h.epoch = ARGV[i + 9]
@@ -36,5 +31,5 @@ for i = 3, #ARGV, 10 do
   found[#found + 1] = h.epoch
   found[#found + 1] = string.format('%.0f', h.n)
 end
-redis.call('SET', done, cmsgpack.pack({ARGV[1], found}), 'PX', author_ms)
+redis.call('SET', done, id .. cmsgpack.pack(found), 'PX', author_ms)
 return found

@@ -1,14 +1,14 @@
 -- The beginning of every script. All keys of a call are under one hash tag, and named after the generation of the
 -- store that the caller knows. After the KEYS of the script: the generation of this tag, the count of the author.
 -- ARGV, after those of the script: the generation that the caller knows, the number of its writes that it knows to be
--- done, ms for which a generation is kept, ms for which an author is kept, "1" if the script writes.
+-- done, ms for which a generation is kept, ms for which an author is kept, "1" if this call is counted.
 -- A promoted replica or a restored snapshot may lack the latest writes. The numbers of positions would then be used
 -- twice. So the writes of every author are counted: if fewer are found than the author knows of, nothing is done, and
 -- the caller begins a new generation (generation.lua). That one is empty; the keys of the old one expire.
--- Returns the count of the author (0 if the script does not write) and the answer; or, if nothing was done,
+-- Returns the count of the author (0 if it is not counted) and the answer; or, if nothing was done,
 -- MOVED and the newer generation, or LOST.
 local MOVED, LOST = -1, -2
-local is_writing = table.remove(ARGV) == '1'
+local is_counted = table.remove(ARGV) == '1'
 local author_ms, generation_ms = table.remove(ARGV), tonumber(table.remove(ARGV))
 local steps, known = tonumber(table.remove(ARGV)), table.remove(ARGV)
 local author, at = table.remove(KEYS), table.remove(KEYS)
@@ -22,7 +22,7 @@ if found ~= known then
 end
 local step = tonumber(redis.call('GET', author) or 0)
 if step < steps then return {LOST} end
-if is_writing then
+if is_counted then
   if redis.call('PTTL', at) < generation_ms / 2 then redis.call('PEXPIRE', at, generation_ms) end
   step = step + 1
   redis.call('SET', author, step, 'PX', author_ms)

@@ -8,19 +8,24 @@ trim(at, stream, h, tonumber(ARGV[2]), math.huge)
 local nothing = {h.epoch, string.format('%.0f', h.n), {}}
 local n, page, most = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if n >= h.n then return nothing end
--- one by one, unless all entries may be read at once
-local count = h.total - h.gone <= page and most or 1
-local found, bytes = {}, 0
-repeat
-  local entries = redis.call('XRANGE', stream, string.format('%.0f-0', n + 1), '+', 'COUNT', count)
-  for _, entry in ipairs(entries) do
-    local place, fields = tonumber(string.match(entry[1], '^%d+')), entry[2]
-    if #found == 0 then
-      if ARGV[3] == '' and place ~= n + 1 then return nothing end
-      if ARGV[4] ~= '' and h.total - fields[4] + fields[6] > tonumber(ARGV[4]) then return nothing end
-    end
-    n, bytes = place, bytes + fields[6]
-    found[#found + 1] = {string.format('%.0f', n), fields[8], fields[10], fields[12], fields[14]}
-  end
-until #entries < count or n >= h.n or bytes >= page or #found >= most
+local function read(from, count)
+  return redis.call('XRANGE', stream, string.format('%.0f-0', from), '+', 'COUNT', count)
+end
+local first = read(n + 1, 1)[1]
+if not first then return nothing end
+local from, before = tonumber(string.match(first[1], '^%d+')), first[2][4] - first[2][6]
+if ARGV[3] == '' and from ~= n + 1 then return nothing end
+if ARGV[4] ~= '' and h.total - before > tonumber(ARGV[4]) then return nothing end
+-- the last one of the page is searched for; no number is missing after the first one
+local to, last = from, math.min(h.n, from + most - 1)
+if h.total - before < page then to = last end
+while to < last do
+  local middle = math.floor((to + last) / 2)
+  if read(middle, 1)[1][2][4] - before >= page then last = middle else to = middle + 1 end
+end
+local found = {}
+for i, entry in ipairs(read(from, to - from + 1)) do
+  local fields = entry[2]
+  found[i] = {string.format('%.0f', from + i - 1), fields[8], fields[10], fields[12], fields[14]}
+end
 return {h.epoch, string.format('%.0f', h.n), found}
