@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from ..concurrency.tasks import begin, is_cancelled
@@ -14,6 +15,10 @@ Key = str | Internal
 
 #: seconds for which a group is kept after the last subscriber of its topic has left
 LINGER = 5.0
+#: most characters of the names of topics that linger; the oldest is left for a newer one
+LINGERING = 256 * 1024
+#: steps, and groups to leave, after which others have the event loop
+AT_ONCE = 200
 
 
 class Groups:
@@ -27,7 +32,9 @@ class Groups:
         self._report = report
         self._wanted: set[Key] = set()
         self._actual: set[Key] = set()
-        self._idle: dict[Key, float] = {}  # topic -> when its last subscriber left
+        # topic -> when its last subscriber left, the oldest first
+        self._idle: dict[Key, float] = {}
+        self._idle_size = 0  # characters of their names
         # topic -> future that is done when the group is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -69,22 +76,38 @@ class Groups:
 
     def used(self, topic: Key) -> None:
         """Note that `topic` has a subscriber; join its group if necessary."""
-        self._idle.pop(topic, None)
+        self._linger_no_more(topic)
         if topic not in self._wanted:
             self.add(topic)
 
     def unused(self, topic: Key, now: float) -> None:
         """Note that `topic` has no subscriber since `now`. LINGER seconds later its group is left."""
+        self._linger_no_more(topic)
         self._idle[topic] = now
+        self._idle_size += len(topic)
+        while self._idle_size > LINGERING:
+            self._leave(next(iter(self._idle)))
+
+    def _linger_no_more(self, topic: Key) -> None:
+        if self._idle.pop(topic, None) is not None:
+            self._idle_size -= len(topic)
 
     def sweep(self, now: float) -> None:
-        for topic in [t for t, since in self._idle.items() if now - since >= LINGER]:
-            del self._idle[topic]
-            self._wanted.discard(topic)
-            if topic in self._actual or topic in self._tried:
-                self._step(topic)
-            else:  # the layer does not know this group
-                self._is_done(topic)
+        """Leave the groups whose topics have lingered for long, AT_ONCE in a turn of the loop."""
+        late = (topic for topic, since in self._idle.items() if now - since >= LINGER)
+        for topic in list(islice(late, AT_ONCE)):
+            self._leave(topic)
+        oldest = next(iter(self._idle.values()), now)
+        if now - oldest >= LINGER:
+            asyncio.get_running_loop().call_soon(self.sweep, now)
+
+    def _leave(self, topic: Key) -> None:
+        self._linger_no_more(topic)
+        self._wanted.discard(topic)
+        if topic in self._actual or topic in self._tried:
+            self._step(topic)
+        else:  # the layer does not know this group
+            self._is_done(topic)
 
     def connected(self, channel_name: str) -> None:
         """Use the channel `channel_name`, and join all wanted groups (again) with it."""
@@ -125,6 +148,8 @@ class Groups:
                     delay = 0.1
                     self._is_done(topic)
                     self.done += 1
+                    if self.done % AT_ONCE == 0:  # a layer in memory never waits
+                        await asyncio.sleep(0)
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
@@ -170,4 +195,5 @@ class Groups:
             self._idle,
         ):
             collection.clear()
+        self._idle_size = 0
         self.channel_name = None

@@ -103,12 +103,16 @@ class Budget:
 
     def owed(self) -> float:
         """Return the seconds until the next payload of the client may be handled."""
-        return max(0.0, self._next_at - loop_time())
+        return max(0.0, self._free_at() - loop_time())
 
     async def pause(self) -> None:
         """Let other clients run, if the last block took long."""
-        if self._next_at > loop_time():
+        if self._free_at() > loop_time():
             await asyncio.sleep(self._pause)
+
+    def _free_at(self) -> float:
+        """Return the time from which on the next payload may be handled."""
+        return self._next_at
 
     def _let_through(self) -> None:
         now = loop_time()
@@ -130,15 +134,15 @@ class Budget:
 
     def _look_later(self, now: float) -> None:
         """Try again when the client has earned its time back; free bytes alone do not help before that."""
-        if self._timer is None and self._next_at > now:
-            self._timer = asyncio.get_running_loop().call_at(self._next_at, self._look)
+        if self._timer is None and (free_at := self._free_at()) > now:
+            self._timer = asyncio.get_running_loop().call_at(free_at, self._look)
 
     def _look(self) -> None:
         self._timer = None
         self._let_through()
 
     def _fits(self, size: int, now: float) -> bool:
-        if self._next_at > now:
+        if self._free_at() > now:
             return False
         return not self._taken or self._taken + size <= self._limit
 

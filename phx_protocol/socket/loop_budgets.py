@@ -21,7 +21,7 @@ ONE_BY_ONE_AFTER = 5.0
 #: the part of the loop's time for the large payloads of all clients
 LOOP_EARNED = 0.5
 #: seconds of the loop that the large payloads of all new clients may take at once
-NEW_CREDIT = 0.2
+NEW_CREDIT = 0.1
 #: bytes of frames of new clients that wait for their turn
 NEW_BYTES = 8 * 1024 * 1024
 #: about how many bytes of memory each list, object, quotation mark and value takes

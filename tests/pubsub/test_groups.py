@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from phx_protocol.pubsub.groups import LINGER, Groups
+from phx_protocol.pubsub.groups import AT_ONCE, LINGER, LINGERING, Groups
 from phx_protocol.pubsub.message import group_name
 
 
@@ -217,3 +217,28 @@ async def test_a_join_at_once_does_not_count_for_a_channel_that_has_changed() ->
     if step is not None:
         await step
     assert layer.calls[-1] == ("add", group_name("a")) and "a" in groups
+
+
+async def test_topics_linger_as_far_as_their_names_may_take_memory() -> None:
+    groups, layer, _ = make()
+    long, short = [c * (LINGERING // 2) for c in "abc"], "d"
+    for topic in (*long, short):
+        await groups.add(topic)
+        groups.unused(topic, now=0)
+    await asyncio.sleep(0)
+    assert [topic for topic in (*long, short) if topic in groups] == [long[2], short]
+    groups.used(long[2])  # and what is used again takes none
+    groups.unused(long[0], now=0)
+    assert short in groups
+
+
+async def test_many_topics_are_left_in_several_turns_of_the_loop() -> None:
+    groups, layer, _ = make()
+    for n in range(3 * AT_ONCE):
+        groups.used(str(n))
+        groups.unused(str(n), now=0)
+    groups.sweep(LINGER)
+    assert len(groups) == 2 * AT_ONCE
+    while len(groups):
+        await asyncio.sleep(0)
+    assert groups._idle_size == 0

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from phx_protocol.socket.budget import FREE, loop_time
+from phx_protocol.socket.budget import CREDIT, EARNED, FREE, PAUSE, loop_time
 from phx_protocol.socket.client_budget import NEW, ClientBudget
 from phx_protocol.socket.loop_budgets import (
     LARGE,
@@ -105,3 +105,21 @@ async def test_only_so_many_bytes_of_new_clients_may_wait() -> None:
     task.cancel()
     await asyncio.wait({task})
     assert new().may_wait(NEW_BYTES)
+
+
+async def test_a_client_has_earned_nothing_when_it_is_new_no_more_but_what_its_age_gives() -> (
+    None
+):
+    client = ClientBudget(1, loop_time() - NEW + 0.4)
+    with client.charged():
+        work(FREE + NEW * EARNED + 0.01)  # on the credit of all new ones
+    assert client.owed() < 2 * PAUSE
+    await asyncio.sleep(0.4)
+    assert client.owed() == pytest.approx(0.01 / EARNED, rel=0.5)
+
+
+async def test_an_old_client_has_the_credit_that_it_has_earned() -> None:
+    client = ClientBudget(1, loop_time() - CREDIT / EARNED)
+    with client.charged():
+        work(FREE + CREDIT / 2)
+    assert client.owed() < 2 * PAUSE
