@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 from typing import Any
 
 from ..concurrency.tasks import begin, is_cancelled
@@ -21,6 +21,33 @@ LINGERING = 256 * 1024
 AT_ONCE = 200
 
 
+class Lingering:
+    """The topics without subscribers whose groups are kept for a while, the oldest first."""
+
+    __slots__ = ("_since", "size")
+
+    def __init__(self) -> None:
+        self._since: dict[Key, float] = {}  # topic -> when its last subscriber left
+        self.size = 0  # characters of all names
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._since)
+
+    def add(self, topic: Key, now: float) -> None:
+        self.discard(topic)
+        self._since[topic] = now
+        self.size += len(topic)
+
+    def discard(self, topic: Key) -> None:
+        if self._since.pop(topic, None) is not None:
+            self.size -= len(topic)
+
+    def late(self, now: float) -> Iterator[Key]:
+        """Return those that have lingered for LINGER seconds at `now`."""
+        since = self._since.items()
+        return (topic for topic, _ in takewhile(lambda s: now - s[1] >= LINGER, since))
+
+
 class Groups:
     """Joins and leaves groups of the layer, one step at a time, in order; a failed step is repeated."""
 
@@ -32,9 +59,7 @@ class Groups:
         self._report = report
         self._wanted: set[Key] = set()
         self._actual: set[Key] = set()
-        # topic -> when its last subscriber left, the oldest first
-        self._idle: dict[Key, float] = {}
-        self._idle_size = 0  # characters of their names
+        self._lingering = Lingering()
         # topic -> future that is done when the group is as wanted
         self._steps: dict[Key, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -76,33 +101,25 @@ class Groups:
 
     def used(self, topic: Key) -> None:
         """Note that `topic` has a subscriber; join its group if necessary."""
-        self._linger_no_more(topic)
+        self._lingering.discard(topic)
         if topic not in self._wanted:
             self.add(topic)
 
     def unused(self, topic: Key, now: float) -> None:
         """Note that `topic` has no subscriber since `now`. LINGER seconds later its group is left."""
-        self._linger_no_more(topic)
-        self._idle[topic] = now
-        self._idle_size += len(topic)
-        while self._idle_size > LINGERING:
-            self._leave(next(iter(self._idle)))
-
-    def _linger_no_more(self, topic: Key) -> None:
-        if self._idle.pop(topic, None) is not None:
-            self._idle_size -= len(topic)
+        self._lingering.add(topic, now)
+        while self._lingering.size > LINGERING:
+            self._leave(next(iter(self._lingering)))
 
     def sweep(self, now: float) -> None:
         """Leave the groups whose topics have lingered for long, AT_ONCE in a turn of the loop."""
-        late = (topic for topic, since in self._idle.items() if now - since >= LINGER)
-        for topic in list(islice(late, AT_ONCE)):
+        for topic in list(islice(self._lingering.late(now), AT_ONCE)):
             self._leave(topic)
-        oldest = next(iter(self._idle.values()), now)
-        if now - oldest >= LINGER:
+        if next(self._lingering.late(now), None) is not None:
             asyncio.get_running_loop().call_soon(self.sweep, now)
 
     def _leave(self, topic: Key) -> None:
-        self._linger_no_more(topic)
+        self._lingering.discard(topic)
         self._wanted.discard(topic)
         if topic in self._actual or topic in self._tried:
             self._step(topic)
@@ -192,8 +209,7 @@ class Groups:
             self._actual,
             self._wanted,
             self._tried,
-            self._idle,
         ):
             collection.clear()
-        self._idle_size = 0
+        self._lingering = Lingering()
         self.channel_name = None

@@ -241,4 +241,4 @@ async def test_many_topics_are_left_in_several_turns_of_the_loop() -> None:
     assert len(groups) == 2 * AT_ONCE
     while len(groups):
         await asyncio.sleep(0)
-    assert groups._idle_size == 0
+    assert groups._lingering.size == 0
