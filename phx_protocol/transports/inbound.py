@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 
 from ..logs import get_logger
@@ -60,9 +61,10 @@ async def in_turn(
     connection: Connection, frame: Frame
 ) -> AsyncIterator[CloseCode | None]:
     """Wait until `connection` may handle a large frame; give a close code instead if too many wait."""
-    budget, size = connection.backlog.budget, len(frame)
+    # its memory, not its characters: one may take four bytes
+    budget, size = connection.backlog.budget, sys.getsizeof(frame)
     if not budget.may_wait(size):
-        logger.warning("%s", CROWD)
+        logger.warning("closing a connection with 1013: %s", CROWD)
         yield CloseCode.OVERLOADED
         return
     async with budget.turn_as_new(size), budget.turn(size):

@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+import types
+from typing import Any, cast
 
 import pytest
 from channels.testing import WebsocketCommunicator
 
 from phx_protocol import Channel, PhoenixConsumer, Socket, event
+from phx_protocol.socket.backlog import Backlog
+from phx_protocol.socket.loop_budgets import NEW_BYTES, loop_budgets
 from phx_protocol.testing import connect
-from phx_protocol.transports.inbound import DIGITS, FLOOD, FRAMES_PER_TURN, ReadPacer
+from phx_protocol.transports.inbound import (
+    DIGITS,
+    FLOOD,
+    FRAMES_PER_TURN,
+    ReadPacer,
+    in_turn,
+)
+from phx_protocol.wire.reasons import CloseCode
 
 
 async def burst(pacer: ReadPacer, frames: int = FLOOD) -> int:
@@ -121,3 +131,13 @@ async def test_bytes_that_are_no_json_may_have_any_value() -> None:
     room = await socket.join("room:1")
     await room.assert_reply(await room.push("echo", b"[" * (2 * MANY)), "ok")
     await socket.close()
+
+
+@pytest.mark.parametrize("text, fits", [("x", True), ("\U0001f600", False)])
+async def test_what_waits_of_new_clients_counts_as_the_memory_that_it_takes(
+    text: str, fits: bool
+) -> None:
+    loop_budgets().new_bytes = NEW_BYTES // 2
+    client = types.SimpleNamespace(backlog=Backlog())
+    async with in_turn(cast(Any, client), text * (NEW_BYTES // 4)) as code:
+        assert code == (None if fits else CloseCode.OVERLOADED)

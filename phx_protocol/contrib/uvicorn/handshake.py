@@ -83,7 +83,7 @@ def _is_ordinary(headers: dict[bytes, bytes], extensions: bool) -> bool:
 
 
 class Server(Protocol):
-    """What an answer needs of uvicorn's protocol object."""
+    """The attributes of uvicorn's protocol object that ``answer`` reads."""
 
     default_headers: list[tuple[bytes, bytes]]
     scope: Any

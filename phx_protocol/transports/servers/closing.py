@@ -14,7 +14,7 @@ LONGEST = 0.25
 
 
 class Connection(Protocol):
-    """What ClosingReader needs of a server's adapter."""
+    """The methods of a server's adapter that ClosingReader calls."""
 
     def let_read(self, reads: bool) -> None: ...
     def is_gone(self) -> bool: ...
