@@ -18,7 +18,7 @@ LARGE = 32 * 1024
 LOOP_BYTES = 48 * 1024 * 1024
 #: seconds after which a payload without room is decoded all the same, but only one such payload at a time
 ONE_BY_ONE_AFTER = 5.0
-#: the part of the loop's time for the large payloads of all clients
+#: seconds that the large payloads of all clients together earn in each second that all else has
 LOOP_EARNED = 0.5
 #: seconds of the loop that the large payloads of all new clients may take at once
 NEW_CREDIT = 0.1
@@ -36,7 +36,7 @@ class LoopBudgets:
         self.memory = Budget(LOOP_BYTES, in_order=False)
         #: what finds no room in it
         self.one_by_one = Budget(1)
-        #: the turn: one large payload at a time, and then all others have the loop as long
+        #: the turn: one large payload at a time, and then all else has the loop for twice as long
         self.turns = Budget(1, credit=0, earned=LOOP_EARNED, pause=0)
         #: the clients that are too new to have earned anything live on one credit: else whoever
         #: has spent its own would connect again for another one

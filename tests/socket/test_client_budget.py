@@ -47,7 +47,7 @@ async def spend_what_new_clients_have() -> None:
     loop_budgets().new.charge(NEW_CREDIT + 0.001)
 
 
-async def test_one_large_frame_is_handled_at_a_time_and_then_others_have_the_loop_as_long() -> (
+async def test_one_large_frame_is_handled_at_a_time_and_then_all_else_has_the_loop_twice_as_long() -> (
     None
 ):
     first, second = old(), old()
