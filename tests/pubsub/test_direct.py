@@ -281,7 +281,8 @@ async def test_many_broadcasts_in_one_message_do_not_hold_the_event_loop() -> No
         await asyncio.sleep(0)
     assert found == [*(f"{n}" for n in range(30)), "mark", "0", "1"]
     assert max(b - a for a, b in zip([0, *seen], seen)) <= 5
-    while turns._late:  # the last one may have ended its turn before it was known to be the last
+    # the last one may have ended its turn before it was known to be the last
+    while turns._late:
         await asyncio.sleep(0)
     turns.take({"type": "phx.relay", "do": "mark"})
     assert found[33:] == ["mark"]
