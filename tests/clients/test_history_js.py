@@ -49,6 +49,13 @@ def test_a_join_that_times_out_and_the_next_one_repeat_nothing(
     assert printed("late_join.mjs", server, tmp_path, package) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_comes_twice_is_given_once(
+    server: servers.Server, package: str, tmp_path: Path
+) -> None:
+    assert printed("given_twice.mjs", server, tmp_path, package) == list(range(14))
+
+
 CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongPoll")]
 
 

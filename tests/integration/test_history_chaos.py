@@ -341,7 +341,7 @@ class HistoryPoller(Poller):
     def __init__(self, address: str, name: str, topic: str, ledger: Ledger) -> None:
         super().__init__(address, "/socket", user=name, user_id=name)
         self.name = name
-        self.room = Room(self, topic, ledger)
+        self.room = Room(self, topic, ledger, polls=True)
 
     def join_payload(self, topic: str, ref: str) -> dict[str, Any]:
         return self.room.joins(ref)

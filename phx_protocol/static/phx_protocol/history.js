@@ -19,9 +19,17 @@ export function channelWithHistory(socket, topic, params = {}) {
     // a kept broadcast has its offset where other messages have a number or nothing
     if (event !== "phx_reply" && /^[a-z]\w*-\d+$/.test(ref)) {
       if (channel.state !== "joined") return; // the join that is under way will bring it
+      if (isWithin(have.offset, ref)) return; // an answer to a poll came twice
       have.offset = ref;
     }
     trigger.call(channel, event, payload, ref, joinRef);
   };
   return channel;
+}
+
+/** Whether what has the offset `ref` was there when `last` was: "epoch-7" is within "epoch-9". */
+function isWithin(last, ref) {
+  const [epoch, n] = ref.split("-");
+  const [lastEpoch, lastN] = (last ?? "").split("-");
+  return epoch === lastEpoch && Number(n) <= Number(lastN);
 }
