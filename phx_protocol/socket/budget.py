@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 #: seconds of the loop that a payload may take for free
 FREE = 0.001
@@ -81,6 +81,20 @@ class Budget:
         """Free `size` bytes for the calls that wait."""
         self._taken -= size
         self._let_through()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, size: int, until: float | None = None) -> AsyncIterator[None]:
+        """Take `size` bytes for the block; if they are not free `until` that time, go on without."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self.take(size)
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self.give_back(size)
 
     @contextlib.contextmanager
     def charged(self) -> Iterator[None]:

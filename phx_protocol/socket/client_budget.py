@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -60,34 +59,7 @@ class ClientBudget(Budget):
             return
         self._all.new_bytes += size
         try:
-            async with _taken(self._all.new, until=self._old_at):
+            async with self._all.new.taken(1, until=self._old_at):
                 yield
         finally:
             self._all.new_bytes -= size
-
-    @contextlib.asynccontextmanager
-    async def turn(self, size: int) -> AsyncIterator[None]:
-        """Wait until no other client's large frame is handled, to handle one of `size` bytes.
-
-        The block must not wait for anything. A frame that is not large need not wait.
-        """
-        if size < LARGE:
-            yield
-            return
-        async with _taken(self._all.turns):
-            yield
-
-
-@contextlib.asynccontextmanager
-async def _taken(budget: Budget, until: float | None = None) -> AsyncIterator[None]:
-    """Take 1 of `budget` for the block; if there is none `until` that time, go on without it."""
-    try:
-        async with asyncio.timeout_at(until):
-            await budget.take(1)
-    except TimeoutError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        budget.give_back(1)

@@ -1,16 +1,18 @@
-"""Large frames: only some of their payloads may be decoded at the same time."""
+"""Large payloads: only some of them may be decoded at the same time."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from ..wire import protocol
-from ..wire.messages import Message
+from ..wire.messages import Broadcast, Message
 from ..wire.protocol import Action
-from ..wire.serializers import with_payload
+from ..wire.serializers import decode_payload, with_payload
 from .budget import Budget
-from .loop_budgets import room
+from .loop_budgets import LARGE, loop_budgets, room, size_of, turn
+from .mailbox import BROADCAST
 
 if TYPE_CHECKING:
     from .server import ChannelServer
@@ -24,7 +26,7 @@ async def handle_large(server: ChannelServer, message: Message, size: int) -> No
         async with contextlib.AsyncExitStack() as room_for_it:
             async with budget.turn_as_new(size):
                 await room_for_it.enter_async_context(room(message.payload))
-                async with budget.turn(size):
+                async with turn(size):
                     if not _is_for_channel(server, message):
                         return
                     with budget.charged():
@@ -54,3 +56,26 @@ def _is_for_channel(server: ChannelServer, message: Message) -> bool:
         return True
     server.connection.answer(action, message)
     return False
+
+
+@contextlib.asynccontextmanager
+async def decoded(server: ChannelServer, broadcast: Broadcast) -> AsyncIterator[Any]:
+    """Decode the payload of a broadcast for `server` alone, which handles it within the block.
+
+    A large one waits until there is room for it. Its receiver does not pay for the time, as it has
+    not sent it; but before the next large payload all else has the loop.
+    """
+    size = size_of(broadcast.payload)
+    if size < LARGE:
+        yield decode_payload(broadcast)
+        return
+    async with room(broadcast.payload):
+        async with turn(size):
+            with loop_budgets().turns.charged():
+                payload = decode_payload(broadcast)
+        before = server.kind, server.size
+        server.kind, server.size = BROADCAST, size  # also within a join, which replays
+        try:
+            yield payload
+        finally:
+            server.kind, server.size = before

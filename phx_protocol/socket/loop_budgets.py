@@ -61,10 +61,28 @@ def weight(payload: bytes) -> int:
     return len(payload) + sum(payload.count(mark) * each for mark, each in WEIGHTS)
 
 
+def size_of(payload: Any) -> int:
+    """Return how many bytes of JSON `payload` has; 0 if it is not a ``msgspec.Raw``, with nothing to decode."""
+    return len(memoryview(payload)) if isinstance(payload, msgspec.Raw) else 0
+
+
+@contextlib.asynccontextmanager
+async def turn(size: int) -> AsyncIterator[None]:
+    """Wait until no other large payload is handled in the loop, to handle one of `size` bytes.
+
+    The block must not wait for anything. A payload that is not large need not wait.
+    """
+    if size < LARGE:
+        yield
+        return
+    async with loop_budgets().turns.taken(1):
+        yield
+
+
 @contextlib.asynccontextmanager
 async def room(payload: Any) -> AsyncIterator[None]:
     """Wait until there is room to decode `payload`, a ``msgspec.Raw``, beside those of other clients."""
-    if not isinstance(payload, msgspec.Raw) or len(memoryview(payload)) < LARGE:
+    if size_of(payload) < LARGE:
         yield
         return
     budgets = loop_budgets()

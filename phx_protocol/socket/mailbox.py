@@ -54,7 +54,7 @@ class Mailbox:
     A subclass has the methods that the kinds of mail name, and the three hooks at the end.
     """
 
-    __slots__ = ("connection", "topic", "_mail", "task", "_cancelled", "size")
+    __slots__ = ("connection", "topic", "_mail", "task", "_cancelled", "kind", "size")
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self.connection = connection
@@ -63,7 +63,8 @@ class Mailbox:
         # the task that handles the mail; None if there is none
         self.task: asyncio.Task[None] | None = None
         self._cancelled: asyncio.Task[None] | None = None
-        self.size = 0  # bytes of the mail being handled
+        self.kind: Kind | None = None  # of the mail being handled
+        self.size = 0  # its bytes
 
     def _put(self, kind: Kind, what: Any, size: int = 0) -> None:
         """Put mail after the other mail."""
@@ -88,7 +89,7 @@ class Mailbox:
                 self._cancelled = None
             while self._mail and self.task is task:
                 kind, what, size = self._mail.popleft()
-                self.size = size
+                self.kind, self.size = kind, size
                 try:
                     await getattr(self, kind.handler)(what)
                 except DecodeError as error:

@@ -100,7 +100,8 @@ class Membership:
         ref = server.ref_of(handled) if handled and is_handled else None
         message = Message(server.channel_join_ref, ref, server.topic, event, payload)
         try:
-            server.connection.push(message)
+            with server.charged():
+                server.connection.push(message)
         except EncodeError as error:
             # a binary broadcast of another sender must not end the channel of a client with V1
             if not (is_handled and isinstance(payload, bytes)):

@@ -8,8 +8,8 @@ from ..concurrency.tasks import CRASHES, must_end
 from ..history.recovery import Recovery
 from ..logs import get_logger
 from ..wire.messages import Broadcast, Message
-from ..wire.serializers import decode_payload
 from .channel import Channel
+from .large import decoded
 
 if TYPE_CHECKING:
     from .server import ChannelServer
@@ -26,7 +26,7 @@ async def replay(server: ChannelServer, channel: Channel, recovery: Recovery) ->
         if channel is not server.channel:
             return
         if broadcast.event in channel.__phx_tables__.intercepts:
-            await _replay_out(channel, broadcast)
+            await _replay_out(server, channel, broadcast)
         else:
             refs = server.channel_join_ref, server.ref_of(broadcast)
             event, payload = broadcast.event, broadcast.payload
@@ -38,14 +38,17 @@ async def replay(server: ChannelServer, channel: Channel, recovery: Recovery) ->
                 server.log_not_sent(broadcast, error)
 
 
-async def _replay_out(channel: Channel, broadcast: Broadcast) -> None:
+async def _replay_out(
+    server: ChannelServer, channel: Channel, broadcast: Broadcast
+) -> None:
     """Call ``handle_out``. Skip the broadcast if that crashes: it would crash at every rejoin."""
     handle_out = channel.__phx_tables__.callbacks["handle_out"]
     try:
-        with channel.__phx__.handling(broadcast):
-            await handle_out(channel, broadcast.event, decode_payload(broadcast))
+        async with decoded(server, broadcast) as payload:
+            if channel is server.channel:
+                with channel.__phx__.handling(broadcast):
+                    await handle_out(channel, broadcast.event, payload)
     except CRASHES as error:
         if must_end(error):
             raise
-        topic = channel.__phx__.server.topic
-        logger.exception("%s: %r is not replayed", topic, broadcast.event)
+        logger.exception("%s: %r is not replayed", server.topic, broadcast.event)

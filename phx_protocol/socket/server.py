@@ -23,13 +23,13 @@ from ..wire import protocol
 from ..wire.messages import JOIN, LEAVE, Broadcast, Message, Reply
 from ..wire.protocol import Action
 from ..wire.reasons import Reason, Refusal
-from ..wire.serializers import LARGE_FRAME, decode_payload
+from ..wire.serializers import LARGE_FRAME
 from . import endings
 from .calls import call_user, emit_handled_in, handle_event
 from .channel import Channel
 from .joining import NO_IDS, Joining
-from .large import handle_large
-from .loop_budgets import room
+from .large import decoded, handle_large
+from .loop_budgets import loop_budgets
 from .mailbox import BROADCAST, CLOSE, FRAME, INFO, INTERRUPT, STOP, Kind, Mailbox
 from .membership import Info, Membership
 from .refusals import refusals
@@ -204,10 +204,16 @@ class ChannelServer(Mailbox):
             await self._handle_in(message)
 
     def charged(self) -> contextlib.AbstractContextManager[None]:
-        """Charge the client that sent a large payload for the time of the block."""
+        """Charge for the time of the block, if a large payload is handled: the client that sent it.
+
+        For a broadcast the client does not pay; but before the next large payload all else has
+        the loop.
+        """
         if self.size < LARGE_FRAME:
             return _FREE
-        return self.connection.backlog.budget.charged()
+        if self.kind is FRAME:
+            return self.connection.backlog.budget.charged()
+        return loop_budgets().turns.charged()
 
     async def _join(self, message: Message) -> None:
         """Handle ``phx_join``. If the topic is joined already, the new reply comes first, then ``phx_close``."""
@@ -290,10 +296,12 @@ class ChannelServer(Mailbox):
         if broadcast.event not in tables.intercepts:
             return self._write(broadcast)
         # decode it for each receiver, so that none sees what another handle_out has changed
-        async with room(broadcast.payload):
-            args = broadcast.event, decode_payload(broadcast)
+        async with decoded(self, broadcast) as payload:
+            if channel is not self.channel:
+                return  # it has ended while the payload waited
+            handle_out = tables.callbacks["handle_out"]
             with channel.__phx__.handling(broadcast):
-                await call_user(self, channel, tables.callbacks["handle_out"], *args)
+                await call_user(self, channel, handle_out, broadcast.event, payload)
 
     def _write(self, broadcast: Broadcast) -> None:
         """Send `broadcast` to this client, encoded as for all clients."""
@@ -325,10 +333,17 @@ class ChannelServer(Mailbox):
 
     async def _handle_info(self, mail: tuple[Membership, Any]) -> None:
         membership, message = mail
+        if not membership.is_current:
+            return
+        if not isinstance(message, Broadcast):
+            return await self._call_handle_info(membership, message)
+        async with decoded(self, message) as payload:
+            info = Info(message.topic, message.event, payload)
+            await self._call_handle_info(membership, info)
+
+    async def _call_handle_info(self, membership: Membership, message: Any) -> None:
         channel = self.channel
         if channel is not None and channel.__phx__ is membership:
-            if isinstance(message, Broadcast):
-                message = Info(message.topic, message.event, decode_payload(message))
             handle_info = channel.__phx_tables__.callbacks["handle_info"]
             await call_user(self, channel, handle_info, message)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from ..logs import get_logger
 from ..socket.connection import Connection
+from ..socket.loop_budgets import turn
 from ..wire.messages import Frame
 from ..wire.reasons import CloseCode
 
@@ -67,7 +68,7 @@ async def in_turn(
         logger.warning("closing a connection with 1013: %s", CROWD)
         yield CloseCode.OVERLOADED
         return
-    async with budget.turn_as_new(size), budget.turn(size):
+    async with budget.turn_as_new(size), turn(size):
         yield None
 
 

@@ -15,6 +15,7 @@ from phx_protocol.socket.loop_budgets import (
     NEW_BYTES,
     NEW_CREDIT,
     loop_budgets,
+    turn,
 )
 from tests.socket.test_budget import work
 
@@ -29,7 +30,7 @@ def old() -> ClientBudget:
 
 @asynccontextmanager
 async def large_turn(client: ClientBudget, size: int = LARGE) -> AsyncIterator[None]:
-    async with client.turn_as_new(size), client.turn(size):
+    async with client.turn_as_new(size), turn(size):
         yield
 
 
