@@ -6,7 +6,10 @@ which stay anyway: 40 ms in which no client is served.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
+from collections.abc import Iterator
 
 from ..conf import options
 
@@ -31,3 +34,29 @@ def settle() -> None:
         gc.collect()
     if (threshold := options().gc_threshold) is not None:
         gc.set_threshold(threshold, *gc.get_threshold()[1:])
+
+
+_lock = threading.Lock()
+_resting = 0  # how many blocks are run now
+_was_on = True
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the collector from running in the block, in which many lists and objects are made that are needed.
+
+    It would run for each 700 of them, and take more time than making them; afterwards it looks at them once.
+    """
+    global _resting, _was_on
+    with _lock:
+        if not _resting:
+            _was_on = gc.isenabled()
+            gc.disable()
+        _resting += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _resting -= 1
+            if not _resting and _was_on:
+                gc.enable()

@@ -73,3 +73,12 @@ async def within(seconds: float, future: asyncio.Future[Any]) -> bool:
         timer.cancel()
         future.remove_done_callback(wake)
     return future.done()
+
+
+async def let_others_run() -> None:
+    """Let all that is ready run, also what has come for other clients meanwhile.
+
+    After one ``sleep(0)`` this task would run before the loop has looked at the connections.
+    """
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)

@@ -27,6 +27,7 @@ from ..exceptions import ConnectionRefused
 from ..pubsub.pubsub import PubSub
 from ..pubsub.registry import Subscriber
 from ..socket.channel import Channel
+from ..socket.mailbox import Delivery
 from ..socket.server import ChannelServer
 from ..transports.handshake import Handshake
 from ..version import __version__
@@ -131,8 +132,9 @@ def _handle_in(tracer: trace.Tracer, original: Any) -> Any:
 
 
 def _handle_out(tracer: trace.Tracer, original: Any) -> Any:
-    async def handle_out(self: ChannelServer, mail: tuple[Channel, Broadcast]) -> None:
-        channel, broadcast = mail
+    async def handle_out(self: ChannelServer, mail: Delivery) -> None:
+        channel: Channel = mail.receiver
+        broadcast: Broadcast = mail.message
         traced = broadcast.event, broadcast.headers
         if (
             channel is not self.channel
@@ -147,8 +149,8 @@ def _handle_out(tracer: trace.Tracer, original: Any) -> Any:
 
 
 def _handle_info(tracer: trace.Tracer, original: Any) -> Any:
-    async def handle_info(self: ChannelServer, mail: tuple[Channel, Any]) -> None:
-        message = mail[1]
+    async def handle_info(self: ChannelServer, mail: Delivery) -> None:
+        message = mail.message
         is_broadcast = isinstance(message, Broadcast)
         traced = (message.event, message.headers) if is_broadcast else ()
         with _serving(tracer, "handle_info", SpanKind.CONSUMER, self, *traced):

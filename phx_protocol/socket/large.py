@@ -12,7 +12,6 @@ from ..wire.protocol import Action
 from ..wire.serializers import decode_payload, with_payload
 from .budget import Budget
 from .loop_budgets import LARGE, loop_budgets, room, size_of, turn
-from .mailbox import BROADCAST
 
 if TYPE_CHECKING:
     from .server import ChannelServer
@@ -26,7 +25,7 @@ async def handle_large(server: ChannelServer, message: Message, size: int) -> No
         async with contextlib.AsyncExitStack() as room_for_it:
             async with budget.turn_as_new(size):
                 await room_for_it.enter_async_context(room(message.payload))
-                async with turn(size):
+                async with turn(size, budget):
                     if not _is_for_channel(server, message):
                         return
                     with budget.charged():
@@ -59,23 +58,25 @@ def _is_for_channel(server: ChannelServer, message: Message) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def decoded(server: ChannelServer, broadcast: Broadcast) -> AsyncIterator[Any]:
+async def decoded(
+    server: ChannelServer, broadcast: Broadcast, payer: Budget | None = None
+) -> AsyncIterator[Any]:
     """Decode the payload of a broadcast for `server` alone, which handles it within the block.
 
     A large one waits until there is room for it. Its receiver does not pay for the time, as it has
-    not sent it; but before the next large payload all else has the loop.
+    not sent it: `payer` does, or the loop.
     """
     size = size_of(broadcast.payload)
     if size < LARGE:
         yield decode_payload(broadcast)
         return
     async with room(broadcast.payload):
-        async with turn(size):
-            with loop_budgets().turns.charged():
+        async with turn(size, payer):
+            with (payer or loop_budgets().turns).charged():
                 payload = decode_payload(broadcast)
-        before = server.kind, server.size
-        server.kind, server.size = BROADCAST, size  # also within a join, which replays
+        before = server.size, server.payer
+        server.size, server.payer = size, payer  # also within a join, which replays
         try:
             yield payload
         finally:
-            server.kind, server.size = before
+            server.size, server.payer = before

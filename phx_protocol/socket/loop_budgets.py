@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
+from ..concurrency.garbage import no_collection
+from ..concurrency.tasks import let_others_run
 from .budget import Budget
 
 #: bytes from which a frame or payload is large: it is handled one at a time in the whole loop
@@ -24,6 +28,8 @@ LOOP_EARNED = 0.5
 NEW_CREDIT = 0.1
 #: bytes of frames of new clients that wait for their turn
 NEW_BYTES = 8 * 1024 * 1024
+#: lists and objects of a payload that are many: the garbage collector needs time for them
+MANY = 10_000
 #: about how many bytes of memory each list, object, quotation mark and value takes
 WEIGHTS = ((b"[", 96), (b"{", 256), (b'"', 28), (b",", 32))
 
@@ -44,6 +50,9 @@ class LoopBudgets:
         self.new_bytes = 0  # bytes of frames of new clients that wait for their turn
 
 
+#: who pays for what a large broadcast, which is being sent, costs its receivers in this process
+PAYER: ContextVar[Budget | None] = ContextVar("PAYER", default=None)
+
 _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBudgets]
 _of_loops = weakref.WeakKeyDictionary()
 
@@ -61,22 +70,40 @@ def weight(payload: bytes) -> int:
     return len(payload) + sum(payload.count(mark) * each for mark, each in WEIGHTS)
 
 
+@contextlib.contextmanager
+def paid_by(budget: Budget | None) -> Iterator[None]:
+    """Let `budget` pay for the receivers of what is broadcast in the block."""
+    token = PAYER.set(budget)
+    try:
+        yield
+    finally:
+        PAYER.reset(token)
+
+
 def size_of(payload: Any) -> int:
     """Return how many bytes of JSON `payload` has; 0 if it is not a ``msgspec.Raw``, with nothing to decode."""
     return len(memoryview(payload)) if isinstance(payload, msgspec.Raw) else 0
 
 
 @contextlib.asynccontextmanager
-async def turn(size: int) -> AsyncIterator[None]:
+async def turn(size: int, payer: Budget | None = None) -> AsyncIterator[None]:
     """Wait until no other large payload is handled in the loop, to handle one of `size` bytes.
 
-    The block must not wait for anything. A payload that is not large need not wait.
+    The block must not wait for anything. A payload that is not large need not wait. What the block has
+    decoded the garbage collector examines afterwards, in a step of its own for which `payer` pays.
     """
     if size < LARGE:
         yield
         return
-    async with loop_budgets().turns.taken(1):
-        yield
+    turns = loop_budgets().turns
+    async with turns.taken(1):
+        with no_collection():
+            yield
+            if gc.get_count()[0] > MANY:
+                await let_others_run()
+                with (payer or turns).charged():
+                    gc.collect(0)
+                await let_others_run()
 
 
 @contextlib.asynccontextmanager

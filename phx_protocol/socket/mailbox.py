@@ -13,6 +13,7 @@ from ..logs import get_logger
 from ..wire.messages import JOIN, LEAVE
 
 if TYPE_CHECKING:
+    from .budget import Budget
     from .connection import Connection
 
 logger = get_logger("phx_protocol.channel")
@@ -43,6 +44,15 @@ CLOSE = Kind("_handle_close", is_end=True)
 #: a channel has ended, but its ``terminate`` was not called yet
 PARTED = Kind("_handle_parted", is_end=True)
 
+
+class Delivery(NamedTuple):
+    """A message for a channel (Membership for INFO), and who pays for a large one; None for the loop."""
+
+    receiver: Any
+    message: Any
+    payer: Budget | None = None
+
+
 #: the kind of a mail, the mail itself, and the bytes that it counts for its client
 Mail = tuple[Kind, Any, int]
 
@@ -54,7 +64,7 @@ class Mailbox:
     A subclass has the methods that the kinds of mail name, and the three hooks at the end.
     """
 
-    __slots__ = ("connection", "topic", "_mail", "task", "_cancelled", "kind", "size")
+    __slots__ = ("connection", "topic", "_mail", "task", "_cancelled", "size", "payer")
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self.connection = connection
@@ -63,8 +73,9 @@ class Mailbox:
         # the task that handles the mail; None if there is none
         self.task: asyncio.Task[None] | None = None
         self._cancelled: asyncio.Task[None] | None = None
-        self.kind: Kind | None = None  # of the mail being handled
-        self.size = 0  # its bytes
+        self.size = 0  # bytes of the mail being handled
+        # who pays for the time that it takes, if it is large; None for the loop
+        self.payer: Budget | None = None
 
     def _put(self, kind: Kind, what: Any, size: int = 0) -> None:
         """Put mail after the other mail."""
@@ -89,7 +100,7 @@ class Mailbox:
                 self._cancelled = None
             while self._mail and self.task is task:
                 kind, what, size = self._mail.popleft()
-                self.kind, self.size = kind, size
+                self.size = size
                 try:
                     await getattr(self, kind.handler)(what)
                 except DecodeError as error:
@@ -100,7 +111,7 @@ class Mailbox:
                     await self._on_error(error, what)
                 finally:
                     self._release(kind, size)
-                    self.size = 0
+                    self.size, self.payer = 0, None
         except asyncio.CancelledError:
             # Nobody needs the result of a cancelled task. If it kept the exception, there would be a
             # cycle: task, exception, frames, task. That keeps payloads until a garbage collection.

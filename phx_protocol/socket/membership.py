@@ -131,7 +131,10 @@ class Membership:
             raw = json.encode_payload(payload)
         broadcast = Broadcast(server.topic, event, raw, None, time.time())
         sender = server if from_self else None
-        await server.connection.node.pubsub.broadcast(broadcast, server.history, sender)
+        with server.paying():
+            await server.connection.node.pubsub.broadcast(
+                broadcast, server.history, sender
+            )
 
     def reply_ref(self) -> ReplyRef:
         """Return a reference to the event that is being handled. Raises RuntimeError."""

@@ -29,8 +29,18 @@ from .calls import call_user, emit_handled_in, handle_event
 from .channel import Channel
 from .joining import NO_IDS, Joining
 from .large import decoded, handle_large
-from .loop_budgets import loop_budgets
-from .mailbox import BROADCAST, CLOSE, FRAME, INFO, INTERRUPT, STOP, Kind, Mailbox
+from .loop_budgets import LARGE, PAYER, loop_budgets, paid_by
+from .mailbox import (
+    BROADCAST,
+    CLOSE,
+    FRAME,
+    INFO,
+    INTERRUPT,
+    STOP,
+    Delivery,
+    Kind,
+    Mailbox,
+)
 from .membership import Info, Membership
 from .refusals import refusals
 from .routes import Route, history_of
@@ -126,7 +136,7 @@ class ChannelServer(Mailbox):
         """
         size = len(memoryview(broadcast.payload))
         self.connection.backlog.held_bytes += size
-        self._put(kind, (receiver, broadcast), size)
+        self._put(kind, Delivery(receiver, broadcast, PAYER.get()), size)
         if self.connection.holds_too_much:
             self.interrupt()
             if self.connection.holds_too_much:
@@ -134,7 +144,7 @@ class ChannelServer(Mailbox):
 
     def send_info(self, membership: Membership, message: Any) -> None:
         """Queue a message of the application."""
-        self._put(INFO, (membership, message))
+        self._put(INFO, Delivery(membership, message))
 
     def stop_soon(self, membership: Membership) -> None:
         """End the channel soon. If a callback runs, ``call_user`` ends the channel after it."""
@@ -186,6 +196,7 @@ class ChannelServer(Mailbox):
         self.connection.backlog.frames -= 1
         action = protocol.classify(message, self.channel is not None, self.join_ref)
         if self.size >= LARGE_FRAME and action is not Action.LEAVE:
+            self.payer = self.connection.backlog.budget
             await handle_large(self, message, self.size)
         elif action is Action.DELIVER:
             await self._handle_in(message)
@@ -206,14 +217,16 @@ class ChannelServer(Mailbox):
     def charged(self) -> contextlib.AbstractContextManager[None]:
         """Charge for the time of the block, if a large payload is handled: the client that sent it.
 
-        For a broadcast the client does not pay; but before the next large payload all else has
-        the loop.
+        If that is a client of another process nobody pays, but before the next large payload all
+        else has the loop.
         """
         if self.size < LARGE_FRAME:
             return _FREE
-        if self.kind is FRAME:
-            return self.connection.backlog.budget.charged()
-        return loop_budgets().turns.charged()
+        return (self.payer or loop_budgets().turns).charged()
+
+    def paying(self) -> contextlib.AbstractContextManager[None]:
+        """Let who pays for a large payload also pay for the receivers of what is broadcast in the block."""
+        return _FREE if self.size < LARGE else paid_by(self.payer)
 
     async def _join(self, message: Message) -> None:
         """Handle ``phx_join``. If the topic is joined already, the new reply comes first, then ``phx_close``."""
@@ -288,15 +301,16 @@ class ChannelServer(Mailbox):
             took = time.perf_counter() - started
             emit_handled_in(channel, message, outcome, took)
 
-    async def _handle_out(self, mail: tuple[Channel, Broadcast]) -> None:
-        channel, broadcast = mail
+    async def _handle_out(self, mail: Delivery) -> None:
+        channel: Channel = mail.receiver
+        broadcast: Broadcast = mail.message
         if channel is not self.channel:
             return
         tables = channel.__phx_tables__
         if broadcast.event not in tables.intercepts:
             return self._write(broadcast)
         # decode it for each receiver, so that none sees what another handle_out has changed
-        async with decoded(self, broadcast) as payload:
+        async with decoded(self, broadcast, mail.payer) as payload:
             if channel is not self.channel:
                 return  # it has ended while the payload waited
             handle_out = tables.callbacks["handle_out"]
@@ -331,13 +345,14 @@ class ChannelServer(Mailbox):
         """Return the offset of a kept broadcast; None if the client has not asked for offsets."""
         return broadcast.offset if self.fastlane.offsets else None
 
-    async def _handle_info(self, mail: tuple[Membership, Any]) -> None:
-        membership, message = mail
+    async def _handle_info(self, mail: Delivery) -> None:
+        membership: Membership = mail.receiver
+        message = mail.message
         if not membership.is_current:
             return
         if not isinstance(message, Broadcast):
             return await self._call_handle_info(membership, message)
-        async with decoded(self, message) as payload:
+        async with decoded(self, message, mail.payer) as payload:
             info = Info(message.topic, message.event, payload)
             await self._call_handle_info(membership, info)
 

@@ -68,7 +68,7 @@ async def in_turn(
         logger.warning("closing a connection with 1013: %s", CROWD)
         yield CloseCode.OVERLOADED
         return
-    async with budget.turn_as_new(size), turn(size):
+    async with budget.turn_as_new(size), turn(size, budget):
         yield None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import marshal
 from collections import UserList
 from collections.abc import Iterable
 from functools import singledispatch
@@ -76,9 +77,9 @@ def encode(value: Any) -> bytes:
         encoded = _encode(value)
         # An empty list in the JSON may be one that hides its items. Most frames have no list at
         # all, and searching for one byte takes a third of the time of searching for two.
-        if encoded.find(b"[", 1) < 0 or b"[]" not in encoded or not _hides(value):
+        if encoded.find(b"[", 1) < 0 or b"[]" not in encoded or _is_plain(value):
             return encoded
-        return _encode(_shown(value))
+        return _encode(_shown(value)) if _hides(value) else encoded
     except ENCODE_ERRORS as error:
         raise EncodeError(f"cannot be encoded as JSON: {message_of(error)}") from error
 
@@ -87,12 +88,23 @@ def encode(value: Any) -> bytes:
 # ``list`` part of it, which is empty: the items are hidden.
 
 
+def _is_plain(value: Any) -> bool:
+    """Return True if `value` consists of Python's own types, without subclasses. It is when it was decoded.
+
+    ``marshal`` accepts nothing else, and visits the value in C: it takes a sixth of what `_hides` does.
+    """
+    try:
+        marshal.dumps(value, 2)  # this version remembers no object that it has seen
+        return True
+    except ValueError:
+        return False
+
+
 def _hides(value: Any) -> bool:
     """Return True if `value` contains a list that hides its items.
 
-    The value may come from a client, so this must be cheap: it visits the value level by level,
-    with a few calls for each level, and takes a few times as long as encoding. A value that the
-    garbage collector does not track contains no list.
+    It visits the value level by level, with a few calls for each level. A value that the garbage
+    collector does not track contains no list.
     """
     level = [value]
     while level:

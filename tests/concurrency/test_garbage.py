@@ -10,6 +10,7 @@ import pytest
 from django.test import override_settings
 
 from phx_protocol.concurrency import garbage
+from phx_protocol.concurrency.garbage import no_collection
 from phx_protocol.transports.lifespan import lifespan
 from tests.support import servers
 
@@ -82,3 +83,29 @@ def test_the_daphne_command_has_no_lifespan_and_freezes_what_is_imported() -> No
 
 def test_to_make_an_application_freezes_nothing_elsewhere() -> None:
     assert frozen_after("import daphne.server") == 0
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_rests_in_a_block_and_in_one_within_it(was_on: bool) -> None:
+    runs: list[str] = []
+
+    def note(phase: str, info: Any) -> None:
+        runs.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        if not was_on:
+            gc.disable()
+        with no_collection():
+            with no_collection():
+                made = [[n] for n in range(50_000)]
+            made += [[n] for n in range(50_000)]
+            assert not runs
+        assert gc.isenabled() is was_on
+        with pytest.raises(ZeroDivisionError), no_collection():
+            1 / 0  # noqa: B018
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+        gc.callbacks.remove(note)
+    assert len(made) == 100_000

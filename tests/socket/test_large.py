@@ -46,6 +46,10 @@ class Intercepting(Channel):
     async def handle_info(self, message: Any) -> None:
         self.handled.append(f"info {message.event}")
 
+    @event("shout")
+    async def shout(self, payload: Any) -> None:
+        await self.broadcast("dear", payload)
+
     @event("back")
     async def back(self, payload: Any) -> None:
         self.handled.append("back")
@@ -137,7 +141,8 @@ async def test_the_receiver_of_a_dear_broadcast_does_not_pay_but_the_next_payloa
 ) -> None:
     await local_broadcast("a:1", "dear", DEAR)
     await room.assert_push("dear")
-    assert paid == [loop_budgets().turns] * 2  # for decoding it, and for writing it
+    # for decoding it, for the garbage collector after that, and for writing it
+    assert paid == [loop_budgets().turns] * 3
 
 
 async def test_nor_does_one_that_missed_it_and_gets_it_with_its_join(
@@ -152,7 +157,22 @@ async def test_nor_does_one_that_missed_it_and_gets_it_with_its_join(
     again = await socket.join("kept:1", {"history": {"offset": offset}})
     await again.assert_push("dear")
     assert again.reply["history"]["recovered"]
-    assert paid == [loop_budgets().turns] * 2
+    assert paid == [loop_budgets().turns] * 3
+
+
+async def test_who_sends_a_dear_broadcast_pays_for_those_who_get_it_here(
+    room: Joined, paid: list[Budget]
+) -> None:
+    other = await connect(LargeSocket)
+    second = await other.join("a:1")
+    await room.push("shout", DEAR)
+    for channel in (room, second):
+        await channel.assert_push("dear")
+    mine, theirs = (server.connection.backlog.budget for server in Intercepting.servers)
+    # for reading and for writing it once, and for each receiver again
+    assert paid.count(mine) >= 3 * 3
+    assert theirs not in paid
+    await other.close()
 
 
 async def test_who_sends_a_dear_payload_pays_for_its_push_as_for_a_reply(
@@ -171,8 +191,8 @@ async def test_what_was_being_handled_before_is_handled_again_behind_a_broadcast
 ) -> None:
     server = Intercepting.servers[-1]
     broadcast = Broadcast("a:1", "cheap", json.encode_payload(CHEAP))
-    before = server.kind, server.size
-    async with decoded(server, broadcast) as payload:
+    mine = server.connection.backlog.budget
+    async with decoded(server, broadcast, mine) as payload:
         assert payload == CHEAP
-        assert server.size > 100_000
-    assert (server.kind, server.size) == before
+        assert server.size > 100_000 and server.payer is mine
+    assert server.size == 0 and server.payer is None

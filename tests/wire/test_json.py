@@ -6,7 +6,7 @@ import decimal
 import enum
 import time
 import uuid
-from collections import UserList
+from collections import OrderedDict, UserList
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +66,22 @@ class Colour(enum.Enum):
 )
 def test_values_of_python_and_django_are_encoded(value: Any, text: str) -> None:
     assert json.encode(value).decode() == text
+
+
+class Loud(list[Any]):
+    """Another list, which hides nothing."""
+
+
+def test_a_list_that_hides_its_items_is_found_wherever_it_is() -> None:
+    """Also where Python's own types do not lead: in fields, and in subclasses of dict and list."""
+    for around in (
+        lambda v: [v],
+        lambda v: {"a": Loud([v])},
+        lambda v: OrderedDict(a=v),
+    ):
+        text = json.encode([[], around(Shy(["shown"]))]).decode()
+        assert text.count('"shown"') == 1
+    assert json.encode({"a": [[]], "b": Loud([])}) == b'{"a":[[]],"b":[]}'
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800", {object(): 1}])

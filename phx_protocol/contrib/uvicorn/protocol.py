@@ -119,6 +119,12 @@ class PhoenixWebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.raw = RawTransport(cast(asyncio.Transport, transport))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # the objects of a connection refer to each other: the garbage collector may come much later
+        self._rest = self._connection = None
+        vars(self).pop("frames", None)
+
     @property
     def conn(self) -> ServerProtocol:
         """websockets' parser. It is made when something comes that is not ordinary, or must be sent."""

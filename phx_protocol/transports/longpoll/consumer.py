@@ -129,6 +129,8 @@ class LongPollConsumer:
             await self._refuse(refused)
         except Disconnected:
             pass  # the client is gone: there is nothing to answer
+        finally:
+            self._adapter.forget()
 
     # ------------------------------------------------------------- open and poll
 

@@ -102,6 +102,12 @@ class ServerAdapter:
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered, if the server can."""
 
+    def forget(self) -> None:
+        """Free what the server keeps of a connection that has ended.
+
+        Its objects refer to each other: the garbage collector may come much later.
+        """
+
 
 class HttpAdapter:
     """The adapter to the server of an HTTP request of which we know only ASGI."""
@@ -116,6 +122,9 @@ class HttpAdapter:
         """
         return False
 
+    def forget(self) -> None:
+        """Free what the server keeps of a request that is answered."""
+
     async def drain(self) -> None:
         """Wait while the client is behind with the part of the answer that was written so far."""
         # the answer is not complete, so a server that waits for its client waits here
@@ -123,6 +132,12 @@ class HttpAdapter:
 
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered, if the server can."""
+
+
+def emptied(queue: Any) -> None:
+    """Take all out of `queue`, an ``asyncio.Queue`` or our Inbox."""
+    while not queue.empty():
+        queue.get_nowait()
 
 
 def joined(parts: list[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from ..http import Send
-from .adapter import HttpAdapter, ServerAdapter, is_closed_by_peer, joined
+from .adapter import HttpAdapter, ServerAdapter, emptied, is_closed_by_peer, joined
 from .closing import ClosingReader
 
 #: bytes that Daphne always reads at once, because it needs ten times as long for a frame: the
@@ -159,6 +159,27 @@ class DaphneAdapter(ServerAdapter):
     def abort(self) -> None:
         self.protocol.transport.abortConnection()
 
+    def forget(self) -> None:
+        emptied(self.protocol.application_queue)
+        connection = _connection(self.protocol.transport)
+        if connection is None or connection.disconnected:
+            return _forget_unsent(connection)
+        lost = self.protocol.connectionLost
+
+        def forgetting(reason: Any) -> None:
+            lost(reason)
+            _forget_unsent(connection)
+
+        self.protocol.connectionLost = forgetting
+
+
+def _forget_unsent(connection: Any) -> None:
+    """Free what Twisted keeps for a client that is gone."""
+    if connection is None:
+        return
+    connection.dataBuffer, connection.offset = b"", 0
+    connection._tempDataBuffer, connection._tempDataLen = [], 0
+
 
 class DaphneHttpAdapter(HttpAdapter):
     """The adapter to a request of Daphne: ``send`` never waits, so `drain` polls Twisted's buffer."""
@@ -179,6 +200,10 @@ class DaphneHttpAdapter(HttpAdapter):
 
     def drops_what_it_is_given(self) -> bool:
         return bool(self._request._disconnected)
+
+    def forget(self) -> None:
+        # Daphne looks for finished requests once a second; until then it would keep a body that was not read
+        emptied(self._request.application_queue)
 
     async def drain(self) -> None:
         looks = 0

@@ -13,6 +13,7 @@ from .adapter import (
     HttpAdapter,
     RawTransport,
     ServerAdapter,
+    emptied,
     is_closed_by_peer,
     joined,
 )
@@ -126,6 +127,11 @@ class UvicornAdapter(ServerAdapter):
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def forget(self) -> None:
+        queue = getattr(self.transport.get_protocol(), "queue", None)
+        if queue is not None:
+            emptied(queue)
 
 
 class UvicornHttpAdapter(HttpAdapter):

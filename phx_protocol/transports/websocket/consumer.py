@@ -126,6 +126,7 @@ class PhoenixConsumer:
             closed = self._writer.close(self._closing[0], CLOSE_TIMEOUT)
             await asyncio.gather(closed, terminated)
         self._writer.abort_later(CLOSE_TIMEOUT)
+        self._writer.adapter.forget()
 
     # ------------------------------------------------------------- the way in
 
