@@ -36,6 +36,7 @@ from ..wire.serializers import LARGE_FRAME, head_decoder
 from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
+from .ended import CLOSED, Ended
 from .mailbox import finish
 from .refusals import refusals
 from .routes import routes_of
@@ -266,6 +267,8 @@ class Connection:
                 exception=exception,
                 duration=time.time() - self.opened_at,
             )
+            self.transport = CLOSED
+            self.socket.__phx__ = Ended(self.socket)
 
     # ------------------------------------------------------ commands of a node
 

@@ -23,6 +23,7 @@ from .connect_info import ConnectInfo
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .ended import Ended
     from .opening import Opening
 
 
@@ -87,7 +88,7 @@ class Socket:
 
     # All other names belong to users, so the library adds only names of the form that Python
     # reserves. Behind this one is all that it knows about the connection.
-    __phx__: Opening | Connection
+    __phx__: Opening | Connection | Ended
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -59,9 +59,13 @@ class ConnectionTimers:
         return time.time() - max(0.0, self._loop.time() - self.seen_at)
 
     def stop(self) -> None:
+        self._close = _ignore  # it is a method of this object's owner
         self._timer.cancel()
         if self._age is not None:
             self._age.cancel()
+
+
+def _ignore(code: int, reason: Reason) -> None: ...
 
 
 class GoneWatch:

@@ -52,5 +52,14 @@ class OutboundLimit:
 
     def stop(self) -> None:
         self.checks = 0
+        # they are methods of this object's owner
+        self._pending_bytes, self._overflowed = _nothing, _ignore
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _nothing() -> int:
+    return 0
+
+
+def _ignore() -> None: ...

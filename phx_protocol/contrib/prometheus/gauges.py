@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Gauge
 
 from ... import signals
-from ...node.node import Node, serving_nodes
+from ...node.node import Node, get_node, serving_nodes
 from ...node.part import Part
 from .counters import dotted
 
@@ -104,11 +104,11 @@ class Sampler(Part):
 
 def _connected(sender: Any, socket: Socket, result: str, **kwargs: Any) -> None:
     if result == "ok":
-        socket.__phx__.node.part(Sampler).connected()
+        get_node().part(Sampler).connected()
 
 
 def _disconnected(sender: Any, socket: Socket, **kwargs: Any) -> None:
-    socket.__phx__.node.part(Sampler).disconnected()
+    get_node().part(Sampler).disconnected()
 
 
 RECEIVERS: dict[signals.Signal, Callable[..., None]] = {

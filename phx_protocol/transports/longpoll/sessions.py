@@ -21,6 +21,8 @@ logger = get_logger("phx_protocol.transport")
 #: the most sessions of one process that were never polled; with one more, the oldest of them
 #: ends. phoenix.js polls a new session at once
 UNPOLLED = 500
+#: the most bytes of their query strings and headers, which take up to 25 times as much when they are read
+UNPOLLED_BYTES = 2 * 1024 * 1024
 
 
 class Sessions(Part):
@@ -29,7 +31,8 @@ class Sessions(Part):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self._sessions: dict[str, LongPollSession] = {}
-        self._unpolled: dict[str, LongPollSession] = {}
+        self._unpolled: dict[str, tuple[LongPollSession, int]] = {}
+        self._unpolled_bytes = 0
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -47,10 +50,12 @@ class Sessions(Part):
         return self._sessions.get(id)
 
     async def open(self, opening: Opening) -> LongPollSession:
-        session = LongPollSession(opening, self)
-        self._sessions[session.id] = self._unpolled[session.id] = session
-        if len(self._unpolled) > UNPOLLED:
-            oldest = next(iter(self._unpolled.values()))
+        session, size = LongPollSession(opening, self), _size_of(opening)
+        self._sessions[session.id] = session
+        self._unpolled[session.id] = session, size
+        self._unpolled_bytes += size
+        while len(self._unpolled) > UNPOLLED or self._unpolled_bytes > UNPOLLED_BYTES:
+            oldest, _ = next(iter(self._unpolled.values()))
             oldest.close(CloseCode.OVERLOADED, Reason.CLOSED)
         try:
             await session.open()
@@ -60,11 +65,12 @@ class Sessions(Part):
         return session
 
     def polled(self, session: LongPollSession) -> None:
-        self._unpolled.pop(session.id, None)
+        _, size = self._unpolled.pop(session.id, (session, 0))
+        self._unpolled_bytes -= size
 
     def ended(self, session: LongPollSession, terminate: Any) -> None:
         self._sessions.pop(session.id, None)
-        self._unpolled.pop(session.id, None)
+        self.polled(session)
         task = self.node.loop.create_task(terminate)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -86,6 +92,13 @@ class Sessions(Part):
         session = self.get(body["session"])
         if session is not None:
             session.confirm_now(body["number"], body["written"])
+
+
+def _size_of(opening: Opening) -> int:
+    """Return the bytes of the query string and of all headers of its request."""
+    scope = opening.socket.connect_info.scope
+    headers = sum(len(name) + len(value) for name, value in scope.get("headers", ()))
+    return len(scope.get("query_string", b"")) + headers
 
 
 class RemoteSession:

@@ -145,6 +145,7 @@ class Writer:
         self._waiting_bytes = 0
         if self._outbound is not None:
             self._outbound.stop()
+        self._overflowed = _ignore  # it is a method of this object's owner
 
     def _dropped(self) -> int:
         """Return how many messages the client will not get.
@@ -179,6 +180,9 @@ class Writer:
         """
         if self.adapter.buffered_bytes():
             asyncio.get_running_loop().call_later(timeout, self.adapter.abort)
+
+
+def _ignore() -> None: ...
 
 
 def _size(message: dict[str, Any]) -> int:

@@ -32,6 +32,24 @@ async def test_sessions_that_nobody_polls_make_room_for_new_ones(
     assert await polled.post(HEARTBEAT) == {"status": 200}
 
 
+async def test_their_requests_count_by_their_bytes_and_not_one_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = get_node().part(Sessions)
+    monkeypatch.setattr(
+        "phx_protocol.transports.longpoll.sessions.UNPOLLED_BYTES", 20_000
+    )
+    clients = [Client(PatientSocket, {"p": "x" * size}) for size in (1, *[8000] * 3)]
+    for client in clients:
+        await client.open()
+    small, *large = clients
+    statuses = [(await client.post(HEARTBEAT))["status"] for client in (small, *large)]
+    assert statuses == [410, 410, 200, 200]
+    for client in large[1:]:
+        await client.poll()
+    assert sessions._unpolled_bytes == 0
+
+
 async def test_a_session_that_ends_while_it_opens_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
