@@ -35,6 +35,7 @@ class Topic(Live):
         permissions = [
             ("broadcast_topic", "Can broadcast on topic"),
             ("close_topic", "Can close topic"),
+            ("listen_topic", "Can listen to topic"),
         ]
 
     def __str__(self) -> str:

@@ -18,6 +18,7 @@ PERMISSIONS = [
     "broadcast_topic",
     "close_topic",
     "disconnect_connection",
+    "listen_topic",
     "view_connection",
     "view_node",
     "view_topic",

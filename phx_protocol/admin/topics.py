@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.core.handlers.asgi import ASGIRequest
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
 
 from .. import introspection
 from ..api import broadcast, close_topic
@@ -16,6 +23,7 @@ from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
 from ..wire import json
+from . import tail
 from .connections import sockets_table
 from .forms import BroadcastForm
 from .listing import columns, counted, matches, page_of
@@ -61,6 +69,7 @@ class TopicAdmin(LiveAdmin):
             (f"{topic}/change/", "change", self.change_view, None),
             (f"{topic}/broadcast/", "broadcast", self.broadcast_view, broadcast),
             (f"{topic}/close/", "close", self.close_view, close),
+            (f"{topic}/tail/", "tail", self.tail_view, "listen_topic"),
         ]
 
     def get_object(
@@ -126,6 +135,9 @@ class TopicAdmin(LiveAdmin):
             "more_presences": max(0, len(presences) - PRESENCES),
             "history": introspection.history(topic),
         }
+        # a WSGI server would wait for the end of the stream
+        if has_perm(request, "listen_topic") and isinstance(request, ASGIRequest):
+            context["tail_url"] = self._address("tail", topic)
         if has_perm(request, "view_connection"):
             sockets = introspection.list_sockets(topic=topic)
             context |= sockets_table(self, request, sockets, topic=topic)
@@ -147,6 +159,20 @@ class TopicAdmin(LiveAdmin):
 
     def _address(self, page: str, topic: str) -> str:
         return self.address(f"topic_{page}", address_of(topic))
+
+    def tail_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Stream the broadcasts on the topic as they come."""
+        topic = topic_at(object_id)
+        if not isinstance(request, ASGIRequest):
+            return HttpResponse("This needs an ASGI server.", status=501)
+        if tail.is_full():
+            return HttpResponse("Too many pages listen.", status=503)
+        response = StreamingHttpResponse(
+            tail.stream(topic), content_type="text/event-stream"
+        )
+        response["Cache-Control"] = "no-store"
+        response["X-Accel-Buffering"] = "no"  # nginx would wait for more
+        return response
 
     # ---------------------------------------------------------------- the actions
 

@@ -454,6 +454,35 @@ async def test_a_broadcast_is_checked_confirmed_and_reaches_the_clients(
     await all_logged(page)
 
 
+async def test_messages_of_another_process_are_shown_as_they_come(
+    site: Site, visit: Visit
+) -> None:
+    page = await visit()
+    async with clients(site, "room:tail"):
+        await sign_in(page, site, "root")
+        await open_topic(page, "room:tail")
+        shown = page.get_by_role("region", name="Messages")
+        await expect(shown).to_contain_text("Listening.")
+        rows, hold = shown.locator("tbody tr"), shown.get_by_role("button", name="Hold")
+        async with site.client(7, "eve") as eve:
+            await eve.join("room:tail")
+            await expect(rows).to_have_count(1)
+            await expect(rows.first).to_contain_text("presence_diff")
+            await expect(rows.first).to_contain_text('{"joins":{"7":')
+            await hold.click()
+            await expect(hold).to_have_attribute("aria-pressed", "true")
+            await expect(shown).not_to_contain_text("Listening.")
+        async with site.client(8, "kim") as kim:
+            await kim.join("room:tail")
+            await expect(row(page, "8")).to_be_visible()  # among the presences
+            await expect(rows).to_have_count(1)
+            await hold.click()
+            await expect(shown).to_contain_text("Listening.")
+        await expect(rows.first).to_contain_text('"leaves":{"8":')
+        await keep(page, "tail")
+    await all_logged(page)
+
+
 async def test_one_connection_or_all_of_a_user_are_disconnected(
     site: Site, visit: Visit
 ) -> None:

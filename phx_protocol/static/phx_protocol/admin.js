@@ -5,6 +5,9 @@
 const bar = document.querySelector("[data-refresh]");
 if (bar) keep(bar);
 
+const tail = document.querySelector("[data-tail]");
+if (tail) follow(tail);
+
 function keep(bar) {
   const every = 1000 * bar.dataset.refresh;
   const button = bar.querySelector("button");
@@ -68,6 +71,55 @@ function keep(bar) {
   said.textContent = `Updated at ${time()}.`;
   bar.hidden = false;
   timer = setTimeout(refresh, every);
+}
+
+/** Show the messages of a topic as they come, the newest first. A hidden or paused page asks for none. */
+function follow(tail) {
+  const most = 200;
+  const button = tail.querySelector("button");
+  const said = tail.querySelector("span");
+  const body = tail.querySelector("tbody");
+  const template = tail.querySelector("template");
+  let source = null;
+  let isPaused = false;
+
+  function listen() {
+    if (source || isPaused || document.hidden) return;
+    source = new EventSource(tail.dataset.tail);
+    source.onopen = () => (said.textContent = "Listening.");
+    source.onmessage = ({ data }) => show(JSON.parse(data));
+    source.onerror = () => {
+      const isOver = source.readyState === EventSource.CLOSED;
+      said.textContent = isOver ? "The server refuses. Load the page again." : "Connecting again.";
+    };
+  }
+
+  function stop() {
+    source?.close();
+    source = null;
+    said.textContent = "";
+  }
+
+  function show({ messages, left_out }) {
+    for (const { at, event, payload } of messages) {
+      const row = template.content.firstElementChild.cloneNode(true);
+      row.cells[0].textContent = new Date(at).toLocaleTimeString();
+      row.querySelector("bdi").textContent = event;
+      row.querySelector("pre").textContent = payload;
+      body.prepend(row);
+    }
+    while (body.rows.length > most) body.lastElementChild.remove();
+    if (left_out) said.textContent = `Listening. ${left_out} more came at ${time()}, too many to show.`;
+  }
+
+  button.addEventListener("click", () => {
+    isPaused = !isPaused;
+    button.setAttribute("aria-pressed", String(isPaused));
+    isPaused ? stop() : listen();
+  });
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
+  tail.hidden = false;
+  listen();
 }
 
 /** Make the live parts what they are in `fresh`; returns what there is to say of it. */
