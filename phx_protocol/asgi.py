@@ -13,8 +13,10 @@ from django.core.handlers.asgi import get_script_prefix
 from django.urls import get_script_prefix as current_script_prefix
 from django.urls import re_path, set_script_prefix
 
+from .bus.bus import is_on
 from .checks import report
 from .concurrency import garbage
+from .node.node import get_node
 from .socket.connect_info import ConnectInfo
 from .transports.http import Receive, Send, respond
 from .transports.lifespan import Application, lifespan
@@ -44,7 +46,14 @@ def get_phoenix_application(
     websocket_router = _router(mounts, _not_found)
     http_router = _router(mounts, _without_route(other))
 
+    is_first = True
+
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            if is_on():
+                get_node().welcome_neighbours()
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             # a copy would stay as long as the connection; URLRouter makes one anyway
             prefix = get_script_prefix(scope)

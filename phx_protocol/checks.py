@@ -55,6 +55,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "SHUTDOWN_TIMEOUT": (int, float),
     "SYNC_THREADS": (int,),
     "GC_FREEZE": (bool,),
+    "LOCAL_BUS": (bool, type(None)),
     "GC_THRESHOLD": (int, type(None)),
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
@@ -372,13 +373,15 @@ def _are_names(value: Any) -> bool:
 def _layer() -> Iterator[CheckMessage]:
     alias = options().channel_layer
     configured = getattr(settings, "CHANNEL_LAYERS", {})
+    # who has chosen the local bus knows what a layer in memory does
+    is_alone = not settings.DEBUG and not options().local_bus
     if alias not in configured:
         if alias != "default":
             hint = f"CHANNEL_LAYERS has {', '.join(configured) or 'nothing'}."
             yield Error(
                 f"CHANNEL_LAYERS has no {alias!r}.", hint=hint, id="phx_protocol.E010"
             )
-        elif not settings.DEBUG:
+        elif is_alone:
             yield Warning(
                 "There is no channel layer: broadcasts stay in the process that makes them.",
                 hint="Configure phx_protocol.layers.RedisLayer as CHANNEL_LAYERS['default'].",
@@ -390,7 +393,7 @@ def _layer() -> Iterator[CheckMessage]:
     except Exception as error:
         yield Error(f"CHANNEL_LAYERS[{alias!r}]: {error!r}", id="phx_protocol.E011")
         return
-    if isinstance(layer, InMemoryChannelLayer) and not settings.DEBUG:
+    if isinstance(layer, InMemoryChannelLayer) and is_alone:
         yield Warning(
             "The channel layer is in-memory: broadcasts stay in the process that makes them.",
             hint="Use phx_protocol.layers.RedisLayer when there is more than one process.",

@@ -94,6 +94,9 @@ class Options:
     #: where the state that processes share is kept: "auto" (Redis when the channel layer is ours or
     #: one of channels_redis, else memory), "memory", "redis", or a dict that changes some of STATE
     state: Any = "auto"
+    #: whether processes of one machine whose channel layer is in memory reach each other; None for
+    #: only when DEBUG is on
+    local_bus: bool | None = None
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
@@ -117,6 +120,7 @@ PROJECT_ONLY = frozenset(
         "max_broadcast_size",
         "gc_freeze",
         "gc_threshold",
+        "local_bus",
     }
 )
 WEBSOCKET = {"PATH": "websocket"}

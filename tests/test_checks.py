@@ -138,6 +138,9 @@ def layer(backend: str, **config: Any) -> dict[str, Any]:
         ({}, layer("no.such.Layer"), {"E011"}),
         ({}, {"CHANNEL_LAYERS": {}}, {"W001"}),
         ({}, layer("channels.layers.InMemoryChannelLayer"), {"W002"}),
+        ({"LOCAL_BUS": True}, layer("channels.layers.InMemoryChannelLayer"), set()),
+        ({"LOCAL_BUS": True}, {"CHANNEL_LAYERS": {}}, set()),
+        ({"LOCAL_BUS": "yes"}, {}, {"E003"}),
         (
             {},
             layer("channels_redis.core.RedisChannelLayer", capacity=100),

@@ -17,7 +17,7 @@ PACKAGE = Path(phx_protocol.__file__).parent
 LAYERS = [
     ["conf", "logs", "version"],
     ["concurrency", "exceptions", "signals"],
-    ["auth", "layers", "wire"],
+    ["auth", "bus", "layers", "wire"],
     ["state"],
     ["pubsub"],
     ["node"],

@@ -8,6 +8,7 @@ from ..conf import DRAINER, options
 from ..exceptions import BroadcastError
 from ..node import blocking
 from ..node.blocking import sync
+from ..node.neighbours import known_nodes
 from ..node.node import get_node
 from ..node.rpc import NoAnswer, call_node
 from .broadcasts import abroadcast
@@ -122,7 +123,7 @@ async def adrain(node: str, *, resume: bool = False) -> int:
     answer.
     """
     here = get_node()
-    nodes = await here.heartbeat.state.nodes()
+    nodes = await known_nodes(here)
     if node not in nodes:
         raise LookupError(f"there is no node {node!r}")
     timeout = _drain_timeout()

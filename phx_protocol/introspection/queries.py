@@ -9,9 +9,11 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from ..bus.bus import is_on
 from ..conf import options
 from ..logs import get_logger
 from ..node.blocking import sync
+from ..node.neighbours import known_counts, known_nodes
 from ..node.node import Node, get_node
 from ..node.rpc import NoAnswer, call_node
 from ..presence.entries import Diff, Presences, Roster
@@ -40,7 +42,7 @@ TOPICS_BYTES = 512 * 1024
 
 async def alist_nodes() -> list[NodeInfo]:
     """Return the live nodes, the oldest first."""
-    known = await get_node().heartbeat.state.nodes()
+    known = await known_nodes(get_node())
     nodes = [
         from_answer(NodeInfo, {**about, "name": name}) for name, about in known.items()
     ]
@@ -49,7 +51,7 @@ async def alist_nodes() -> list[NodeInfo]:
 
 async def alist_topics() -> list[TopicInfo]:
     """Return the topics that clients have joined, sorted by name; counts are at most a second old."""
-    counts = await get_node().heartbeat.state.counts()
+    counts = await known_counts(get_node())
     return [TopicInfo(t, sum(n.values()), n) for t, n in sorted(counts.items())]
 
 
@@ -145,9 +147,13 @@ async def ahistory(topic: str) -> HistoryInfo | None:
 
 
 def sees_one_process() -> bool:
-    """Return True if this process cannot see others: the state or the layer is in memory."""
-    layer = get_channel_layer(options().channel_layer)
-    return is_in_memory(layer) or backend(options().state) == "memory"
+    """Return True if this process cannot see others: the state or the layer is in memory.
+
+    With a layer in memory the local bus may connect it to others of this machine.
+    """
+    if is_in_memory(get_channel_layer(options().channel_layer)):
+        return not is_on()
+    return backend(options().state) == "memory"
 
 
 async def _survey(

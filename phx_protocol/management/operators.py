@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from channels.layers import get_channel_layer
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ..bus.folder import folders_of_others, name_of_user, neighbours
+from ..conf import options
 from ..exceptions import PhxError
 from ..introspection import sees_one_process
 from ..logs.printable import printable
+from ..pubsub.link import is_in_memory
 
 IN_MEMORY = (
     "the channel layer or the state is in memory: this process sees nothing of the server's. "
-    "Configure a Redis layer in CHANNEL_LAYERS."
+    "Configure phx_protocol.layers.RedisLayer in CHANNEL_LAYERS; processes of one machine also reach "
+    "each other with DEBUG or LOCAL_BUS."
 )
+NOBODY = "no process of this project on this machine has clients now, and the channel layer is in memory."
 
 
 class OperatorCommand(BaseCommand):
     """A command whose subclasses define ``operate``; errors there become a CommandError."""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if sees_one_process():
-            raise CommandError(IN_MEMORY)
+        require_a_server()
         try:
             self.operate(**options)
         except (PhxError, LookupError, TimeoutError) as error:
@@ -40,6 +46,25 @@ class OperatorCommand(BaseCommand):
         """Write what was done; write nothing with ``--verbosity 0``."""
         if options["verbosity"] > 0:
             self.stdout.write(self.style.SUCCESS(printable(text)))
+
+
+def require_a_server() -> None:
+    """Raise CommandError, with the reason, if this process cannot reach any that serves clients."""
+    if sees_one_process():
+        raise CommandError(IN_MEMORY)
+    if not is_in_memory(get_channel_layer(options().channel_layer)):
+        return
+    if not any(process.serves for process in neighbours()):
+        raise CommandError(" ".join([NOBODY, *_users()]))
+
+
+def _users() -> Iterator[str]:
+    if others := folders_of_others():
+        me = name_of_user(os.getuid())
+        yield (
+            f"This command runs as {me}, and may not open the sockets of {', '.join(others)}: "
+            "run it as the user that the server runs as."
+        )
 
 
 class ListCommand(OperatorCommand):

@@ -13,6 +13,8 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from ..bus.bus import is_on
+from ..bus.folder import neighbours
 from ..concurrency import callbacks, green
 from ..concurrency.own_loop import own_loop
 from ..conf import options
@@ -113,17 +115,21 @@ _warned = False
 def warn_if_nobody_hears(name: str) -> None:
     """Warn once, with DEBUG on, that a call in a shell or a worker reaches no client.
 
-    That is so if this process, which calls `name`, has no sockets and the channel layer is in memory.
+    That is so if this process, which calls `name`, has no sockets, the channel layer is in memory, and
+    the local bus leads to no process that has some.
     """
     global _warned
     if _warned or not settings.DEBUG or mounted or serving_nodes():
         return
     if is_in_memory(get_channel_layer(options().channel_layer)):
+        if is_on() and any(process.serves for process in neighbours()):
+            return
         _warned = True
         logger.warning(
             "%s() reaches nobody: this process serves no sockets, and the channel layer is in "
-            "memory, so no other process hears of it. Configure a Redis layer in CHANNEL_LAYERS "
-            "to reach the clients of the server from a shell, a worker or a command.",
+            "memory, so it reaches only processes of this machine that have clients now: there are "
+            "none. Configure phx_protocol.layers.RedisLayer in CHANNEL_LAYERS to reach the server "
+            "from everywhere.",
             name,
         )
 

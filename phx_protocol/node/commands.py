@@ -10,6 +10,7 @@ from ..concurrency.tasks import begin
 from ..exceptions import BroadcastError, StateError
 from ..logs import get_logger
 from ..logs.printable import describe
+from .neighbours import known_nodes
 from .rpc import CALL_TIMEOUT, NoAnswer, call_node
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Commands:
 
     async def _serving(self) -> dict[str, Body]:
         """Return the nodes that may have sockets: not workers and management commands."""
-        nodes = await self._node.heartbeat.state.nodes()
+        nodes = await known_nodes(self._node)
         return {
             name: about for name, about in nodes.items() if about.get("serves", True)
         }

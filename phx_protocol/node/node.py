@@ -14,13 +14,15 @@ from typing import Any, TypeVar
 
 from channels.layers import get_channel_layer
 
+from ..bus.bus import is_on
 from ..conf import options
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
 from ..pubsub.direct import DirectLink
 from ..pubsub.groups import LINGER
-from ..pubsub.link import LayerLink, LoopLink, is_in_memory
+from ..pubsub.link import LayerLink, is_in_memory
+from ..pubsub.local import LocalLink
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
 from .commands import Commands
@@ -50,7 +52,7 @@ class Node:
         # made first: its pacer limits how fast the layer link sends
         self.rpc = NodeRpc(self)
         # Broadcasts are not sent to an in-memory layer: local delivery reaches everybody.
-        self.sees_one_process = is_in_memory(layer)
+        self.sees_one_process = is_in_memory(layer) and not is_on()
         self.link = self._make_link(layer)
         self.pubsub = PubSub(self.name, self.link)
         self.pubsub.on_unused = self._unused
@@ -76,10 +78,12 @@ class Node:
             self._may_have_lost,
             self.rpc.pacer,
         )
-        if self.sees_one_process:
-            return LoopLink(*common, others=self.others)
+        now, each = self.take_now, self.take_each
+        if is_in_memory(layer):
+            others = self.others
+            return LocalLink(*common, take_now=now, take_each=each, others=others)
         if hasattr(layer, "deliver_to"):
-            return DirectLink(*common, take_now=self.take_now, take_each=self.take_each)
+            return DirectLink(*common, take_now=now, take_each=each)
         return LayerLink(*common)
 
     def part(self, cls: type[P]) -> P:
@@ -186,21 +190,24 @@ class Node:
         except Exception as error:
             _log_ignored(error)
 
-    def take_now(self, message: dict[str, Any]) -> None:
-        """Handle one message at once: of another event loop, or of a layer that delivers directly."""
+    def take_now(self, message: dict[str, Any], keeps: bool = True) -> None:
+        """Handle one message at once: of another event loop, or of a layer that delivers directly.
+
+        `keeps` is False for one of the local bus: its sender has histories of its own.
+        """
         try:
             if message.get("type") == layer_message.BROADCAST:
-                self.pubsub.take_now(message)
+                self.pubsub.take_now(message, keeps)
             else:
                 self._take_other(message)
         except Exception as error:
             _log_ignored(error)
 
-    def take_each(self, message: dict[str, Any]) -> Iterator[None]:
-        """Handle one message, one of its broadcasts in each step."""
+    def take_each(self, message: dict[str, Any], keeps: bool = True) -> Iterator[None]:
+        """Handle one message, one of its broadcasts in each step; `keeps` as for ``take_now``."""
         try:
             if message.get("type") == layer_message.BROADCAST:
-                yield from self.pubsub.take_each(message)
+                yield from self.pubsub.take_each(message, keeps)
             else:
                 self._take_other(message)
         except Exception as error:
@@ -247,6 +254,11 @@ class Node:
 
     def keep_alive(self, by: Any) -> None:
         self._kept_alive_by.add(by)
+
+    def welcome_neighbours(self) -> None:
+        """Be there for other processes on the local bus from now on, also without clients."""
+        self.keep_alive(self.link)
+        self.heartbeat.start()
 
     def let_go(self, by: Any) -> None:
         self._kept_alive_by.discard(by)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -21,9 +18,8 @@ from .groups import Groups, Key
 from .link import LayerLink, Message
 from .message import group_name
 from .publisher import Entry, Pacer, Publisher
+from .turns import Turns
 
-#: seconds for which the broadcasts of one message may hold the event loop
-HELD = 0.015
 #: seconds after which a failed call is tried again, the first time and at most
 SOON, LATEST = 0.1, 5.0
 
@@ -54,39 +50,6 @@ class DirectChannel(Protocol):
 
     def close(self) -> None:
         """Leave all groups, and end the channel."""
-
-
-class Turns:
-    """Takes messages at once and in order; one of many broadcasts lets others have the event loop."""
-
-    def __init__(
-        self,
-        take_now: Callable[[Message], None],
-        take_each: Callable[[Message], Iterator[None]],
-    ) -> None:
-        self._take_now = take_now
-        self._take_each = take_each
-        # the rest of a message of many broadcasts, and the messages behind it
-        self._late: deque[Iterator[None]] = deque()
-
-    def take(self, message: Message) -> None:
-        """Take a message; at once, unless others wait."""
-        if not self._late and len(message.get("items", ())) < 2:
-            return self._take_now(message)
-        self._late.append(self._take_each(message))
-        if len(self._late) == 1:
-            self._take_late()
-
-    def _take_late(self) -> None:
-        """Take what waits, until others should have the event loop."""
-        end = time.monotonic() + HELD
-        while self._late:
-            for _ in self._late[0]:
-                if time.monotonic() > end:
-                    loop = asyncio.get_running_loop()
-                    loop.call_soon(self._take_late, context=contextvars.Context())
-                    return
-            self._late.popleft()
 
 
 class DirectLink(LayerLink):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from channels.layers import InMemoryChannelLayer
 
@@ -15,7 +15,6 @@ from ..logs import get_logger
 from ..logs.outage import Outage
 from ..signals import layer_failed, layer_recovered
 from ..wire.messages import Broadcast
-from . import message as layer_message
 from .cuts import Cuts
 from .groups import Groups, Key
 from .message import group_name
@@ -84,6 +83,10 @@ class LayerLink:
     def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """Send `broadcast`. The future is done when the layer has accepted it. None: no need to wait."""
         return self.publisher.publish(broadcast)
+
+    async def neighbours(self) -> list[str]:
+        """Return the addresses of the other processes on the local bus that serve clients."""
+        return []
 
     async def cast(self, key: Key, message: Message) -> None:
         """Send `message` to the nodes that listen to `key`. Raises any error of the layer."""
@@ -242,49 +245,6 @@ class LayerLink:
         self.report(ConnectionError(lost))
         self.report(None)
         self._lost(True)
-
-
-class Peer(Protocol):
-    """Another node of this process."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    def take_now(self, message: Message) -> None: ...
-
-
-class LoopLink(LayerLink):
-    """The link of a node whose channel layer is in memory: such a layer connects nothing beyond one loop.
-
-    It listens to the layer, but sends to the nodes of the other event loops of this process.
-    """
-
-    def __init__(self, *args: Any, others: Callable[[], Iterable[Peer]]) -> None:
-        super().__init__(*args)
-        self._others = others
-
-    async def ready(self, key: Key) -> None:
-        # such a layer has nothing to wait for, and a step needs a future and a task
-        if not self.is_ready(key) and not await self.groups.join(key):
-            await super().ready(key)
-
-    def publish(self, broadcast: Broadcast) -> None:
-        others = list(self._others())
-        if others:
-            items = [layer_message.pack_item(broadcast)]
-            self._hand(others, layer_message.pack(items, self.name))
-
-    async def cast(self, key: Key, message: Message) -> None:
-        self._hand(self._others(), message)
-
-    async def send(self, address: str, message: Message) -> None:
-        # nodes have no address here: all get it, and the right one takes it
-        self._hand(self._others(), message)
-
-    def _hand(self, others: Iterable[Peer], message: Message) -> None:
-        for other in others:
-            other.loop.call_soon_threadsafe(
-                other.take_now, message, context=contextvars.Context()
-            )
 
 
 def is_in_memory(layer: Any) -> bool:

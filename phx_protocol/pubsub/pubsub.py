@@ -118,21 +118,24 @@ class PubSub:
         for _ in self.take_each(message):
             await self.yield_to_loop()
 
-    def take_each(self, message: dict[str, Any]) -> Iterator[None]:
-        """Deliver the broadcasts in a message of another node, one in each step. Raises Unreadable."""
+    def take_each(self, message: dict[str, Any], keeps: bool = True) -> Iterator[None]:
+        """Deliver the broadcasts in a message of another node, one in each step. Raises Unreadable.
+
+        `keeps` is False if the sender has histories of its own, which this process does not see.
+        """
         if message.get("node") != self.name:
             for broadcast in layer_message.unpack(message):
-                self._take(broadcast)
+                self._take(broadcast, keeps)
                 yield
 
-    def take_now(self, message: dict[str, Any]) -> None:
+    def take_now(self, message: dict[str, Any], keeps: bool = True) -> None:
         """Deliver the broadcasts in a message of another node at once. Raises Unreadable."""
         if message.get("node") != self.name:
             for broadcast in layer_message.unpack(message):
-                self._take(broadcast)
+                self._take(broadcast, keeps)
 
-    def _take(self, broadcast: Broadcast) -> None:
-        if broadcast.offset is None:
+    def _take(self, broadcast: Broadcast, keeps: bool) -> None:
+        if keeps and broadcast.offset is None:
             self.sequencer.warn_if_not_kept(broadcast)
         self.deliver(broadcast, strict=False)
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.pages import Visit, all_logged
 from tests.support import servers
+from tests.support.commands import on_bus
 from tests.support.tcp_proxy import TcpProxy
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
@@ -83,6 +85,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[D
     demo = prepare(tmp_path_factory.mktemp("demo"), redis_url)
     with demo.running():
         yield demo
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo as ``make demo`` starts it: without Redis."""
+    with on_bus() as env:
+        demo = prepare(tmp_path_factory.mktemp("alone"), "")
+        demo.env |= {
+            key: env[key] for key in ("XDG_RUNTIME_DIR", "PYTEST_CURRENT_TEST")
+        }
+        with demo.running():
+            yield demo
 
 
 async def sign_in(page: Page, name: str) -> None:
@@ -298,3 +312,24 @@ async def test_a_whole_visit_leaves_the_console_without_errors(
     await expect(page.get_by_label("Your name")).to_be_visible()
     await all_logged(page)
     assert console == []
+
+
+async def test_the_commands_of_the_readme_work_beside_make_demo(
+    visit: Visit, alone: Demo
+) -> None:
+    """With nothing installed beside it: the second shell reaches both pages."""
+    ada = await enter(visit, alone, "ada")
+    bob = await enter(visit, alone, "bob")
+    readme = (servers.ROOT / "README.md").read_text()
+    (typed,) = re.findall(r"`manage\.py (phx_broadcast [^`]+)`", readme)
+    said = alone.manage(*shlex.split(typed))
+    assert "new_msg was broadcast on room:lobby" in said
+    for page in (ada, bob):
+        await expect_message(page, "somebody", "hello")
+    assert re.search(r"^room:lobby +2 ", alone.manage("phx_topics"), re.MULTILINE)
+    assert alone.manage("phx_sockets").count("websocket") == 2
+    assert "serving" in alone.manage("phx_nodes")
+    code = "from phx_protocol import broadcast; broadcast('room:lobby', 'new_msg', %s)"
+    alone.manage("shell", "-c", code % {"body": "and from Python", "by": "shell"})
+    for page in (ada, bob):
+        await expect_message(page, "shell", "and from Python")

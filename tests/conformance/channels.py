@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any, ClassVar
 
 from phx_protocol import (
@@ -102,6 +103,10 @@ class RoomChannel(Channel):
         task = asyncio.create_task(answer())
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+    @event("ref")
+    async def ref(self, payload: Any) -> None:
+        await self.push("ref", dataclasses.asdict(self.reply_ref()))
 
     @event("slow")
     async def slow(self, payload: Any) -> Any:

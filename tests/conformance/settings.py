@@ -43,6 +43,8 @@ PHX_PROTOCOL: dict[str, object] = {
         "/brief": "tests.conformance.channels.BriefSocket",
     },
 }
+if os.environ.get("PHX_LOCAL_BUS"):
+    PHX_PROTOCOL["LOCAL_BUS"] = True
 if _threshold := os.environ.get("PHX_GC_THRESHOLD"):
     PHX_PROTOCOL["GC_THRESHOLD"] = int(_threshold)
 CHANNEL_LAYERS = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.conformance.settings import *  # noqa: F401,F403
 
 PHX_PROTOCOL = {
+    "LOCAL_BUS": bool(os.environ.get("PHX_LOCAL_BUS")),
     "SOCKETS": {"/socket": "tests.integration.history_sockets.HistorySocket"},
     "STATE": {"LEASE": 2.0},
 }

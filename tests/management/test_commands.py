@@ -38,7 +38,7 @@ def test_phx_routes_lists_the_patterns_in_order() -> None:
 
 @pytest.mark.parametrize(
     "payload, message",
-    [("{", "not JSON"), ("[1]", "must be a JSON object"), ("{}", "in-memory")],
+    [("{", "not JSON"), ("[1]", "must be a JSON object"), ("{}", "in memory")],
 )
 def test_phx_broadcast_says_what_is_wrong(payload: str, message: str) -> None:
     with pytest.raises(CommandError, match=message):

@@ -69,9 +69,7 @@ async def test_nothing_to_list_is_said(two: Two) -> None:
 
 
 async def test_topics_are_watched_until_ctrl_c(two: Two) -> None:
-    watching = await Command.start(
-        two.redis_url, "phx_topics", "--watch", "0.1", "--json"
-    )
+    watching = await Command.start(two.env, "phx_topics", "--watch", "0.1", "--json")
     async with asyncio.timeout(TIMEOUT):
         while json.loads(await watching.line()):  # of a test before this one
             pass

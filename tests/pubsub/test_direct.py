@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,8 @@ from phx_protocol import History, Socket, signals
 from phx_protocol.exceptions import BroadcastError, StateError
 from phx_protocol.layers import shard
 from phx_protocol.node.node import Node, get_node
-from phx_protocol.pubsub import direct, message
-from phx_protocol.pubsub.direct import (
-    HELD,
-    DirectGroups,
-    DirectLink,
-    DirectPublisher,
-    Turns,
-)
+from phx_protocol.pubsub import direct
+from phx_protocol.pubsub.direct import DirectGroups, DirectLink, DirectPublisher
 from phx_protocol.pubsub.groups import LINGER, Groups
 from phx_protocol.pubsub.message import NODES, group_name
 from phx_protocol.socket.routes import history_of
@@ -252,40 +244,6 @@ async def test_topics_that_come_and_go_end_as_they_are_wanted(
     assert "c" not in groups and group_name("c") in layer.discarded
     await groups.add("c")
     assert "c" in groups
-
-
-# -------------------------------------------------------------------------- receiving
-
-
-async def test_many_broadcasts_in_one_message_do_not_hold_the_event_loop() -> None:
-    """Nothing overtakes them meanwhile, as the mark of a sender says that all before it has arrived."""
-    found: list[Any] = []
-
-    def take_each(message: Any) -> Iterator[None]:
-        for item in message.get("items", ()):
-            time.sleep(HELD / 3)
-            found.append(item["event"])
-            yield
-        found.extend({"mark"} & {message.get("do")})
-
-    def take_now(message: Any) -> None:
-        collections.deque(take_each(message), maxlen=0)
-
-    turns, seen = Turns(take_now, take_each), []
-    items = [message.pack_item(broadcast("a", f"{n}")) for n in range(30)]
-    turns.take(message.pack(items, "other"))
-    turns.take({"type": "phx.relay", "do": "mark"})
-    turns.take(message.pack(items[:2], "other"))
-    while len(found) < 33:
-        seen.append(len(found))
-        await asyncio.sleep(0)
-    assert found == [*(f"{n}" for n in range(30)), "mark", "0", "1"]
-    assert max(b - a for a, b in zip([0, *seen], seen)) <= 5
-    # the last one may have ended its turn before it was known to be the last
-    while turns._late:
-        await asyncio.sleep(0)
-    turns.take({"type": "phx.relay", "do": "mark"})
-    assert found[33:] == ["mark"]
 
 
 # ------------------------------------------------------------------------ with a Redis

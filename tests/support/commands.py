@@ -1,11 +1,13 @@
-"""Commands of manage.py in processes of their own, beside two servers on one Redis."""
+"""Commands of manage.py in processes of their own, beside two servers on Redis or on the local bus."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,18 +22,33 @@ SETTINGS = "tests.conformance.settings"
 class Two(NamedTuple):
     one: servers.Server
     other: servers.Server
-    redis_url: str
+    env: dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Two]:
+@contextlib.contextmanager
+def on_bus() -> Iterator[dict[str, str]]:
+    """The environment of processes on a local bus of their own, as if no test ran."""
+    # not in tmp_path, whose name is too long for a socket
+    with tempfile.TemporaryDirectory(prefix="phx-") as folder:
+        runtime = {"XDG_RUNTIME_DIR": folder, "PYTEST_CURRENT_TEST": ""}
+        yield {**runtime, "PHX_REDIS_URL": "", "PHX_LOCAL_BUS": "1"}
+
+
+@pytest.fixture(scope="module", params=["redis", "bus"])
+def two(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    redis_url: str,
+) -> Iterator[Two]:
     tmp_path = tmp_path_factory.mktemp("operators")
-    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
+    redis = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
+    on = contextlib.nullcontext(redis) if request.param == "redis" else on_bus()
     with (
+        on as env,
         servers.serve("uvicorn", tmp_path / "one", **env) as one,
         servers.serve("uvicorn", tmp_path / "other", **env) as other,
     ):
-        yield Two(one, other, redis_url)
+        yield Two(one, other, env)
 
 
 class Command:
@@ -41,11 +58,11 @@ class Command:
         self.process = process
 
     @classmethod
-    async def start(cls, redis_url: str, *args: str) -> Command:
-        env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PHX_LAYER": "redis"}
+    async def start(cls, env: dict[str, str], *args: str) -> Command:
+        env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, **env}
         process = await servers.start_async(
             *(sys.executable, "-m", "django", *args, "--no-color"),
-            env={**env, "PHX_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"},
+            env={**env, "PYTHONUNBUFFERED": "1"},
             cwd=servers.ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -73,7 +90,7 @@ class Command:
 
 
 async def run(two: Two, *args: str, typed: str = "") -> tuple[int, str, str]:
-    return await (await Command.start(two.redis_url, *args)).ended(typed)
+    return await (await Command.start(two.env, *args)).ended(typed)
 
 
 async def table(two: Two, *args: str) -> list[list[str]]:

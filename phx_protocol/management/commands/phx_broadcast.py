@@ -12,6 +12,7 @@ from phx_protocol.api import broadcast
 from phx_protocol.conf import options
 from phx_protocol.exceptions import DecodeError, PhxError
 from phx_protocol.logs.printable import printable
+from phx_protocol.management.operators import require_a_server
 from phx_protocol.pubsub.link import is_in_memory
 from phx_protocol.wire import json
 
@@ -41,12 +42,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"the payload must be a JSON object, not {printable(text.strip(), 100)}"
             )
-        layer = get_channel_layer(options().channel_layer)
-        if is_in_memory(layer):
-            raise CommandError(
-                "the channel layer is in-memory: no message of this process reaches the server's. "
-                "Configure a Redis layer in CHANNEL_LAYERS."
-            )
+        if is_in_memory(get_channel_layer(options().channel_layer)):
+            require_a_server()
         try:
             broadcast(topic, event, value)
         except PhxError as error:

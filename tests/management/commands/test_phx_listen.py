@@ -14,10 +14,10 @@ __all__ = ["two"]
 
 
 async def test_a_topic_is_listened_to(two: Two) -> None:
-    listening = await Command.start(two.redis_url, "phx_listen", "room:1")
+    listening = await Command.start(two.env, "phx_listen", "room:1")
     await listening.until_ready()
     as_json = await Command.start(
-        *(two.redis_url, "phx_listen", "room:1", "room:2"),
+        *(two.env, "phx_listen", "room:1", "room:2"),
         *("--json", "--count", "2", "--event", "shout", "--verbosity", "2"),
     )
     async with Client(two.one.url) as client:

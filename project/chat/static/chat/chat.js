@@ -71,12 +71,13 @@ function showMissed() {
   setTimeout(() => (away = null), 1000);
 }
 
-function show({ id, author, body, created }) {
-  if (messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
+// what a shell broadcasts is shown and not saved, so it has no id
+function show({ id, by = "somebody", author = by, body, created = new Date().toISOString() }) {
+  if (id && messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
   if (away) away.after(clone("missed-template"));
   away = null;
   const item = clone("message-template");
-  item.dataset.id = id;
+  if (id) item.dataset.id = id;
   item.classList.toggle("mine", author === user);
   const letters = [...author];
   const avatar = item.querySelector(".avatar");
@@ -90,8 +91,8 @@ function show({ id, author, body, created }) {
   time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   time.title = date.toLocaleString();
 
-  const later = [...messages.children].find((other) => Number(other.dataset.id) > id);
-  messages.insertBefore(item, later ?? null);
+  const later = id && [...messages.children].find((other) => Number(other.dataset.id) > id);
+  messages.insertBefore(item, later || null);
   $("empty").hidden = true;
   follow();
   showTyping(null, author);
