@@ -226,6 +226,12 @@ async def test_two_browsers_chat_when_the_tutorial_was_followed(
     await admin.goto(reader.url("/admin/phx_protocol/topic/"))
     await expect(admin.get_by_role("link", name="room:lobby")).to_be_visible()
 
+    reader.follow("From a shell")
+    for page in (ann, bob):
+        await expect(page.get_by_text("the shell: hello")).to_be_visible()
+    listed = reader.terminals[1].log.read_text()
+    assert re.search(r"^room:lobby +2 ", listed, re.MULTILINE)
+
     reader.follow("A test")
     assert "Ran 2 tests" in reader.terminals[1].log.read_text()
     assert list(reader.sections) == ["From here"]
