@@ -80,9 +80,12 @@ class Groups:
         return self._step(topic)
 
     async def join(self, topic: Key) -> bool:
-        """Join the group of `topic` at once. Return False if that takes a step: others wait, or it fails."""
+        """Join the group of `topic` at once. Return False if that takes a step: it waits for one, or it fails.
+
+        It does not wait for the steps of other topics: joins are answered in the order in which they came.
+        """
         channel = self.channel_name
-        if channel is None or self._steps:
+        if channel is None or topic in self._steps:
             return False
         self._wanted.add(topic)
         try:
