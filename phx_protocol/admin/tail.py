@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
@@ -94,9 +95,8 @@ async def stream(topic: str) -> AsyncIterator[bytes]:
 
 
 def _message(broadcast: Broadcast) -> dict[str, str]:
-    at = datetime.datetime.fromtimestamp(
-        broadcast.sent_at or datetime.datetime.now().timestamp(), datetime.timezone.utc
-    )
+    sent_at = broadcast.sent_at or time.time()
+    at = datetime.datetime.fromtimestamp(sent_at, datetime.timezone.utc)
     event, payload = printable(broadcast.event, 100), _shown(broadcast)
     return {"at": at.isoformat(), "event": event, "payload": payload}
 

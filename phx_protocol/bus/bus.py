@@ -169,7 +169,7 @@ class Bus:
         finally:
             self._sending = None
             if self._server is None:  # it hears of no process that ends or begins
-                for peer in self._peers.values():
+                for peer in list(self._peers.values()):
                     peer.close()
 
     async def neighbours(self) -> list[str]:
@@ -224,9 +224,12 @@ class Peer(asyncio.Protocol):
         self._those[self._address] = self
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._forget()
+        self.resume_writing()
+
+    def _forget(self) -> None:
         if self._those.get(self._address) is self:
             del self._those[self._address]
-        self.resume_writing()
 
     @property
     def waiting(self) -> int:
@@ -236,6 +239,7 @@ class Peer(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self.waiting > WAITING:
             logger.warning("a process on the local bus does not read, it is left out")
+            self._forget()
             self._transport.abort()
         else:
             self._transport.write(data)
@@ -254,6 +258,7 @@ class Peer(asyncio.Protocol):
             await asyncio.wait({self._empty}, timeout=TIMEOUT)
 
     def close(self) -> None:
+        self._forget()  # at once: what is sent meanwhile needs another connection
         self._transport.close()
 
 

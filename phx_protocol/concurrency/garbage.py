@@ -42,10 +42,11 @@ _was_on = True
 
 
 @contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Keep the collector from running in the block, in which many lists and objects are made that are needed.
+def no_collection() -> Iterator[bool]:
+    """Keep the collector from running in the block; give it whether it runs otherwise.
 
-    It would run for each 700 of them, and take more time than making them; afterwards it looks at them once.
+    The block makes many lists and objects that are needed. The collector would run for each 700 of
+    them, and take more time than making them; afterwards it looks at them once.
     """
     global _resting, _was_on
     with _lock:
@@ -54,7 +55,7 @@ def no_collection() -> Iterator[None]:
             gc.disable()
         _resting += 1
     try:
-        yield
+        yield _was_on
     finally:
         with _lock:
             _resting -= 1

@@ -1,7 +1,7 @@
-"""What stands for a connection that has ended.
+"""The objects that take the place of a connection and its transport when these have ended.
 
-Its objects must not refer to each other any more: else they would stay until a full run of the
-garbage collector, with all that the client sent in its request.
+The old ones refer to each other: if a Socket still led to them, they would stay until a full run of
+the garbage collector, with all that the client sent in its request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Ended:
-    """What serves a Socket whose connection has ended: nothing is sent."""
+    """Takes the place of the Connection of a Socket: what the Socket pushes now goes nowhere."""
 
     __slots__ = ("_socket",)
 

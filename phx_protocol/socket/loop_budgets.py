@@ -97,9 +97,10 @@ async def turn(size: int, payer: Budget | None = None) -> AsyncIterator[None]:
         return
     turns = loop_budgets().turns
     async with turns.taken(1):
-        with no_collection():
+        with no_collection() as is_on:
+            before = gc.get_count()[0]
             yield
-            if gc.get_count()[0] > MANY:
+            if is_on and gc.get_count()[0] - before > MANY:
                 await let_others_run()
                 with (payer or turns).charged():
                     gc.collect(0)
