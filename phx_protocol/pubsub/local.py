@@ -21,8 +21,6 @@ from .turns import Turns
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: how many ticks after the start, and then how often, it looks for other serving processes
-FIRST_LOOK, LOOK_EVERY = 2, 12
 ALONE = "another process of this project serves clients as well, and the channel layer is in memory: "
 APART = "clients of one do not hear those of the other. "
 HALF = "presences and histories are not shared. "
@@ -156,7 +154,7 @@ class Neighbourhood:
         return _stopped(opening, bus)
 
     def tick(self) -> None:
-        """Look now and then for other processes that serve clients."""
+        """Look for other processes that serve clients."""
         if self._bus is not None and self._opening is not None and mounted:
             self._watch.tick(self._bus)
 
@@ -207,18 +205,16 @@ async def _stopped(opening: asyncio.Task[None] | None, bus: Bus | None) -> None:
 
 
 class Watch:
-    """Looks now and then whether other processes serve clients as well, and warns once."""
+    """Looks whether other processes serve clients as well, until it has warned."""
 
     _warned = False
 
     def __init__(self) -> None:
-        self._ticks = 0
         self._seen: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
 
     def tick(self, bus: Bus) -> None:
-        self._ticks += 1
-        if self._ticks in (1, FIRST_LOOK) or self._ticks % LOOK_EVERY == 0:
+        if not Watch._warned:
             self._looking = begin(self._look(bus))
 
     async def _look(self, bus: Bus) -> None:

@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import Visit, all_logged
+from tests.browser.pages import Visit, all_logged, forget_outage
 from tests.support import servers
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.ws_client import Client
@@ -389,7 +389,7 @@ async def test_the_page_outlives_a_server_that_is_away(
         await expect(page.locator("[data-refresh]")).to_contain_text("Updated at")
         await all_logged(page)
         await page.close()
-    console[:] = [error for error in console if "net::ERR_" not in error]
+    forget_outage(console)
 
 
 async def test_a_user_who_was_signed_out_sees_a_notice(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.pages import Visit, all_logged
+from tests.browser.pages import Visit, all_logged, forget_outage
 from tests.support import servers
 from tests.support.commands import on_bus
 from tests.support.tcp_proxy import TcpProxy
@@ -199,11 +199,7 @@ async def test_pages_join_again_by_themselves_when_the_server_is_back(
             assert await page.evaluate("window.neverReloaded") is True
             await all_logged(page)
             await page.close()  # before the server stops again
-    # that the server was away, over WebSocket and then over long-poll
-    down = re.compile(
-        r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_RE(FUSED|SET)|.*status of 503"
-    )
-    console[:] = [error for error in console if not down.match(error)]
+    forget_outage(console)
 
 
 async def expect_people(page: Page, *people: str) -> None:
@@ -258,10 +254,7 @@ async def test_a_tab_that_was_offline_catches_up(
         assert await kim.evaluate("window.neverReloaded") is True
         await all_logged(kim)
         await kim.close()  # before the line is cut again
-    down = re.compile(
-        r"WebSocket connection to '\S+' failed|.*ERR_CONNECTION_RE(FUSED|SET)|.*status of 503"
-    )
-    console[:] = [error for error in console if not down.match(error)]
+    forget_outage(console)
 
 
 async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(

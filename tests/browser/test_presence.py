@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from tests.browser.pages import TIMEOUT, Visit, all_logged
+from tests.browser.pages import TIMEOUT, Visit, all_logged, forget_outage
 from tests.support import servers
 
 APPLICATION = "tests.browser.presence_app:application"
@@ -315,13 +315,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
     for tab in tabs:
         assert await tab.evaluate("window.neverReloaded") is True
         await all_logged(tab)
-    # that the server was away; what is said from now on is an error
-    url = re.escape(cluster.two.address)
-    down = re.compile(
-        rf"WebSocket connection to 'ws://{url}/\S+' failed|"
-        r"Failed to load resource: net::ERR_(CONNECTION|EMPTY|INCOMPLETE)"
-    )
-    console[:] = [error for error in console if not down.match(error)]
+    forget_outage(console)
     assert console == []
 
     # and everything goes on as before

@@ -143,7 +143,7 @@ async def test_processes_that_serve_without_redis_say_so_once(
         ) as other,
     ):
         async with Client(one.url), Client(other.url):
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(2 * TIMEOUT):
                 while not all(effect in server.logged() for server in (one, other)):
                     await asyncio.sleep(0.1)
     for server in (one, other):
