@@ -690,14 +690,17 @@ async def test_ten_thousand_topics(site: Site, visit: Visit, redis_url: str) -> 
         await page.wait_for_load_state("networkidle")
 
         async def commands(path: str) -> int:
-            """Count the commands that Redis gets while this page is loaded."""
-            before = (await redis.info("stats"))["total_commands_processed"]
-            await page.goto(site.url(TOPICS + path))
-            await page.get_by_role("button", name="Pause").click()
-            after = (await redis.info("stats"))["total_commands_processed"]
-            return int(after - before)
+            """Count the commands that Redis gets while this page is loaded and no process beats."""
+            counts = []
+            for _ in range(3):
+                before = (await redis.info("stats"))["total_commands_processed"]
+                await page.goto(site.url(TOPICS + path))
+                await page.get_by_role("button", name="Pause").click()
+                after = (await redis.info("stats"))["total_commands_processed"]
+                counts.append(int(after - before))
+            return min(counts)
 
-        # no topic is asked for by itself; the processes beat meanwhile
+        # no topic is asked for by itself
         assert await commands("") < 100
         await expect(headings(page)).to_have_count(100)
         await keep(page, "ten-thousand")
