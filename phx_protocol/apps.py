@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from django.apps import AppConfig, apps
-from django.utils.autoreload import DJANGO_AUTORELOAD_ENV, file_changed
+from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
 
 class PhxProtocolConfig(AppConfig):
@@ -22,9 +22,9 @@ class PhxProtocolConfig(AppConfig):
         from .receivers import event_log  # noqa: F401 - each registers itself
 
         if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":
-            from .receivers.django import close_sockets_to_reload
+            from .node.shutdown import close_sockets_at_exit
 
-            file_changed.connect(close_sockets_to_reload, dispatch_uid="phx_protocol")
+            close_sockets_at_exit()
         if apps.is_installed("django.contrib.auth"):
             from django.contrib.auth.signals import user_logged_in, user_logged_out
 

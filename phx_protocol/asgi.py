@@ -14,7 +14,6 @@ from django.urls import get_script_prefix as current_script_prefix
 from django.urls import re_path, set_script_prefix
 
 from .bus.bus import is_on
-from .checks import report
 from .concurrency import garbage
 from .node.node import get_node
 from .socket.connect_info import ConnectInfo
@@ -38,7 +37,6 @@ def get_phoenix_application(
     """
     if not apps.ready:  # first: the rest needs Django
         django.setup(set_prefix=False)
-    report()
     other: Any = http or get_asgi_application()
     from .routing import patterns
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.urls import URLPattern, path
 
+from .checks import report
 from .conf import options
 from .socket.routes import load_socket
 from .socket.socket import Socket
@@ -19,8 +20,10 @@ def patterns(sockets: Mapping[str, Any] | None = None) -> list[URLPattern]:
     """Return ``<mount>/websocket`` and ``<mount>/longpoll`` of every mount, for Channels' URLRouter.
 
     `sockets` maps mounts (``"/socket"``, converters allowed: ``"/ws/<int:shop>"``) to Socket
-    classes or their dotted paths; default: the setting SOCKETS.
+    classes or their dotted paths; default: the setting SOCKETS. The errors and warnings of the
+    system checks are logged, once a process.
     """
+    report()
     mounts = sockets if sockets is not None else options().sockets
     return [
         pattern

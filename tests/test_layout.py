@@ -24,10 +24,11 @@ LAYERS = [
     ["history"],
     ["socket"],
     ["api", "presence", "transports"],
-    ["changes", "introspection", "receivers", "routing", "schema", "tokens"],
+    ["changes", "introspection", "receivers", "schema", "tokens"],
     ["contrib", "django_json", "models", "testing"],
     ["admin", "checks", "management", "templatetags"],
-    ["apps", "asgi", "pytest_plugin"],
+    ["apps", "pytest_plugin", "routing"],
+    ["asgi"],
     ["__init__"],
 ]
 LAYER = {room: n for n, rooms in enumerate(LAYERS) for room in rooms}

@@ -19,9 +19,28 @@ from ..api import disconnect_socket, disconnect_user
 from ..introspection import SocketInfo, list_sockets
 from ..introspection.queries import LIMIT
 from ..models import Connection
-from .listing import counted, matches, page_of
+from .listing import columns, counted, matches, page_of
 from .live import LiveAdmin, Page, has_perm, to_datetime, visibility
 from .urls import address_of
+
+#: the columns and the orders of each
+COLUMNS = [
+    ("Connection", []),
+    ("User", ["user", "-user"]),
+    ("Node", ["node", "-node"]),
+    ("Transport", ["transport", "-transport"]),
+    ("Connected since", ["since", "-since"]),
+    ("Last seen", ["seen", "-seen"]),
+    ("Buffered", ["-buffered", "buffered"]),
+]
+KEYS: dict[str, Callable[[SocketInfo], Any]] = {
+    "user": lambda info: (info.username or "").casefold(),
+    "node": lambda info: info.node,
+    "transport": lambda info: info.transport,
+    "since": lambda info: info.opened_at,
+    "seen": lambda info: info.last_seen,
+    "buffered": lambda info: info.buffered_bytes,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,13 +148,19 @@ def sockets_table(
     `topic` is given if the table is on the page of a topic.
     """
     back = "" if topic is None else "?" + urlencode({"topic": address_of(topic)})
+    order = request.GET.get("o", "")
     chosen = [socket for socket in sockets if _matches(query, socket)]
+    if key := KEYS.get(order.removeprefix("-")):
+        chosen.sort(key=key, reverse=order.startswith("-"))
     shown = page_of(request, chosen, "connection")
+    may_disconnect = has_perm(request, "disconnect_connection")
+    last: list[tuple[str, list[str]]] = [("Action", [])] if may_disconnect else []
     return {
         **shown,
+        "columns": columns(order, [*COLUMNS, *last]),
         "rows": [_row(admin, socket, back) for socket in shown["page"]],
         "limit": LIMIT if is_cut(sockets) else None,
-        "may_disconnect": has_perm(request, "disconnect_connection"),
+        "may_disconnect": may_disconnect,
     }
 
 

@@ -11,6 +11,8 @@ cannot replace: there the operator runs ``phx_drain`` before the signal.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
 import functools
 import signal
 import threading
@@ -30,6 +32,9 @@ logger = get_logger("phx_protocol.socket")
 # the signals that the platform has: only Windows has SIGBREAK (Ctrl-Break)
 NAMES = ("SIGTERM", "SIGINT", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+
+#: seconds that a development server waits for its sockets before it reloads code
+RELOAD_TIMEOUT = 1.0
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -75,7 +80,7 @@ class DrainOnSignal:
 def install_signal_handlers(node: Node) -> None:
     """Drain the sockets of `node` before the server of this process goes down."""
     if threading.current_thread() is not threading.main_thread():
-        return  # the development server with reload: see receivers.close_sockets_to_reload
+        return  # the development server with reload: see close_sockets_at_exit
     if not options().drainer:
         return
     found: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
@@ -94,3 +99,24 @@ def _is_of_a_server(handler: Any) -> bool:
         handler = handler.func  # asyncio.Runner's
     module = getattr(handler, "__module__", None) or ""
     return not module.startswith(("asyncio", "uvloop", "signal", __name__))
+
+
+def close_sockets_at_exit() -> None:
+    """Close all sockets when this process exits, so that the clients connect again at once.
+
+    This is for Django's development server: it runs in a thread, which no signal reaches, and the
+    process exits to start again with the changed code. It waits RELOAD_TIMEOUT at most.
+    """
+    # earlier than atexit, when sync handlers have no threads any more
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_close_sockets)
+
+
+def _close_sockets() -> None:
+    from .node import serving_nodes
+
+    closing = [
+        asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
+        for node in serving_nodes()
+    ]
+    concurrent.futures.wait(closing, timeout=RELOAD_TIMEOUT)

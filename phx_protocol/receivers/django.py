@@ -1,12 +1,10 @@
-"""The receivers of Django's signals: logins, logouts, changed passwords and reloads."""
+"""The receivers of Django's signals: logins, logouts and changed passwords."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import functools
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -30,10 +28,6 @@ from ..auth.sessions import digest, password_digests
 from ..conf import options
 from ..exceptions import BroadcastError
 from ..logs import get_logger
-from ..node.node import serving_nodes
-
-#: seconds that a development server waits for its sockets before it reloads
-RELOAD_TIMEOUT = 1.0
 
 logger = get_logger("phx_protocol.socket")
 _tasks: set[asyncio.Task[None]] = set()
@@ -123,20 +117,6 @@ def watch_passwords() -> None:
         if issubclass(model, user) or issubclass(user, model):
             watch(model)
     class_prepared.connect(prepared, weak=False)
-
-
-def close_sockets_to_reload(sender: Any, file_path: Path, **kwargs: Any) -> None:
-    """Close all sockets on ``file_changed``, before a development server starts again.
-
-    So the clients connect again at once. The server waits for this RELOAD_TIMEOUT at most.
-    """
-    if file_path.suffix != ".py":
-        return  # other files do not always restart the server
-    closing = [
-        asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
-        for node in serving_nodes()
-    ]
-    concurrent.futures.wait(closing, timeout=RELOAD_TIMEOUT)
 
 
 def _forget_session(request: Any) -> None:

@@ -60,6 +60,28 @@ async def test_they_are_searched_and_chosen_by_their_user(
     assert "No connections." in html(page)
 
 
+async def test_they_are_sorted_by_their_headings(open: Open, staff: Staff) -> None:
+    await open("room:a", user="Bob")
+    await open("room:a", user="ada")
+    await open("room:a", user="eve")
+    client = await staff("view_connection", "view_topic")
+    opened = ["Bob", "ada", "eve"]
+    assert await users(client) == await users(client, "?o=since") == opened
+    assert await users(client, "?o=-since") == opened[::-1]
+    assert await users(client, "?o=user") == ["ada", "Bob", "eve"]
+    assert await users(client, "?o=-user") == ["eve", "Bob", "ada"]
+    for order in ("node", "-transport", "seen", "-seen", "buffered"):
+        assert sorted(await users(client, f"?o={order}")) == opened
+    for unknown in ("action", "--user", "%00"):
+        assert await users(client, f"?o={unknown}") == opened
+    page = html(await client.get(f"{LIST}?o=-user&q=websocket"))
+    assert 'class="sorted descending" aria-sort="descending"' in page
+    assert "?o=user&amp;q=websocket" in page and "?o=since&amp;q=websocket" in page
+    # the same table on the page of a topic
+    topic = await client.get("/admin/phx_protocol/topic/room_3Aa/change/?o=-user")
+    assert [row[1] for row in rows(topic, "connections")] == ["eve", "Bob", "ada"]
+
+
 async def test_one_is_disconnected_after_it_was_confirmed(
     open: Open, staff: Staff
 ) -> None:
