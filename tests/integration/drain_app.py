@@ -28,12 +28,17 @@ class BusyChannel(Channel):
         print("TERMINATED", str(reason), flush=True)
 
 
+class SyncChannel(OpenRoom):
+    def terminate(self, reason: Reason) -> None:
+        print("TERMINATED IN A THREAD", str(reason), flush=True)
+
+
 class NewsChannel(OpenRoom):
     history = History(size=10_000, ttl=120)
 
 
 class DrainedSocket(Socket):
-    channels = {"busy:*": BusyChannel, "news:*": NewsChannel}
+    channels = {"busy:*": BusyChannel, "news:*": NewsChannel, "sync:*": SyncChannel}
     longpoll = {"WINDOW": 10}
     check_origin = False
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -132,29 +133,80 @@ async def test_without_a_drainer_the_server_goes_its_own_way(
         assert "DRAINING" not in running.logged()
 
 
-async def test_a_development_server_that_reloads_sends_its_pages_away(
-    tmp_path: Path,
-) -> None:
-    settings = tmp_path / "reload_settings.py"
-    settings.write_text("from tests.integration.drain_settings import *\n")
+# ----------------------------------------------------- servers that reload code
+
+RELOADABLE = """
+from pathlib import Path
+from django.utils.autoreload import file_changed
+from tests.integration.drain_settings import *
+
+DJANGO = "django.template.backends.django.DjangoTemplates"
+TEMPLATES = [{"BACKEND": DJANGO, "DIRS": [Path(__file__).parent / "templates"]}]
+file_changed.connect(lambda file_path, **_: print("CHANGED", file_path.name), weak=False)
+"""
+
+
+@contextlib.contextmanager
+def reloading(server: str, folder: Path) -> Iterator[servers.Server]:
+    """A server that starts again when a file in `folder` changes."""
+    (folder / "reload_settings.py").write_text(RELOADABLE)
+    (folder / "templates").mkdir()
+    (folder / "templates" / "page.html").write_text("one")
     port = servers.free_port()
-    args = [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{port}"]
-    env = {"PYTHONPATH": f"{tmp_path}:{servers.ROOT}"}
-    env["DJANGO_SETTINGS_MODULE"] = "reload_settings"
-    with servers.run(args, port, tmp_path / "log", **env) as running:
+    if server == "runserver":
+        args = [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{port}"]
+    else:
+        args = [*command(server, port), "--reload", "--reload-dir", str(folder)]
+    path = f"{folder}:{servers.ROOT}"
+    env = {"DJANGO_SETTINGS_MODULE": "reload_settings", "PYTHONPATH": path}
+    with servers.run(
+        args, port, folder / "log", **env, PYTHONUNBUFFERED="1"
+    ) as running:
+        yield running
+
+
+async def until_back(url: str) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            with contextlib.suppress(OSError, InvalidMessage, InvalidStatus):
+                async with Client(url) as client:
+                    assert (await client.join("busy:1"))[0] == "ok"
+                    return
+
+
+async def changed(file: Path, until: Callable[[], bool]) -> None:
+    """Change `file` until that is seen: a change before its first look a server does not see."""
+    async with asyncio.timeout(TIMEOUT):
+        while not until():
+            file.write_text(file.read_text() + "\n")
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("server", ["runserver", "uvicorn"])
+async def test_a_server_that_reloads_code_sends_its_pages_away(
+    server: str, tmp_path: Path
+) -> None:
+    with reloading(server, tmp_path) as running:
         async with Client(running.url) as client:
-            await client.join("busy:1")
+            assert (await client.join("busy:1"))[0] == "ok"
             await client.push("busy:1", "work", {"seconds": 1000})
             await client.until("working")
+            assert (await client.join("sync:1"))[0] == "ok"
             closed = asyncio.create_task(client.closed())
-            while not closed.done():  # a change before its first look it does not see
-                settings.write_text(settings.read_text() + "A = 1\n")
-                await asyncio.wait({closed}, timeout=0.5)
+            await changed(tmp_path / "reload_settings.py", closed.done)
             assert closed.result() == 1012
-        async with asyncio.timeout(TIMEOUT):
-            while True:
-                with contextlib.suppress(OSError, InvalidMessage, InvalidStatus):
-                    async with Client(running.url) as client:
-                        assert (await client.join("busy:1"))[0] == "ok"
-                        break
+        await until_back(running.url)
+        assert "TERMINATED IN A THREAD draining" in running.logged()
+        assert "Traceback" not in running.logged()
+
+
+async def test_a_change_that_reloads_nothing_closes_nothing(tmp_path: Path) -> None:
+    with reloading("runserver", tmp_path) as running:
+        async with Client(running.url) as client:
+            assert (await client.join("busy:1"))[0] == "ok"
+            page = tmp_path / "templates" / "page.html"
+            await changed(page, lambda: "CHANGED page.html" in running.logged())
+            assert (await client.join("sync:1"))[0] == "ok"
+            os.killpg(running.process.pid, signal.SIGINT)  # as Ctrl-C does
+            assert await client.closed() == 1012
         assert "Traceback" not in running.logged()

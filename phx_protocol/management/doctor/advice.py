@@ -115,8 +115,8 @@ different ones, or different SECRET_KEYs. Give all of them the same Redis:
         "CONFIG": {"hosts": ["redis://127.0.0.1:6379/0"]}}}
 or run one process only. Broadcasts between the processes are lost as well."""
 IN_MEMORY = """\
-That is enough for one process only. For several, and for commands: phx_protocol.layers.RedisLayer in
-CHANNEL_LAYERS.
+That is enough for one process only. For several: phx_protocol.layers.RedisLayer in CHANNEL_LAYERS.
+Commands reach a process of the same machine with DEBUG or PHX_PROTOCOL["LOCAL_BUS"] as well.
 If these are not the settings of the site, give --no-layer."""
 NO_STATE = """\
 Does Redis run, and at the address in CHANNEL_LAYERS (or PHX_PROTOCOL["STATE"]["HOSTS"])?"""

@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from channels.layers import get_channel_layer
+
+from phx_protocol.conf import options
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_one_process
 from phx_protocol.node.node import get_node
 from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
+from phx_protocol.pubsub.link import is_in_memory
 from phx_protocol.state import State, get_state
 from phx_protocol.transports.servers.hidden import HIDDEN
 
@@ -52,10 +56,18 @@ async def round_trip(site: Site) -> Verdict:
     finally:
         await get_node().close()
     verdict = _judged(during, bool(new - after.sockets))
+    if verdict.status is Status.OK and len(during.took) > 1 and _is_in_memory():
+        # the local bus carries broadcasts only
+        apart = "each has presences and histories of its own"
+        return warning(f"{verdict.message}; {apart}", advice.IN_MEMORY)
     for hides in filter(None, hidden):
         if verdict.status is Status.OK:
             return warning(f"{verdict.message}; {hides}", advice.HIDDEN_SERVER)
     return verdict
+
+
+def _is_in_memory() -> bool:
+    return is_in_memory(get_channel_layer(options().channel_layer))
 
 
 async def _hidden(node: NodeInfo) -> str:

@@ -10,6 +10,7 @@ from phx_protocol.management.doctor import layer
 from phx_protocol.management.doctor.findings import Status, Verdict
 from tests.management.doctor.site import alone, doctor, mount, site
 from tests.support import servers
+from tests.support.commands import on_bus
 
 __all__ = ["alone", "mount"]
 
@@ -39,6 +40,25 @@ def test_middleware_that_hides_the_server_is_a_warning(
     (layer,) = [f for f in report.findings if f["check"] == "layer"]
     assert layer["status"] == "warning" and "hiding" in layer["message"]
     assert "wraps `send`" in layer["change"]
+
+
+def test_over_the_local_bus_all_answer_but_share_no_state(tmp_path: Path) -> None:
+    def look(server: servers.Server) -> dict[str, str]:
+        args = (f"http://{server.address}/socket", "--idle", "0.5", "--json")
+        report = doctor(*args, **env)
+        (found,) = [f for f in report.findings if f["check"] == "layer"]
+        return found
+
+    with on_bus() as bus:
+        env = {**bus, "DJANGO_SETTINGS_MODULE": "tests.conformance.settings"}
+        with servers.serve("uvicorn", tmp_path / "one", **env) as one:
+            alone = look(one)
+            with servers.serve("uvicorn", tmp_path / "two", **env) as two:
+                beside = look(two)
+    assert alone["status"] == "ok" and "1 of 1 processes answer" in alone["message"]
+    assert beside["status"] == "warning" and "RedisLayer" in beside["change"]
+    assert "2 of 2 processes answer" in beside["message"]
+    assert "histories of its own" in beside["message"]
 
 
 # ------------------------------------------------------------------- the Redis of the state
