@@ -26,7 +26,7 @@ SERVERS = [
     "uvicorn-frames",
     "daphne",
     "uvicorn-redis",
-    "uvicorn-core",
+    pytest.param("uvicorn-core", marks=pytest.mark.big),
     pytest.param("hypercorn", marks=pytest.mark.big),
     pytest.param("granian", marks=pytest.mark.big),
 ]
