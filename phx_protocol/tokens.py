@@ -20,7 +20,8 @@ from django.core import signing
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 
-from .auth.permissions import SOURCE, Source
+from .auth.credentials import Credential
+from .auth.permissions import Source
 from .auth.sessions import digest, password_digests, session_store
 from .concurrency.callbacks import look_up
 from .exceptions import ConnectionRefused
@@ -69,6 +70,11 @@ def verify(token: Any, *, salt: str = SALT, max_age: int | None = DAY) -> Any:
         raise BadSignature(
             "the token was not signed with this key and salt, or was changed"
         ) from None
+
+
+def signed_at(token: str) -> int:
+    """Return when a token that is valid was signed, in seconds of the epoch."""
+    return signing.b62_decode(token.rsplit(":", 2)[1])
 
 
 class SessionEnded(BadSignature):
@@ -166,7 +172,20 @@ class TokenSocket(Socket):
     #: 1.8); it is removed from ``params``. None for none. Prefer ``authToken``: URLs get into logs.
     token_param: ClassVar[str | None] = None
 
+    async def read_token(self, token: str) -> Credential:
+        """Return whom `token` names, and until when. Raises BadSignature if it is not valid.
+
+        Override it for tokens of another kind.
+        """
+        key = _session_key(self)
+        user = await user_of(token, self.token_max_age, key)
+        age = self.token_max_age
+        ends = None if age is None else signed_at(token) + age
+        return Credential(user, ends, _source(token, user, key))
+
     # ------------------------------------------------------- the implementation
+
+    __phx_takes_tokens__ = True
 
     async def __phx_connect__(self) -> None:
         # not in connect: a subclass that forgets super(), or to await it, would accept everyone
@@ -174,11 +193,10 @@ class TokenSocket(Socket):
         given = None if name is None else self.params.pop(name, None)
         token = self.auth_token or given
         try:
+            if token and not isinstance(token, str):
+                raise BadSignature("a token is a string")
             if token:
-                key = _session_key(self)
-                user = await user_of(token, self.token_max_age, key)
-                self.scope["user"] = user
-                self.scope[SOURCE] = _source(token, user, key)
+                self.__phx__.rights.adopt(token, await self.read_token(token))
             elif self.token_required:
                 raise BadSignature("there is no token")
         except SessionEnded as error:

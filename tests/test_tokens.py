@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import string
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ MESSAGE = "the token was not signed with this key and salt, or was changed"
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets so many seconds pass for signatures."""
-    clock = SimpleNamespace(now=1_000_000.0)
+    clock = SimpleNamespace(now=float(int(time.time())))
     clock.time = lambda: clock.now
     monkeypatch.setattr(signing, "time", clock)
 

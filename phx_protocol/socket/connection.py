@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .. import signals
 from ..auth.permissions import Source
 from ..auth.users import key_of, username_of
-from ..concurrency.callbacks import settled
 from ..concurrency.tasks import CRASHES, begin, must_end
 from ..conf import Options, options
 from ..exceptions import DecodeError
@@ -21,11 +20,11 @@ from ..pubsub.registry import Fastlane
 from ..wire import protocol
 from ..wire.json import encode
 from ..wire.messages import (
+    ACCESS_TOKEN,
     HEARTBEAT,
     HEARTBEAT_TOPIC,
     JOIN,
     LEAVE,
-    Broadcast,
     Frame,
     Message,
     Reply,
@@ -37,8 +36,10 @@ from .authorization import ask_again, fail
 from .backlog import Backlog
 from .channel import Channel
 from .ended import CLOSED, Ended
+from .id_subscription import IdSubscription
 from .mailbox import finish
 from .refusals import refusals
+from .renewal import Renewal
 from .routes import routes_of
 from .server import ChannelServer
 from .servers import ChannelServers
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from .opening import Opening
 
 logger = get_logger("phx_protocol.socket")
+
+#: seconds after which it looks at the clock again
+LONGEST_TIMER = 600.0
 
 
 class Connection:
@@ -72,6 +76,8 @@ class Connection:
         "_context",
         "_id",
         "_key",
+        "_expiry",
+        "_renewal",
     )
 
     def __init__(self, opening: Opening, transport: Transport) -> None:
@@ -93,7 +99,11 @@ class Connection:
         # None if the socket has no id
         self._id: IdSubscription | None = IdSubscription(self, opening.missed)
         self._key: str | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._renewal: Renewal | None = None
         socket.__phx__ = self
+        if self.rights.expires_at is not None:
+            self.expire_at(self.rights.expires_at)
 
     def __repr__(self) -> str:
         return f"<Connection of a {type(self.socket).__name__}>"
@@ -136,7 +146,8 @@ class Connection:
         elif action is Action.LEFT:
             self.push(protocol.ok(message, message.join_ref))
         elif action is Action.UNMATCHED:
-            self.refuse(message, Refusal.UNMATCHED_TOPIC)
+            if message.topic != HEARTBEAT_TOPIC or not self.renew(message, None):
+                self.refuse(message, Refusal.UNMATCHED_TOPIC)
 
     def refuse(
         self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
@@ -158,6 +169,21 @@ class Connection:
             join_ref = message.join_ref
         wait = round(seconds, 3)
         self.refuse(message, Refusal.RATE_LIMITED, join_ref, retry_after=wait)
+
+    def renew(self, message: Message, join_ref: Any) -> bool:
+        """Answer a message with a new token of the client, soon; return False if it is none."""
+        takes_tokens = self.socket.__phx_takes_tokens__
+        if not takes_tokens or message.event != ACCESS_TOKEN:
+            return False
+        self.renewal.ask(message, join_ref)
+        return True
+
+    @property
+    def renewal(self) -> Renewal:
+        """What takes new tokens of the client."""
+        if self._renewal is None:
+            self._renewal = Renewal(self)
+        return self._renewal
 
     def undecodable(self, error: DecodeError) -> None:
         """Close the connection: a payload that was left undecoded at first turned out to be bad."""
@@ -251,6 +277,7 @@ class Connection:
         self.node.discard_connection(self)
         if self._id is not None:
             self._id.end()
+        self._stop_expiry()
         servers = list(self.servers.values())
         self.servers.admission.close()
         for server in servers:
@@ -269,6 +296,26 @@ class Connection:
             )
             self.transport = CLOSED
             self.socket.__phx__ = Ended(self.socket)
+
+    def expire_at(self, seconds: float | None) -> None:
+        """Close the connection with 4401 then (seconds of the epoch; None: not at all)."""
+        self._stop_expiry()
+        self.rights.expires_at = seconds
+        if seconds is None:
+            return
+        left = seconds - time.time()
+        if left <= 0:
+            return self.close(CloseCode.EXPIRED, Reason.EXPIRED)
+        # not for longer: the clock of the machine may be set meanwhile
+        delay, loop = min(left, LONGEST_TIMER), asyncio.get_running_loop()
+        self._expiry = loop.call_later(
+            delay, self.expire_at, seconds, context=self._context
+        )
+
+    def _stop_expiry(self) -> None:
+        timer, self._expiry = self._expiry, None
+        if timer is not None:
+            timer.cancel()
 
     # ------------------------------------------------------ commands of a node
 
@@ -340,65 +387,6 @@ class Connection:
             "buffered_bytes": self.transport.pending_bytes(),
             "topics": [t for t, server in self.servers.items() if server.channel],
         }
-
-
-class IdSubscription:
-    """The subscription of a connection to ``Socket.id()``: a broadcast "disconnect" closes it.
-
-    Until the id is known it collects the names that commands disconnect, beginning with those that
-    the Opening has collected.
-    """
-
-    __slots__ = ("_connection", "name", "_missed", "_is_over")
-
-    fastlane = None
-
-    def __init__(
-        self, connection: Connection, missed: set[tuple[str, str | None]]
-    ) -> None:
-        self._connection = connection
-        self.name: str | None = None
-        self._missed: set[tuple[str, str | None]] | None = missed
-        self._is_over = False
-
-    async def subscribe(self) -> bool:
-        """Get the id from the socket, and subscribe to it. Return False if there is none.
-
-        Raises TypeError if the id is not a string.
-        """
-        connection = self._connection
-        socket, node = connection.socket, connection.node
-        name = await settled(socket.id())
-        if name is None:
-            return False
-        if not isinstance(name, str):
-            raise TypeError(
-                f"{type(socket).__name__}.id() must return a string or None, not {name!r}"
-            )
-        await node.ready(name)
-        if not self._is_over:  # the connection may have been closed meanwhile
-            self.name = name
-            node.pubsub.subscribe(name, self)
-            missed, self._missed = self._missed, None
-            if missed and ("id", name) in missed:
-                connection.cut_off()
-        return True
-
-    def deliver_broadcast(self, broadcast: Broadcast) -> None:
-        if broadcast.event == "disconnect":
-            self._connection.cut_off()
-
-    def disconnect_named(self, name: str) -> None:
-        """Close the connection if the id is `name`, now or when the id is known."""
-        if self.name == name:
-            self._connection.cut_off()
-        elif self._missed is not None:
-            self._missed.add(("id", name))
-
-    def end(self) -> None:
-        self._is_over = True
-        if self.name is not None:
-            self._connection.node.pubsub.unsubscribe(self.name, self)
 
 
 class _Limits:

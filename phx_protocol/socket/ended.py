@@ -38,6 +38,9 @@ class Ended:
     def push(self, message: Message | Reply) -> None:
         """Send nothing."""
 
+    def expire_at(self, seconds: float | None) -> None:
+        """Do nothing: it has ended."""
+
     def create_task(self, run: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return begin(run)
 

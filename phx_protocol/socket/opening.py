@@ -63,6 +63,10 @@ class Opening:
         self._context = contextvars.copy_context()
         socket.__phx__ = self
 
+    def expire_at(self, seconds: float | None) -> None:
+        """Let the client be here until then (seconds of the epoch; None: for ever)."""
+        self.rights.expires_at = seconds
+
     def open(self, transport: Transport) -> Connection:
         """Make the connection. From now on it handles frames."""
         connection = Connection(self, transport)
@@ -94,7 +98,10 @@ class Opening:
         return begin(run, self._context.copy())
 
     async def authenticated(self) -> None:
-        """Execute the commands that arrived while ``connect`` ran. Raises ConnectionRefused."""
+        """Execute the commands that arrived while ``connect`` ran.
+
+        Raises ConnectionRefused if the client may not be here any more.
+        """
         then = key_of(self.socket)
         while self._take_missed():
             self.rights.have_changed()
@@ -102,6 +109,9 @@ class Opening:
         now = key_of(self.socket)
         if now != then or ("user", now) in self.missed:
             logger.warning("refused: its user was disconnected while it connected")
+            raise ConnectionRefused(403)
+        if (end := self.rights.expires_at) is not None and end < time.time():
+            logger.warning("refused: its expires_at is over")
             raise ConnectionRefused(403)
 
     def _take_missed(self) -> bool:

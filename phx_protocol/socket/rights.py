@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..auth.credentials import Credential
 from ..auth.permissions import SOURCE, Source, reloaded
+from ..auth.sessions import digest
 from ..auth.users import key_of, primary_key
 
 if TYPE_CHECKING:
@@ -18,10 +20,21 @@ class Rights:
     The result of a check counts only while `generation` is the same as at its beginning.
     """
 
-    __slots__ = ("_socket", "generation", "_wanted", "_loaded", "_loading")
+    __slots__ = (
+        "_socket",
+        "generation",
+        "expires_at",
+        "_token",
+        "_wanted",
+        "_loaded",
+        "_loading",
+    )
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
+        #: seconds of the epoch until when the client may be here; None for ever
+        self.expires_at: float | None = None
+        self._token: str | None = None  # a digest of the token that counts
         self.generation = 0  # how often a right of the user may have changed
         # how often a reload of the user was asked for, and how many of these are done
         self._wanted = 0
@@ -49,6 +62,20 @@ class Rights:
             if self._loading is None:
                 self._loading = self._socket.__phx__.create_task(self._load_user())
             await asyncio.shield(self._loading)
+
+    def are_of(self, token: str) -> bool:
+        """Return whether they come from this `token`."""
+        return self._token == digest(token)
+
+    def adopt(self, token: str, credential: Credential) -> None:
+        """Let `token` count from now on, which says what `credential` has."""
+        scope = self._socket.scope
+        scope["user"], self._token = credential.user, digest(token)
+        if credential.source is None:
+            scope.pop(SOURCE, None)
+        else:
+            scope[SOURCE] = credential.source
+        self._socket.expires_at = credential.expires_at
 
     async def _load_user(self) -> None:
         socket = self._socket

@@ -289,6 +289,8 @@ class ChannelServer(Mailbox):
         started = time.perf_counter() if is_heard else 0.0
         try:
             if handler is None:
+                if self.connection.renew(message, self.channel_join_ref):
+                    return
                 args = event, message.payload
                 outcome = await call_user(
                     self, channel, tables.callbacks["handle_in"], *args

@@ -66,6 +66,19 @@ class Socket:
         """The user of the connection: that of the session if it can be trusted, else an anonymous one."""
         return self.scope.get("user")
 
+    @property
+    def expires_at(self) -> float | None:
+        """Until when the client may be here, in seconds of the epoch; None (the default) for ever.
+
+        Set it in ``connect``, or at any time. At that moment the connection is closed with 4401; a
+        client that connects later is refused. A TokenSocket sets it from its token.
+        """
+        return self.__phx__.rights.expires_at
+
+    @expires_at.setter
+    def expires_at(self, seconds: float | None) -> None:
+        self.__phx__.expire_at(seconds)
+
     async def aget_user(self) -> Any:
         """Load the user from the database again, and return it; ``user`` is this one from then on.
 
@@ -89,6 +102,9 @@ class Socket:
     # All other names belong to users, so the library adds only names of the form that Python
     # reserves. Behind this one is all that it knows about the connection.
     __phx__: Opening | Connection | Ended
+
+    # True if clients send tokens, which ``read_token`` reads
+    __phx_takes_tokens__: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -12,6 +12,8 @@ REPLY = "phx_reply"
 CLOSE = "phx_close"
 ERROR = "phx_error"
 
+#: the event with which a client sends a new token, in ``{"access_token": "..."}`` (supabase-js's)
+ACCESS_TOKEN = "access_token"
 HEARTBEAT_TOPIC = "phoenix"
 HEARTBEAT = "heartbeat"
 

@@ -26,6 +26,7 @@ class Refusal(StrEnum):
     TOPIC_TOO_LONG = "topic too long"
     EVENT_TOO_LONG = "event too long"
     REF_TOO_LONG = "ref too long"
+    INVALID_TOKEN = "invalid token"
     # of a request
     TOO_MANY_CONNECTIONS = "too many connections"
     DRAINING = "draining"
@@ -44,6 +45,7 @@ class CloseCode(IntEnum):
     CRASH = 1011  #: a frame cannot be decoded, or the server has a bug
     COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
     OVERLOADED = 1013  #: more data waits than OUTBOUND or INBOUND allow
+    EXPIRED = 4401  #: what let the client in has ended: ``Socket.expires_at`` is over
 
 
 class Reason(StrEnum):
@@ -55,5 +57,6 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"  #: the channel stopped itself with this reason, or its join was denied
     DRAINING = "draining"  #: the server goes down
     DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
+    EXPIRED = "expired"  #: what let the client in has ended
     DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
     CRASH = "crash"  #: a callback raised
