@@ -19,20 +19,28 @@ from .node.node import get_node
 from .socket.connect_info import ConnectInfo
 from .transports.http import Receive, Send, respond
 from .transports.lifespan import Application, lifespan
+from .transports.probes import Probes
 from .transports.request import HandshakeRequest
 from .transports.servers.daphne import is_daphne_process
 from .transports.websocket.consumer import SERVER_SEND
 
 
 def get_phoenix_application(
-    sockets: Mapping[str, Any] | None = None, *, http: Application | None = None
+    sockets: Mapping[str, Any] | None = None,
+    *,
+    http: Application | None = None,
+    health: str | None = None,
 ) -> Application:
     """Return the application for ``asgi.py``: it serves `sockets`, and Django the other URLs.
 
     `sockets` maps mounts to Socket classes (or dotted paths), default the setting SOCKETS.
     `http` serves all other requests, and gets the server's lifespan events if it handles them;
     default ``get_asgi_application()``, which does not. A path is read as Django reads it: without
-    FORCE_SCRIPT_NAME, or the server's root path, if it begins with that. The errors and warnings
+    FORCE_SCRIPT_NAME, or the server's root path, if it begins with that.
+
+    `health` is a path such as ``"/healthz"``: a GET of it is answered 200 as long as the process
+    lives, and of ``/healthz/ready`` 200, or 503 while it drains. With ``?layer`` or ``?state`` it is
+    503 also while the channel layer or the state is away. Neither reaches Django. The errors and warnings
     of the system checks are logged, once a process.
     """
     if not apps.ready:  # first: the rest needs Django
@@ -44,6 +52,7 @@ def get_phoenix_application(
     websocket_router = _router(mounts, _not_found)
     http_router = _router(mounts, _without_route(other))
 
+    probes = None if health is None else Probes(health)
     is_first = True
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -52,6 +61,8 @@ def get_phoenix_application(
             is_first = False
             if is_on():
                 get_node().welcome_neighbours()
+        if probes and scope["type"] == "http" and probes.answers(scope):
+            return await probes.answer(scope, send)
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             # a copy would stay as long as the connection; URLRouter makes one anyway
             prefix = get_script_prefix(scope)

@@ -24,7 +24,7 @@ LAYERS = [
     ["history"],
     ["socket"],
     ["api", "presence", "transports"],
-    ["changes", "introspection", "receivers", "schema", "tokens"],
+    ["changes", "health", "introspection", "receivers", "schema", "tokens"],
     ["contrib", "django_json", "models", "testing"],
     ["admin", "checks", "management", "templatetags"],
     ["apps", "pytest_plugin", "routing"],

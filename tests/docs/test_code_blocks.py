@@ -324,12 +324,21 @@ def systemctl(words: list[str]) -> None:
     assert words[0] in {"enable", "restart"}, words
 
 
+def curl(words: list[str]) -> None:
+    """curl knows the options: it fails only because nobody listens."""
+    url = re.sub(r":(%i|\d+)/", f":{servers.free_port()}/", words[-1])
+    options = [w.replace("60", "0") for w in words[:-1]]
+    asked = subprocess.run(["curl", *options, url], capture_output=True, text=True)
+    assert asked.returncode == 7, asked.stderr
+
+
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "manage.py": manage,
     "pip": pip,
     "make": make,
     "npm": npm,
     "systemctl": systemctl,
+    "curl": curl,
     **{
         program: functools.partial(server, program)
         for program in ("uvicorn", "daphne", "gunicorn", "hypercorn", "granian")
@@ -386,8 +395,11 @@ def unit(block: Block, home: Path) -> None:
     parsed = configparser.RawConfigParser(strict=False)
     parsed.read_string(block.code.replace("\\\n", " "))
     assert set(parsed.sections()) <= {"Unit", "Service", "Install"}
-    for words in commands(parsed["Service"]["ExecStart"]):
-        check(words)
+    started = {k: v for k, v in parsed["Service"].items() if k.startswith("exec")}
+    assert started
+    for command in started.values():
+        for words in commands(command):
+            check(words)
 
 
 LANGUAGES: dict[str, Callable[[Block, Path], object]] = {
