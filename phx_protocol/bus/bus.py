@@ -3,8 +3,6 @@
 A node that listens has a socket, and sends over connections of its own to the sockets of all others.
 So nobody answers on a connection that somebody else has made. A new connection also tells its
 receiver to look who is there.
-
-A message is four bytes with its length, and msgpack.
 """
 
 from __future__ import annotations
@@ -14,37 +12,28 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 import sys
 from collections import deque
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Collection
 
-import msgspec
 from django.conf import settings
 
 from ..concurrency.tasks import begin, end
 from ..conf import options
+from ..exceptions import BroadcastError
 from ..logs import get_logger
 from ..logs.printable import describe
+from .connections import BACKLOG, PAUSE, Hearing, Message, Peer, connect, encode
 from .folder import Neighbour, Place, neighbours
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: most bytes of one message; the largest that is sent is a call of another node
-LARGEST = 16 * 1024 * 1024
-#: bytes that may wait for one process; then the connection to it ends
-WAITING = 64 * 1024 * 1024
 #: bytes that wait for one process, from which on publishers wait
 FULL = 1024 * 1024
-#: seconds in which a process must take a connection, and what was sent before
-TIMEOUT = 5.0
-
-_HEAD = struct.Struct("!I")
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
-
-Message = dict[str, Any]
+#: seconds for which a node that does not listen keeps the connections that it has made
+KEPT = 1.0
+#: seconds in which the processes that are there connect to a new one, before it goes on
+WELCOME = 0.5
 
 
 def is_on() -> bool:
@@ -65,19 +54,31 @@ def is_tested() -> bool:
 class Bus:
     """The connections of one node. It listens between ``open`` and ``close``, and may send at any time.
 
-    `take` is called with each message. If `carries` is False, it only takes a place in the folder.
+    `take` is called with each message; `is_behind` says that many of these wait to be handled. If
+    `carries` is False, the node only takes a place in the folder.
     """
 
-    def __init__(self, take: Callable[[Message], None], *, carries: bool) -> None:
+    def __init__(
+        self,
+        take: Callable[[Message], None],
+        *,
+        carries: bool,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._take = take
         self._carries = carries
+        self._is_behind = is_behind
+        self._serves = False
         self._place: Place | None = None
         self._server: asyncio.Server | None = None
         self._heard: set[Hearing] = set()
         self._peers: dict[str, Peer] = {}
+        self._missing: set[str] = set()  # peers that the last tick did not find
+        # what waits until this node has looked who is there
         self._late: deque[tuple[bytes, str | None, asyncio.Future[None]]] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._room: asyncio.Task[None] | None = None
         self._looks = asyncio.Lock()
         self._is_new = False  # True if somebody has connected since the last look
 
@@ -91,34 +92,89 @@ class Bus:
         """False if it listens and nobody else is there: a newcomer would have connected."""
         return self._server is None or bool(self._peers or self._late)
 
+    @property
+    def is_full(self) -> bool:
+        """True if so much waits for another process that publishers must wait as well."""
+        return self._room is not None
+
+    # ------------------------------------------------------------- to be there
+
     async def open(self, *, serves: bool) -> None:
         """Take a place in the folder, and listen. Without a place it does nothing but log why."""
+        self._serves = serves
         try:
-            self._place = Place(serves=serves)
-            if self._carries:
-                loop = asyncio.get_running_loop()
-                self._server = await loop.create_unix_server(
-                    lambda: Hearing(self._take, self._connected, self._heard),
-                    self._place.address,
-                )
-                await self._look()
+            await self._take_place()
         except OSError as error:
             level = logging.WARNING if self._carries else logging.DEBUG
             logger.log(level, "other processes do not reach this one: %s", error)
 
+    async def _take_place(self) -> None:
+        self._place = place = Place(serves=self._serves)
+        if self._carries:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(
+                self._hearing, place.address, backlog=BACKLOG
+            )
+            await self._welcomed(await self._look())
+
+    @property
+    def _is_in_place(self) -> bool:
+        place, listens = self._place, self._server is not None
+        if place is None or listens < self._carries:
+            return False
+        return place.is_there(listens=listens)
+
+    def _hearing(self) -> Hearing:
+        return Hearing(self._hear, self._connected, self._is_behind, self._heard)
+
+    def _hear(self, hearing: Hearing, message: Message) -> None:
+        if "hello" in message:
+            hearing.sender = message["hello"]
+        else:
+            self._take(message)
+
+    async def _welcomed(self, found: Collection[Neighbour]) -> None:
+        """Wait until the others that serve clients send to this node as well, WELCOME at most."""
+        others = {one.address for one in found if one.serves}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME):
+                while others - {hearing.sender for hearing in self._heard}:
+                    await asyncio.sleep(PAUSE)
+
+    async def tick(self) -> list[Neighbour]:
+        """Keep the place, make connections that are missing, end those to the dead; return who is there.
+
+        Somebody may clean up the folder: then it takes another place. A child of a dead process may
+        keep its connections open. Raises OSError if there is no place, or no folder.
+        """
+        if not self._is_in_place:
+            self._leave()  # the connections too, or what is sent would come twice
+            await self._take_place()
+        found = await self._look()
+        there = {one.address for one in found}
+        # not at once: one whose files were removed closes them itself
+        for address in self._missing - there:
+            if peer := self._peers.get(address):
+                peer.close()
+        self._missing = self._peers.keys() - there
+        return found
+
     async def close(self) -> None:
         """Leave the place, and end all connections."""
+        self._leave()
+        for task in (self._looking, self._sending, self._room):
+            await end(task)
+        for _, _, done in self._late:
+            done.cancel()
+        self._late.clear()
+
+    def _leave(self) -> None:
         place, self._place = self._place, None
         server, self._server = self._server, None
         if place is not None:
             place.leave()
         if server is not None:
             server.close()
-        await end(self._looking)
-        await end(self._sending)
-        for _, _, done in self._late:
-            done.cancel()
-        self._late.clear()
         connections: list[Hearing | Peer] = [*self._heard, *self._peers.values()]
         for connection in connections:
             connection.close()
@@ -130,18 +186,15 @@ class Bus:
     ) -> asyncio.Future[None] | None:
         """Send to the process at `address`, or to all others.
 
-        The future is done when the machine has it; None: no need to wait. Raises the error of a
-        message that cannot be encoded.
+        None: no need to wait. The future is done when there is room for more, or, if this node does
+        not listen, when the machine has the message; then it raises BroadcastError if a process
+        does not take it. Raises EncodeError, or the error of a message that cannot be encoded.
         """
-        data = _encode(message)
-        data = _HEAD.pack(len(data)) + data
+        data = encode(message)
         # a node that listens is told of new processes, and connects to them soon; another one has to look
-        is_there = address is None or address in self._peers
-        if self._server is not None and self._sending is None and is_there:
-            peers = self._write(data, address)
-            if not any(peer.waiting > FULL for peer in peers):
-                return None
-            data = b""  # the others wait
+        if self._server is not None and (address is None or address in self._peers):
+            self._write(data, address)
+            return self._room_for_more()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._late.append((data, address, done))
         if self._sending is None:
@@ -155,22 +208,55 @@ class Bus:
             peer.write(data)
         return peers
 
+    def _room_for_more(self) -> asyncio.Future[None] | None:
+        if self._room is None and self._full():
+            self._room = begin(self._until_not_full())
+        # a publisher that is cancelled does not end it for the others
+        return self._room and asyncio.shield(self._room)
+
+    def _full(self) -> bool:
+        """Return whether much waits for a process that takes some of it now and then."""
+        return any(p.waiting > FULL and not p.is_stuck for p in self._peers.values())
+
+    async def _until_not_full(self) -> None:
+        try:
+            while self._full():
+                await asyncio.sleep(PAUSE)
+        finally:
+            self._room = None
+
     async def _send_late(self) -> None:
         try:
             while self._late:
                 data, address, done = self._late[0]
-                if self._server is None or address not in (None, *self._peers):
-                    await self._look()
-                for peer in self._write(data, address):
-                    await peer.flushed()
+                try:
+                    await self._send_one(data, address)
+                except (OSError, BroadcastError) as error:
+                    if not done.done():
+                        done.set_exception(_as_broadcast_error(error))
+                        done.exception()  # nobody need wait for it
                 self._late.popleft()
                 if not done.done():
                     done.set_result(None)
         finally:
             self._sending = None
             if self._server is None:  # it hears of no process that ends or begins
-                for peer in list(self._peers.values()):
-                    peer.close()
+                loop = asyncio.get_running_loop()
+                loop.call_later(KEPT, self._close_peers)
+
+    async def _send_one(self, data: bytes, address: str | None) -> None:
+        if self._server is None or address not in (None, *self._peers):
+            await self._look(must_reach=True)
+        peers = self._write(data, address)
+        if self._server is None:
+            taken = await asyncio.gather(*(peer.flushed() for peer in peers))
+            if not all(taken):
+                raise BroadcastError("a process on the local bus does not take it")
+
+    def _close_peers(self) -> None:
+        if self._server is None and self._sending is None:
+            for peer in list(self._peers.values()):
+                peer.close()
 
     async def neighbours(self) -> list[str]:
         """Return the addresses of the other processes that serve clients."""
@@ -188,139 +274,43 @@ class Bus:
     async def _look_later(self) -> None:
         while self._is_new:  # who connects meanwhile may not be seen yet
             self._is_new = False
-            await self._look()
+            try:
+                await self._look()
+            except OSError as error:
+                logger.warning("cannot look for other processes: %s", error)
 
-    async def _look(self) -> list[Neighbour]:
-        """Connect to the processes that are new, and return all."""
+    async def _look(self, must_reach: bool = False) -> list[Neighbour]:
+        """Connect to the processes that are new, and return all.
+
+        `must_reach` makes it raise BroadcastError for one that lives and takes no connection.
+        Raises OSError if the folder cannot be read.
+        """
         async with self._looks:
             found = neighbours()
             if self._carries:
                 new = [n.address for n in found if n.address not in self._peers]
-                await asyncio.gather(*map(self._connect, new))
+                failed = await asyncio.gather(*map(self._connect, new))
+                if must_reach and any(failed):
+                    raise _as_broadcast_error(next(filter(None, failed)))
         return found
 
-    async def _connect(self, address: str) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError, TimeoutError):  # it has just ended, or begins
-            async with asyncio.timeout(TIMEOUT):
-                await loop.create_unix_connection(
-                    lambda: Peer(address, self._peers), address
-                )
-
-
-class Peer(asyncio.Protocol):
-    """A connection to the socket of another process, for what this one sends."""
-
-    _transport: asyncio.WriteTransport
-
-    def __init__(self, address: str, those: dict[str, Peer]) -> None:
-        self._address = address
-        self._those = those
-        self._empty: asyncio.Future[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.WriteTransport, transport)
-        transport.set_write_buffer_limits(0)  # so that it says when all is written
-        self._those[self._address] = self
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._forget()
-        self.resume_writing()
-
-    def _forget(self) -> None:
-        if self._those.get(self._address) is self:
-            del self._those[self._address]
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes wait until the process takes them."""
-        return self._transport.get_write_buffer_size()
-
-    def write(self, data: bytes) -> None:
-        if self.waiting > WAITING:
-            logger.warning("a process on the local bus does not read, it is left out")
-            self._forget()
-            self._transport.abort()
-        else:
-            self._transport.write(data)
-
-    def pause_writing(self) -> None:
-        self._empty = self._empty or asyncio.get_running_loop().create_future()
-
-    def resume_writing(self) -> None:
-        empty, self._empty = self._empty, None
-        if empty is not None:
-            empty.set_result(None)
-
-    async def flushed(self) -> None:
-        """Wait until the machine has all that was written, TIMEOUT at most."""
-        if self._empty is not None:
-            await asyncio.wait({self._empty}, timeout=TIMEOUT)
-
-    def close(self) -> None:
-        self._forget()  # at once: what is sent meanwhile needs another connection
-        self._transport.close()
-
-
-class Hearing(asyncio.Protocol):
-    """A connection that another process has made, with what it sends."""
-
-    def __init__(
-        self,
-        take: Callable[[Message], None],
-        connected: Callable[[], None],
-        those: set[Hearing],
-    ) -> None:
-        self._take = take
-        self._connected = connected
-        self._those = those
-        self._data = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)
-        self._those.add(self)
-        if is_of_this_user(transport):
-            self._connected()
-        else:
-            logger.warning("another user has connected to the local bus: refused")
-            transport.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._those.discard(self)
-        self._data.clear()
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        at = 0
+    async def _connect(self, address: str) -> OSError | None:
+        """Connect; return the error, unless the process has just ended, or does not listen yet."""
         try:
-            while len(self._data) >= at + _HEAD.size:
-                (length,) = _HEAD.unpack_from(self._data, at)
-                if length > LARGEST:
-                    raise ValueError(f"{length} bytes are more than {LARGEST}")
-                after = at + _HEAD.size + length
-                if len(self._data) < after:
-                    break
-                message = _decode(memoryview(self._data)[at + _HEAD.size : after])
-                if not isinstance(message, dict):
-                    raise ValueError("a message is a map")
-                at = after
-                self._take(message)
-        except Exception as error:
-            logger.warning("the local bus drops a connection: %s", describe(error))
-            return self.close()
-        del self._data[:at]
-
-    def close(self) -> None:
-        self._transport.abort()
+            await connect(address, self._peers)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except OSError as error:  # TimeoutError is one
+            logger.warning("a process on the local bus is not reached: %s", error)
+            return error
+        if self._server is not None and (peer := self._peers.get(address)):
+            peer.write(encode({"hello": self.address}))
+        return None
 
 
-def is_of_this_user(transport: asyncio.Transport) -> bool:
-    """Return False if the other side runs as another user; the folder keeps others out already."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    own = transport.get_extra_info("socket")
-    # a copy: uvloop gives a socket that cannot be asked
-    with socket.socket(fileno=os.dup(own.fileno())) as connection:
-        size = struct.calcsize("3i")
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return bool(struct.unpack("3i", found)[1] == os.getuid())
+def _as_broadcast_error(error: OSError | BroadcastError) -> BroadcastError:
+    if isinstance(error, BroadcastError):
+        return error
+    return BroadcastError(
+        f"a process on the local bus is not reached: {describe(error)}"
+    )

@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from hashlib import blake2s
 from pathlib import Path
@@ -29,6 +30,8 @@ except ImportError:  # Windows, which has no Unix sockets in asyncio either
 
 #: the most bytes in the path of a Unix socket: 107 on Linux, 103 on macOS
 LONGEST_PATH = 103
+#: seconds after which a file that belongs to nobody is removed
+ORPHANED = 60.0
 SERVING, VISITING, SOCKET = ".serving", ".visiting", ".sock"
 
 #: the places of this process by their names
@@ -58,8 +61,23 @@ class Place:
         lock = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         self._lock: int | None = lock
         _own[name] = self
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(unnamed, self._file)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(unnamed, self._file)
+        except OSError:
+            _remove(unnamed)
+            self.leave()
+            raise
+
+    def is_there(self, *, listens: bool) -> bool:
+        """Return False if somebody has removed its files; else tell cleaners of old files that it lives."""
+        try:
+            os.utime(self._file)
+            if listens:
+                os.utime(self.address)
+            return True
+        except OSError:
+            return False
 
     def leave(self) -> None:
         """Remove the files. A child of this process leaves them to its parent."""
@@ -73,7 +91,10 @@ class Place:
 
 
 def neighbours() -> list[Neighbour]:
-    """Return the other processes of this project and user; remove the files of dead ones."""
+    """Return the other processes of this project and user; remove the files of dead ones.
+
+    Raises OSError if a folder cannot be read, such as when too many files are open.
+    """
     if fcntl is None:
         return []
     found: list[Neighbour] = []
@@ -84,14 +105,30 @@ def neighbours() -> list[Neighbour]:
 
 
 def _of(folder: Path) -> Iterator[Neighbour]:
-    for file in sorted(folder.glob(f"{project()}-*")):
-        if file.suffix not in (SERVING, VISITING) or file.stem in _own:
+    """Yield those in `folder`; remove what the dead have left there. Raises OSError."""
+    mine = f"{project()}-"
+    files = [Path(entry.path) for entry in os.scandir(folder) if mine in entry.name]
+    names = {file.stem for file in files if file.suffix in (SERVING, VISITING)}
+    for file in sorted(files):
+        if file.stem.lstrip(".") in _own:
             continue
-        socket = file.with_suffix(SOCKET)
-        if _is_locked(file):
-            yield Neighbour(str(socket), file.suffix == SERVING)
-        else:
-            _remove(file, socket)
+        if file.suffix in (SERVING, VISITING):
+            socket = file.with_suffix(SOCKET)
+            if _is_locked(file):
+                yield Neighbour(str(socket), file.suffix == SERVING)
+            else:
+                _remove(file, socket)
+        elif file.stem not in names and _is_old(file):
+            _remove(
+                file
+            )  # of a process that was killed while it took its place, or left it
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - os.lstat(file).st_mtime > ORPHANED
+    except OSError:
+        return False
 
 
 def is_address(text: str) -> bool:

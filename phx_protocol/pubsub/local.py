@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from ..bus.bus import Bus, is_on, is_tested
-from ..bus.folder import is_address
+from ..bus.folder import Neighbour, is_address
 from ..concurrency.tasks import begin, end, within
 from ..logs import get_logger
 from ..wire.messages import Broadcast
@@ -85,6 +85,10 @@ class LocalLink(LayerLink):
 
     # -------------------------------------------------------------------- sending
 
+    @property
+    def is_full(self) -> bool:
+        return self._near.is_full
+
     async def neighbours(self) -> list[str]:
         return await self._near.addresses()
 
@@ -135,12 +139,14 @@ class Neighbourhood:
         self.carries = is_on()
         self._bus = self._make()
         self._opening: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._watch = Watch()
 
     def _make(self) -> Bus | None:
         if is_tested():
             return None
-        return Bus(Turns(*self._takes).take, carries=self.carries)
+        turns = Turns(*self._takes)
+        return Bus(turns.take, carries=self.carries, is_behind=lambda: turns.is_behind)
 
     def start(self) -> None:
         if self._bus is not None and (mounted or self.carries):
@@ -151,12 +157,21 @@ class Neighbourhood:
         # another one: it may be started again before this one is closed
         bus, self._bus = self._bus, self._make()
         self._watch = Watch()
-        return _stopped(opening, bus)
+        return _stopped(opening, self._ticking, bus)
 
     def tick(self) -> None:
-        """Look for other processes that serve clients."""
-        if self._bus is not None and self._opening is not None and mounted:
-            self._watch.tick(self._bus)
+        """Look for the other processes, as some may be gone, or be there without being connected."""
+        if self._bus is None or self._opening is None or not self._opening.done():
+            return
+        if self._ticking is None or self._ticking.done():
+            self._ticking = begin(self._look(self._bus))
+
+    async def _look(self, bus: Bus) -> None:
+        try:
+            self._watch.saw(await bus.tick())
+        except OSError as error:
+            # it was logged when the place was taken first
+            logger.debug("other processes do not reach this one: %s", error)
 
     @property
     def is_open(self) -> bool:
@@ -176,6 +191,11 @@ class Neighbourhood:
     def may_be_heard(self) -> bool:
         """False if no message reaches another process."""
         return self._bus is not None and self.carries and self._bus.may_be_heard
+
+    @property
+    def is_full(self) -> bool:
+        """True if so much waits for another process that publishers must wait."""
+        return self._bus is not None and self._bus.is_full
 
     async def addresses(self) -> list[str]:
         """Return the addresses of the other processes that serve clients."""
@@ -198,29 +218,30 @@ class Neighbourhood:
             await waiting
 
 
-async def _stopped(opening: asyncio.Task[None] | None, bus: Bus | None) -> None:
+async def _stopped(
+    opening: asyncio.Task[None] | None,
+    ticking: asyncio.Task[None] | None,
+    bus: Bus | None,
+) -> None:
     await end(opening)
+    await end(ticking)
     if bus is not None:
         await bus.close()
 
 
 class Watch:
-    """Looks whether other processes serve clients as well, until it has warned."""
+    """Warns once when other processes serve clients as well."""
 
     _warned = False
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
-        self._looking: asyncio.Task[None] | None = None
 
-    def tick(self, bus: Bus) -> None:
-        if not Watch._warned:
-            self._looking = begin(self._look(bus))
-
-    async def _look(self, bus: Bus) -> None:
-        now = set(await bus.neighbours())
+    def saw(self, neighbours: Iterable[Neighbour]) -> None:
+        """Note the `neighbours` that are there now."""
+        now = {one.address for one in neighbours if one.serves}
         # twice: the process before this one may just be about to end
-        if now & self._seen and not Watch._warned:
+        if mounted and now & self._seen and not Watch._warned:
             Watch._warned = True
             logger.warning("%s%s%s", ALONE, HALF if is_on() else APART, REDIS)
         self._seen = now

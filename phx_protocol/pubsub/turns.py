@@ -9,8 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: seconds for which the broadcasts of one message may hold the event loop
+from ..logs import get_logger
+from ..logs.printable import describe
+
+logger = get_logger("phx_protocol.pubsub")
+
+#: seconds for which broadcasts of other processes may hold the event loop
 HELD = 0.015
+#: seconds between two messages after which the event loop has done something else
+GAP = 0.00005
+#: messages that may wait before no more are read
+MANY = 1000
 
 Message = dict[str, Any]
 
@@ -27,22 +36,51 @@ class Turns:
         self._take_each = take_each
         # the rest of a message of many broadcasts, and the messages behind it
         self._late: deque[Iterator[None]] = deque()
+        # when the last message was taken, and until when messages may be taken at once
+        self._last = self._end = 0.0
+
+    @property
+    def is_behind(self) -> bool:
+        """True if so many messages wait that no more should be read."""
+        return len(self._late) >= MANY
 
     def take(self, message: Message) -> None:
-        """Take a message; at once, unless others wait."""
-        if not self._late and len(message.get("items", ())) < 2:
-            return self._take_now(message)
+        """Take a message; at once, unless others wait or should have the event loop."""
+        now = time.monotonic()
+        if now - self._last > GAP:
+            self._end = now + HELD
+        is_over = now > self._end
+        if not self._late and not is_over and len(message.get("items", ())) < 2:
+            self._take_now(message)
+            self._last = time.monotonic()
+            return
         self._late.append(self._take_each(message))
         if len(self._late) == 1:
-            self._take_late()
+            if is_over:
+                self._later(self._take_late)
+            else:
+                self._take_late()
+
+    def _later(self, call: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(call, context=contextvars.Context())
 
     def _take_late(self) -> None:
         """Take what waits, until others should have the event loop."""
         end = time.monotonic() + HELD
         while self._late:
-            for _ in self._late[0]:
-                if time.monotonic() > end:
-                    loop = asyncio.get_running_loop()
-                    loop.call_soon(self._take_late, context=contextvars.Context())
-                    return
+            if not self._goes_on(self._late[0], end):
+                return self._later(self._take_late)
             self._late.popleft()
+
+    def _goes_on(self, message: Iterator[None], end: float) -> bool:
+        """Take a message; return False if it is not over at `end`."""
+        try:
+            for _ in message:
+                if time.monotonic() > end:
+                    return False
+        except Exception as error:
+            logger.error(
+                "a message of another process was ignored: %s", describe(error)
+            )
+        return True

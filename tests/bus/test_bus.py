@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -17,7 +19,10 @@ import msgspec
 import pytest
 
 from phx_protocol.bus import bus as module
-from phx_protocol.bus.bus import FULL, LARGEST, Bus
+from phx_protocol.bus import connections
+from phx_protocol.bus.bus import FULL, Bus
+from phx_protocol.bus.connections import LARGEST
+from phx_protocol.exceptions import BroadcastError, EncodeError
 from tests.bus.peers import peer
 from tests.support.ws_client import TIMEOUT
 
@@ -27,7 +32,8 @@ class Here:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
-        self.bus = Bus(self.take, carries=True)
+        self.is_behind = False
+        self.bus = Bus(self.take, carries=True, is_behind=lambda: self.is_behind)
 
     def take(self, message: Any) -> None:
         if message.get("n") == "refused":
@@ -125,7 +131,7 @@ async def test_publishers_wait_for_a_process_that_does_not_read(here: Here) -> N
             sent = here.bus.send({"n": n, "text": "x" * FULL})
             if sent is not None:
                 break
-        assert sent is not None and n < 5
+        assert sent is not None and n < 5 and here.bus.is_full
         after = here.bus.send({"n": "after"})
         assert after is not None
         await asyncio.sleep(0)
@@ -133,6 +139,7 @@ async def test_publishers_wait_for_a_process_that_does_not_read(here: Here) -> N
         one.process.send_signal(18)  # SIGCONT
         async with asyncio.timeout(TIMEOUT):
             await asyncio.gather(sent, after)
+        assert not here.bus.is_full
         heard = [(await one.hears())["n"] for _ in range(n + 2)]
         assert heard == [*range(n + 1), "after"]
 
@@ -140,8 +147,8 @@ async def test_publishers_wait_for_a_process_that_does_not_read(here: Here) -> N
 async def test_a_process_that_never_reads_is_left_out(
     here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT", 0.01)
-    monkeypatch.setattr(module, "WAITING", 2 * FULL)
+    monkeypatch.setattr(connections, "TIMEOUT", 0.01)
+    monkeypatch.setattr(connections, "WAITING", 2 * FULL)
     async with peer() as one:
         await connected(here, 1)
         one.process.send_signal(19)
@@ -151,6 +158,210 @@ async def test_a_process_that_never_reads_is_left_out(
                 await asyncio.sleep(0)
         assert "does not read, it is left out" in caplog.text
         one.process.send_signal(18)
+        # the next look finds that it lives
+        await here.bus.tick()
+        await send(here, {"n": "again"})
+        while await one.hears() != {"n": "again"}:
+            pass
+
+
+async def test_one_that_does_not_read_holds_up_nobody_else(here: Here) -> None:
+    async with peer("visiting") as stopped, peer() as one:
+        await connected(here, 2)
+        stopped.process.send_signal(19)
+        for n in range(10):  # more than the machine takes for it, less than is too much
+            here.bus.send({"n": n, "text": "x" * 90_000})
+        assert [(await one.hears())["n"] for _ in range(10)] == list(range(10))
+        stopped.process.send_signal(18)
+        assert [(await stopped.hears())["n"] for _ in range(10)] == list(range(10))
+
+
+@pytest.mark.parametrize("count, size", [(2000, 10), (300, 20_000)])
+async def test_a_shell_loses_nothing_in_a_burst(count: int, size: int) -> None:
+    """The other process must not be asked to take a connection for each message."""
+    shell, text = Here(), "x" * size
+    async with peer() as one:
+
+        async def all_sent() -> None:
+            for n in range(count):
+                await send(shell, {"n": n, "text": text})
+
+        sending = asyncio.create_task(all_sent())
+        assert [(await one.hears())["n"] for _ in range(count)] == list(range(count))
+        await sending
+    await shell.bus.close()
+
+
+async def test_a_shell_waits_for_a_process_that_takes_no_connection_now(
+    runtime: Path,
+) -> None:
+    shells = [Here() for _ in range(20)]
+    with socket.socket(socket.AF_UNIX) as listener:
+        async with peer() as one:
+            # in place of its socket one with a short queue, which is full
+            (path,) = runtime.glob("*.sock")
+            path.unlink()
+            listener.bind(str(path))
+            listener.listen(1)
+            sending = [asyncio.create_task(send(s, {"n": 1})) for s in shells]
+            await asyncio.sleep(0.1)
+            heard = []
+            listener.settimeout(TIMEOUT)
+            for _ in shells:
+                taken, _ = await asyncio.to_thread(listener.accept)
+                heard.append(await asyncio.to_thread(taken.recv, 100))
+                taken.close()
+            assert heard == [bytes_of({"n": 1})] * 20
+            await asyncio.gather(*sending, return_exceptions=True)
+            await one.kill()
+    for shell in shells:
+        await shell.bus.close()
+
+
+async def test_a_shell_is_told_what_a_process_does_not_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "TIMEOUT", 0.1)
+    shell = Here()
+    async with peer() as one:
+        one.process.send_signal(19)
+        with pytest.raises(BroadcastError, match="does not take it"):
+            for _ in range(20):
+                await send(shell, {"text": "x" * FULL})
+        await shell.bus.close()
+        one.process.send_signal(18)
+
+
+async def test_what_is_too_large_is_not_sent(here: Here) -> None:
+    async with peer() as one:
+        await connected(here, 1)
+        with pytest.raises(EncodeError, match="more than the local bus carries"):
+            await send(here, {"text": "x" * LARGEST})
+        await send(here, {"n": "after"})
+        assert await one.hears() == {"n": "after"}
+
+
+# ------------------------------------------------------------------- the tick
+
+
+async def test_a_connection_that_was_lost_is_made_again(here: Here) -> None:
+    async with peer() as one:
+        await connected(here, 1)
+        (lost,) = here.bus._peers.values()
+        lost._transport.abort()
+        await connected(here, 0)
+        await here.bus.tick()
+        await send(here, {"n": 1})
+        assert await one.hears() == {"n": 1}
+
+
+async def test_the_connection_to_a_dead_process_ends_though_a_child_has_it(
+    here: Here,
+) -> None:
+    async with peer("forks") as one:
+        await connected(here, 1)
+        child = await one.hears()
+        await one.kill()
+        try:
+            for _ in range(2):
+                await here.bus.tick()
+            assert here.bus._peers == {}
+        finally:
+            os.kill(child["child"], 9)
+
+
+@pytest.mark.parametrize("vanishes", ["*.serving", "*.sock", "*"])
+async def test_a_place_that_vanishes_is_taken_again(
+    here: Here, runtime: Path, vanishes: str
+) -> None:
+    async with peer() as one:
+        await connected(here, 1)
+        kept = {path for path in runtime.iterdir()}
+        mine = {
+            path for path in kept if str(path).startswith(str(here.bus.address)[:-5])
+        }
+        for path in mine & set(runtime.glob(vanishes)):
+            path.unlink()
+        await here.bus.tick()
+        assert str(here.bus.address) not in map(str, kept)
+        await one.send({"from": "one"})
+        assert await here.hears() == {"from": "one"}
+        await send(here, {"n": 1})
+        assert await one.hears() == {"n": 1}
+        async with peer() as other:
+            await other.send({"from": "other"})
+            assert await here.hears() == {"from": "other"}
+
+
+async def test_a_folder_that_vanishes_is_made_again(here: Here, runtime: Path) -> None:
+    shutil.rmtree(runtime)
+    await here.bus.tick()
+    async with peer() as one:
+        await one.send({"from": "one"})
+        assert await here.hears() == {"from": "one"}
+
+
+async def test_a_place_that_could_not_be_taken_is_taken_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    late = Here()
+    with monkeypatch.context() as patch:
+        patch.setattr("phx_protocol.bus.folder.folders", lambda: [tmp_path / "a/b"])
+        await late.bus.open(serves=True)
+        with pytest.raises(OSError):
+            await late.bus.tick()
+    await late.bus.tick()
+    async with peer() as one:
+        await one.send({"from": "one"})
+        assert await late.hears() == {"from": "one"}
+    await late.bus.close()
+
+
+async def test_too_many_open_files_are_over_some_time(here: Here) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, hard))
+    files = []
+    try:
+        with pytest.raises(OSError):
+            while True:
+                files.append(open(os.devnull))
+        with pytest.raises(OSError):
+            await here.bus.tick()
+        with pytest.raises(BroadcastError):
+            await send(here, {"n": 1}, "/nowhere.sock")
+        await send(here, {"n": "to nobody"})
+    finally:
+        for file in files:
+            file.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await here.bus.tick()
+    async with peer() as one:
+        await one.send({"from": "one"})
+        assert await here.hears() == {"from": "one"}
+
+
+async def test_who_sends_faster_than_it_is_handled_is_not_read(here: Here) -> None:
+    async with peer() as one:
+        await connected(here, 1)
+        here.is_behind = True
+        for n in range(30):
+            await one.send({"n": n, "text": "x" * 100_000})
+        await asyncio.sleep(0.2)
+        assert here.heard.qsize() < 30
+        here.is_behind = False
+        assert [(await here.hears())["n"] for _ in range(30)] == list(range(30))
+
+
+async def test_a_newcomer_is_welcomed_before_it_goes_on(here: Here) -> None:
+    """What is sent after ``open`` arrives, though the sender was busy when the newcomer came."""
+    async with peer() as one:
+        await connected(here, 1)
+        late = Here()
+        await late.bus.open(serves=True)
+        await one.send({"n": 1})
+        assert await late.hears() == {"n": 1}
+        await late.bus.close()
 
 
 def bytes_of(message: Any) -> bytes:
@@ -173,7 +384,6 @@ def stranger(here: Here) -> socket.socket:
         (bytes_of([1, 2]), "a message is a map"),
         (bytes_of("text"), "a message is a map"),
         (struct.pack("!I", 3000) + b"\x91" * 3000, ""),  # a list in a list in a list
-        (bytes_of({"n": "refused"}), "ValueError: this one is bad"),
     ],
 )
 async def test_what_is_no_message_ends_its_connection_and_is_logged(
@@ -189,6 +399,15 @@ async def test_what_is_no_message_ends_its_connection_and_is_logged(
             pass
     assert "the local bus drops a connection" in caplog.text and why in caplog.text
     assert here.heard.empty()
+
+
+async def test_a_message_that_is_refused_costs_no_other_one(
+    here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stranger(here) as own:
+        own.sendall(bytes_of({"n": "refused"}) + bytes_of({"n": 2}))
+        assert await here.hears() == {"n": 2}
+    assert "was ignored: ValueError: this one is bad" in caplog.text
 
 
 async def test_a_message_may_come_in_any_pieces(here: Here) -> None:
