@@ -28,8 +28,6 @@ from .folder import Neighbour, Place, neighbours
 
 logger = get_logger("phx_protocol.pubsub")
 
-#: bytes that wait for one process, from which on publishers wait
-FULL = 1024 * 1024
 #: seconds for which a node that does not listen keeps the connections that it has made
 KEPT = 1.0
 #: seconds in which the processes that are there connect to a new one, before it goes on
@@ -209,18 +207,17 @@ class Bus:
         return peers
 
     def _room_for_more(self) -> asyncio.Future[None] | None:
-        if self._room is None and self._full():
-            self._room = begin(self._until_not_full())
+        if self._room is None and self._is_anybody_behind():
+            self._room = begin(self._until_there_is_room())
         # a publisher that is cancelled does not end it for the others
         return self._room and asyncio.shield(self._room)
 
-    def _full(self) -> bool:
-        """Return whether much waits for a process that takes some of it now and then."""
-        return any(p.waiting > FULL and not p.is_stuck for p in self._peers.values())
+    def _is_anybody_behind(self) -> bool:
+        return any(peer.is_behind for peer in self._peers.values())
 
-    async def _until_not_full(self) -> None:
+    async def _until_there_is_room(self) -> None:
         try:
-            while self._full():
+            while self._is_anybody_behind():
                 await asyncio.sleep(PAUSE)
         finally:
             self._room = None
@@ -288,22 +285,22 @@ class Bus:
         async with self._looks:
             found = neighbours()
             if self._carries:
-                new = [n.address for n in found if n.address not in self._peers]
+                new = [one for one in found if one.address not in self._peers]
                 failed = await asyncio.gather(*map(self._connect, new))
                 if must_reach and any(failed):
                     raise _as_broadcast_error(next(filter(None, failed)))
         return found
 
-    async def _connect(self, address: str) -> OSError | None:
+    async def _connect(self, process: Neighbour) -> OSError | None:
         """Connect; return the error, unless the process has just ended, or does not listen yet."""
         try:
-            await connect(address, self._peers)
+            await connect(process, self._peers)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:  # TimeoutError is one
             logger.warning("a process on the local bus is not reached: %s", error)
             return error
-        if self._server is not None and (peer := self._peers.get(address)):
+        if self._server is not None and (peer := self._peers.get(process.address)):
             peer.write(encode({"hello": self.address}))
         return None
 

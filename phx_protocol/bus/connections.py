@@ -20,11 +20,14 @@ from ..concurrency.tasks import within
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import describe
+from .folder import Neighbour
 
 logger = get_logger("phx_protocol.pubsub")
 
 #: most bytes of one message
 LARGEST = 32 * 1024 * 1024
+#: bytes that wait for one process, from which on publishers wait
+FULL = 1024 * 1024
 #: bytes that may wait for one process; then the connection to it ends
 WAITING = 64 * 1024 * 1024
 #: seconds in which a process must take a connection, or some of what was sent to it
@@ -57,8 +60,9 @@ class Peer(asyncio.Protocol):
 
     _transport: asyncio.WriteTransport
 
-    def __init__(self, address: str, those: dict[str, Peer]) -> None:
-        self._address = address
+    def __init__(self, process: Neighbour, those: dict[str, Peer]) -> None:
+        self._address = process.address
+        self._serves = process.serves
         self._those = those
         self._written = self._taken = 0  # bytes
         self._taken_at = 0.0
@@ -83,6 +87,14 @@ class Peer(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     @property
+    def is_behind(self) -> bool:
+        """True if publishers should wait for the process: it serves clients, and takes what it is sent.
+
+        Nobody waits for a command, whose output may go to a pager.
+        """
+        return self.waiting > FULL and self._serves and not self.is_stuck
+
+    @property
     def is_stuck(self) -> bool:
         """True if the process has taken nothing for TIMEOUT seconds."""
         now, waiting = time.monotonic(), self.waiting
@@ -93,7 +105,7 @@ class Peer(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data`; end the connection if too much waits already."""
-        if self.is_stuck and self.waiting + len(data) > WAITING:
+        if self.waiting + len(data) > WAITING:
             logger.warning("a process on the local bus does not read, it is left out")
             self._forget()
             self._transport.abort()
@@ -120,7 +132,7 @@ class Peer(asyncio.Protocol):
         self._transport.close()
 
 
-async def connect(address: str, those: dict[str, Peer]) -> None:
+async def connect(process: Neighbour, those: dict[str, Peer]) -> None:
     """Make a Peer. Raises OSError; TimeoutError if the process takes no connection in time."""
     loop = asyncio.get_running_loop()
     end = loop.time() + TIMEOUT
@@ -129,14 +141,14 @@ async def connect(address: str, those: dict[str, Peer]) -> None:
         connection.setblocking(False)
         while True:
             try:
-                connection.connect(address)
+                connection.connect(process.address)
                 break
             except BlockingIOError:
                 # asyncio would take this for success: too many connections wait there
                 if loop.time() > end:
                     raise TimeoutError("it takes no connections") from None
                 await asyncio.sleep(PAUSE)
-        await loop.create_unix_connection(lambda: Peer(address, those), sock=connection)
+        await loop.create_unix_connection(lambda: Peer(process, those), sock=connection)
     except BaseException:
         connection.close()
         raise

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,6 +51,17 @@ REMEMBERED = 1000
 LARGEST = 8 * 1024 * 1024
 #: bytes; a message of this size or more must wait for the pacer: see ``pacer``
 LARGE = 64 * 1024
+
+#: what each kind of message has: its fields, and their types
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "ask": {"id": str, "from": str, "name": str, "body": dict},
+    "taken": {"id": str},
+    "answer": {"id": str, "body": (dict, NoneType)},
+    "cancel": {"id": str},
+    "note": {"name": str, "body": dict},
+    "mark": {"id": str, "from": str, "node": str},
+    "marked": {"id": str, "node": str},
+}
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
@@ -244,6 +256,7 @@ class NodeRpc:
         """Handle one message of another node. Raises Unreadable."""
         if message.get("v") != layer_message.VERSION:
             raise layer_message.Unreadable(f"version {shown(message.get('v'), 100)}")
+        _check(message)
         do, id = message["do"], message.get("id", "")
         if do == "ask":
             # the layer may raise an error although it accepted a request, which is then sent again
@@ -257,6 +270,10 @@ class NodeRpc:
         elif do == "note":
             # the sender has handled it already
             if message.get("node") != self._node.name:
+                if message["name"] not in self._listeners:
+                    raise layer_message.Unreadable(
+                        f"note {shown(message['name'], 100)}"
+                    )
                 self.cast_local(message["name"], message["body"])
         elif do in ("mark", "marked"):
             self.pacer.take(message)
@@ -321,6 +338,19 @@ async def call_node(
     return await node.rpc.call(
         address, what, body, ack_timeout=CALL_TIMEOUT, timeout=timeout
     )
+
+
+def _check(message: Body) -> None:
+    """Raise Unreadable if `message` is not one of FIELDS."""
+    do = message.get("do")
+    fields = FIELDS.get(do) if isinstance(do, str) else None
+    if fields is None:
+        raise layer_message.Unreadable(f"do {shown(do, 100)}")
+    for name, types in fields.items():
+        if not isinstance(message.get(name), types):
+            raise layer_message.Unreadable(
+                f"{do} with {name} {shown(message.get(name), 100)}"
+            )
 
 
 def _size(message: Body) -> int:

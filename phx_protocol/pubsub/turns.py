@@ -9,11 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..logs import get_logger
-from ..logs.printable import describe
-
-logger = get_logger("phx_protocol.pubsub")
-
 #: seconds for which broadcasts of other processes may hold the event loop
 HELD = 0.015
 #: seconds between two messages after which the event loop has done something else
@@ -50,37 +45,35 @@ class Turns:
         if now - self._last > GAP:
             self._end = now + HELD
         is_over = now > self._end
-        if not self._late and not is_over and len(message.get("items", ())) < 2:
+        if not self._late and not is_over and not _has_many(message):
             self._take_now(message)
             self._last = time.monotonic()
             return
         self._late.append(self._take_each(message))
         if len(self._late) == 1:
             if is_over:
-                self._later(self._take_late)
+                self._take_later()
             else:
                 self._take_late()
 
-    def _later(self, call: Callable[[], None]) -> None:
+    def _take_later(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_soon(call, context=contextvars.Context())
+        loop.call_soon(self._begin, context=contextvars.Context())
+
+    def _begin(self) -> None:
+        self._end = time.monotonic() + HELD
+        self._take_late()
 
     def _take_late(self) -> None:
         """Take what waits, until others should have the event loop."""
-        end = time.monotonic() + HELD
         while self._late:
-            if not self._goes_on(self._late[0], end):
-                return self._later(self._take_late)
+            for _ in self._late[0]:
+                if time.monotonic() > self._end:
+                    return self._take_later()
             self._late.popleft()
+        self._last = time.monotonic()
 
-    def _goes_on(self, message: Iterator[None], end: float) -> bool:
-        """Take a message; return False if it is not over at `end`."""
-        try:
-            for _ in message:
-                if time.monotonic() > end:
-                    return False
-        except Exception as error:
-            logger.error(
-                "a message of another process was ignored: %s", describe(error)
-            )
-        return True
+
+def _has_many(message: Message) -> bool:
+    items = message.get("items")
+    return isinstance(items, list) and len(items) > 1

@@ -20,8 +20,8 @@ import pytest
 
 from phx_protocol.bus import bus as module
 from phx_protocol.bus import connections
-from phx_protocol.bus.bus import FULL, Bus
-from phx_protocol.bus.connections import LARGEST
+from phx_protocol.bus.bus import Bus
+from phx_protocol.bus.connections import FULL, LARGEST
 from phx_protocol.exceptions import BroadcastError, EncodeError
 from tests.bus.peers import peer
 from tests.support.ws_client import TIMEOUT
@@ -163,6 +163,18 @@ async def test_a_process_that_never_reads_is_left_out(
         await send(here, {"n": "again"})
         while await one.hears() != {"n": "again"}:
             pass
+
+
+async def test_nobody_waits_for_a_command_that_does_not_read(here: Here) -> None:
+    async with peer("visiting") as pager, peer() as one:
+        await connected(here, 2)
+        pager.process.send_signal(19)
+        for n in range(5):
+            here.bus.send({"n": n, "text": "x" * FULL})
+        assert [(await one.hears())["n"] for _ in range(5)] == list(range(5))
+        assert here.bus.send({"n": "after"}) is None and not here.bus.is_full
+        pager.process.send_signal(18)
+        assert [(await pager.hears())["n"] for _ in range(6)] == [*range(5), "after"]
 
 
 async def test_one_that_does_not_read_holds_up_nobody_else(here: Here) -> None:

@@ -147,6 +147,33 @@ async def test_a_message_of_another_version_is_ignored_and_logged(
     assert "was ignored: version 2" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "message, why",
+    [
+        ({}, "do None"),
+        ({"do": ["ask"]}, "do ['ask']"),
+        ({"do": "dance"}, "do 'dance'"),
+        ({"do": "ask", "id": "1", "from": 5, "name": "alive", "body": {}}, "from 5"),
+        ({"do": "ask", "id": "1", "from": "a", "body": {}}, "ask with name None"),
+        ({"do": "ask", "id": [], "from": "a", "name": "b", "body": {}}, "id []"),
+        ({"do": "note", "name": "nobody's", "body": {}}, 'note "nobody\'s"'),
+        ({"do": "note", "name": {}, "body": {}}, "note with name {}"),
+        ({"do": "answer", "id": "1", "body": 7}, "answer with body 7"),
+        ({"do": "cancel"}, "cancel with id None"),
+        ({"do": "marked", "id": "1"}, "marked with node None"),
+    ],
+)
+async def test_a_message_that_is_none_is_ignored_and_logged(
+    nodes: Nodes, message: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = nodes[1]
+    two.take_now({"type": "phx.relay", "v": 1, **message})
+    (record,) = caplog.records
+    assert "was ignored" in record.message and why in record.message
+    assert record.exc_info is None
+    await asyncio.sleep(0)
+
+
 async def test_a_message_that_arrives_at_the_very_end_is_not_a_failure_of_the_layer(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,9 +63,9 @@ RELAY_BYTES = 4 * 1024 * 1024
 #: its messages are in memory twice
 BATCH_BYTES = 4 * 1024 * 1024
 
-#: the most seconds that a POST waits to pay for large frames before it; if it took longer, a
-#: process that relays the POST would give up
-LONGEST_WAIT = 1.0
+#: the most seconds that a POST waits for the turn of its large frames, and one that another process
+#: relays: that process would give up
+LONGEST_WAIT, LONGEST_RELAYED_WAIT = 5.0, 1.0
 
 Answer = dict[str, Any]
 
@@ -113,8 +113,13 @@ class LongPollSession:
 
     # ------------------------------------------------------------- the way in
 
-    async def post(self, body: str | None, is_ndjson: bool) -> Answer:
-        """Handle the body of one POST (None if it is not UTF-8) and return the answer."""
+    async def post(
+        self, body: str | None, is_ndjson: bool, longest_wait: float = LONGEST_WAIT
+    ) -> Answer:
+        """Handle the body of one POST (None if it is not UTF-8) and return the answer.
+
+        Each large frame in it may wait `longest_wait` seconds for its turn.
+        """
         try:
             frames = split_lines(body) if is_ndjson and body is not None else [body]
         except BadLine as error:
@@ -129,18 +134,18 @@ class LongPollSession:
                     # let the frames before this one and the other sockets run first
                     await asyncio.sleep(0)
                 if owed := self.connection.backlog.owed():
-                    await asyncio.sleep(min(owed, LONGEST_WAIT))
-                if answer := await self._take_in_turn(frame):
+                    await asyncio.sleep(min(owed, longest_wait))
+                if answer := await self._take_in_turn(frame, longest_wait):
                     return answer
         return {"status": 200}
 
-    async def _take_in_turn(self, frame: Frame | None) -> Answer | None:
+    async def _take_in_turn(self, frame: Frame | None, wait: float) -> Answer | None:
         """Handle one frame; a large one may have to wait for those of other clients."""
         if frame is None or len(frame) < LARGE:
             return self._take(frame)
         try:
             async with (
-                asyncio.timeout(LONGEST_WAIT),
+                asyncio.timeout(wait),
                 in_turn(self.connection, frame) as code,
             ):
                 return self._take(frame) if code is None else self._refuse(code)

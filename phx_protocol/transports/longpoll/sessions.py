@@ -14,7 +14,14 @@ from ...node.rpc import NoAnswer
 from ...socket.opening import Opening
 from ...socket.refusals import refusals
 from ...wire.reasons import CloseCode, Reason, Refusal
-from .session import GONE, RELAY_BYTES, Answer, Batch, LongPollSession
+from .session import (
+    GONE,
+    LONGEST_RELAYED_WAIT,
+    RELAY_BYTES,
+    Answer,
+    Batch,
+    LongPollSession,
+)
 
 logger = get_logger("phx_protocol.transport")
 
@@ -86,7 +93,8 @@ class Sessions(Part):
         session = self.get(body["session"])
         if session is None:
             return {"status": 410}
-        return await session.post(body["body"], body["is_ndjson"])
+        wait = LONGEST_RELAYED_WAIT
+        return await session.post(body["body"], body["is_ndjson"], wait)
 
     def _confirm(self, body: dict[str, Any]) -> None:
         session = self.get(body["session"])
