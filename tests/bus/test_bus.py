@@ -172,7 +172,9 @@ async def test_nobody_waits_for_a_command_that_does_not_read(here: Here) -> None
         for n in range(5):
             here.bus.send({"n": n, "text": "x" * FULL})
         assert [(await one.hears())["n"] for _ in range(5)] == list(range(5))
-        assert here.bus.send({"n": "after"}) is None and not here.bus.is_full
+        async with asyncio.timeout(TIMEOUT):
+            await send(here, {"n": "after"})
+        assert not here.bus.is_full and pager.process.returncode is None
         pager.process.send_signal(18)
         assert [(await pager.hears())["n"] for _ in range(6)] == [*range(5), "after"]
 
