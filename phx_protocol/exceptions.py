@@ -106,7 +106,9 @@ class ConnectionRefused(DenyConnection):
     as Phoenix answers), `headers` are additional headers (``{"retry-after": "60"}``). A server
     without the ASGI extension ``websocket.http.response`` (Daphne) always answers 403. Over
     long-poll the JSON contains 403 (500 for a 5xx) and the reason; only a redirect (a 3xx with the
-    header ``location``) is a redirect there as well. Mirrors ``:error`` and ``{:error, term}`` of
+    header ``location``) is a redirect there as well. Browsers hide a refused handshake from scripts:
+    with `permanent`, a WebSocket opens and is closed at once with 4403, so that a client can know that
+    it is of no use to come again. Mirrors ``:error`` and ``{:error, term}`` of
     ``c:Phoenix.Socket.connect/3``.
     """
 
@@ -115,8 +117,11 @@ class ConnectionRefused(DenyConnection):
         status: int = 403,
         reason: str = "",
         headers: Mapping[str, str] | None = None,
+        *,
+        permanent: bool = False,
     ) -> None:
         super().__init__(status, reason)
+        self.permanent = permanent
         self.status = status
         self.reason = reason
         self.headers = dict(headers or {})

@@ -21,6 +21,7 @@ from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.signing import BadSignature, SignatureExpired
 
 from .auth.credentials import Credential
+from .auth.denials import denials
 from .auth.permissions import Source
 from .auth.sessions import digest, password_digests, session_store
 from .concurrency.callbacks import look_up
@@ -160,7 +161,8 @@ class TokenSocket(Socket):
     The token is phoenix.js's ``authToken``, made by ``user_token`` or ``{% phx_token %}``. It
     is checked once, before ``connect``. To end the sockets of a user earlier than that, call
     ``disconnect_user``. A connection whose token is missing, forged, too old, or not of an
-    active user is refused with 403 and a line in the log.
+    active user is refused with 403 and a line in the log; one that comes with it a third time is
+    told that it need not come again: its WebSocket opens and is closed with 4403.
     """
 
     #: seconds for which a token is valid; None for ever
@@ -201,9 +203,9 @@ class TokenSocket(Socket):
                 raise BadSignature("there is no token")
         except SessionEnded as error:
             if self.token_required:
-                raise _refused(self, error) from error
+                raise _refused(self, token, error) from error
         except BadSignature as error:
-            raise _refused(self, error) from error
+            raise _refused(self, token, error) from error
         await super().__phx_connect__()
 
 
@@ -212,6 +214,8 @@ def _session_key(socket: Socket) -> str | None:
     return ConnectInfo(socket.scope).cookies.get(settings.SESSION_COOKIE_NAME)
 
 
-def _refused(socket: Socket, error: BadSignature) -> ConnectionRefused:
+def _refused(socket: Socket, token: Any, error: BadSignature) -> ConnectionRefused:
     logger.warning("%s: refused with 403: %s", type(socket).__name__, error)
-    return ConnectionRefused(403)
+    address = (socket.scope.get("client") or [None])[0]
+    is_of_no_use = bool(token and address) and denials.are_enough(address, token)
+    return ConnectionRefused(403, permanent=is_of_no_use)

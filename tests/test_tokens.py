@@ -349,6 +349,32 @@ async def test_a_token_that_is_too_old_is_refused(
     assert "Signature age 61.0 > 60 seconds" in caplog.text
 
 
+async def test_who_comes_with_a_bad_token_again_and_again_is_told_to_stay_away(
+    ada: User,
+) -> None:
+    async def code(token: str, address: str = "10.0.0.1") -> int:
+        """How it ends: refused with 403, or opened and closed with a code."""
+        encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+        communicator = WebsocketCommunicator(
+            PhoenixConsumer.as_asgi(socket=WhoSocket),
+            "/socket/websocket?vsn=2.0.0",
+            subprotocols=["phoenix", f"base64url.bearer.phx.{encoded}"],
+        )
+        communicator.scope["client"] = [address, 1]
+        connected, subprotocol = await communicator.connect()
+        if not connected:
+            return 403
+        assert subprotocol == "phoenix"  # or a browser would not hear the code
+        closed = await communicator.receive_output()
+        return int(closed["code"])
+
+    bad = user_token(ada) + "x"
+    assert [await code(bad) for _ in range(4)] == [403, 403, 4403, 4403]
+    assert [await code(f"{bad}{n}") for n in range(3)] == [403, 403, 403]
+    assert await code(bad, "10.0.0.2") == 403
+    assert await who(WhoSocket, user_token(ada)) == "ada"
+
+
 async def test_without_a_required_token_the_user_is_that_of_the_socket(
     ada: User,
 ) -> None:

@@ -17,6 +17,7 @@ from ..conf import options
 from ..exceptions import PhxError
 from ..introspection import sees_one_process
 from ..logs.printable import printable
+from ..node.blocking import NO_SERVER
 from ..pubsub.link import is_in_memory
 
 IN_MEMORY = (
@@ -24,7 +25,7 @@ IN_MEMORY = (
     "Configure phx_protocol.layers.RedisLayer in CHANNEL_LAYERS; processes of one machine also reach "
     "each other with DEBUG or LOCAL_BUS."
 )
-NOBODY = "no process of this project on this machine has clients now, and the channel layer is in memory."
+NOBODY = f"{NO_SERVER}, and the channel layer is in memory."
 
 
 class OperatorCommand(BaseCommand):

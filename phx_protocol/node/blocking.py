@@ -110,6 +110,8 @@ def _run(
 
 
 _warned = False
+#: a server takes its place with its first request, unless it has a lifespan
+NO_SERVER = "no server of this project is found on this machine (it is from its first request on)"
 
 
 def warn_if_nobody_hears(name: str) -> None:
@@ -126,11 +128,11 @@ def warn_if_nobody_hears(name: str) -> None:
             return
         _warned = True
         logger.warning(
-            "%s() reaches nobody: this process serves no sockets, and the channel layer is in "
-            "memory, so it reaches only processes of this machine that have clients now: there are "
-            "none. Configure phx_protocol.layers.RedisLayer in CHANNEL_LAYERS to reach the server "
-            "from everywhere.",
+            "%s() reaches nobody: this process serves no sockets, the channel layer is in memory, "
+            "and %s. Configure phx_protocol.layers.RedisLayer in CHANNEL_LAYERS to reach the "
+            "server from everywhere.",
             name,
+            NO_SERVER if is_on() else "LOCAL_BUS is off",
         )
 
 

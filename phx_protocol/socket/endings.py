@@ -149,6 +149,8 @@ async def complete(parted: Parted) -> None:
             exception=exception,
             duration=time.monotonic() - (channel.__phx__.joined_at or 0.0),
         )
+        # its traceback leads to the channel, and to the payload that was handled
+        channel.exception = None
 
 
 async def terminate(channel: Channel, reason: Reason) -> None:

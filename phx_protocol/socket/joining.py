@@ -60,10 +60,10 @@ class Joining:
 
     async def run(self) -> Decision:
         """Decide, subscribe the channel if the client may join, and reply."""
+        valid_for = self._validity()
         connection = self.server.connection
         if connection.socket.__phx_takes_tokens__:
             await connection.renewal.check_join(self.message.payload)
-        valid_for = self._validity()
         decision = await self._ask_first()
         if decision.status == "ok":
             # if the topic is new to this process, wait until broadcasts of other processes arrive

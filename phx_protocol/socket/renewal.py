@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.signing import BadSignature
 
 from ..auth.credentials import Credential
+from ..auth.denials import ENOUGH
 from ..auth.sessions import digest
 from ..auth.users import key_of, primary_key
 from ..concurrency.tasks import CRASHES, must_end
@@ -42,7 +43,14 @@ class Renewal:
     A check answers all messages with its token, such as those of 100 channels.
     """
 
-    __slots__ = ("_connection", "_checks", "_waiting", "_task", "_next_at")
+    __slots__ = (
+        "_connection",
+        "_checks",
+        "_waiting",
+        "_task",
+        "_next_at",
+        "_refused",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -51,6 +59,7 @@ class Renewal:
         self._waiting = 0  # how many messages wait for a check
         self._task: asyncio.Task[None] | None = None
         self._next_at = 0.0
+        self._refused = 0  # how many tokens in a row
 
     def ask(self, message: Message, join_ref: Any) -> None:
         """Answer `message` now if its token counts already, else when it was checked."""
@@ -99,6 +108,7 @@ class Renewal:
                 await asyncio.sleep(self._next_at - time.monotonic())
                 self._next_at = time.monotonic() + PAUSE
                 is_valid = await self._is_valid(check.token)
+                self._refused = 0 if is_valid else self._refused + 1
                 del self._checks[key]
                 check.is_valid.set_result(is_valid)
         finally:
@@ -135,11 +145,15 @@ class Renewal:
     def _answer(self, message: Message, join_ref: Any, is_valid: bool) -> None:
         connection = self._connection
         if is_valid:
-            reply = {"expires_at": connection.rights.expires_at}
+            end = connection.rights.expires_at
+            # for clients whose clocks are wrong
+            left = None if end is None else max(0.0, round(end - time.time(), 3))
+            reply = {"expires_at": end, "expires_in": left}
             refs = join_ref, message.ref
             connection.push(Reply(*refs, message.topic, "ok", reply))
         else:
-            connection.refuse(message, Refusal.INVALID_TOKEN, join_ref)
+            more = {"permanent": True} if self._refused >= ENOUGH else {}
+            connection.refuse(message, Refusal.INVALID_TOKEN, join_ref, **more)
 
 
 def _token_of(payload: Any) -> str | None:

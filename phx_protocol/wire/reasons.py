@@ -46,6 +46,7 @@ class CloseCode(IntEnum):
     COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
     OVERLOADED = 1013  #: more data waits than OUTBOUND or INBOUND allow
     EXPIRED = 4401  #: what let the client in has ended: ``Socket.expires_at`` is over
+    DENIED = 4403  #: refused for good: ``ConnectionRefused(permanent=True)``
 
 
 class Reason(StrEnum):

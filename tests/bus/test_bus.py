@@ -434,11 +434,12 @@ async def test_a_message_may_come_in_any_pieces(here: Here) -> None:
         assert [(await here.hears())["n"] for _ in range(20)] == list(range(20))
 
 
-async def test_fuzzed_messages_harm_nobody(here: Here) -> None:
+@pytest.mark.parametrize("count", [300, pytest.param(100_000, marks=pytest.mark.big)])
+async def test_fuzzed_messages_harm_nobody(here: Here, count: int) -> None:
     source, valid = random.Random(0), bytes_of({"type": "phx.broadcast", "v": 1})
     async with peer() as one:
         await connected(here, 1)
-        for _ in range(300):
+        for _ in range(count):
             noise = bytearray(valid)
             for _ in range(source.randrange(1, 4)):
                 noise[source.randrange(4, len(noise))] = source.randrange(256)

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from django.conf import settings
 
 from phx_protocol.bus import folder as module
 from phx_protocol.bus.folder import (
+    ORPHANED,
     Neighbour,
     Place,
     folders,
@@ -63,6 +65,40 @@ async def test_a_killed_process_leaves_nothing_in_the_way(runtime: Path) -> None
     assert {file.suffix for file in runtime.iterdir()} == {".serving", ".sock"}
     assert neighbours() == []
     assert list(runtime.iterdir()) == []
+
+
+def test_what_killed_processes_left_half_done_is_removed_after_a_minute(
+    place: Place, runtime: Path
+) -> None:
+    orphans = [runtime / f".{project()}-00", runtime / f"{project()}-01.sock"]
+    for file in orphans:
+        file.touch()
+    foreign = runtime / ".other-00"
+    foreign.touch()
+    long_ago = time.time() - ORPHANED - 1
+    os.utime(foreign, (long_ago, long_ago))
+    assert neighbours() == [] and all(file.exists() for file in orphans)
+    for file in orphans:
+        os.utime(file, (long_ago, long_ago))
+    assert neighbours() == [] and not any(file.exists() for file in orphans)
+    assert foreign.exists() and place.is_there(listens=False)
+    place.leave()
+
+
+def test_a_place_tells_cleaners_of_old_files_that_it_lives(
+    place: Place, runtime: Path
+) -> None:
+    (file,) = runtime.iterdir()
+    socket = Path(place.address)
+    assert not place.is_there(listens=True)
+    socket.touch()
+    for path in (file, socket):
+        os.utime(path, (0, 0))
+    assert place.is_there(listens=True)
+    assert min(path.stat().st_mtime for path in (file, socket)) > time.time() - 60
+    file.unlink()
+    assert not place.is_there(listens=True)
+    place.leave()
 
 
 async def test_who_cannot_look_takes_nobody_for_dead(runtime: Path) -> None:

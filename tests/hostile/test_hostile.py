@@ -31,6 +31,8 @@ from tests.support import servers
 RATIO = 5
 #: MiB that one hostile connection may cost, and twenty
 MEMORY, MEMORY_OF_TWENTY = 64, 256
+#: MiB by which one run may have more than another one: how much is on its way when one looks
+IN_FLIGHT = 16
 #: what a turn of the loop has beside the one worst frame: other clients' turns, and noise
 MARGIN = 1.6
 
@@ -138,7 +140,7 @@ async def test_honest_clients_hardly_notice_and_a_third_time_costs_no_more_than_
     assert max(run.more_memory for run in runs) <= MEMORY, report
     # not what is left: Python keeps what one small object in each MiB holds on to, and uses it again
     before = max(max(run.highest, run.memory) for run in runs[:2])
-    assert runs[2].highest <= 1.05 * before, report
+    assert runs[2].highest <= before + IN_FLIGHT, report
     assert runs[0].ratio <= RATIO, report
     assert min(run.held for run in runs) <= MARGIN * worst_frame(), report
 

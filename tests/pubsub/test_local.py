@@ -101,7 +101,7 @@ async def test_a_server_that_has_no_client_yet_is_there(tmp_path: Path) -> None:
             assert (status, out, err) == (0, "No topic is joined.\n", "")
         status, _, err = await run(two, "phx_topics")
         assert status == 1
-        assert "no process of this project on this machine has clients now" in err
+        assert "no server of this project is found on this machine" in err
 
 
 async def test_each_worker_of_a_server_hears_the_others(tmp_path: Path) -> None:

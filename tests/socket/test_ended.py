@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from channels.testing import WebsocketCommunicator
 
-from phx_protocol import Channel, Socket
+from phx_protocol import Channel, Socket, event
 from phx_protocol.testing import connect
 from phx_protocol.transports.websocket.consumer import PhoenixConsumer
 from tests.support.asgi_poll_client import Client
@@ -19,7 +20,21 @@ from tests.support.asgi_poll_client import Client
 
 class OpenChannel(Channel):
     async def join(self, payload: Any) -> str:
+        if payload:
+            raise RuntimeError("crash")
         return "ok"
+
+    @event("crash")
+    async def crash(self, payload: Any) -> None:
+        raise RuntimeError("crash")
+
+    @event("unencodable")
+    async def unencodable(self, payload: Any) -> Any:
+        return "ok", object()
+
+    @event("no reply")
+    async def no_reply(self, payload: Any) -> Any:
+        return 5
 
 
 class WatchedSocket(Socket):
@@ -42,6 +57,7 @@ def no_collector() -> Iterator[None]:
     WatchedSocket.seen, WatchedSocket.kept = [], []
     yield
     gc.enable()
+    logging.disable(logging.NOTSET)
 
 
 async def freed() -> None:
@@ -68,6 +84,35 @@ async def test_a_websocket_is_freed_when_it_ends(by_server: bool) -> None:
         await client.wait()
     else:
         await client.disconnect()
+    del client
+    await freed()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '["1", "2", "room:1", "crash", {"much": "text"}]',
+        '["1", "2", "room:1", "unencodable", {"much": "text"}]',
+        '["1", "2", "room:1", "no reply", {"much": "text"}]',
+        '["1", "2", "room:1", "phx_join", {"crash": true}]',
+        '["1", "2", "room:1"',
+        '{"no": "frame"}',
+        " ",
+    ],
+)
+async def test_an_error_keeps_neither_the_connection_nor_what_was_handled(
+    frame: str,
+) -> None:
+    """Its traceback leads to both."""
+    logging.disable(logging.CRITICAL)  # pytest keeps what is logged, with tracebacks
+    application: Any = PhoenixConsumer.as_asgi(socket=WatchedSocket)
+    client = WebsocketCommunicator(application, "/socket/websocket?vsn=2.0.0")
+    await client.connect()
+    await client.send_json_to(["1", "1", "room:1", "phx_join", {}])
+    assert (await client.receive_json_from())[4]["status"] == "ok"
+    await client.send_to(text_data=frame)
+    await client.receive_output()
+    await client.disconnect()
     del client
     await freed()
 

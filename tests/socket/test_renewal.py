@@ -120,6 +120,12 @@ class Tab:
     async def renew(self, token: Any, topic: str = "phoenix") -> Any:
         return await self.push(topic, "access_token", {"access_token": token})
 
+    async def renewed(self, token: str) -> float | None:
+        """Until when the client may be there, by the reply to a valid token."""
+        status, reply = await self.renew(token)
+        assert status == "ok"
+        return reply["expires_at"]
+
     async def renew_all(self, *tokens: str, topics: Iterable[str] = ()) -> list[Any]:
         """The replies to messages that are sent one right after the other."""
         replies = [
@@ -142,7 +148,9 @@ async def opened(token: str, *topics: str, kind: Any = RenewedSocket) -> Tab:
 @pytest.mark.parametrize("topic", ["phoenix", "room:1"])
 async def test_a_new_token_counts_and_the_reply_says_until_when(topic: str) -> None:
     tab = await opened("ada:60", "room:1", "room:2")
-    assert await tab.renew("ada:90", topic) == ("ok", {"expires_at": NOW + 90})
+    status, reply = await tab.renew("ada:90", topic)
+    assert (status, reply["expires_at"]) == ("ok", NOW + 90)
+    assert 60 < reply["expires_in"] <= 90
     assert tab.socket.expires_at == NOW + 90
     assert sorted(tab.socket.asked) == ["room:1", "room:2"]
     assert await tab.push("room:1", "echo", {"a": 1}) == ("ok", {"a": 1})
@@ -152,7 +160,7 @@ async def test_a_new_token_counts_and_the_reply_says_until_when(topic: str) -> N
 async def test_the_token_that_counts_is_answered_at_once_and_asks_nobody() -> None:
     tab = await opened("ada:60", "room:1")
     for _ in range(3):
-        assert await tab.renew("ada:60") == ("ok", {"expires_at": NOW + 60})
+        assert await tab.renewed("ada:60") == NOW + 60
     assert tab.socket.read == tab.socket.asked == []
     await tab.client.close()
 
@@ -211,12 +219,23 @@ async def test_of_a_bad_token_the_client_is_told_and_stays(payload: Any) -> None
     await tab.client.close()
 
 
+async def test_who_sends_three_bad_ones_is_told_that_it_is_of_no_use() -> None:
+    tab = await opened("ada:60", "room:1")
+    why = {"reason": "invalid token"}
+    for n in range(2):
+        assert await tab.renew(f"bad{n}") == ("error", why)
+    assert await tab.renew("bad2") == ("error", {**why, "permanent": True})
+    assert await tab.renewed("ada:90") == NOW + 90
+    assert await tab.renew("bad3") == ("error", why)
+    await tab.client.close()
+
+
 async def test_of_two_valid_tokens_the_one_that_ends_later_counts() -> None:
     tab = await opened("ada:60", "room:1")
-    assert await tab.renew("ada:30") == ("ok", {"expires_at": NOW + 60})
+    assert await tab.renewed("ada:30") == NOW + 60
     assert tab.socket.asked == []
-    assert await tab.renew("ada:") == ("ok", {"expires_at": None})
-    assert await tab.renew("ada:99") == ("ok", {"expires_at": None})
+    assert await tab.renewed("ada:") is None
+    assert await tab.renewed("ada:99") is None
     assert tab.socket.asked == ["room:1"]
     await tab.client.close()
 

@@ -78,14 +78,14 @@ class PydanticType(PayloadType):
         try:
             return self._read(payload, text, stops_early=is_large)
         except pydantic.ValidationError as error:
-            wrong = error
+            wrong = error.with_traceback(None)  # which has this frame and its payload
         count = wrong.error_count()
         if count > MANY and not is_large:
             # too many to be listed: find the first ones
             try:
                 self._read(payload, text, stops_early=True)
             except pydantic.ValidationError as error:
-                wrong = error
+                wrong = error.with_traceback(None)
         errors, more = reported(wrong)
         if is_large:
             more += unchecked_behind(wrong, payload)

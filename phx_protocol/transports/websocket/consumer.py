@@ -118,7 +118,10 @@ class PhoenixConsumer:
         self._writer.stop()
         if self._closing is not None:
             self._code = self._closing[0]
-        terminated = self.connection.terminate(reason, self._exception, self._code)
+        # its traceback leads to this object, and to the frame that was handled
+        exception, self._exception = self._exception, None
+        terminated = self.connection.terminate(reason, exception, self._code)
+        del exception
         if self._closing is None:  # the client ended the connection
             await terminated
         else:
@@ -266,6 +269,7 @@ class PhoenixConsumer:
     async def _handshake(self) -> tuple[Opening, str | None] | None:
         """Run the handshake; if it is refused, answer with the reason and return None."""
         handshake = Handshake(self.socket_class, self.scope)
+        subprotocol = None
         try:
             handshake.log_request()
             handshake.read_params()
@@ -275,20 +279,27 @@ class PhoenixConsumer:
             opening = await handshake.admit(bearer_token(self.scope), self.name)
             return opening, subprotocol
         except ConnectionRefused as refused:
-            await self._refuse(refused)
+            if refused.permanent and self.scope["type"] == "websocket":
+                await self._deny(subprotocol)
+            else:
+                await self._refuse(refused)
             return None
 
     async def _accept(self, subprotocol: str | None) -> None:
         await self.connection.subscribe_to_id()
-        accept: dict[str, Any] = {"type": "websocket.accept"}
-        if subprotocol is not None:
-            # browsers fail the handshake if none of the offered subprotocols comes back
-            accept["subprotocol"] = subprotocol
         # if the client is gone already, receive() reports it
         adapter = self._writer.adapter
         with contextlib.suppress(OSError):
-            await self._in_time(adapter.send(accept))
+            await self._in_time(adapter.send(_accept(subprotocol)))
         adapter.limit_frames(self.options.max_frame_size)
+
+    async def _deny(self, subprotocol: str | None) -> None:
+        """Open the connection and close it: a browser shows a script no other refusal."""
+        refusals.count(CloseCode.DENIED)
+        with contextlib.suppress(OSError):  # the client is gone already
+            await self._in_time(self._send(_accept(subprotocol)))
+            close = {"type": "websocket.close", "code": CloseCode.DENIED.value}
+            await self._in_time(self._send(close))
 
     async def _refuse(self, refused: ConnectionRefused) -> None:
         """Answer the handshake with an HTTP status; 403 if the server can send no other one."""
@@ -325,3 +336,11 @@ class PhoenixConsumer:
         elif admitted := await self._handshake():
             admitted[0].discard()
             await self._refuse(ConnectionRefused(400, NO_UPGRADE))
+
+
+def _accept(subprotocol: str | None) -> dict[str, Any]:
+    accept: dict[str, Any] = {"type": "websocket.accept"}
+    if subprotocol is not None:
+        # browsers fail the handshake if none of the offered subprotocols comes back
+        accept["subprotocol"] = subprotocol
+    return accept

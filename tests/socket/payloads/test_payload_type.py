@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import gc
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import date
 from decimal import Decimal
@@ -34,6 +36,12 @@ from phx_protocol.socket.payloads.errors import ERRORS, MANY, TEXT
 from phx_protocol.testing import TestChannel, connect
 
 handled: list[Any] = []
+
+
+class Watched(dict[str, Any]):
+    """A payload of which one sees when it is freed."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Message(msgspec.Struct):
@@ -772,3 +780,20 @@ async def test_a_claim_of_history_is_taken_off_before_a_join_is_checked(
     with pytest.raises(JoinDenied):
         await socket.join("unkept", {"history": "a field of somebody else's"})
     await socket.close()
+
+
+@pytest.mark.parametrize("kind", [Order, Message, Vote])
+@pytest.mark.parametrize("size", [1, 2 * MANY, 50_000])
+def test_a_payload_that_is_refused_is_freed_at_once(kind: Any, size: int) -> None:
+    """It may be large, and the garbage collector may not come by for long."""
+    payload = Watched({"item": [[]] * size, "count": "no", "tags": [[]] * size})
+    seen = weakref.ref(payload)
+    gc.disable()
+    try:
+        PayloadType.of(kind).decode(payload)  # type: ignore[union-attr]
+    except InvalidPayload:
+        pass
+    finally:
+        gc.enable()
+    del payload
+    assert seen() is None

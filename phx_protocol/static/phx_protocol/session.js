@@ -1,0 +1,202 @@
+// A connection that outlives its token: before the token ends, your site is asked for a new one, which
+// goes to the server over the living connection, and into the next one. The socket class on the server
+// is a TokenSocket; phoenix.js is as it is.
+//
+//   const socket = new Socket("/socket", { authToken: token })
+//   keepFresh(socket, async () => (await fetch("/token/")).text())
+//   socket.connect()
+
+const EVENT = "access_token";
+/** ms: the timers of a sleeping laptop stand still, so the clock is looked at again and again */
+const LOOK_EVERY = 15_000;
+/** ms between two questions for a token, if the last one was of no use */
+const PAUSE = 5_000;
+/** close codes: the token has ended; no new connection helps; phoenix.js has got a 403 over long-poll */
+const [EXPIRED, DENIED, FORBIDDEN] = [4401, 4403, 1008];
+/** how many new tokens in a row are tried */
+const TRIES = 3;
+
+/**
+ * Keep the token of a phoenix.js socket fresh, from now until `stop()`.
+ *
+ * `getToken` returns a new token, or a promise of one; null if the visitor may not have one any more.
+ * Tabs with the same `name` (default: the socket's URL) share what one of them was given. `onDenied` is
+ * called when the server, or `getToken`, has refused for good; then the socket is disconnected.
+ * `param` is the connect parameter that has the token, for phoenix.js before 1.8.
+ *
+ * @param {any} socket
+ * @param {() => string | null | Promise<string | null>} getToken
+ * @param {{ name?: string, onDenied?: (reason: string) => void, param?: string }} [options]
+ */
+export function keepFresh(socket, getToken, options = {}) {
+  const { name, onDenied = () => {}, param } = options;
+  let token = socket.authToken?.() ?? null;
+  let renewAt = Infinity; // by this machine's clock
+  let asking = null;
+  let stopped = false;
+  let timer = null;
+  let refused = 0; // connections in a row
+  let useless = null; // the token that the server has refused for good
+  let failures = 0; // tries to connect in a row
+  const pending = new Map(); // ref of a push -> the token that it brings
+  const tabs = new Tabs(name ?? socket.endPoint, (shared) => use(shared));
+
+  const hand = param ? handInParams(socket, param) : (fresh) => (socket.authToken = () => fresh);
+
+  function use(fresh) {
+    if (stopped || fresh === token) return;
+    token = fresh;
+    hand(fresh);
+    send();
+  }
+
+  // never into the buffer of a closed socket: it would bring an old token to a new connection
+  function send() {
+    if (token === null || !socket.isConnected()) return;
+    const ref = socket.makeRef();
+    pending.set(ref, token);
+    socket.push({ topic: "phoenix", event: EVENT, payload: { [EVENT]: token }, ref });
+  }
+
+  function answered({ topic, event, ref, payload }) {
+    if (topic !== "phoenix" || event !== "phx_reply" || !pending.has(ref)) return;
+    const brought = pending.get(ref);
+    pending.delete(ref);
+    const { status, response } = payload;
+    if (brought !== token) return; // a newer one is under way
+    if (status === "ok") {
+      refused = 0;
+      renewIn(timeUntilRenewal(response.expires_in));
+    } else if (response.permanent) deny(response.reason);
+    else renewIn(PAUSE);
+  }
+
+  function renewIn(ms) {
+    if (stopped) return;
+    renewAt = Date.now() + ms;
+    clearTimeout(timer);
+    timer = setTimeout(look, Math.min(ms, LOOK_EVERY));
+  }
+
+  function look() {
+    if (stopped) return;
+    if (Date.now() >= renewAt) renew();
+    else renewIn(renewAt - Date.now());
+  }
+
+  /** Ask for a new token, and let it count; one question at a time. */
+  function renew() {
+    asking ??= tabs
+      .once(getToken)
+      .then(
+        (fresh) => {
+          if (!fresh) return deny("no token");
+          if (fresh === useless) return deny("no other token");
+          use(fresh);
+          // the server says when it ends; without a connection it does so when there is one
+          renewIn(socket.isConnected() ? PAUSE : Infinity);
+        },
+        () => renewIn(PAUSE), // the site is away
+      )
+      .finally(() => (asking = null));
+    return asking;
+  }
+
+  function lost({ code }) {
+    pending.clear();
+    if (stopped) return;
+    const isRefused = code === DENIED || code === FORBIDDEN;
+    if (isRefused) [refused, useless] = [refused + 1, token];
+    if (refused > TRIES) deny(`closed with ${code}`);
+    // the next connection needs another token; it comes with one of the next tries
+    else if (isRefused || code === EXPIRED || Date.now() > renewAt) renew();
+  }
+
+  // a handshake that was refused looks like a server that is away: the token may be to blame
+  function failed() {
+    if (stopped || socket.isConnected()) return;
+    failures += 1;
+    if (Number.isInteger(Math.log2(failures / TRIES))) renew(); // at the 3rd, 6th, 12th ...
+  }
+
+  function opened() {
+    failures = 0;
+    send();
+  }
+
+  function deny(reason) {
+    if (stopped) return;
+    stop();
+    socket.disconnect();
+    onDenied(reason);
+  }
+
+  const off = listenTo(globalThis.document, "visibilitychange", look);
+  const offline = listenTo(globalThis.window, "online", look);
+  const refs = [
+    socket.onOpen(opened),
+    socket.onMessage(answered),
+    socket.onClose(lost),
+    socket.onError(failed),
+  ];
+  if (socket.isConnected()) send();
+
+  function stop() {
+    stopped = true;
+    clearTimeout(timer);
+    off();
+    offline();
+    tabs.close();
+    socket.off?.(refs);
+  }
+
+  return { renew, look, stop };
+}
+
+/** ms: a fifth of the token's time before its end, a minute at the most; Infinity if it has no end */
+function timeUntilRenewal(seconds) {
+  return seconds === null ? Infinity : (seconds - Math.min(seconds / 5, 60)) * 1000;
+}
+
+function handInParams(socket, param) {
+  const given = socket.params;
+  return (fresh) => (socket.params = () => ({ ...given.call(socket), [param]: fresh }));
+}
+
+function listenTo(target, event, callback) {
+  target?.addEventListener?.(event, callback);
+  return () => target?.removeEventListener?.(event, callback);
+}
+
+/** The tabs of one browser: they ask one after the other, and tell each other what they were given. */
+class Tabs {
+  constructor(name, given) {
+    this.lock = `phx_protocol ${name}`;
+    this.last = { token: null, at: -Infinity };
+    this.channel = globalThis.BroadcastChannel ? new BroadcastChannel(this.lock) : null;
+    this.channel?.["unref"]?.(); // Node
+    if (this.channel) {
+      this.channel.onmessage = ({ data }) => {
+        this.last = { token: data, at: Date.now() };
+        given(data);
+      };
+    }
+  }
+
+  /** Call `ask`, unless another tab has asked since; resolves to the token. */
+  async once(ask) {
+    const since = Date.now();
+    const locks = globalThis.navigator?.locks;
+    const answer = async () => {
+      if (this.last.at >= since) return this.last.token;
+      const token = await ask();
+      if (token) this.channel?.postMessage(token);
+      return token;
+    };
+    return locks ? locks.request(this.lock, answer) : answer();
+  }
+
+  close() {
+    this.channel?.close();
+  }
+}
