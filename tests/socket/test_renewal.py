@@ -20,7 +20,7 @@ from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket
 from phx_protocol.wire.reasons import CloseCode, Refusal
 
-NOW = time.time()
+NOW = 0.0  # when the test began
 
 
 class User:
@@ -84,6 +84,8 @@ class RenewedSocket(TokenSocket):
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    global NOW
+    NOW = time.time()  # a whole run of the tests takes longer than these tokens last
     monkeypatch.setattr(renewal, "PAUSE", 0.01)
     refusals.clear()
 
