@@ -1,6 +1,7 @@
 """A site with tokens that end soon: ``uvicorn tests.integration.token_app:application``.
 
-``/token/<user>/<seconds>`` gives a token, ``/authorizations`` says how often channels were asked.
+``/token/<user>/<seconds>`` gives a token, ``/authorizations`` says how often channels were asked,
+and ``/`` is a page.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from django.core.signing import BadSignature  # noqa: E402
 from phx_protocol import Channel, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 from phx_protocol.tokens import Credential, TokenSocket, sign, verify  # noqa: E402
+from tests.support import servers  # noqa: E402
 
 SALT = "short"
 
@@ -66,14 +68,26 @@ class ShortSocket(TokenSocket):
         return Credential(Visitor(name), until)
 
 
+FILES = {
+    "": "tests/browser/session.html",
+    "phoenix.mjs": "tests/node_modules/phoenix/priv/static/phoenix.mjs",
+    "session.js": "phx_protocol/static/phx_protocol/session.js",
+}
+TYPES = {"html": b"text/html", "mjs": b"text/javascript", "js": b"text/javascript"}
+
+
 async def page(scope: Any, receive: Any, send: Any) -> None:
     _, what, *rest = scope["path"].split("/")
+    kind = b"text/plain"
     if what == "token":
         name, seconds = rest
         text = sign([name, time.time() + float(seconds)], salt=SALT)
-    else:
+    elif what == "authorizations":
         text = str(RoomChannel.asked)
-    headers = [(b"access-control-allow-origin", b"*")]
+    else:
+        text = (servers.ROOT / FILES[what]).read_text()
+        kind = TYPES[FILES[what].rpartition(".")[2]]
+    headers = [(b"access-control-allow-origin", b"*"), (b"content-type", kind)]
     start = {"type": "http.response.start", "status": 200, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": text.encode()})
