@@ -302,6 +302,7 @@ class ChannelServer(Mailbox):
         if is_heard:
             took = time.perf_counter() - started
             emit_handled_in(channel, message, outcome, took)
+        del outcome  # if it is an error, its traceback leads to this frame
 
     async def _handle_out(self, mail: Delivery) -> None:
         channel: Channel = mail.receiver
