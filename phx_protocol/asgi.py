@@ -61,8 +61,6 @@ def get_phoenix_application(
             is_first = False
             if is_on():
                 get_node().welcome_neighbours()
-        if probes and scope["type"] == "http" and probes.answers(scope):
-            return await probes.answer(scope, send)
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             # a copy would stay as long as the connection; URLRouter makes one anyway
             prefix = get_script_prefix(scope)
@@ -71,7 +69,11 @@ def get_phoenix_application(
             if f"{prefix.removesuffix('/')}/" != current_script_prefix():
                 set_script_prefix(prefix)  # for reverse(), in channels too
         if scope["type"] == "http":
-            await http_router(scope, receive, send)
+            # without the script prefix: a probe may know it or not
+            if probes and probes.answers(scope["path_remaining"]):
+                await probes.answer(scope, send)
+            else:
+                await http_router(scope, receive, send)
         elif scope["type"] == "websocket":
             # inner middleware may wrap send; frames go to the server's own
             scope[SERVER_SEND] = send

@@ -117,10 +117,9 @@ class Bus:
 
     @property
     def _is_in_place(self) -> bool:
-        place, listens = self._place, self._server is not None
-        if place is None or listens < self._carries:
+        if self._place is None or (self._carries and self._server is None):
             return False
-        return place.is_there(listens=listens)
+        return self._place.is_there(listens=self._carries)
 
     def _hearing(self) -> Hearing:
         return Hearing(self._hear, self._connected, self._is_behind, self._heard)

@@ -180,7 +180,7 @@ class Connection:
 
     @property
     def renewal(self) -> Renewal:
-        """What takes new tokens of the client."""
+        """Checks the new tokens of the client; made when the first one comes."""
         if self._renewal is None:
             self._renewal = Renewal(self)
         return self._renewal
@@ -304,7 +304,7 @@ class Connection:
         if seconds is None:
             return
         left = seconds - time.time()
-        if left <= 0:
+        if not left > 0:  # NaN is no time to come either
             return self.close(CloseCode.EXPIRED, Reason.EXPIRED)
         # not for longer: the clock of the machine may be set meanwhile
         delay, loop = min(left, LONGEST_TIMER), asyncio.get_running_loop()

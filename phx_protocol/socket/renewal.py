@@ -24,7 +24,7 @@ logger = get_logger("phx_protocol.socket")
 
 #: seconds between the beginnings of two checks
 PAUSE = 1.0
-#: tokens that wait for their check, and messages that wait for the check of one
+#: most tokens of one client, and messages with them, that wait for a check
 MOST_TOKENS, MOST_MESSAGES = 4, 1000
 #: the most characters of a token
 LONGEST = 16 * 1024
@@ -119,10 +119,9 @@ class Renewal:
 
     async def _is_valid(self, token: str) -> bool:
         """Check `token`; let it count if it ends later than the one that does."""
-        connection = self._connection
-        socket: Any = connection.socket
+        socket: Any = self._connection.socket
         try:
-            credential: Credential = await socket.read_token(token)
+            return await self._adopt(token, await socket.read_token(token))
         except BadSignature as error:
             logger.warning(
                 "%s: a new token is refused: %s", type(socket).__name__, error
@@ -131,9 +130,14 @@ class Renewal:
         except CRASHES as error:
             if must_end(error):
                 raise
-            logger.exception("%s.read_token crashed", type(socket).__name__)
+            logger.exception(
+                "%s: a new token could not be checked", type(socket).__name__
+            )
             return False
-        if primary_key(credential.user) != key_of(socket):
+
+    async def _adopt(self, token: str, credential: Credential) -> bool:
+        connection = self._connection
+        if primary_key(credential.user) != key_of(connection.socket):
             logger.warning("closing a connection: a new token names another user")
             connection.cut_off()
             return False

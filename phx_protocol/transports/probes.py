@@ -24,15 +24,15 @@ class Probes:
         self._live = {path, f"{path}/", f"{path}/live"}
         self._ready = f"{path}/ready"
 
-    def answers(self, scope: dict[str, Any]) -> bool:
-        """Return whether a request is for one of them."""
-        return scope["path"] in self._live or scope["path"] == self._ready
+    def answers(self, path: str) -> bool:
+        """Return whether `path`, below the script prefix, is one of them."""
+        return path in self._live or path == self._ready
 
     async def answer(self, scope: dict[str, Any], send: Send) -> None:
         """Answer a request for which ``answers`` is true."""
         if scope["method"] not in ("GET", "HEAD"):
             status, text = 405, "GET or HEAD"
-        elif scope["path"] in self._live:
+        elif scope["path_remaining"] in self._live:
             status, text = 200, "ok"
         else:
             status, text = readiness(scope.get("query_string", b"").decode("latin-1"))

@@ -18,20 +18,9 @@ from phx_protocol import Channel, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 from phx_protocol.tokens import Credential, TokenSocket, sign, verify  # noqa: E402
 from tests.support import servers  # noqa: E402
+from tests.support.visitor import Visitor  # noqa: E402
 
 SALT = "short"
-
-
-class Visitor:
-    """A user who is in no database."""
-
-    is_authenticated = True
-
-    def __init__(self, name: str) -> None:
-        self.pk = name
-
-    def get_username(self) -> str:
-        return self.pk
 
 
 class RoomChannel(Channel):

@@ -19,20 +19,9 @@ from phx_protocol.socket.refusals import refusals
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from phx_protocol.tokens import TokenSocket
 from phx_protocol.wire.reasons import CloseCode, Refusal
+from tests.support.visitor import Visitor
 
 NOW = 0.0  # when the test began
-
-
-class User:
-    """A user without a database: its key and its name are those of the token."""
-
-    is_authenticated = True
-
-    def __init__(self, name: str) -> None:
-        self.pk = name
-
-    def get_username(self) -> str:
-        return self.pk
 
 
 class RoomChannel(Channel):
@@ -75,10 +64,12 @@ class RenewedSocket(TokenSocket):
         await asyncio.sleep(self.slow)
         if token == "boom":
             raise LookupError("the service that reads tokens is away")
+        if token == "nothing":
+            return None  # type: ignore[return-value]
         name, colon, seconds = token.partition(":")
         if not colon:
             raise BadSignature("it has no colon")
-        user = User(name) if name else AnonymousUser()
+        user = Visitor(name) if name else AnonymousUser()
         return Credential(user, NOW + float(seconds) if seconds else None)
 
 
@@ -200,6 +191,7 @@ async def test_the_event_of_a_channel_wins() -> None:
     [
         {"access_token": "nonsense"},
         {"access_token": "boom"},
+        {"access_token": "nothing"},
         {"access_token": ""},
         {"access_token": "ada:9" + "0" * renewal.LONGEST},
         {"access_token": None},

@@ -22,7 +22,7 @@ urlpatterns = [path("live", health.live), path("ready", health.ready)]
 
 
 async def asked(
-    path: str, method: str = "GET", at: str = "/healthz"
+    path: str, method: str = "GET", at: str = "/healthz", root_path: str = ""
 ) -> tuple[int, str]:
     """The status and the text of the answer; Django, behind it, says 200 and the path."""
     application = get_phoenix_application(MOUNTS, http=page, health=at)
@@ -31,7 +31,7 @@ async def asked(
         "type": "http",
         "method": method,
         "path": path,
-        "root_path": "",
+        "root_path": root_path,
         "query_string": query.encode(),
         "headers": [],
     }
@@ -46,6 +46,11 @@ async def asked(
 async def test_a_process_lives_and_is_ready(at: str) -> None:
     for probe in ("", "/", "/live", "/ready", "/ready?layer&state", "/ready?other=1"):
         assert await asked(f"/healthz{probe}", at=at) == (200, "ok")
+
+
+@pytest.mark.parametrize("path", ["/app/healthz", "/healthz", "/app/healthz/ready"])
+async def test_below_a_root_path_the_prefix_may_be_there_or_not(path: str) -> None:
+    assert await asked(path, root_path="/app") == (200, "ok")
 
 
 async def test_all_other_paths_are_djangos() -> None:

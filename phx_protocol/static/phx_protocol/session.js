@@ -131,8 +131,8 @@ export function keepFresh(socket, getToken, options = {}) {
     onDenied(reason);
   }
 
-  const off = listenTo(globalThis.document, "visibilitychange", look);
-  const offline = listenTo(globalThis.window, "online", look);
+  const endVisible = listenTo(globalThis.document, "visibilitychange", look);
+  const endOnline = listenTo(globalThis.window, "online", look);
   const refs = [
     socket.onOpen(opened),
     socket.onMessage(answered),
@@ -144,8 +144,8 @@ export function keepFresh(socket, getToken, options = {}) {
   function stop() {
     stopped = true;
     clearTimeout(timer);
-    off();
-    offline();
+    endVisible();
+    endOnline();
     tabs.close();
     socket.off?.(refs);
   }
