@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.db import database_sync_to_async
@@ -25,9 +26,11 @@ from .auth.denials import denials
 from .auth.permissions import Source
 from .auth.sessions import digest, password_digests, session_store
 from .concurrency.callbacks import look_up
+from .conf import options
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .socket.connect_info import ConnectInfo
+from .socket.routes import load_socket
 from .socket.socket import Socket
 
 if TYPE_CHECKING:
@@ -155,6 +158,25 @@ def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Sour
     return Source(user, load, password, session[0] if session else None)
 
 
+def longest_end(token: str) -> float | None:
+    """Return until when the ``user_token`` `token` may be valid; None for ever.
+
+    That depends on the ``token_max_age`` of the socket classes that this process has loaded, and of
+    those in the setting SOCKETS. Raises BadSignature if it is no ``user_token``.
+    """
+    verify(token, salt=USER_SALT, max_age=None)
+    for target in options().sockets.values():
+        load_socket(target)
+    ages = [each.token_max_age for each in _classes(TokenSocket)]
+    return None if None in ages else signed_at(token) + max(filter(None, ages))
+
+
+def _classes(base: type[TokenSocket]) -> Iterator[type[TokenSocket]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from _classes(each)
+
+
 class TokenSocket(Socket):
     """A socket whose ``user`` is the one that its token names, whatever the session says.
 
@@ -181,9 +203,9 @@ class TokenSocket(Socket):
         """
         key = _session_key(self)
         user = await user_of(token, self.token_max_age, key)
-        age = self.token_max_age
-        ends = None if age is None else signed_at(token) + age
-        return Credential(user, ends, _source(token, user, key))
+        age, began = self.token_max_age, signed_at(token)
+        ends = None if age is None else began + age
+        return Credential(user, ends, _source(token, user, key), issued_at=began)
 
     # ------------------------------------------------------- the implementation
 
@@ -198,15 +220,21 @@ class TokenSocket(Socket):
             if token and not isinstance(token, str):
                 raise BadSignature("a token is a string")
             if token:
-                self.__phx__.rights.adopt(token, await self.read_token(token))
-            elif self.token_required:
-                raise BadSignature("there is no token")
+                rights = self.__phx__.rights
+                rights.adopt(token, await rights.read(token))
+            else:
+                await self.__phx_without_token__()
         except SessionEnded as error:
             if self.token_required:
                 raise _refused(self, token, error) from error
         except BadSignature as error:
             raise _refused(self, token, error) from error
         await super().__phx_connect__()
+
+    async def __phx_without_token__(self) -> None:
+        """Decide about a client that has no token. Raises BadSignature to refuse it."""
+        if self.token_required:
+            raise BadSignature("there is no token")
 
 
 def _session_key(socket: Socket) -> str | None:

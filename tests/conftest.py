@@ -10,6 +10,8 @@ from redis import Redis
 
 from phx_protocol.concurrency import garbage
 from phx_protocol.logs import loggers as logs
+from phx_protocol.node.part import PARTS
+from phx_protocol.revocations.index import Revocations
 from phx_protocol.state import factory
 from tests.packaging import wheel
 from tests.support import marks, servers
@@ -74,6 +76,12 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution
 def _nothing_is_frozen() -> None:
     """A lifespan that starts in a test must not freeze what the tests have."""
     garbage._is_settled = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_asks_for_revocations() -> None:
+    """The app is installed for its table; only tests/revocations let tokens ask it."""
+    PARTS.remove(Revocations)
 
 
 @pytest.fixture(autouse=True)

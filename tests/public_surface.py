@@ -23,9 +23,10 @@ import phx_protocol
 PACKAGE = Path(phx_protocol.__file__).parent
 MODULES = """
     . asgi changes contrib.access_logs contrib.prometheus health introspection pytest_plugin
-    routing signals templatetags.phx_protocol testing tokens
+    revocations routing signals templatetags.phx_protocol testing tokens
     conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET
-    contrib.opentelemetry:instrument,uninstrument contrib.uvicorn:PhoenixWebSocketProtocol
+    contrib.drf:DRFSocket contrib.jwt:JWT,JWTSocket contrib.opentelemetry:instrument,uninstrument
+    contrib.simplejwt:SimpleJWTSocket contrib.uvicorn:PhoenixWebSocketProtocol
     exceptions:DecodeError,InvalidPayload,InvalidTopicPattern,StateRefused
     layers pubsub:group_name wire.json:json_default wire.messages:Broadcast,Frame,Message,Reply
     wire.reasons:CloseCode,Refusal wire.serializers:Serializer

@@ -13,6 +13,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "phx_protocol",
+    "phx_protocol.revocations",
+    "rest_framework.authtoken",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -86,6 +86,8 @@ def _which(user: Any) -> str:
 
 #: the key in the scope under which a Source is kept
 SOURCE = "phx_protocol.source"
+#: the key in the scope that says that the page may use the visitor's cookies
+TRUSTED = "phx_protocol.trusted"
 
 
 class Source(NamedTuple):

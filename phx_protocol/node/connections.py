@@ -14,6 +14,7 @@ from collections.abc import (
 from itertools import chain
 from typing import Any, Protocol
 
+from ..auth.credentials import Claim
 from ..auth.permissions import Source
 from ..auth.users import key_of
 from ..concurrency.tasks import CRASHES, must_end
@@ -23,6 +24,7 @@ from ..wire.reasons import Reason
 logger = get_logger("phx_protocol.pubsub")
 
 Body = dict[str, Any]
+Command = Callable[[Body], Awaitable[Any] | None]
 
 
 class OpeningSocket(Protocol):
@@ -47,8 +49,10 @@ class OpenSocket(Protocol):
     def transport(self) -> Any: ...
     @property
     def source(self) -> Source | None: ...
+    @property
+    def claim(self) -> Claim | None: ...
     def close(self, code: int, reason: Reason) -> None: ...
-    def cut_off(self) -> None: ...
+    def cut_off(self, code: int = ..., reason: Reason = ...) -> None: ...
     def close_topic(self, topic: str) -> None: ...
     def reauthorize(self, topic: str | None) -> Coroutine[Any, Any, None]: ...
     def create_task(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
@@ -76,7 +80,7 @@ class Connections:
         self._opening: set[OpeningSocket] = set()
         self._ending: set[OpenSocket] = set()
         self._gone = asyncio.Event()
-        self._commands: dict[str, Callable[[Body], Awaitable[Any] | None]] = {
+        self._commands: dict[str, Command] = {
             "close_topic": self._close_topic,
             "disconnect": self._disconnect,
             "disconnect_socket": self._disconnect_socket,
@@ -85,6 +89,10 @@ class Connections:
             "reauthorize": self._reauthorize,
             "session_ended": self._session_ended,
         }
+
+    def on_command(self, name: str, execute: Command) -> None:
+        """Let `execute` execute the command `name`."""
+        self._commands[name] = execute
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -143,11 +151,11 @@ class Connections:
         return self._commands[name](body)
 
     def _close_topic(self, body: Body) -> None:
-        _each(self, lambda socket: socket.close_topic(body["topic"]))
+        each(self, lambda socket: socket.close_topic(body["topic"]))
 
     def _disconnect(self, body: Body) -> None:
         every: Iterable[Any] = chain(self, tuple(self._opening))
-        _each(every, lambda socket: socket.disconnect_named(body["id"]))
+        each(every, lambda socket: socket.disconnect_named(body["id"]))
 
     def _disconnect_socket(self, body: Body) -> None:
         for socket in self:
@@ -157,7 +165,7 @@ class Connections:
     def _disconnect_user(self, body: Body) -> None:
         for socket in self._opening:
             socket.user_disconnected(body["user"])
-        _each(self.of_user(body["user"]), lambda socket: socket.cut_off())
+        each(self.of_user(body["user"]), lambda socket: socket.cut_off())
 
     def _password_changed(self, body: Body) -> None:
         def look(socket: OpenSocket) -> None:
@@ -167,7 +175,7 @@ class Connections:
 
         for socket in self._opening:
             socket.user_has_changed(body["user"])
-        _each(self.of_user(body["user"]), look)
+        each(self.of_user(body["user"]), look)
 
     def _session_ended(self, body: Body) -> None:
         def look(socket: OpenSocket) -> None:
@@ -178,7 +186,7 @@ class Connections:
 
         for socket in self._opening:
             socket.session_ended(body["session"])
-        _each(self, look)
+        each(self, look)
 
     def _reauthorize(self, body: Body) -> Awaitable[None]:
         key, topic = body.get("user"), body.get("topic")
@@ -188,7 +196,7 @@ class Connections:
         return _reauthorize(chosen, topic)
 
 
-def _each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> None:
+def each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> None:
     """Call `do` with each of the `sockets`, even if it fails for some. Raises the last of the errors."""
     failure = None
     for socket in sockets:
@@ -198,7 +206,10 @@ def _each(sockets: Iterable[OpenSocket], do: Callable[[OpenSocket], None]) -> No
             logger.exception("a socket failed to execute a command")
             failure = error
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads to this frame
 
 
 async def _reauthorize(sockets: list[OpenSocket], topic: str | None) -> None:

@@ -147,14 +147,15 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Renew the lease, remove dead nodes, report counts, and run the ``beat`` of each part."""
-        if await self._guarded(self._renew):
+        has_state = await self._guarded(self._renew)
+        if has_state:
             self.outage.report(None)
-            for step in (self.state.reap, self._recount, self._report, *self._duties()):
+            for step in (self.state.reap, self._recount, self._report):
                 await self._guarded(step)
+        for part in self._node.parts:
+            if has_state or part.beats_without_state:
+                await self._guarded(part.beat)
         self._has_beaten.set()
-
-    def _duties(self) -> Iterator[Callable[[], Awaitable[None]]]:
-        return (part.beat for part in self._node.parts)
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
         """Run `step`, and log its error. Return True if it succeeded."""

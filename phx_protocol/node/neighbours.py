@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..logs import get_logger
-from .part import PARTS, Body, Call, Part
+from .connections import Body
+from .part import PARTS, Call, Part
 from .rpc import CALL_TIMEOUT, NoAnswer
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from channels.layers import get_channel_layer
 
+from ..auth.credentials import Claim
 from ..bus.bus import is_on
 from ..conf import options
 from ..logs import get_logger
@@ -95,6 +96,8 @@ class Node:
                 self.rpc.on_call(name, call)
             for name, cast in found.casts.items():
                 self.rpc.on_cast(name, cast)
+            for name, command in found.commands.items():
+                self.connections.on_command(name, command)
         return found
 
     @property
@@ -129,6 +132,14 @@ class Node:
     def discard_connection(self, socket: OpenSocket) -> None:
         self.connections.discard(socket)
         self._need_no_commands()
+
+    async def check(self, claim: Claim) -> None:
+        """Raise BadSignature if a part says that a client with this token may not be here.
+
+        Raise ConnectionRefused if that cannot be found out now.
+        """
+        for part in self.parts:
+            await part.check(claim)
 
     def discard_opening(self, opening: OpeningSocket) -> None:
         """Forget a socket that does not open."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
+
+from ..auth.credentials import Claim
+from .connections import Body, Command
 
 if TYPE_CHECKING:
     from .node import Node
 
-Body = dict[str, Any]
 Call = Callable[[Body], Awaitable[Body]]
 Cast = Callable[[Body], None]
 
@@ -32,8 +34,22 @@ class Part:
         """The functions that handle casts of other nodes, which need no answer: name -> function."""
         return {}
 
+    @property
+    def commands(self) -> Mapping[str, Command]:
+        """The functions that execute commands to the sockets of all nodes: name -> function."""
+        return {}
+
+    #: whether it also beats while the state fails
+    beats_without_state: ClassVar[bool] = False
+
     async def beat(self) -> None:
         """Do the work of every heartbeat. May raise StateError."""
+
+    async def check(self, claim: Claim) -> None:
+        """Raise BadSignature if a client with the token of `claim`, which is valid, may not be here.
+
+        Raise ConnectionRefused if that cannot be found out now.
+        """
 
     def lost(self) -> None:
         """Note that the state has nothing of this node: its lease is over, or the state was lost."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
+from ..auth.credentials import Claim
 from ..auth.permissions import Source
 from ..auth.users import key_of, username_of
 from ..concurrency.tasks import CRASHES, begin, must_end
@@ -329,6 +330,11 @@ class Connection:
         return self.rights.source
 
     @property
+    def claim(self) -> Claim | None:
+        """What is kept of the token that counts."""
+        return self.rights.claim
+
+    @property
     def key(self) -> str:
         """The id of this connection, unique over all processes."""
         if self._key is None:
@@ -339,12 +345,16 @@ class Connection:
         """Close the connection with `code`; its channels end with `reason`."""
         self.transport.close(code, reason)
 
-    def cut_off(self) -> None:
+    def cut_off(
+        self,
+        code: int = CloseCode.DISCONNECTED,
+        reason: Reason = Reason.DISCONNECTED,
+    ) -> None:
         """Close the connection because of a command, and drop the mail of its client."""
         self.is_cut_off = True
         for server in list(self.servers.values()):
-            server.close(Reason.DISCONNECTED)
-        self.transport.close(CloseCode.DISCONNECTED, Reason.DISCONNECTED)
+            server.close(reason)
+        self.transport.close(code, reason)
 
     def disconnect_named(self, name: str) -> None:
         """Close the connection if ``Socket.id()`` is `name`, now or when the id is known."""

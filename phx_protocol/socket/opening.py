@@ -8,6 +8,8 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from django.core.signing import BadSignature
+
 from .. import signals
 from ..auth.users import key_of
 from ..concurrency.tasks import begin
@@ -110,9 +112,17 @@ class Opening:
         if now != then or ("user", now) in self.missed:
             logger.warning("refused: its user was disconnected while it connected")
             raise ConnectionRefused(403)
+        await self._check_token()
         if (end := self.rights.expires_at) is not None and end < time.time():
             logger.warning("refused: its expires_at is over")
             raise ConnectionRefused(403)
+
+    async def _check_token(self) -> None:
+        try:
+            await self.rights.check()
+        except BadSignature as error:
+            logger.warning("refused: %s", error)
+            raise ConnectionRefused(403) from error
 
     def _take_missed(self) -> bool:
         """Return True if a command to load this user again has arrived since the last call."""

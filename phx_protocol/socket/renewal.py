@@ -13,6 +13,7 @@ from ..auth.denials import ENOUGH
 from ..auth.sessions import digest
 from ..auth.users import key_of, primary_key
 from ..concurrency.tasks import CRASHES, must_end
+from ..exceptions import ConnectionRefused
 from ..logs import get_logger
 from ..wire.messages import ACCESS_TOKEN, Message, Reply
 from ..wire.reasons import Refusal
@@ -31,10 +32,10 @@ LONGEST = 16 * 1024
 
 
 class Check(NamedTuple):
-    """A token, and whether it is valid, when that is known."""
+    """A token, and whether it is valid, when that is known; None if it cannot be found out now."""
 
     token: str
-    is_valid: asyncio.Future[bool]
+    is_valid: asyncio.Future[bool | None]
 
 
 class Renewal:
@@ -72,7 +73,7 @@ class Renewal:
         if check is None:
             return self._connection.refuse_for(PAUSE, message, join_ref)
 
-        def answer(is_valid: asyncio.Future[bool]) -> None:
+        def answer(is_valid: asyncio.Future[bool | None]) -> None:
             self._waiting -= 1
             if not is_valid.cancelled():
                 self._answer(message, join_ref, is_valid.result())
@@ -88,7 +89,7 @@ class Renewal:
         if check := self._check(token):
             await asyncio.wait({check})
 
-    def _check(self, token: str) -> asyncio.Future[bool] | None:
+    def _check(self, token: str) -> asyncio.Future[bool | None] | None:
         """Return whether `token` is valid, later; None if too much waits already."""
         key = digest(token)
         if check := self._checks.get(key):
@@ -108,7 +109,8 @@ class Renewal:
                 await asyncio.sleep(self._next_at - time.monotonic())
                 self._next_at = time.monotonic() + PAUSE
                 is_valid = await self._is_valid(check.token)
-                self._refused = 0 if is_valid else self._refused + 1
+                if is_valid is not None:
+                    self._refused = 0 if is_valid else self._refused + 1
                 del self._checks[key]
                 check.is_valid.set_result(is_valid)
         finally:
@@ -117,23 +119,22 @@ class Renewal:
                 check.is_valid.cancel()
             self._checks.clear()
 
-    async def _is_valid(self, token: str) -> bool:
+    async def _is_valid(self, token: str) -> bool | None:
         """Check `token`; let it count if it ends later than the one that does."""
-        socket: Any = self._connection.socket
+        name = type(self._connection.socket).__name__
         try:
-            return await self._adopt(token, await socket.read_token(token))
+            credential = await self._connection.rights.read(token)
+            return await self._adopt(token, credential)
         except BadSignature as error:
-            logger.warning(
-                "%s: a new token is refused: %s", type(socket).__name__, error
-            )
+            logger.warning("%s: a new token is refused: %s", name, error)
             return False
+        except ConnectionRefused as error:
+            logger.warning("%s: a new token is refused for now: %s", name, error.reason)
         except CRASHES as error:
             if must_end(error):
                 raise
-            logger.exception(
-                "%s: a new token could not be checked", type(socket).__name__
-            )
-            return False
+            logger.exception("%s: a new token could not be checked", name)
+        return None
 
     async def _adopt(self, token: str, credential: Credential) -> bool:
         connection = self._connection
@@ -146,9 +147,11 @@ class Renewal:
             await connection.reauthorize()
         return True
 
-    def _answer(self, message: Message, join_ref: Any, is_valid: bool) -> None:
+    def _answer(self, message: Message, join_ref: Any, is_valid: bool | None) -> None:
         connection = self._connection
-        if is_valid:
+        if is_valid is None:
+            connection.refuse(message, Refusal.UNAVAILABLE, join_ref)
+        elif is_valid:
             end = connection.rights.expires_at
             # for clients whose clocks are wrong
             left = None if end is None else max(0.0, round(end - time.time(), 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..auth.credentials import Credential
+from ..auth.credentials import Claim, Credential
 from ..auth.permissions import SOURCE, Source, reloaded
 from ..auth.sessions import digest
 from ..auth.users import key_of, primary_key
@@ -24,6 +24,7 @@ class Rights:
         "_socket",
         "generation",
         "expires_at",
+        "claim",
         "_token",
         "_wanted",
         "_loaded",
@@ -34,7 +35,9 @@ class Rights:
         self._socket = socket
         #: seconds of the epoch until when the client may be here; None for ever
         self.expires_at: float | None = None
-        self._token: str | None = None  # a digest of the token that counts
+        #: what is kept of the token that counts; None without a token
+        self.claim: Claim | None = None
+        self._token: str | None = None  # a digest of it
         self.generation = 0  # how often a right of the user may have changed
         # how often a reload of the user was asked for, and how many of these are done
         self._wanted = 0
@@ -67,10 +70,28 @@ class Rights:
         """Return whether they come from this `token`."""
         return self._token == digest(token)
 
+    async def read(self, token: str) -> Credential:
+        """Return what `token` says. Raises BadSignature if it is not valid, or was revoked.
+
+        Raises ConnectionRefused if that cannot be found out now.
+        """
+        socket: Any = self._socket
+        node = socket.__phx__.node  # not later: the client may go meanwhile
+        credential: Credential = await socket.read_token(token)
+        await node.check(Claim.of(token, credential))
+        return credential
+
+    async def check(self) -> None:
+        """Raise BadSignature if the token that counts was revoked meanwhile."""
+        socket: Any = self._socket
+        if self.claim is not None:
+            await socket.__phx__.node.check(self.claim)
+
     def adopt(self, token: str, credential: Credential) -> None:
         """Let `token` count from now on, which says what `credential` has."""
         scope = self._socket.scope
         scope["user"], self._token = credential.user, digest(token)
+        self.claim = Claim.of(token, credential)
         if credential.source is None:
             scope.pop(SOURCE, None)
         else:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
-from ..auth.permissions import SOURCE
+from ..auth.permissions import SOURCE, TRUSTED
 from ..auth.sessions import read_user, session_source, session_store
 from ..exceptions import ConnectionRefused
 from ..logs import get_logger
@@ -47,12 +47,14 @@ async def authenticate(
     cookies = info.header("cookie")
     key = info.cookies.get(settings.SESSION_COOKIE_NAME) if cookies else None
     session = session_store(key) if key else None
-    is_trusted = session is not None and (
+    is_trusted = (
         is_known_page
         or info.header("sec-fetch-site") == "same-origin"
         or await _csrf_token_is_valid(params.get("_csrf_token"), info, session)
     )
-    if not is_trusted:
+    if is_trusted:
+        scope[TRUSTED] = True
+    if not is_trusted or session is None:
         _take_away(scope, cookies or "")
     if not apps.is_installed("django.contrib.auth"):
         return
@@ -90,7 +92,7 @@ class _CsrfCheck(CsrfViewMiddleware):
 
 
 async def _csrf_token_is_valid(
-    token: Any, info: ConnectInfo, session: SessionBase
+    token: Any, info: ConnectInfo, session: SessionBase | None
 ) -> bool:
     """Return whether Django would accept this request as a POST with `token`.
 
@@ -101,6 +103,7 @@ async def _csrf_token_is_valid(
     request: Any = HandshakeRequest(info, "POST")
     request.META[settings.CSRF_HEADER_NAME] = token
     if settings.CSRF_USE_SESSIONS:
+        session = session_store() if session is None else session
         await session.aget(
             ""
         )  # load it here: the check is sync and must not read on the loop

@@ -27,6 +27,7 @@ class Refusal(StrEnum):
     EVENT_TOO_LONG = "event too long"
     REF_TOO_LONG = "ref too long"
     INVALID_TOKEN = "invalid token"
+    UNAVAILABLE = "unavailable"
     # of a request
     TOO_MANY_CONNECTIONS = "too many connections"
     DRAINING = "draining"
@@ -45,7 +46,9 @@ class CloseCode(IntEnum):
     CRASH = 1011  #: a frame cannot be decoded, or the server has a bug
     COME_BACK = 1012  #: the process goes down, or MAX_CONNECTION_AGE is over
     OVERLOADED = 1013  #: more data waits than OUTBOUND or INBOUND allow
-    EXPIRED = 4401  #: what let the client in has ended: ``Socket.expires_at`` is over
+    EXPIRED = (
+        4401  #: the token has ended (``Socket.expires_at`` is over), or was revoked
+    )
     DENIED = 4403  #: refused for good: ``ConnectionRefused(permanent=True)``
 
 
@@ -59,5 +62,6 @@ class Reason(StrEnum):
     DRAINING = "draining"  #: the server goes down
     DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
     EXPIRED = "expired"  #: what let the client in has ended
+    REVOKED = "revoked"  #: revoke() was called for the client's token, or its user
     DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
     CRASH = "crash"  #: a callback raised

@@ -190,8 +190,6 @@ async def test_the_event_of_a_channel_wins() -> None:
     "payload",
     [
         {"access_token": "nonsense"},
-        {"access_token": "boom"},
-        {"access_token": "nothing"},
         {"access_token": ""},
         {"access_token": "ada:9" + "0" * renewal.LONGEST},
         {"access_token": None},
@@ -210,6 +208,18 @@ async def test_of_a_bad_token_the_client_is_told_and_stays(payload: Any) -> None
     assert refusals[Refusal.INVALID_TOKEN] == 2
     assert tab.socket.expires_at == NOW + 60 and tab.socket.asked == []
     assert await tab.push("room:1", "echo", {"a": 1}) == ("ok", {"a": 1})
+    await tab.client.close()
+
+
+@pytest.mark.parametrize("token", ["boom", "nothing"])
+async def test_a_token_that_cannot_be_checked_now_is_not_taken_for_a_bad_one(
+    token: str,
+) -> None:
+    tab = await opened("ada:60", "room:1")
+    for _ in range(4):
+        assert await tab.renew(token) == ("error", {"reason": "unavailable"})
+    assert tab.socket.expires_at == NOW + 60
+    assert await tab.renewed("ada:90") == NOW + 90
     await tab.client.close()
 
 

@@ -1,0 +1,126 @@
+"""revoke() and arevoke()."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import time
+from typing import Any, NamedTuple
+
+from channels.db import database_sync_to_async
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signing import BadSignature
+from django.db import router, transaction
+
+from ..auth.credentials import name_of, signed_part
+from ..exceptions import BroadcastError
+from ..node import blocking
+from ..node.blocking import sync
+from ..node.node import get_node
+from ..tokens import longest_end
+
+#: the name of the command to all nodes
+COMMAND = "revoke"
+
+
+class Row(NamedTuple):
+    """What is written to the database, and sent to all nodes."""
+
+    kind: str
+    key: str
+    revoked_at: float
+    expires_at: float | None
+
+
+def revoke(
+    token: str | None = None, *, user: Any = None, expires_at: float | None = None
+) -> None:
+    """Refuse `token` from now on, or all tokens that `user` has got until now, in every process.
+
+    `token` is a token or its id (the ``jti`` of a JWT), `user` a user or its primary key. Sockets
+    whose newest token it is are closed with 4401: when this returns they are, and none of their
+    messages is handled any more. In a transaction they are closed after the commit; then an error
+    is only logged. A token that does not tell when it was made is taken for one that the user has
+    got already, and so is one of the same second.
+
+    The revocation lies in the database, and is deleted an hour after `expires_at` (seconds of the
+    epoch). By default that is the ``exp`` of a JWT, or the time at which a ``user_token`` ends by
+    the longest ``token_max_age`` of all socket classes that this process has loaded; for an id and
+    a user it is never. Raises TypeError without a token or a user, the errors of the database, and
+    BroadcastError as ``disconnect`` does: what did not hear of it looks into the database with its
+    next beat.
+    """
+    row = _row(token, user, expires_at)
+    using = _write(row)
+    if transaction.get_connection(using).in_atomic_block:
+        order = functools.partial(_order, row)
+        transaction.on_commit(order, using=using, robust=True)
+    else:
+        _order(row)
+
+
+async def arevoke(
+    token: str | None = None, *, user: Any = None, expires_at: float | None = None
+) -> None:
+    """Do what ``revoke`` does, on an event loop."""
+    row = _row(token, user, expires_at)
+    await database_sync_to_async(_write)(row)
+    blocking.warn_if_nobody_hears("arevoke")
+    await _aorder(row)
+
+
+def _row(token: str | None, user: Any, expires_at: float | None) -> Row:
+    if (token is None) == (user is None):
+        raise TypeError("revoke() takes either a token or a user")
+    now = time.time()
+    if token is None:
+        return Row("user", str(getattr(user, "pk", user)), now, expires_at)
+    if not isinstance(token, str) or not token:
+        raise TypeError(f"a token is a string, not {token!r:.20}")
+    if expires_at is None:
+        expires_at = _end_of(token)
+    return Row("token", name_of(token), now, expires_at)
+
+
+def _end_of(token: str) -> float | None:
+    """Return when `token` has ended at the latest; None for never, or if it does not tell.
+
+    Nothing is verified: another end would be part of another token.
+    """
+    signed = signed_part(token)
+    if signed is None:
+        try:
+            return longest_end(token)
+        except BadSignature:
+            return None  # an id
+    payload = signed.partition(".")[2]
+    try:
+        end = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(end["exp"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(row: Row) -> str:
+    """Write `row`; return the name of the database."""
+    if not apps.is_installed("phx_protocol.revocations"):
+        raise ImproperlyConfigured("INSTALLED_APPS needs 'phx_protocol.revocations'")
+    from .models import Revocation
+
+    using = router.db_for_write(Revocation)
+    Revocation._default_manager.using(using).update_or_create(
+        kind=row.kind,
+        key=row.key,
+        defaults={"revoked_at": row.revoked_at, "expires_at": row.expires_at},
+    )
+    return using
+
+
+async def _aorder(row: Row) -> None:
+    body = {"kind": row.kind, "key": row.key, "revoked_at": row.revoked_at}
+    await get_node().commands.send(COMMAND, body)
+
+
+_order = sync(_aorder, raises=BroadcastError)

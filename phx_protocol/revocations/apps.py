@@ -1,0 +1,18 @@
+"""The configuration of the Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class RevocationsConfig(AppConfig):
+    name = "phx_protocol.revocations"
+    label = "phx_revocations"
+    verbose_name = "Phoenix Channels: revocations"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from ..node.part import PARTS
+        from .index import Revocations
+
+        PARTS.append(Revocations)
