@@ -22,6 +22,8 @@ from phx_protocol import (  # noqa: E402
 )
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 from phx_protocol.auth.sessions import session_store  # noqa: E402
+from phx_protocol.revocations import arevoke  # noqa: E402
+from phx_protocol.tokens import TokenSocket, user_token  # noqa: E402
 
 
 class StaffChannel(Channel):
@@ -44,6 +46,14 @@ class UserSocket(Socket):
         await asyncio.sleep(0.002)
 
 
+class OwnTokenSocket(TokenSocket):
+    channels = {"staff:*": StaffChannel}
+    token_param = "token"
+
+    async def connect(self, params: dict[str, Any]) -> None:
+        await asyncio.sleep(0.002)
+
+
 _numbers = itertools.count(1)
 
 
@@ -53,7 +63,7 @@ class Control(Channel):
 
     @event("prepare")
     async def prepare(self, payload: Any) -> Any:
-        """A user who may join, and the key of a session in which it is logged in."""
+        """A user who may join, the key of a session in which it is logged in, and a token."""
         return "ok", await sync_to_async(_prepare)()
 
     @event("shout")
@@ -71,6 +81,10 @@ class Control(Channel):
             await adisconnect_user(user)
         elif how == "close_topic":
             await aclose_topic("staff:1")
+        elif how == "revoke":
+            await arevoke(payload["token"])
+        elif how == "revoke_user":
+            await arevoke(user=user)
         else:
             take = {"logout": _log_out, "password": _change_password}[how]
             await sync_to_async(take)(user, payload["session"])
@@ -98,7 +112,8 @@ def _prepare() -> dict[str, Any]:
     request.session = session_store()
     login(request, user, "django.contrib.auth.backends.ModelBackend")
     request.session.save()
-    return {"user": user.pk, "session": request.session.session_key}
+    session = request.session.session_key
+    return {"user": user.pk, "session": session, "token": user_token(user)}
 
 
 def _log_out(user: Any, session: str) -> None:

@@ -14,6 +14,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "phx_protocol",
+    "phx_protocol.revocations",
 ]
 DATABASES: dict[str, Any] = {
     "default": {
@@ -25,6 +26,7 @@ DATABASES: dict[str, Any] = {
 PHX_PROTOCOL: dict[str, Any] = {
     "SOCKETS": {
         "/socket": "tests.integration.revocation_app.UserSocket",
+        "/tokens": "tests.integration.revocation_app.OwnTokenSocket",
         "/control": "tests.integration.revocation_app.ControlSocket",
     },
 }

@@ -10,18 +10,43 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support import servers
 from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.revocation_app:application"
 SETTINGS = "tests.integration.revocation_settings"
-WAYS = ["reauthorize", "disconnect_user", "logout", "close_topic", "password"]
+OF_TOKENS = ["revoke", "revoke_user"]
+WAYS = [
+    "reauthorize",
+    "disconnect_user",
+    "logout",
+    "close_topic",
+    "password",
+    *OF_TOKENS,
+]
+
+
+def site_env(folder: Path, redis_url: str = "") -> dict[str, str]:
+    """The environment of the processes of a site, which has a new database."""
+    (folder / "database").mkdir()
+    env = {
+        "PHX_DATABASE": str(folder / "database" / "db.sqlite3"),
+        "DJANGO_SETTINGS_MODULE": SETTINGS,
+        "PHX_LAYER": "redis",
+        "PHX_REDIS_URL": redis_url,
+    }
+    migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+    subprocess.run(
+        migrate, cwd=servers.ROOT, env={**os.environ, **env}, check=True, timeout=120
+    )
+    return env
 
 
 @pytest.fixture(scope="module", params=["one process", "two processes"])
@@ -32,16 +57,7 @@ def sites(
 ) -> Iterator[list[servers.Server]]:
     """Where the right is taken away, and where its client is."""
     folder = tmp_path_factory.mktemp("revocation")
-    env = {
-        "PHX_DATABASE": str(folder / "db.sqlite3"),
-        "DJANGO_SETTINGS_MODULE": SETTINGS,
-        "PHX_LAYER": "redis",
-        "PHX_REDIS_URL": redis_url,
-    }
-    migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-    subprocess.run(
-        migrate, cwd=servers.ROOT, env={**os.environ, **env}, check=True, timeout=120
-    )
+    env = site_env(folder, redis_url)
     with contextlib.ExitStack() as stack:
         running = [
             stack.enter_context(
@@ -53,14 +69,18 @@ def sites(
 
 
 class Intruder:
-    """Somebody who joins, pushes, leaves and comes back as fast as possible, with one session."""
+    """Somebody who joins, pushes, leaves and comes back as fast as possible, with one session, or one
+    token."""
 
-    def __init__(self, url: str, session: str) -> None:
+    def __init__(self, url: str, session: str, token: str | None = None) -> None:
         self._url = f"{url}/socket/websocket?vsn=2.0.0"
         self._headers = {
             "Cookie": f"sessionid={session}",
             "Sec-Fetch-Site": "same-origin",
         }
+        if token is not None:
+            self._url = f"{url}/tokens/websocket?vsn=2.0.0&token={token}"
+            self._headers = {}
         self._refs = map(str, itertools.count(1))
         self.connection: ClientConnection | None = None
         self.answered = 0
@@ -91,6 +111,8 @@ class Intruder:
                     await self.send(topic, "phx_leave", joined)
             except ConnectionClosed:
                 self.connection = None
+            except InvalidStatus:
+                return  # it is refused
 
     async def read_until(self, ref: str) -> list[list[Any]]:
         """Return the messages until that is answered."""
@@ -124,7 +146,11 @@ class Intruder:
             if self.connection is None or self.connection.close_code is not None:
                 await self.connect()
             frames = await self.read_until(await self.send("staff:0", "phx_join"))
-        except ConnectionClosed:
+        except InvalidStatus:
+            return False
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and closed.rcvd.code == 4403:
+                return False
             return await self.gets_in()
         return bool(frames[-1][4]["status"] == "ok")
 
@@ -141,10 +167,10 @@ Stop = Callable[[], Awaitable[Any]]
 
 @contextlib.asynccontextmanager
 async def intruding(
-    sites: list[servers.Server], session: str
+    sites: list[servers.Server], session: str, token: str | None = None
 ) -> AsyncIterator[tuple[list[Intruder], Stop]]:
     """Intruders at work, and what has them stop and look."""
-    intruders = [Intruder(site.url, session) for site in sites for _ in range(2)]
+    intruders = [Intruder(site.url, session, token) for site in sites for _ in range(2)]
     tasks = [asyncio.create_task(intruder.intrude()) for intruder in intruders]
 
     async def stop() -> None:
@@ -173,7 +199,8 @@ async def survivors(sites: list[servers.Server], how: str, tries: int) -> list[A
 
         for _ in range(tries):
             _, one = await control.ask("control", "prepare")
-            async with intruding(sites, one["session"]) as (intruders, stop):
+            token = one["token"] if how in OF_TOKENS else None
+            async with intruding(sites, one["session"], token) as (intruders, stop):
                 if how == "close_topic":  # who joins meanwhile may have come after it
                     await stop()
                 before = [intruder.connection for intruder in intruders]
@@ -188,7 +215,7 @@ async def survivors(sites: list[servers.Server], how: str, tries: int) -> list[A
                     if how == "close_topic":
                         intruder_gets = [f for f in intruder_gets if f[2] == "staff:1"]
                     found += intruder_gets
-                    if how in ("reauthorize", "logout", "password"):
+                    if how not in ("disconnect_user", "close_topic"):
                         found += [how] * await intruder.gets_in()
     return found
 
@@ -230,3 +257,82 @@ async def test_a_process_that_does_not_answer_is_named(
         finally:
             os.kill(there.process.pid, 18)
         assert f"pid {there.process.pid}" in here.logged()
+
+
+async def asked(site: servers.Server, event: str, payload: Any = None) -> Any:
+    """Let a process do something, and return what it says."""
+    async with Client(site.url, "/control") as control:
+        await control.join("control")
+        status, reply = await control.ask("control", event, payload)
+        assert status == "ok"
+        return reply
+
+
+async def gets_in(site: servers.Server, one: dict[str, str]) -> bool:
+    return await Intruder(site.url, one["session"], one["token"]).gets_in()
+
+
+async def test_a_revoked_token_is_refused_after_a_restart_of_everything(
+    tmp_path: Path,
+) -> None:
+    env = site_env(tmp_path)
+    with servers.redis(tmp_path) as redis:
+        env["PHX_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
+        with servers.serve("frames", tmp_path / "1.log", APPLICATION, **env) as site:
+            ada, bob = await asked(site, "prepare"), await asked(site, "prepare")
+            await asked(site, "take_away", {"how": "revoke", **ada})
+    with servers.redis(tmp_path) as redis:
+        env["PHX_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
+        with servers.serve("frames", tmp_path / "2.log", APPLICATION, **env) as site:
+            assert not await gets_in(site, ada)
+            assert await gets_in(site, bob)
+
+
+@pytest.mark.big  # it waits for a beat
+async def test_without_redis_a_token_is_revoked_within_seconds_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """The process that does not hear of it looks into the database."""
+    env = site_env(tmp_path)
+    with servers.redis(tmp_path) as redis, contextlib.ExitStack() as stack:
+        env["PHX_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
+        here, there = [
+            stack.enter_context(
+                servers.serve("frames", tmp_path / f"{n}.log", APPLICATION, **env)
+            )
+            for n in range(2)
+        ]
+        ada = await asked(here, "prepare")
+        intruder = Intruder(there.url, "", ada["token"])
+        assert await intruder.gets_in() and await gets_in(here, ada)
+        redis.stop()
+        async with Client(here.url, "/control") as control:
+            await control.join("control")
+            body = {"how": "revoke", **ada}
+            await control.push("control", "take_away", body)
+            await control.until("phx_error")  # it is a BroadcastError
+        assert not await gets_in(here, ada)
+        assert intruder.connection is not None
+        async with asyncio.timeout(20):
+            await intruder.connection.wait_closed()
+        assert intruder.connection.close_code == 4401
+        assert not await gets_in(there, ada)
+
+
+async def test_without_the_database_clients_with_a_token_are_refused_and_others_stay(
+    tmp_path: Path,
+) -> None:
+    env = site_env(tmp_path)
+    with servers.serve("frames", tmp_path / "1.log", APPLICATION, **env) as site:
+        ada, bob = await asked(site, "prepare"), await asked(site, "prepare")
+        intruder = Intruder(site.url, "", ada["token"])
+        assert await intruder.gets_in()
+        (tmp_path / "database").rename(tmp_path / "away")
+        async with asyncio.timeout(30):
+            while await gets_in(site, bob):
+                await asyncio.sleep(0.1)
+        assert await intruder.gets_in()  # over the connection that it has
+        (tmp_path / "away").rename(tmp_path / "database")
+        async with asyncio.timeout(30):
+            while not await gets_in(site, bob):
+                await asyncio.sleep(0.1)
