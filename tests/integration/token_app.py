@@ -43,6 +43,12 @@ class RoomChannel(Channel):
         return "ok"
 
 
+    @event("broadcast")
+    async def broadcast_as_supabase_does(self, payload: Any) -> Any:
+        await self.broadcast("broadcast", payload)
+        return "ok"
+
+
 class ShortSocket(TokenSocket):
     channels = {"room:*": RoomChannel, "realtime:*": RoomChannel}
     longpoll = {"WINDOW": 10}
