@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.db import database_sync_to_async
@@ -26,11 +25,9 @@ from .auth.denials import denials
 from .auth.permissions import Source
 from .auth.sessions import digest, password_digests, session_store
 from .concurrency.callbacks import look_up
-from .conf import options
 from .exceptions import ConnectionRefused
 from .logs import get_logger
 from .socket.connect_info import ConnectInfo
-from .socket.routes import load_socket
 from .socket.socket import Socket
 
 if TYPE_CHECKING:
@@ -156,25 +153,6 @@ def _source(token: str, user: AbstractBaseUser, session_key: str | None) -> Sour
 
     _, password, *session = parts
     return Source(user, load, password, session[0] if session else None)
-
-
-def longest_end(token: str) -> float | None:
-    """Return until when the ``user_token`` `token` may be valid; None for ever.
-
-    That depends on the ``token_max_age`` of the socket classes that this process has loaded, and of
-    those in the setting SOCKETS. Raises BadSignature if it is no ``user_token``.
-    """
-    verify(token, salt=USER_SALT, max_age=None)
-    for target in options().sockets.values():
-        load_socket(target)
-    ages = [each.token_max_age for each in _classes(TokenSocket)]
-    return None if None in ages else signed_at(token) + max(filter(None, ages))
-
-
-def _classes(base: type[TokenSocket]) -> Iterator[type[TokenSocket]]:
-    yield base
-    for each in base.__subclasses__():
-        yield from _classes(each)
 
 
 class TokenSocket(Socket):

@@ -26,6 +26,8 @@ logger = get_logger("phx_protocol.callbacks")
 
 AsyncCallable = Callable[..., Awaitable[Any]]
 Finish = Callable[[Any], Any]
+#: makes the context manager around a callback, from the instance and the arguments of the callback
+Enter = Callable[..., contextlib.AbstractContextManager[Any]]
 
 # Tests switch this on: callbacks then run in the thread of the test's own database connection,
 # and only the test closes that connection.
@@ -73,7 +75,11 @@ def definition(found: Any) -> Any:
 
 
 def as_method(
-    owner: type, name: str, arguments: int, finish: Finish | None = None
+    owner: type,
+    name: str,
+    arguments: int,
+    finish: Finish | None = None,
+    enter: Enter | None = None,
 ) -> AsyncCallable:
     """Return the attribute `name` of `owner` as an async function of an instance and `arguments` more.
 
@@ -83,14 +89,14 @@ def as_method(
     our own threads (setting SYNC_THREADS), not in Django's single thread for sync code, where a slow
     callback would block every view; `finish` is applied to its result in that thread. A result that
     can be awaited is awaited: a sync wrapper may call an ``async def``, which cannot be seen from
-    outside.
+    outside. With `enter` all that runs inside the context manager that it makes, in the same thread.
 
     Raises TypeError if it does not accept these arguments, and for generators, which would not run.
     """
     found, where = find(owner, name), f"{owner.__name__}.{name}"
     if isinstance(found, FunctionType) and not _takes(found, arguments + 1):
         raise _takes_others(where, arguments)
-    if _is_coroutine_method(found):
+    if _is_coroutine_method(found) and enter is None:
         function: AsyncCallable = found
         return function
     bind = _binder(owner, found, arguments, where)
@@ -98,7 +104,12 @@ def as_method(
     async def call(instance: Any, *args: Any) -> Any:
         return await call_async(bind(instance), *args, finish=finish, where=where)
 
-    return call
+    async def call_inside(instance: Any, *args: Any) -> Any:
+        assert enter is not None
+        context = functools.partial(enter, instance, *args)
+        return await _call_inside(context, bind(instance), args, finish, where)
+
+    return call if enter is None else call_inside
 
 
 async def call_async(
@@ -112,6 +123,30 @@ async def call_async(
         return await settled(function(*args), where)
     sync = function if finish is None else _finished(function, finish)
     return await settled(await _in_thread(sync, *args), where)
+
+
+async def _call_inside(
+    context: Enter,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    finish: Finish | None,
+    where: str,
+) -> Any:
+    """Call `function` as ``call_async`` does, inside the context manager that `context` makes."""
+    if is_async(function):
+        with context():
+            return await settled(function(*args), where)
+    sync = function if finish is None else _finished(function, finish)
+
+    def run() -> Any:
+        with context():
+            return sync(*args)
+
+    answer = await _in_thread(run)
+    if not inspect.isawaitable(answer):
+        return await settled(answer, where)
+    with context():  # only a wrapper of an ``async def`` has run
+        return await settled(answer, where)
 
 
 async def look_up(function: Callable[..., Any], *args: Any) -> Any:

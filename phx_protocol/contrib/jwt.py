@@ -121,7 +121,7 @@ class JWT:
     def _decode(self, token: str, key: Any) -> Claims:
         return dict(pyjwt.decode(token, key, **self._options))
 
-    def end_of(self, claims: Claims) -> float | None:
+    def _end_of(self, claims: Claims) -> float | None:
         """Return when a token with these claims ends, in seconds of the epoch; None for never."""
         end = claims.get("exp")
         return None if end is None else float(end) + self.leeway
@@ -197,7 +197,7 @@ class JWTSocket(TokenSocket):
         user = await self.jwt_user(claims)
         return Credential(
             user,
-            self.jwt.end_of(claims),
+            self.jwt._end_of(claims),
             id=claims.get("jti"),
             issued_at=float(claims["iat"]) if "iat" in claims else None,
         )

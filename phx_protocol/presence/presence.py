@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..concurrency.callbacks import AsyncCallable, as_method, settled
+from ..concurrency.tasks import begin
 from ..exceptions import EncodeError
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..node.node import get_node
 from ..socket.channel import Channel
+from ..socket.socket import has_context
 from ..wire import json
 from .delivery import fetched, sendable
 from .entries import Presences
@@ -177,6 +180,14 @@ class Presence:
         on `self`: each process (event loop) has one instance.
         """
 
+    def callback_context(self, topic: str) -> AbstractContextManager[Any]:
+        """Return a context manager in which ``fetch`` and ``handle_metas`` run; the default has none.
+
+        These serve many sockets: they begin with an empty context, not in that of a socket. For the
+        rest see ``Socket.callback_context``.
+        """
+        return nullcontext()
+
     # ------------------------------------------------------- the implementation
 
     # True if the class overrides ``fetch`` or ``handle_metas``
@@ -189,8 +200,8 @@ class Presence:
         super().__init_subclass__(**kwargs)
         if "name" not in vars(cls):
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
-        cls._fetch = as_method(cls, "fetch", 2)
-        cls._handle_metas = as_method(cls, "handle_metas", 4)
+        cls._fetch = _hook(cls, "fetch", 2)
+        cls._handle_metas = _hook(cls, "handle_metas", 4)
         cls._fetches = cls.fetch is not Presence.fetch
         cls._handles = cls.handle_metas is not Presence.handle_metas
         other = classes.get(cls.name, cls)
@@ -227,6 +238,25 @@ class Presence:
 
 
 classes[Presence.name] = Presence
+
+
+def _hook(cls: type[Presence], name: str, arguments: int) -> AsyncCallable:
+    """Return the method `name` as an async function, in its ``callback_context`` if there is one."""
+    if not has_context(cls, Presence):
+        return as_method(cls, name, arguments)
+    inside = as_method(cls, name, arguments, enter=_enter)
+
+    async def run(*args: Any) -> Any:
+        return await inside(*args)
+
+    async def call(*args: Any) -> Any:
+        return await begin(run(*args))
+
+    return call
+
+
+def _enter(presence: Presence, topic: str, *args: Any) -> AbstractContextManager[Any]:
+    return presence.callback_context(topic)
 
 
 def _topic(where: Channel | str) -> str:

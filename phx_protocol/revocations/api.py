@@ -6,6 +6,7 @@ import base64
 import functools
 import json
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from channels.db import database_sync_to_async
@@ -15,11 +16,13 @@ from django.core.signing import BadSignature
 from django.db import router, transaction
 
 from ..auth.credentials import name_of, signed_part
+from ..conf import options
 from ..exceptions import BroadcastError
 from ..node import blocking
 from ..node.blocking import sync
 from ..node.node import get_node
-from ..tokens import longest_end
+from ..socket.routes import load_socket
+from ..tokens import USER_SALT, TokenSocket, signed_at, verify
 
 #: the name of the command to all nodes
 COMMAND = "revoke"
@@ -92,7 +95,7 @@ def _end_of(token: str) -> float | None:
     signed = signed_part(token)
     if signed is None:
         try:
-            return longest_end(token)
+            return _longest_end(token)
         except BadSignature:
             return None  # an id
     payload = signed.partition(".")[2]
@@ -101,6 +104,25 @@ def _end_of(token: str) -> float | None:
         return float(end["exp"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _longest_end(token: str) -> float | None:
+    """Return until when the ``user_token`` `token` may be valid; None for ever.
+
+    That depends on the ``token_max_age`` of the socket classes that this process has loaded, and of
+    those in the setting SOCKETS. Raises BadSignature if it is no ``user_token``.
+    """
+    verify(token, salt=USER_SALT, max_age=None)
+    for target in options().sockets.values():
+        load_socket(target)
+    ages = [each.token_max_age for each in _classes(TokenSocket)]
+    return None if None in ages else signed_at(token) + max(filter(None, ages))
+
+
+def _classes(base: type[TokenSocket]) -> Iterator[type[TokenSocket]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from _classes(each)
 
 
 def _write(row: Row) -> str:

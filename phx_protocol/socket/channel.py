@@ -16,7 +16,7 @@ from .events import Answer, event
 from .membership import Membership
 from .refusals import refusals
 from .socket import Socket, loggable
-from .tables import ChannelTables
+from .tables import ChannelTables, tables_in_context
 
 if TYPE_CHECKING:
     from ..pubsub.replies import ReplyRef
@@ -221,7 +221,7 @@ class Channel:
 
     # All other names belong to users, so the library adds only two names of the form that Python
     # reserves: one for what it looks up in the class, one for what it keeps about a channel.
-    __phx_tables__: ClassVar[ChannelTables]
+    __phx_tables__: ChannelTables
     __phx__: Membership
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -235,6 +235,8 @@ class Channel:
             type(self).__phx_tables__ = ChannelTables(type(self), is_finished=True)
         self.__phx__ = Membership(server)
         self.socket = server.connection.socket
+        if self.socket.__phx_has_context__:
+            self.__phx_tables__ = tables_in_context(type(self))
         self.topic = server.topic
         self.subtopic = subtopic
         self.assigns = assigns

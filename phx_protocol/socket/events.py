@@ -13,6 +13,7 @@ from asgiref.sync import AsyncToSync
 from ..auth.permissions import Requirement
 from ..concurrency.callbacks import (
     AsyncCallable,
+    Enter,
     as_method,
     definition,
     find,
@@ -61,13 +62,14 @@ class Handler:
         attribute: str,
         requirement: Requirement | None = None,
         rate: Rate | None = None,
+        enter: Enter | None = None,
     ) -> None:
         self.owner = owner
         self.attribute = attribute
         self.found = find(owner, attribute)
         self.requirement = requirement
         self.rate = rate
-        self._call = as_method(owner, attribute, 1, self._sent)
+        self._call = as_method(owner, attribute, 1, self._sent, enter)
 
     @property
     def function(self) -> Any:
@@ -211,8 +213,12 @@ class _Event:
         self.rate: Rate | None = None
 
 
-def events_of(owner: type) -> dict[str, Handler]:
+def events_of(
+    owner: type, entering: Callable[[str], Enter | None] = lambda event: None
+) -> dict[str, Handler]:
     """Return the table of events: event -> the handler, whose method Python finds by its name.
+
+    `entering` returns what makes the context manager around the handler of an event.
 
     So an override without ``@event`` handles the event too, wherever in the MRO it is; an override
     that is None switches the event off. A permission stays until another one replaces it.
@@ -234,7 +240,13 @@ def events_of(owner: type) -> dict[str, Handler]:
         for name, attributes in marked.items():
             events[name].attributes = attributes
     return {
-        name: Handler(owner, _nearest(owner, e.attributes), e.requirement, e.rate)
+        name: Handler(
+            owner,
+            _nearest(owner, e.attributes),
+            e.requirement,
+            e.rate,
+            entering(name),
+        )
         for name, e in events.items()
         if e.attributes
     }

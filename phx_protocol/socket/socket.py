@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -12,7 +14,9 @@ from ..concurrency.callbacks import (
     AsyncCallable,
     as_method,
     close_stale_connections_if_due,
+    definition,
     find,
+    is_async,
     settled,
 )
 from ..conf import options
@@ -22,6 +26,7 @@ from ..wire.messages import Message
 from .connect_info import ConnectInfo
 
 if TYPE_CHECKING:
+    from .channel import Channel
     from .connection import Connection
     from .ended import Ended
     from .opening import Opening
@@ -53,6 +58,24 @@ class Socket:
 
     async def connect(self, params: dict[str, Any]) -> None:
         """Authenticate the client. Raise ConnectionRefused to refuse it; the default accepts everybody."""
+
+    def callback_context(
+        self, channel: Channel | None, name: str
+    ) -> AbstractContextManager[Any]:
+        """Return a context manager in which a callback runs; the default has none.
+
+        It is called for each callback that you define: `name` is ``connect`` (`channel` is None),
+        ``authorize``, ``join``, ``after_join``, ``handle_in``, ``handle_out``, ``handle_info``,
+        ``terminate``, or, for a method with ``@event``, the event. A plain ``def`` runs whole inside
+        it, in one thread: what lives on a database connection belongs there. An ``async def`` runs
+        inside it on the event loop: for context variables, such as the language. Override it with a
+        plain ``def`` (``@contextmanager``). Mirrors ``on_mount`` of Phoenix LiveView.
+        """
+        return nullcontext()
+
+    #: True if ``callback_context`` sets something that lives on a database connection: then a system
+    #: check finds callbacks that are an ``async def``
+    callbacks_in_threads: ClassVar[bool] = False
 
     def id(self) -> str | None:
         """Return a name for this socket and others, such as all of one user, or None.
@@ -106,9 +129,13 @@ class Socket:
     # True if clients send tokens, which ``read_token`` reads
     __phx_takes_tokens__: ClassVar[bool] = False
 
+    # True if the class has a ``callback_context`` of its own
+    __phx_has_context__: ClassVar[bool] = False
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         as_method(cls, "connect", 1)  # it raises TypeError
+        cls.__phx_has_context__ = has_context(cls, Socket)
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.scope = scope
@@ -142,11 +169,28 @@ def _connect_of(socket_class: type[Socket]) -> AsyncCallable:
     attribute = find(socket_class, "connect")
     known = _connects.get(socket_class)
     if known is None or known[0] is not attribute:
-        known = _connects[socket_class] = (
-            attribute,
-            as_method(socket_class, "connect", 1),
-        )
+        is_own = attribute is not vars(Socket)["connect"]
+        enter = _connecting if is_own and socket_class.__phx_has_context__ else None
+        call = as_method(socket_class, "connect", 1, enter=enter)
+        known = _connects[socket_class] = attribute, call
     return known[1]
+
+
+def _connecting(socket: Socket, params: Any) -> AbstractContextManager[Any]:
+    return socket.callback_context(None, "connect")
+
+
+def has_context(owner: type, base: type) -> bool:
+    """Return whether `owner` has another ``callback_context`` than `base`. Raises TypeError if it is
+    no function that returns a context manager."""
+    found = find(owner, "callback_context")
+    inner = definition(found)
+    if is_async(inner) or inspect.isgeneratorfunction(inner):
+        raise TypeError(
+            f"{owner.__name__}.callback_context must be a plain def with @contextmanager, or return "
+            "a context manager"
+        )
+    return found is not vars(base)["callback_context"]
 
 
 def loggable(value: Any, socket: Socket) -> Any:

@@ -5,10 +5,13 @@ They are not attributes of the class itself: all names there belong to users.
 
 from __future__ import annotations
 
+import functools
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ..auth.permissions import Requirement
-from ..concurrency.callbacks import as_method
+from ..concurrency.callbacks import Enter, as_method, find
 from ..history import History
 from ..history.policy import queued_events
 from ..logs.printable import shown
@@ -49,13 +52,27 @@ class ChannelTables:
         "is_finished",
     )
 
-    def __init__(self, owner: type[Channel], is_finished: bool = False) -> None:
+    def __init__(
+        self,
+        owner: type[Channel],
+        is_finished: bool = False,
+        has_context: bool = False,
+    ) -> None:
+        own = overridden(owner) if has_context else []
+
+        def entering(name: str) -> Enter | None:
+            return functools.partial(_enter, name) if has_context else None
+
+        def entering_own(name: str) -> Enter | None:
+            return entering(name) if name in own else None
+
         self.name = owner.__name__
-        self.events = events_of(owner)
+        self.events = events_of(owner, entering)
         self.callbacks = {
-            name: as_method(owner, name, count) for name, count in CALLBACKS.items()
+            name: as_method(owner, name, count, enter=entering_own(name))
+            for name, count in CALLBACKS.items()
         }
-        self.join = Handler(owner, "join")
+        self.join = Handler(owner, "join", enter=entering_own("join"))
         self.requirement = Requirement.of(
             owner.login_required, owner.permission_required
         )
@@ -78,6 +95,28 @@ class ChannelTables:
         if declared is None:
             return payload
         return declared.sent(payload, f"{self.name}.pushes[{event!r}]")
+
+
+def overridden(owner: type[Channel]) -> list[str]:
+    """Return the names of the callbacks that `owner` defines, itself or by a base class."""
+    from .channel import Channel
+
+    return [name for name in CALLBACKS if find(owner, name) is not vars(Channel)[name]]
+
+
+def _enter(name: str, channel: Channel, *args: Any) -> AbstractContextManager[Any]:
+    return channel.socket.callback_context(channel, name)
+
+
+_in_context: WeakKeyDictionary[type[Channel], ChannelTables] = WeakKeyDictionary()
+
+
+def tables_in_context(owner: type[Channel]) -> ChannelTables:
+    """Return the tables of `owner` whose callbacks run in the ``callback_context`` of their socket."""
+    tables = _in_context.get(owner)
+    if tables is None:
+        tables = _in_context[owner] = ChannelTables(owner, True, has_context=True)
+    return tables
 
 
 def _check_attributes(owner: type[Channel]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -24,6 +26,7 @@ from phx_protocol.contrib.jwt import JWT, JWTSocket
 from phx_protocol.testing import connect
 from tests.support.visitor import Visitor
 
+AGO, SOON = timedelta(seconds=-5), timedelta(seconds=5)
 SECRET, OLDER = "s" * 32, "o" * 32
 RSA, RSA2 = (rsa.generate_private_key(65537, 2048) for _ in range(2))
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -36,9 +39,19 @@ def pem(key: Any) -> str:
 
 
 def token(key: Any = SECRET, alg: str = "HS256", kid: Any = None, **claims: Any) -> str:
-    claims = {"sub": "ada", "exp": time.time() + 60, **claims}
-    claims = {name: value for name, value in claims.items() if value is not None}
+    """A JWT of ada, for a minute; a claim that is a timedelta is that much from now."""
+    now = time.time()
+    claims = {"sub": "ada", "exp": timedelta(seconds=60), **claims}
+    for name, value in [*claims.items()]:
+        if isinstance(value, timedelta):
+            claims[name] = now + value.total_seconds()
+        elif value is None:
+            del claims[name]
     return pyjwt.encode(claims, key, alg, headers={"kid": kid} if kid else None)
+
+
+#: makes a token when the test runs: a whole run takes longer than it lasts
+new = functools.partial(functools.partial, token)
 
 
 def hs(**more: Any) -> JWT:
@@ -51,57 +64,58 @@ def hs(**more: Any) -> JWT:
 @pytest.mark.parametrize(
     "verifier, good",
     [
-        (hs(), token()),
-        (hs(key=[SECRET, OLDER]), token(OLDER)),
-        (hs(key=[OLDER, SECRET]), token(SECRET)),
-        (hs(key=pem(RSA), algorithms=["RS256"]), token(RSA, "RS256")),
-        (hs(key=[pem(EC), pem(RSA)], algorithms=["RS256"]), token(RSA, "RS256")),
-        (hs(key=pem(EC), algorithms=["ES256"]), token(EC, "ES256")),
-        (hs(audience="chat"), token(aud=["mail", "chat"])),
-        (hs(audience=["chat", "mail"], issuer="me"), token(aud="mail", iss="me")),
-        (hs(leeway=30), token(exp=time.time() - 5)),
-        (hs(leeway=30), token(nbf=time.time() + 5)),
-        (hs(required=[]), token(exp=None)),
-        (hs(user_claim="id"), token(sub=None, id=7)),
+        (hs(), new()),
+        (hs(key=[SECRET, OLDER]), new(OLDER)),
+        (hs(key=[OLDER, SECRET]), new(SECRET)),
+        (hs(key=pem(RSA), algorithms=["RS256"]), new(RSA, "RS256")),
+        (hs(key=[pem(EC), pem(RSA)], algorithms=["RS256"]), new(RSA, "RS256")),
+        (hs(key=pem(EC), algorithms=["ES256"]), new(EC, "ES256")),
+        (hs(audience="chat"), new(aud=["mail", "chat"])),
+        (hs(audience=["chat", "mail"], issuer="me"), new(aud="mail", iss="me")),
+        (hs(leeway=30), new(exp=AGO)),
+        (hs(leeway=30), new(nbf=SOON)),
+        (hs(required=[]), new(exp=None)),
+        (hs(user_claim="id"), new(sub=None, id=7)),
     ],
 )
-async def test_a_good_token_is_valid(verifier: JWT, good: str) -> None:
-    assert await verifier.verify(good)
+async def test_a_good_token_is_valid(verifier: JWT, good: Callable[[], str]) -> None:
+    assert await verifier.verify(good())
 
 
 @pytest.mark.parametrize(
-    "verifier, bad",
+    "verifier, make",
     [
-        (hs(), token(OLDER)),
-        (hs(key=[OLDER, "x" * 32]), token()),
-        (hs(), token()[:-2]),
-        (hs(), token() + "."),
-        (hs(), "nonsense"),
-        (hs(), ""),
-        (hs(), "\ud800"),
-        (hs(), "é.é.é"),
-        (hs(), token(alg="HS512")),
-        (hs(), pyjwt.encode({"sub": "ada", "exp": 4e9}, None, "none")),
+        (hs(), new(OLDER)),
+        (hs(key=[OLDER, "x" * 32]), new()),
+        (hs(), lambda: token()[:-2]),
+        (hs(), lambda: token() + "."),
+        (hs(), lambda: "nonsense"),
+        (hs(), lambda: ""),
+        (hs(), lambda: "\ud800"),
+        (hs(), lambda: "é.é.é"),
+        (hs(), new(alg="HS512")),
+        (hs(), lambda: pyjwt.encode({"sub": "ada", "exp": 4e9}, None, "none")),
         # a public key as a secret
-        (hs(key=pem(RSA), algorithms=["RS256", "HS256"]), token(pem(RSA)[27:80])),
-        (hs(), token(exp=time.time() - 1)),
-        (hs(), token(exp=None)),
-        (hs(), token(exp="soon")),
-        (hs(), token(exp=float("inf"))),
-        (hs(), token(exp=float("nan"))),
-        (hs(), token(nbf=time.time() + 60)),
-        (hs(), token(iat=time.time() + 60)),
-        (hs(), token(jti=7)),
-        (hs(), token(aud="chat")),
-        (hs(audience="chat"), token()),
-        (hs(audience="chat"), token(aud="mail")),
-        (hs(issuer="me"), token(iss="you")),
-        (hs(required=["exp", "jti"]), token()),
+        (hs(key=pem(RSA), algorithms=["RS256", "HS256"]), new(pem(RSA)[27:80])),
+        (hs(), new(exp=AGO)),
+        (hs(), new(exp=None)),
+        (hs(), new(exp="soon")),
+        (hs(), new(exp=float("inf"))),
+        (hs(), new(exp=float("nan"))),
+        (hs(), new(nbf=SOON)),
+        (hs(), new(iat=SOON)),
+        (hs(), new(jti=7)),
+        (hs(), new(aud="chat")),
+        (hs(audience="chat"), new()),
+        (hs(audience="chat"), new(aud="mail")),
+        (hs(issuer="me"), new(iss="you")),
+        (hs(required=["exp", "jti"]), new()),
     ],
 )
 async def test_any_other_is_not_and_its_text_is_not_told(
-    verifier: JWT, bad: str
+    verifier: JWT, make: Callable[[], str]
 ) -> None:
+    bad = make()
     with pytest.raises(BadSignature) as error:
         await verifier.verify(bad)
     assert len(bad) < 10 or bad[5:] not in str(error.value)

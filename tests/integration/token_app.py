@@ -42,7 +42,6 @@ class RoomChannel(Channel):
         await self.broadcast("shout", payload)
         return "ok"
 
-
     @event("broadcast")
     async def broadcast_as_supabase_does(self, payload: Any) -> Any:
         await self.broadcast("broadcast", payload)

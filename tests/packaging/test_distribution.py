@@ -66,7 +66,9 @@ def test_twine_and_check_wheel_contents_find_nothing(
 ) -> None:
     twine = (sys.executable, "-m", "twine", "check", "--strict")
     run(*twine, *distribution, cwd=tmp_path)
-    run(sys.executable, "-m", "check_wheel_contents", distribution.wheel, cwd=tmp_path)
+    # W004: the name of a migration begins with a digit
+    check = (sys.executable, "-m", "check_wheel_contents", "--ignore", "W004")
+    run(*check, distribution.wheel, cwd=tmp_path)
 
 
 def test_the_extras_that_are_spoken_of_are_there_and_no_others(

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -207,6 +208,43 @@ def redis(directory: Path, port: int | None = None, *options: str) -> Iterator[S
         [*args, "--dir", str(directory)], port, directory / f"redis-{port}.log"
     ) as running:
         yield running
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Server]:
+    """Debian's PostgreSQL with an empty cluster, whose superuser is ``postgres``, on a free port."""
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    # it refuses to run as root, and has no right in the folders of pytest
+    as_user: dict[str, Any] = (
+        {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    )
+    with tempfile.TemporaryDirectory(prefix="phx-postgres-") as folder:
+        if as_user:
+            shutil.chown(folder, "postgres", "postgres")
+        data, port = f"{folder}/data", free_port()
+        initdb = f"{programs}/initdb -D {data} -A trust -U postgres --no-sync"
+        subprocess.run(
+            initdb.split(),
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **as_user,
+        )
+        postgres = f"{programs}/postgres -D {data} -p {port} -k {folder}"
+        process = start(
+            [*postgres.split(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **as_user,
+        )
+        server = Server(process, port, Path(os.devnull))
+        try:
+            wait_for_port(port, process)
+            yield server
+        finally:
+            server.stop(signal.SIGINT)  # it ends its connections
 
 
 NGINX = """
