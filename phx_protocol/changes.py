@@ -11,6 +11,7 @@ from django.db.models.signals import class_prepared, post_delete, post_save
 
 from .api import broadcast_on_commit
 from .concurrency.callbacks import is_async
+from .middleware import current_request
 
 M = TypeVar("M", bound=Model)
 
@@ -35,7 +36,8 @@ def broadcast_changes(
 
     `events` names the events: by default ``{"created": "message_created", "updated":
     "message_updated", "deleted": "message_deleted"}`` for a model ``Message``. None as a name
-    means no broadcast.
+    means no broadcast. With ``ConnectionMiddleware`` the page whose request makes the change is left
+    out, if it names its connection.
 
     It receives ``post_save`` and ``post_delete``, so each ``save()`` is an event, and
     ``bulk_create``, ``QuerySet.update`` and fixtures are not. Instances that are saved through a
@@ -80,7 +82,8 @@ def broadcast_changes(
                 return
             body = make(instance)
             for each in [topics] if isinstance(topics, str) else topics:
-                broadcast_on_commit(each, event, body, using=using)
+                exclude = current_request()
+                broadcast_on_commit(each, event, body, using=using, exclude=exclude)
 
         def saved(
             instance: M, created: bool, raw: bool, using: str, **kwargs: Any

@@ -22,7 +22,7 @@ import phx_protocol
 
 PACKAGE = Path(phx_protocol.__file__).parent
 MODULES = """
-    . asgi changes contrib.access_logs contrib.prometheus health introspection pytest_plugin
+    . asgi changes contrib.access_logs contrib.prometheus health introspection middleware pytest_plugin
     revocations routing signals templatetags.phx_protocol testing tokens
     conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET
     contrib.drf:DRFSocket contrib.jwt:JWT,JWTSocket contrib.opentelemetry:instrument,uninstrument

@@ -11,11 +11,15 @@ from django.contrib.auth.models import Group, Permission
 from django.core import serializers
 from django.db import connection, models, transaction
 from django.db.models.signals import class_prepared, post_delete, post_save
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory
 from django.test.utils import isolate_apps
 
 from phx_protocol import Channel, EncodeError, Socket, changes, event
 from phx_protocol.changes import broadcast_changes
+from phx_protocol.middleware import ConnectionMiddleware
 from phx_protocol.testing import SyncTestChannel, TestChannel
+from tests.support.visitor import Visitor
 
 
 class GroupsChannel(Channel):
@@ -234,7 +238,7 @@ def broadcasts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Collect broadcasts: topic, event, and the name in the payload."""
     broadcasts: list[tuple[str, str, str]] = []
 
-    def tell(topic: str, event: str, payload: Any, using: str) -> None:
+    def tell(topic: str, event: str, payload: Any, **kwargs: Any) -> None:
         broadcasts.append((topic, event, payload.get("name", "")))
 
     monkeypatch.setattr(changes, "broadcast_on_commit", tell)
@@ -338,3 +342,23 @@ def test_a_decorator_that_could_never_broadcast_raises_an_error() -> None:
         broadcast_changes(late, dict)(Group)
     with pytest.raises(TypeError, match="it is a plain def"):
         broadcast_changes("groups", late)(Group)
+
+
+async def test_the_page_whose_request_makes_the_change_is_left_out(
+    decorate: Any, groups: TestChannel, phx_connect: Any
+) -> None:
+    decorate(Group, "groups", name_of)
+    page = await phx_connect(GroupsSocket, user=Visitor("ada"))
+    its_channel = await page.join("groups")
+    await page.send([None, "id", "phoenix", "connection_id", {}])
+    id = (await page._take(lambda frame: frame[1] == "id"))[4]["response"]["id"]
+    request: Any = AsyncRequestFactory().post("/", headers={"X-Phx-Connection": id})
+    request.user = Visitor("ada")
+
+    async def view(request: Any) -> HttpResponse:
+        await Group.objects.acreate(name="readers")
+        return HttpResponse()
+
+    await ConnectionMiddleware(view)(request)  # type: ignore[misc]
+    await groups.assert_push("group_created")
+    await its_channel.refute_push("group_created")

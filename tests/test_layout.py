@@ -23,7 +23,7 @@ LAYERS = [
     ["node"],
     ["history"],
     ["socket"],
-    ["api", "presence", "transports"],
+    ["api", "middleware", "presence", "transports"],
     ["changes", "health", "introspection", "receivers", "schema", "tokens"],
     ["contrib", "django_json", "models", "testing"],
     ["admin", "checks", "management", "templatetags"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
+from ..auth.tabs import Tab
 from ..exceptions import BroadcastError
 from ..logs.printable import describe, shown
 from ..node import blocking
@@ -20,16 +21,20 @@ from ..wire import json
 from ..wire.messages import Broadcast
 
 
-async def abroadcast(topic: str, event: str, payload: Any) -> None:
+async def abroadcast(
+    topic: str, event: str, payload: Any, *, exclude: Any = None
+) -> None:
     """Send an event to every client that has joined `topic`, in every process.
 
-    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. When this
+    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. With `exclude`, a
+    request of Django, the channels of the page that made the request do not get it, if the request
+    names its connection (``identify`` of session.js). When this
     returns, it was delivered to the clients of this process, and the channel layer accepted it
     for the others. Raises EncodeError for a payload that cannot be sent, or that does not fit
     the type in ``Channel.pushes`` of the topic's channel class; BroadcastError if the layer did
     not accept it. Mirrors ``Phoenix.Endpoint.broadcast/3``.
     """
-    await _abroadcast(_message(topic, event, payload))
+    await _abroadcast(_message(topic, event, payload, _sender_of(exclude)))
 
 
 async def abroadcast_from(
@@ -39,13 +44,13 @@ async def abroadcast_from(
     await _abroadcast(_message(topic, event, payload, sender))
 
 
-def broadcast(topic: str, event: str, payload: Any) -> None:
+def broadcast(topic: str, event: str, payload: Any, *, exclude: Any = None) -> None:
     """Broadcast from synchronous code: views, tasks, signal receivers, commands, the shell.
 
     It does what ``abroadcast`` does, without a new event loop or connection for each call. Raises
     RuntimeError on a running event loop: use ``await abroadcast(...)`` there.
     """
-    _broadcast(_message(topic, event, payload))
+    _broadcast(_message(topic, event, payload, _sender_of(exclude)))
 
 
 def broadcast_from(
@@ -56,14 +61,19 @@ def broadcast_from(
 
 
 def broadcast_on_commit(
-    topic: str, event: str, payload: Any, using: str | None = None
+    topic: str,
+    event: str,
+    payload: Any,
+    using: str | None = None,
+    *,
+    exclude: Any = None,
 ) -> None:
     """Call ``broadcast`` after the current transaction is committed, and not if it is rolled back.
 
-    `payload` is encoded now. `using` names the database, as in ``transaction.on_commit``. Django
+    `payload` is encoded now; `exclude` is as for ``abroadcast``. `using` names the database, as in ``transaction.on_commit``. Django
     logs an error of the broadcast after the commit; the error does not undo anything.
     """
-    message = _message(topic, event, payload)
+    message = _message(topic, event, payload, _sender_of(exclude))
     transaction.on_commit(
         functools.partial(_broadcast, message), using=using, robust=True
     )
@@ -102,6 +112,11 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         raise BroadcastError(
             f"the channel layer did not take the reply: {describe(error)}"
         ) from error
+
+
+def _sender_of(request: Any) -> str | None:
+    tab = None if request is None else Tab.of(request)
+    return tab and tab.sender
 
 
 def _message(

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from .. import signals
 from ..auth.credentials import Claim
 from ..auth.permissions import Source
+from ..auth.tabs import Tab
 from ..auth.users import key_of, username_of
 from ..concurrency.tasks import CRASHES, begin, must_end
-from ..conf import Options, options
+from ..conf import options
 from ..exceptions import DecodeError
 from ..logs import get_logger
 from ..pubsub.registry import Fastlane
 from ..wire import protocol
-from ..wire.json import encode
 from ..wire.messages import (
     ACCESS_TOKEN,
+    CONNECTION_ID,
     HEARTBEAT,
     HEARTBEAT_TOPIC,
     JOIN,
@@ -38,6 +39,7 @@ from .backlog import Backlog
 from .channel import Channel
 from .ended import CLOSED, Ended
 from .id_subscription import IdSubscription
+from .lengths import lengths_of
 from .mailbox import finish
 from .refusals import refusals
 from .renewal import Renewal
@@ -94,7 +96,7 @@ class Connection:
         self.is_cut_off = (
             False  # True after a command: no more messages of its client are handled
         )
-        self._limits = _limits(chosen)
+        self._limits = lengths_of(chosen)
         self._decode = head_decoder(self.serializer)
         self._context = contextvars.copy_context()
         # None if the socket has no id
@@ -147,8 +149,12 @@ class Connection:
         elif action is Action.LEFT:
             self.push(protocol.ok(message, message.join_ref))
         elif action is Action.UNMATCHED:
-            if message.topic != HEARTBEAT_TOPIC or not self.renew(message, None):
-                self.refuse(message, Refusal.UNMATCHED_TOPIC)
+            if message.topic == HEARTBEAT_TOPIC:
+                if message.event == CONNECTION_ID:
+                    return self.push(protocol.ok(message, None, {"id": self.key}))
+                if self.renew(message, None):
+                    return
+            self.refuse(message, Refusal.UNMATCHED_TOPIC)
 
     def refuse(
         self, message: Message, reason: Refusal, join_ref: Any = None, **details: Any
@@ -341,6 +347,13 @@ class Connection:
             self._key = self.node.new_id()
         return self._key
 
+    def has_made_the_request_of(self, sender: str) -> bool:
+        """Return whether `sender` is a Tab's, and this is its connection."""
+        tab, source = Tab.parse(sender), self.source
+        if tab is None or tab.connection != self.key:
+            return False
+        return tab.is_of(key_of(self.socket), source and source.session)
+
     def close(self, code: int, reason: Reason) -> None:
         """Close the connection with `code`; its channels end with `reason`."""
         self.transport.close(code, reason)
@@ -399,28 +412,6 @@ class Connection:
         }
 
 
-class _Limits:
-    """The limits of the parts of a frame; one object for all connections with the same settings."""
-
-    __slots__ = ("shortest", "_topic", "_event", "_ref")
-
-    def __init__(self, options: Options) -> None:
-        self._topic = options.max_topic_length
-        self._event = options.max_event_length
-        self._ref = options.max_ref_length
-        self.shortest = min(self._topic, self._event, self._ref)
-
-    def too_long(self, message: Message) -> Refusal | None:
-        """Return the refusal if a part of `message` is too long, else None."""
-        if _length(message.topic) > self._topic:
-            return Refusal.TOPIC_TOO_LONG
-        if _length(message.event) > self._event:
-            return Refusal.EVENT_TOO_LONG
-        longest = max(_length(message.ref), _length(message.join_ref))
-        return Refusal.REF_TOO_LONG if longest > self._ref else None
-
-
-_limits = functools.cache(_Limits)
 # one for all channels of a class that speak the same version of the wire
 _fastlane: Callable[..., Fastlane] = functools.lru_cache(maxsize=128)(Fastlane)
 
@@ -433,7 +424,3 @@ def _bytes(frame: Frame) -> int:
     if isinstance(frame, bytes) or len(frame) < LARGE_FRAME or frame.isascii():
         return len(frame)
     return len(frame.encode())
-
-
-def _length(value: Any) -> int:
-    return len(value if isinstance(value, str) else encode(value))

@@ -14,6 +14,7 @@ ERROR = "phx_error"
 
 #: the event with which a client sends a new token, in ``{"access_token": "..."}`` (supabase-js's)
 ACCESS_TOKEN = "access_token"
+CONNECTION_ID = "connection_id"
 HEARTBEAT_TOPIC = "phoenix"
 HEARTBEAT = "heartbeat"
 

@@ -70,8 +70,8 @@ def channel_join_ref(join: Message) -> Any:
     )
 
 
-def ok(message: Message, join_ref: Any = None) -> Reply:
-    return Reply(join_ref, message.ref, message.topic, "ok", {})
+def ok(message: Message, join_ref: Any = None, payload: Any = None) -> Reply:
+    return Reply(join_ref, message.ref, message.topic, "ok", payload or {})
 
 
 def refusal(

@@ -7,7 +7,7 @@ import { Inbox, Stage, ask, listen, load } from "./client.mjs";
 
 const config = JSON.parse(process.argv[2]);
 const { Socket, transport } = load(config);
-const { keepFresh } = await import(config.module);
+const { identify, keepFresh } = await import(config.module);
 const stage = new Stage(Socket, transport, config.url, `room:${config.scenario}`);
 const site = config.url.replace("ws://", "http://");
 const text = async (path) => (await fetch(site + path)).text();
@@ -24,6 +24,42 @@ function tab(given, getToken, options = {}) {
 }
 
 const scenarios = {
+  // requests name the connection that the page has now, and only those to its own site
+  async identified() {
+    globalThis.location = new URL(site);
+    const elsewhere = site.replace("127.0.0.1", "localhost");
+    const original = globalThis.fetch;
+    const socket = stage.socket({}, { authToken: await token(60) });
+    const page = identify(socket);
+    const before = [page.id(), page.headers(), await text("/connection")];
+    socket.connect();
+    await socket.opens.take();
+    const room = await stage.channel(socket);
+    await ask(room, "echo", {});
+    const first = page.id();
+    const named = (await text("/connection")) === first && page.headers()["X-Phx-Connection"] === first;
+    const posted = await fetch(`${site}/connection`, { method: "POST", body: "x", headers: { a: "b" } });
+    const foreign = await (await original(`${elsewhere}/connection`)).text();
+    const leaked = await (await fetch(`${elsewhere}/connection`)).text();
+    socket.disconnect();
+    await socket.closes.take();
+    const gone = page.id();
+    socket.connect();
+    await room.joins.take();
+    await ask(room, "echo", {});
+    const second = page.id();
+    page.stop();
+    return {
+      before,
+      named: named && (await posted.text()) === first,
+      foreign,
+      leaked,
+      gone,
+      isNew: second !== null && second !== first,
+      stopped: globalThis.fetch === original && page.id() === null,
+    };
+  },
+
   // messages flow meanwhile: none is lost, no connection ends, nothing is joined again
   async renewed() {
     let asked = 0;

@@ -48,6 +48,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
             {"asked": True, "statuses": ["ok", "ok"], "closes": [0, 0]},
         ),
         ("channels", {"asked": 100, "statuses": ["ok"]}),
+        (
+            "identified",
+            {
+                "before": [None, {}, "none"],
+                "named": True,
+                "foreign": "none",
+                "leaked": "none",
+                "gone": None,
+                "isNew": True,
+                "stopped": True,
+            },
+        ),
         ("asleep", {"heard": {"n": 1}, "renewed": True}),
     ],
 )

@@ -1,7 +1,7 @@
 """A site with tokens that end soon: ``uvicorn tests.integration.token_app:application``.
 
 ``/token/<user>/<seconds>`` gives a token, ``/authorizations`` says how often channels were asked,
-and ``/`` is a page.
+``/connection`` which connection the request names, and ``/`` is a page.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ async def page(scope: Any, receive: Any, send: Any) -> None:
     if what == "token":
         name, seconds = rest
         text = sign([name, time.time() + float(seconds)], salt=SALT)
+    elif what == "connection":
+        text = dict(scope["headers"]).get(b"x-phx-connection", b"none").decode()
     elif what == "authorizations":
         text = str(RoomChannel.asked)
     else:

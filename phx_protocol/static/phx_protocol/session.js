@@ -5,8 +5,11 @@
 //   const socket = new Socket("/socket", { authToken: token })
 //   keepFresh(socket, async () => (await fetch("/token/")).text())
 //   socket.connect()
+//
+// And a page whose requests say which connection it has: see `identify`.
 
 const EVENT = "access_token";
+const HEADER = "X-Phx-Connection";
 /** ms: the timers of a sleeping laptop stand still, so the clock is looked at again and again */
 const LOOK_EVERY = 15_000;
 /** ms between two questions for a token, if the last one was of no use */
@@ -151,6 +154,58 @@ export function keepFresh(socket, getToken, options = {}) {
   }
 
   return { renew, look, stop };
+}
+
+/**
+ * Know the id of a phoenix.js socket's connection, so that a request of this page can name it: then
+ * `broadcast(..., exclude=request)` on the server leaves this page out.
+ *
+ * With `fetches` (the default) each `fetch` of this page to its own site has the header. For other
+ * requests: `headers()`, which is empty while there is no connection, and `id()`.
+ *
+ * @param {any} socket
+ * @param {{ fetches?: boolean }} [options]
+ */
+export function identify(socket, { fetches = true } = {}) {
+  let id = null;
+  let asked = null; // the ref of the question
+
+  function ask() {
+    asked = socket.makeRef();
+    socket.push({ topic: "phoenix", event: "connection_id", payload: {}, ref: asked });
+  }
+
+  function answered({ topic, event, ref, payload }) {
+    if (topic === "phoenix" && event === "phx_reply" && ref === asked) id = payload.response.id ?? null;
+  }
+
+  const refs = [socket.onOpen(ask), socket.onMessage(answered), socket.onClose(() => (id = null))];
+  if (socket.isConnected()) ask();
+  const headers = () => (id === null ? {} : { [HEADER]: id });
+  const end = fetches ? writeInto(headers) : () => {};
+
+  function stop() {
+    id = null;
+    end();
+    socket.off?.(refs);
+  }
+
+  return { id: () => id, headers, stop };
+}
+
+/** Let each `fetch` to this page's own site have these headers; returns what ends that. */
+function writeInto(headers) {
+  const original = globalThis.fetch;
+  const fetch = (input, init) => {
+    const request = new Request(input, init);
+    const isOwn = new URL(request.url).origin === globalThis.location?.origin;
+    if (isOwn) for (const [name, value] of Object.entries(headers())) request.headers.set(name, value);
+    return original.call(globalThis, request);
+  };
+  globalThis.fetch = fetch;
+  return () => {
+    if (globalThis.fetch === fetch) globalThis.fetch = original;
+  };
 }
 
 /** ms: a fifth of the token's time before its end, a minute at the most; Infinity if it has no end */
