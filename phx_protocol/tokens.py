@@ -22,8 +22,9 @@ from django.core.signing import BadSignature, SignatureExpired
 
 from .auth.credentials import Credential
 from .auth.denials import denials
+from .auth.digests import digest
 from .auth.permissions import Source
-from .auth.sessions import digest, password_digests, session_store
+from .auth.sessions import password_digests, session_store
 from .concurrency.callbacks import look_up
 from .exceptions import ConnectionRefused
 from .logs import get_logger

@@ -42,6 +42,7 @@ from django.conf import settings
 
 settings.configure(
     DEBUG=True,
+    SECRET_KEY="windows",
     INSTALLED_APPS=[
         *(f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "messages")),
         "channels",

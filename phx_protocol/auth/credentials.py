@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from .digests import digest
 from .permissions import Source
-from .sessions import digest
 from .users import primary_key
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from .sessions import digest
+from .digests import digest
 
 #: how often a token is refused before its client is told to stay away
 ENOUGH = 3

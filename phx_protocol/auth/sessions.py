@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from django.contrib.auth import (
 from django.core.exceptions import ValidationError
 from django.utils.crypto import constant_time_compare
 
+from .digests import digest
 from .permissions import Source
 
 if TYPE_CHECKING:
@@ -74,11 +74,6 @@ def session_source(session: SessionBase, user: Any) -> Source:
     proof, key = session.get(HASH_SESSION_KEY), session.session_key
     load = functools.partial(session_user, session)
     return Source(user, load, proof and digest(proof), key and digest(key))
-
-
-def digest(secret: str) -> str:
-    """Return a digest of a session's key or session auth hash, which can be sent to other nodes."""
-    return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def password_digests(user: Any) -> list[str]:

@@ -9,7 +9,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.http import UnreadablePostError
 from django.http.request import RawPostDataException
 
-from .sessions import digest
+from .digests import digest
 from .users import primary_key
 
 #: the header with the id of the connection, and the field of a form that has it instead

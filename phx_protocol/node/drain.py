@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .node import Node
 
 
+#: seconds that the state has to take what parts still write
+SETTLED = 2.0
+
+
 class Drainer:
     """The draining of one node, which runs only once at a time (setting DRAINER)."""
 
@@ -90,6 +94,10 @@ class Drainer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * options().shutdown_timeout + 1):
                 await self._node.connections.gone()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED):
+                for part in self._node.parts:
+                    await part.settled()
         await self._node.rpc.settled()
 
     async def _on_call(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,9 @@ class Part:
         Raise ConnectionRefused if that cannot be found out now.
         """
 
+    async def settled(self) -> None:
+        """Wait until what was begun is written: the process goes down."""
+
     def lost(self) -> None:
         """Note that the state has nothing of this node: its lease is over, or the state was lost."""
 

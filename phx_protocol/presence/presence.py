@@ -59,6 +59,10 @@ class Presence:
     #: seconds in which changes of a topic are merged into one diff, after a first change, which is
     #: sent at once; 0 for one diff per change, as Phoenix does
     diff_interval: ClassVar[float] = 0.01
+    #: seconds for which the presence of a lost connection stays: of a client that reloads its page, changes
+    #: its network, or is sent to another process by a deploy. Who is back in time, with the same key, has the
+    #: presence that it had: nobody gets a diff. 0: it leaves at once, as in Phoenix
+    leave_after: ClassVar[float] = 0
     #: the events that clients listen for (``opts.events`` of phoenix.js's Presence)
     state_event: ClassVar[str] = "presence_state"
     diff_event: ClassVar[str] = "presence_diff"
@@ -75,15 +79,23 @@ class Presence:
     ) -> str:
         """Make `key` present with `meta`. Return its ``phx_ref``, or "" if the channel has ended.
 
-        `where` is a channel: the presence belongs to it and is on its topic (or on `topic`). Or
+        `where` is a channel: the presence belongs to it and is on its topic (or on `topic`). If one
+        with this key waits for the return of its client (`leave_after`), the channel takes that over as
+        it is, and `meta` plays no part. Or
         `where` is a topic: the presence belongs to this process. Raises AlreadyTracked if this
         owner already tracks the key on the topic, EncodeError for a meta that is not JSON. Mirrors
         ``c:track/3`` and ``c:track/4``.
         """
         owner, topic = cls._place(where, topic)
-        if isinstance(where, Channel) and not cls._ends_with(where, topic):
-            return ""
-        return await cls._tracker(where).track(owner, topic, _key(key), meta)
+        tracker, name = cls._tracker(where), _key(key)
+        if isinstance(where, Channel):
+            if not cls._ends_with(where, topic):
+                return ""
+            if cls.leave_after:
+                ref = await tracker.take_over(owner, topic, name)
+                if ref is not None:
+                    return ref
+        return await tracker.track(owner, topic, name, meta)
 
     @classmethod
     async def update(
@@ -145,14 +157,19 @@ class Presence:
         """Push the state and track the client. Called after the join if ``Channel.presence`` is set.
 
         If ``presence_key`` returns no valid key, that is logged and the channel is tracked under the
-        default key; in place of an invalid meta it is tracked with an empty one.
+        default key; in place of an invalid meta it is tracked with an empty one. A client that is
+        back within `leave_after` seconds has the presence that it had: ``presence_meta`` is not asked.
         """
         await cls.push_state(channel)
-        key, meta = channel.presence_key(), channel.presence_meta()
-        key, meta = await settled(key), await settled(meta)
+        key = await settled(channel.presence_key())
         if not _is_text(key):
             _log_invalid(channel, "presence_key", "no key", key)
             key = channel.__phx__.id
+        if cls.leave_after and cls._ends_with(channel, channel.topic):
+            tracker, id = cls._tracker(channel), channel.__phx__.id
+            if await tracker.take_over(id, channel.topic, str(key)) is not None:
+                return
+        meta = await settled(channel.presence_meta())
         if not isinstance(meta, Mapping) or not _is_json(meta):
             _log_invalid(channel, "presence_meta", "no mapping that is JSON", meta)
             meta = {}
@@ -198,6 +215,13 @@ class Presence:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        after = cls.leave_after
+        if isinstance(after, bool) or not (
+            isinstance(after, (int, float)) and after >= 0
+        ):
+            raise TypeError(
+                f"{cls.__qualname__}.leave_after is in seconds, not {after!r:.100}"
+            )
         if "name" not in vars(cls):
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
         cls._fetch = _hook(cls, "fetch", 2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Collection
+import itertools
+import time
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..concurrency.tasks import begin
@@ -26,8 +28,12 @@ HINT_TIMEOUT = 0.1
 
 
 class Change(NamedTuple):
+    """A diff that must be written: ``put`` now; or its leaves ``wait``, or are ``over``, until then."""
+
     diff: Diff
     done: asyncio.Future[None]
+    kind: str = "put"
+    until: float = 0.0
 
 
 class PresenceTopic:
@@ -42,6 +48,10 @@ class PresenceTopic:
         self.group = f"{presence.name}\n{name}"
         #: the entries that this process tracks on this topic
         self.own: Entries = {}
+        #: the entries of clients that this process has lost, and until when they may come back
+        self.waiting: dict[str, tuple[Entry, float]] = {}
+        #: called when none waits any more
+        self.on_waited: Callable[[], None] = _nothing
         #: True if the state may have other entries of this process than `own`
         self.is_dirty = False
         # True if the state may have entries of this process; the epoch in which it got them
@@ -64,8 +74,9 @@ class PresenceTopic:
     @property
     def is_idle(self) -> bool:
         """True if this object can be dropped."""
-        busy = self.own or self.is_dirty or self._outbox or self._task or self._reading
-        return not (busy or self.is_subscribed) and self._diff_sender.is_idle
+        has = self.own or self.waiting or self.is_dirty
+        does = self._outbox or self._task or self._reading
+        return not (has or does or self.is_subscribed) and self._diff_sender.is_idle
 
     # ------------------------------------------------------------ changes made here
 
@@ -74,26 +85,40 @@ class PresenceTopic:
         for ref in diff.leaves:
             del self.own[ref]
         self.own.update(diff.joins)
-        change = Change(diff, self._node.loop.create_future())
+        return self._queue(diff)
+
+    def _queue(
+        self, diff: Diff, kind: str = "put", until: float = 0.0
+    ) -> asyncio.Future[None]:
+        change = Change(diff, self._node.loop.create_future(), kind, until)
         self._outbox.append(change)
         if self._task is None:
             self._task = begin(self._run())
         return change.done
 
+    async def settled(self) -> None:
+        """Wait until all changes are written, or cannot be."""
+        if self._task is not None:
+            await self._queue(Diff())
+
     async def _run(self) -> None:
         try:
             await self._node.heartbeat.ready()
             while self._outbox:
-                # with an interval of 0 one diff per change, as in Phoenix; else merge all that
-                # wait, which also saves steps of the state
-                many = len(self._outbox) if self._presence.diff_interval else 1
-                changes, self._outbox = self._outbox[:many], self._outbox[many:]
+                changes = self._next()
                 diff = Diff()
                 for change in changes:
                     diff.add(change.diff)
-                parts = [*diff.parts(STEP)]
+                kind, until = changes[0].kind, changes[0].until
+                # one by one what may have been taken over
+                parts = [*diff.parts(1 if kind == "over" else STEP)] if diff else []
                 try:
-                    hints = [await self._put(part, parts[-1]) for part in parts]
+                    if kind == "put":
+                        hints = [await self._put(part, parts[-1]) for part in parts]
+                    elif kind == "wait":
+                        hints = [await self._let_wait(part, until) for part in parts]
+                    else:
+                        hints = [await self._end_wait(part, until) for part in parts]
                 finally:
                     for change in changes:
                         if not change.done.done():
@@ -103,9 +128,22 @@ class PresenceTopic:
         finally:
             self._task = None
 
+    def _next(self) -> list[Change]:
+        """Take the first changes of one kind out of the outbox.
+
+        With an interval of 0 one diff per change, as in Phoenix; else all, which also saves steps of
+        the state.
+        """
+        first, many = self._outbox[0], 1
+        if self._presence.diff_interval or first.kind != "put":
+            alike = (change[2:] == first[2:] for change in self._outbox)
+            many = sum(1 for _ in itertools.takewhile(bool, alike))
+        changes, self._outbox = self._outbox[:many], self._outbox[many:]
+        return changes
+
     async def _put(self, diff: Diff, last: Diff) -> Hint | None:
         beat = self._node.heartbeat
-        puts = {ref: entry.pack() for ref, entry in diff.joins.items()}
+        puts = _packed(diff.joins)
         # True if this process has no entries on the topic after this change
         is_last = diff is last and not self.own and not self._outbox
         try:
@@ -126,10 +164,94 @@ class PresenceTopic:
         self.take(hint)
         return hint
 
+    # ---------------------------------------------------------- those that may come back
+
+    def wait(self, diff: Diff, until: float) -> None:
+        """Let the leaves of `diff` wait until then: their clients may come back."""
+        for ref, entry in diff.leaves.items():
+            del self.own[ref]
+            self.waiting[ref] = entry, until
+        self._queue(diff, "wait", until)
+        self._node.loop.call_later(
+            until - time.time(), self._is_over, until, context=contextvars.Context()
+        )
+
+    def _is_over(self, until: float) -> None:
+        over = self._waiting_until(until)
+        for ref in over.leaves:
+            del self.waiting[ref]
+        if over:
+            self._queue(over, "over", until)
+            self.on_waited()
+
+    def _waiting_until(self, until: float) -> Diff:
+        return Diff((), (e for e, till in self.waiting.values() if till == until))
+
+    async def _let_wait(self, diff: Diff, until: float) -> Hint | None:
+        beat = self._node.heartbeat
+        try:
+            with beat.state_call():
+                async with self._writing:
+                    args = self.group, beat.name, until, _packed(diff.leaves)
+                    _, position = await self._state.wait(*args)
+                    self._is_put = bool(self.own)
+        except StateError:
+            self.is_dirty = True
+        else:
+            self._note_epoch(position.epoch)
+        return None  # nobody hears of it
+
+    async def _end_wait(self, diff: Diff, until: float) -> Hint | None:
+        """Tell of the leave of one entry, unless its client has come back to another process."""
+        (ref,) = diff.leaves
+        try:
+            with self._node.heartbeat.state_call():
+                done = await self._state.end_wait(self.group, until, ref)
+        except StateError:
+            if (replica := self._replica_of_clients()) is not None:
+                diff = replica.apply_unseen(diff)
+            self._deliver(diff)
+            return None
+        before, after = done
+        if before == after:
+            return None
+        hint = Hint(*done, diff)
+        self.take(hint)
+        return hint
+
+    async def take_over(self, key: str) -> Entry | None:
+        """Make the entry with `key` that waits longest one of this process. Return it, or None."""
+        await self.roster()
+        known = {
+            entry.ref: entry for entry, _ in self.waiting.values() if entry.key == key
+        }
+        if self.replica is not None:
+            known |= self.replica.roster.of(key).entries
+        known = {ref: entry for ref, entry in known.items() if ref not in self.own}
+        if not known:
+            return None
+        await self.settled()
+        try:
+            beat = self._node.heartbeat
+            with beat.state_call():
+                async with self._writing:
+                    ref = await self._state.take(self.group, beat.name, known.keys())
+        except StateError:
+            mine = [ref for ref in known if ref in self.waiting]
+            ref = min(mine, key=lambda ref: self.waiting[ref][1], default=None)
+            self.is_dirty = self.is_dirty or ref is not None
+        if ref is None:
+            return None
+        self.own[ref] = known[ref]
+        self._is_put = True
+        self.waiting.pop(ref, None)
+        return known[ref]
+
     def _note_epoch(self, epoch: str, put: Collection[str] = ()) -> None:
         """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
         before, self._epoch = self._epoch, epoch
-        if before and before != epoch and not self.own.keys() <= set(put):
+        mine = self.own.keys() | self.waiting.keys()
+        if before and before != epoch and not mine <= set(put):
             self.is_dirty = True
 
     async def _cast_hint(self, hint: Hint) -> None:
@@ -182,7 +304,8 @@ class PresenceTopic:
         try:
             return Roster((await self._from_state())[1].values())
         except StateError:
-            return Roster(self.own.values())
+            waiting = (entry for entry, _ in self.waiting.values())
+            return Roster([*self.own.values(), *waiting])
 
     async def _from_state(self) -> tuple[Position, Entries]:
         with self._node.heartbeat.state_call(reads=True):
@@ -218,7 +341,7 @@ class PresenceTopic:
 
     def lose(self) -> None:
         """Note that the state has no entries of this process any more."""
-        self.is_dirty = bool(self.own)
+        self.is_dirty = bool(self.own or self.waiting)
         self._is_put = False
 
     async def mend(self) -> None:
@@ -226,12 +349,16 @@ class PresenceTopic:
         if not self.is_dirty:
             return
         async with self._writing:
-            mine = {ref: entry.pack() for ref, entry in self.own.items()}
+            mine = _packed(self.own)
             self.is_dirty = False
             try:
                 self._is_put = True
                 node = self._node.heartbeat.name
                 position = await self._state.replace(self.group, node, mine)
+                for until in {until for _, until in self.waiting.values()}:
+                    for part in self._waiting_until(until).parts(STEP):
+                        waits = _packed(part.leaves)
+                        await self._state.wait(self.group, node, until, waits)
                 self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:
                 self.is_dirty = True
@@ -243,7 +370,7 @@ class PresenceTopic:
         If the state has a new epoch, note that it may lack the entries of this process. If the
         replica does not reach the position soon, read the state.
         """
-        if self.own:
+        if self.own or self.waiting:
             self._note_epoch(position.epoch)
         replica = self.replica
         if replica is None or replica.has_come_to(position):
@@ -260,3 +387,10 @@ class PresenceTopic:
     def _compare_again(self, position: Position) -> None:
         if self.replica is not None and not self.replica.has_come_to(position):
             self._read_soon()
+
+
+def _packed(entries: Entries) -> dict[str, bytes]:
+    return {ref: entry.pack() for ref, entry in entries.items()}
+
+
+def _nothing() -> None: ...

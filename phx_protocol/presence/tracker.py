@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import msgspec
 from ..exceptions import AlreadyTracked, NotTracked
 from ..node.part import PARTS, Cast, Part
 from ..state import Position, is_behind
+from ..wire.reasons import Reason
 from .entries import Diff, Entry, Roster
 from .replica import Hint
 from .topic import HINT, PresenceTopic
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Meta = Mapping[str, Any]
 Owner = Any  # the id of a channel's ChannelServer, or None for the process itself
+#: the reasons with which a channel ends whose client may come back
+COMES_BACK = frozenset({Reason.CLOSED, Reason.DRAINING})
 #: every Presence class by its name
 classes: dict[str, type[Presence]] = {}
 _entries = msgspec.json.Decoder(list[Entry]).decode
@@ -35,11 +39,14 @@ class Tracker:
         self._topics: dict[str, PresenceTopic] = {}
         self._owned: dict[tuple[Owner, str], dict[str, Entry]] = {}
         self._last = 0
+        # what is being taken over, and the reason with which its channel has ended meanwhile
+        self._taking: dict[tuple[Owner, str, str], Reason | None] = {}
 
     def topic(self, name: str) -> PresenceTopic:
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = PresenceTopic(self._node, self.presence, name)
+            topic = PresenceTopic(self._node, self.presence, name)
+            self._topics[name], topic.on_waited = topic, self._release
         return topic
 
     async def roster(self, name: str) -> Roster:
@@ -58,10 +65,36 @@ class Tracker:
             else topic.replica.roster
         )
 
-    async def track(self, owner: Owner, topic: str, key: str, meta: Meta) -> str:
+    async def take_over(self, owner: Owner, topic: str, key: str) -> str | None:
+        """Give the channel `owner` the entry of a client that has come back.
+
+        Return its ref; "" if the channel has ended meanwhile, None if no entry with that key waits.
+        """
+        self._require_free(owner, topic, key)
+        place, taking = self.topic(topic), (owner, topic, key)
+        self._taking[taking] = None
+        self._node.keep_alive(self)
+        try:
+            entry = await place.take_over(key)
+        finally:
+            reason = self._taking.pop(taking)
+            self._release()
+        if entry is not None:
+            self._owned.setdefault((owner, topic), {})[key] = entry
+            self._node.keep_alive(self)
+        if reason is not None:
+            self.end(owner, topic, reason)
+            return ""
+        return None if entry is None else entry.ref
+
+    def _require_free(self, owner: Owner, topic: str, key: str) -> None:
         owned = self._owned.get((owner, topic), {})
-        if key in owned:
+        if key in owned or (owner, topic, key) in self._taking:
             raise AlreadyTracked(f"{key!r} is tracked on {topic!r} already")
+
+    async def track(self, owner: Owner, topic: str, key: str, meta: Meta) -> str:
+        self._require_free(owner, topic, key)
+        owned = self._owned.get((owner, topic), {})
         entry = Entry.make(key, self._now(), meta)
         self._owned.setdefault((owner, topic), owned)[key] = entry
         self._node.keep_alive(self)
@@ -95,16 +128,29 @@ class Tracker:
         """Return True if the process itself tracks a presence on `topic`."""
         return (None, topic) in self._owned
 
-    def end(self, owner: Owner, topic: str) -> None:
-        """End all presences of the channel `owner` on `topic`: it has ended."""
+    def end(self, owner: Owner, topic: str, reason: Reason) -> None:
+        """End all presences of the channel `owner` on `topic`: it has ended with `reason`."""
+        for taking in self._taking:
+            if taking[:2] == (owner, topic):
+                self._taking[taking] = reason
         owned = self._owned.pop((owner, topic), {})
         if owned:
-            self.topic(topic).change(Diff((), owned.values()))
+            left, after = Diff((), owned.values()), self.presence.leave_after
+            if after and reason in COMES_BACK:
+                # whole seconds, so that many that are lost at once wait together
+                self.topic(topic).wait(left, math.ceil(time.time() + after))
+            else:
+                self.topic(topic).change(left)
             self._release()
 
     def _release(self) -> None:
-        if not self._owned:
+        waits = any(topic.waiting for topic in self._topics.values())
+        if not (self._owned or self._taking or waits):
             self._node.let_go(self)
+
+    async def settled(self) -> None:
+        for topic in list(self._topics.values()):
+            await topic.settled()
 
     def _now(self) -> int:
         # each time is unique, so that presences are in the order of the calls
@@ -137,7 +183,7 @@ class Tracker:
         for topic in topics:
             await topic.mend()
         # topics with own entries too: reading their position keeps them from expiring
-        kept = [t for t in topics if t.own or t.replica is not None]
+        kept = [t for t in topics if t.own or t.waiting or t.replica is not None]
         if not kept:
             return
         known = [t.replica.position if t.replica else None for t in kept]
@@ -179,6 +225,10 @@ class Trackers(Part):
         presence_class = classes.get(body["name"])
         if presence_class is not None:
             self.of(presence_class).take(body)
+
+    async def settled(self) -> None:
+        for tracker in list(self._trackers.values()):
+            await tracker.settled()
 
     def unused(self, topic: str) -> None:
         for tracker in self._trackers.values():

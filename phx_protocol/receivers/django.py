@@ -24,7 +24,8 @@ from ..api import (
     password_changed,
     session_ended,
 )
-from ..auth.sessions import digest, password_digests
+from ..auth.digests import digest
+from ..auth.sessions import password_digests
 from ..conf import options
 from ..exceptions import BroadcastError
 from ..logs import get_logger

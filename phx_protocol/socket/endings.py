@@ -98,7 +98,7 @@ def end_at_once(
     channel.__phx__.is_cut_off = True
     parted = _part(server, channel, reason, exception)
     server.drop_mail()
-    channel.__phx__.call_on_end()  # now, as the running callback may take long
+    channel.__phx__.call_on_end(reason)  # now, as the running callback may take long
     server.put_first(PARTED, parted)
     _send(ending, server, server.join_ref)
 
@@ -141,7 +141,7 @@ async def complete(parted: Parted) -> None:
     try:
         await terminate(channel, reason)
     finally:
-        channel.__phx__.call_on_end()
+        channel.__phx__.call_on_end(reason)
         signals.channel_left.emit(
             type(channel),
             channel=channel,

@@ -15,6 +15,7 @@ from ..logs.printable import shown
 from ..pubsub.replies import ReplyRef
 from ..wire import json
 from ..wire.messages import Broadcast, Message
+from ..wire.reasons import Reason
 
 if TYPE_CHECKING:
     from .server import ChannelServer
@@ -60,7 +61,7 @@ class Membership:
         )
         self._subscriptions: dict[str, TopicSubscription] | None = None
         # called when the channel has ended
-        self._on_end: dict[Any, Callable[[], None]] | None = None
+        self._on_end: dict[Any, Callable[[Reason], None]] | None = None
 
     @property
     def id(self) -> str:
@@ -178,8 +179,11 @@ class Membership:
         if self.is_current:
             self.server.stop_soon(self)
 
-    def on_end(self, key: Any, call: Callable[[], None]) -> bool:
-        """Call `call` when the channel has ended, one for each `key`. Return False if it has ended already."""
+    def on_end(self, key: Any, call: Callable[[Reason], None]) -> bool:
+        """Call `call` with the reason when the channel has ended, one for each `key`.
+
+        Return False if it has ended already.
+        """
         if not self.is_current:
             return False
         self._on_end = self._on_end or {}
@@ -191,11 +195,11 @@ class Membership:
         for topic in list(self._subscriptions or ()):
             self.unsubscribe(topic)
 
-    def call_on_end(self) -> None:
+    def call_on_end(self, reason: Reason) -> None:
         """Call the functions that ``on_end`` has collected, each once."""
         calls, self._on_end = self._on_end, None
         for call in (calls or {}).values():
-            call()
+            call(reason)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

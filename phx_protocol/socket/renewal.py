@@ -10,7 +10,7 @@ from django.core.signing import BadSignature
 
 from ..auth.credentials import Credential
 from ..auth.denials import ENOUGH
-from ..auth.sessions import digest
+from ..auth.digests import digest
 from ..auth.users import key_of, primary_key
 from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import ConnectionRefused

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..auth.credentials import Claim, Credential
+from ..auth.digests import digest
 from ..auth.permissions import SOURCE, Source, reloaded
-from ..auth.sessions import digest
 from ..auth.users import key_of, primary_key
 
 if TYPE_CHECKING:

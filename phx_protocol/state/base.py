@@ -196,6 +196,26 @@ class State(ABC):
         """
 
     @abstractmethod
+    async def wait(
+        self, group: str, node: str, until: float, entries: Entries
+    ) -> tuple[Position, Position]:
+        """Let `entries` of `node` wait until then (whole seconds of the epoch), at most STEP together.
+
+        They stay in `group`, whatever becomes of the node, until one is taken, or ``reap`` drops them.
+        Those that the group lacks are put. Return as ``change`` does.
+        """
+
+    @abstractmethod
+    async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
+        """Give `node` that of the entries `refs` that waits longest. Return its ref, or None."""
+
+    @abstractmethod
+    async def end_wait(
+        self, group: str, until: float, ref: str
+    ) -> tuple[Position, Position]:
+        """Drop the entry `ref`, if it still waits until then. Return as ``change`` does."""
+
+    @abstractmethod
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         """Return the position of `group` and all its entries at this position."""
 
@@ -250,6 +270,11 @@ class State(ABC):
 
     async def close(self) -> None:
         """Close the connections to the store."""
+
+
+def waiting(until: float) -> str:
+    """Return the owner of the entries that wait until then, in seconds of the epoch."""
+    return f"~{int(until * 1000)}"
 
 
 def history_expiry(ttl: float) -> float:

@@ -22,6 +22,7 @@ from .base import (
     history_expiry,
     new_epoch,
     require_few,
+    waiting,
 )
 
 #: most bytes of all histories together
@@ -184,7 +185,11 @@ class MemoryState(State):
 
     def _alive(self) -> list[tuple[str, Node]]:
         now = self._clock()
-        return [(n, node) for n, node in self._nodes.items() if not node.is_dead(now)]
+        return [
+            (name, node)
+            for name, node in self._nodes.items()
+            if name[0] != "~" and not node.is_dead(now)
+        ]
 
     async def count(self, node: str, counts: Mapping[str, int]) -> int:
         with self._lock:
@@ -217,6 +222,45 @@ class MemoryState(State):
             old = self._group(group, node).of(node)
             drops = [ref for ref in old if ref not in entries]
             return self._change(group, node, entries, drops)
+
+    async def wait(
+        self, group: str, node: str, until: float, entries: Entries
+    ) -> tuple[Position, Position]:
+        require_few(len(entries))
+        with self._lock:
+            before, changed = self._position(group), self._group(group, node)
+            free = {
+                ref: entry
+                for ref, entry in entries.items()
+                if changed.entries.get(ref, (node,))[0] == node
+            }
+            owner = self._nodes.setdefault(waiting(until), Node())
+            owner.until = self._clock() + until - time.time()
+            self._change(group, waiting(until), free, ())
+            return before, self._change(group, node, {}, ())
+
+    async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
+        with self._lock:
+            known, now = self._groups.get(group), waiting(time.time())
+            entries = known.entries if known else {}
+            owners = {ref: entries[ref][0] for ref in refs if ref in entries}
+            wait = [r for r, owner in owners.items() if owner[0] == "~" and owner > now]
+            if not wait:
+                return None
+            ref = min(wait, key=owners.__getitem__)
+            self._group(group, node)
+            self._change(group, node, {ref: entries[ref][1]}, ())
+            return ref
+
+    async def end_wait(
+        self, group: str, until: float, ref: str
+    ) -> tuple[Position, Position]:
+        owner = waiting(until)
+        with self._lock:
+            before = self._position(group)
+            entries = self._group(group, owner).entries
+            is_waiting = ref in entries and entries[ref][0] == owner
+            return before, self._change(group, owner, {}, [ref] if is_waiting else ())
 
     def _change(
         self, group: str, node: str, puts: Entries, drops: Iterable[str]

@@ -8,6 +8,7 @@ hash tag: see ``store.py``.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -31,6 +32,7 @@ from .base import (
     history_expiry,
     new_epoch,
     require_few,
+    waiting,
 )
 from .client import Client, Word
 from .scripts import NEEDED, TRY, Script
@@ -193,6 +195,31 @@ class RedisState(State):
         for some in _chunks(list(drops), STEP):
             yield (await self._change(group, node, "mine", {}, some))[1]
         yield (await self.change(group, node, {}, ()))[1]
+
+    async def wait(
+        self, group: str, node: str, until: float, entries: Entries
+    ) -> tuple[Position, Position]:
+        require_few(len(entries))
+        waits = waiting(until)
+        keys = [*_grave(group, node), f"groups:{node}"]
+        keys += _grave(group, waits)[3], f"groups:{waits}", "owners"
+        expiry = self._expiry + _ms(max(0.0, until - time.time()))
+        args = group, node, waits, new_epoch(), expiry, self._linger
+        rest = chain.from_iterable(entries.items())
+        found = await self._store.run(tag_of(group), "wait", keys, *args, *rest)
+        epoch, first, now, n = found
+        return _position(epoch, first), _position(now, n)
+
+    async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
+        keys = *_grave(group, node), f"groups:{node}", "owners"
+        args = group, node, self._expiry, *refs
+        found = await self._store.run(tag_of(group), "take", keys, *args)
+        return str(found.decode()) if found else None
+
+    async def end_wait(
+        self, group: str, until: float, ref: str
+    ) -> tuple[Position, Position]:
+        return await self._change(group, waiting(until), "mine", {}, [ref])
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         for _ in range(TRIES):

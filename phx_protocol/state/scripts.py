@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 #: script -> the shared parts that it needs
 PARTS = {
-    **dict.fromkeys(("change", "bury"), ("group",)),
+    **dict.fromkeys(("change", "bury", "take", "wait"), ("group",)),
     **dict.fromkeys(("append", "since", "many"), ("kept",)),
 }
 #: scripts that write, whose steps Redis counts
 WRITERS = frozenset(
     {"append", "beat", "bury", "change", "count", "open", "remove", "reset"}
+    | {"take", "wait"}
 )
 #: all that Redis counts: each beat asks all hash tags for the owners, so the latest count of a node that
 #: beats is everywhere, and is missed wherever steps are lost

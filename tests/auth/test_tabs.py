@@ -11,7 +11,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 
-from phx_protocol.auth.sessions import digest
+from phx_protocol.auth.digests import digest
 from phx_protocol.auth.tabs import FIELD, HEADER, Tab
 from tests.support.visitor import Visitor
 

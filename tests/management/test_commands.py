@@ -24,15 +24,15 @@ EVIL = "a\x1b[2J\x9b2J\x00\r\n\x85\u202e\u2028b"
 def test_phx_routes_lists_the_patterns_in_order() -> None:
     out = io.StringIO()
     channels = {
-        "room:*": "tests.test_checks.Plain",
-        "exact": ("tests.test_checks.Deaf", {"a": 1}),
+        "room:*": "tests.checks.test_channels.Plain",
+        "exact": ("tests.checks.test_channels.Deaf", {"a": 1}),
     }
     with override_settings(PHX_PROTOCOL={"CHANNELS": channels, "LONGPOLL": True}):
         call_command("phx_routes", stdout=out, no_color=True)
     assert out.getvalue().splitlines() == [
         "/socket (/socket/websocket, /socket/longpoll)  phx_protocol.socket.socket.Socket",
-        "  room:*  tests.test_checks.Plain",
-        "  exact   tests.test_checks.Deaf  {'a': 1}",
+        "  room:*  tests.checks.test_channels.Plain",
+        "  exact   tests.checks.test_channels.Deaf  {'a': 1}",
     ]
 
 

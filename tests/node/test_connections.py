@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from phx_protocol import areauthorize, reauthorize
 from phx_protocol.api import asession_ended
-from phx_protocol.auth.sessions import digest
+from phx_protocol.auth.digests import digest
 from phx_protocol.exceptions import BroadcastError
 from phx_protocol.node import connections as sockets
 from phx_protocol.testing import TestChannel, TestSocket, connect

@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 )
 
 from phx_protocol.state import Item, Kept, Position, State
-from phx_protocol.state.base import NOWHERE, STEP
+from phx_protocol.state.base import NOWHERE, STEP, waiting
 from phx_protocol.state.memory import MemoryState
+from phx_protocol.state.redis import RedisState
 from tests.support.state import admin, connected, end_lease, forget, key
 
 T = TypeVar("T")
@@ -41,7 +42,11 @@ GROUP_NAMES = ["", "lobby\nü"]
 TOPIC_NAMES = ["room:1", "room:1\x00☃"]
 REF_NAMES = ["1", "12", "b\n1", "é"]
 
+#: until when entries may wait, by the wall clock: nothing of this test lasts so long
+OVER, SOON, LATER = 1_000_000_000.0, 4_000_000_000.0, 4_000_000_001.0
+
 nodes = st.sampled_from(NODE_NAMES)
+untils = st.sampled_from([OVER, SOON, LATER])
 groups = st.sampled_from(GROUP_NAMES)
 topics = st.sampled_from(TOPIC_NAMES)
 refs = st.sampled_from(REF_NAMES)
@@ -214,7 +219,12 @@ class StateMachine(RuleBasedStateMachine):
     @rule()
     def reap(self) -> None:
         owners = {o for g in self.groups.values() for o, _ in g.entries.values()}
-        dead = {*self.nodes, *owners} - self.alive().keys()
+        wait = {waiting(until) for until in (SOON, LATER)}
+        dead = {*self.nodes, *owners} - self.alive().keys() - wait
+        if isinstance(self.state, RedisState):
+            self.state._owners = (
+                None  # who came after the latest beat is for the next one
+            )
         # more if all that a node had was dropped by others
         assert self.run(self.state.reap()) >= len(dead)
         for name in dead:
@@ -253,6 +263,41 @@ class StateMachine(RuleBasedStateMachine):
         group.drop(*(ref for ref in group.owned_by(node) if ref not in entries))
         group.put(node, entries)
         self.is_at(position, group)
+
+    @rule(name=groups, node=nodes, until=untils, entries=entries)
+    def wait(
+        self, name: str, node: str, until: float, entries: dict[str, bytes]
+    ) -> None:
+        before, after = self.run(self.state.wait(name, node, until, entries))
+        self.is_at(before, self.groups.get(name))
+        group = self.group(name)
+        for ref, entry in entries.items():
+            if group.entries.get(ref, (node,))[0] == node:
+                group.put(waiting(until), {ref: entry})
+        self.is_at(after, group)
+
+    @rule(name=groups, node=nodes, refs=st.lists(refs, unique=True, max_size=4))
+    def take(self, name: str, node: str, refs: list[str]) -> None:
+        taken = self.run(self.state.take(name, node, refs))
+        group = self.groups.get(name, Group())
+        wait = [
+            (owner, place, ref)
+            for place, ref in enumerate(refs)
+            if ref in group.entries
+            and (owner := group.entries[ref][0]) in (waiting(SOON), waiting(LATER))
+        ]
+        assert taken == (min(wait)[2] if wait else None)
+        if taken is not None:
+            group.put(node, {taken: group.entries[taken][1]})
+
+    @rule(name=groups, until=untils, ref=refs)
+    def end_wait(self, name: str, until: float, ref: str) -> None:
+        before, after = self.run(self.state.end_wait(name, until, ref))
+        self.is_at(before, self.groups.get(name))
+        group = self.group(name)
+        if group.entries.get(ref, ("",))[0] == waiting(until):
+            group.drop(ref)
+        self.is_at(after, group)
 
     # ----------------------------------------------------------------- history
 

@@ -10,6 +10,9 @@ if redis.call('ZCARD', leases) < redis.call('HLEN', abouts) then
 end
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, ARGV[2])
 for i = 3, #ARGV do
-  if not redis.call('ZSCORE', leases, ARGV[i]) then dead[#dead + 1] = ARGV[i] end
+  local till = string.match(ARGV[i], '^~(%d+)$')  -- entries that wait: see wait.lua
+  if till and tonumber(till) <= now or not till and not redis.call('ZSCORE', leases, ARGV[i]) then
+    dead[#dead + 1] = ARGV[i]
+  end
 end
 return dead
