@@ -13,6 +13,7 @@ from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 
 class RoomPresence(Presence):
     name = "rooms"
+    leave_after = float(os.environ.get("PHX_LEAVE_AFTER", 0))
 
 
 class RoomChannel(Channel):

@@ -1,0 +1,215 @@
+"""A presence that a reload, a deploy and a killed process do not disturb: two processes on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.integration.test_presence_chaos import APPLICATION, BEAT, LEASE, SLACK, Tab
+from tests.support import servers
+
+AFTER = 3
+UPGRADE = """
+proxy_http_version 1.1;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection upgrade;
+proxy_read_timeout 300;
+"""
+
+
+class Watcher(Tab):
+    """A client that notes each diff, and each moment at which ada is not there."""
+
+    def __init__(self, server: servers.Server, user: str = "bob") -> None:
+        super().__init__(server, user, "laptop")
+        self.diffs: list[object] = []
+        self.missed: list[object] = []
+        take = self.shown.take_diff
+
+        def note(diff: Any) -> None:
+            self.diffs.append(diff)
+            take(diff)
+            if "ada" not in self.shown.metas("device"):
+                self.missed.append(diff)
+
+        self.shown.take_diff = note
+
+
+async def watching(site: servers.Server) -> Watcher:
+    watcher = Watcher(site)
+    await watcher.enter()
+    return watcher
+
+
+@contextlib.contextmanager
+def two(
+    folder: Path, redis_url: str, leave_after: float
+) -> Iterator[list[servers.Server]]:
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
+        "PHX_REDIS_URL": redis_url,
+        "PHX_LEAVE_AFTER": str(leave_after),
+    }
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                servers.serve("frames", folder / f"{n}.log", APPLICATION, **env)
+            )
+            for n in range(2)
+        ]
+
+
+async def quiet(*watchers: Watcher) -> None:
+    """Wait until nobody has got a diff for a beat; forget those until now."""
+    while True:
+        for watcher in watchers:
+            watcher.diffs.clear()
+        await asyncio.sleep(BEAT)
+        if not any(watcher.diffs for watcher in watchers):
+            return
+
+
+async def closed(tab: Tab) -> int:
+    """Wait until the server has closed the connection of `tab`; return the code."""
+    async with asyncio.timeout(15):
+        with contextlib.suppress(ConnectionClosed):
+            await tab.ws.wait_closed()
+    return int(tab.ws.close_code or 0)
+
+
+async def test_who_comes_back_to_another_process_is_not_noticed(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with two(tmp_path, redis_url, AFTER) as (here, there):
+        ada = await Tab(here, "ada", "phone").enter()
+        watchers = [await watching(site) for site in (here, there)]
+        await quiet(*watchers)
+        before = watchers[0].shown.refs()
+        for site in (there, here, there):
+            await ada.exit()
+            ada = await Tab(site, "ada", "tablet").enter()
+            await asyncio.sleep(BEAT)
+        assert [w.diffs for w in watchers] == [[], []]
+        await ada.until(lambda: ada.shown.refs() == before, SLACK)
+        await ada.exit()
+        for watcher in watchers:
+            await watcher.until(
+                lambda: "ada" not in watcher.shown.metas("device"), AFTER + 1 + SLACK
+            )
+            assert len(watcher.diffs) == 1
+            await watcher.exit()
+
+
+async def test_a_process_that_is_restarted_takes_nobody_with_it(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with two(tmp_path, redis_url, AFTER) as (here, there):
+        ada = await Tab(here, "ada", "phone").enter()
+        eve = await Tab(here, "eve", "phone").enter()
+        watcher = await watching(there)
+        await quiet(watcher)
+        here.process.send_signal(signal.SIGTERM)
+        assert await closed(ada) == await closed(eve) == 1012
+        here.process.wait(15)
+        ada = await Tab(there, "ada", "phone").enter()
+        assert watcher.diffs == []
+        # eve does not come back: the process that is left tells of it
+        wanted = {"ada": ["phone"], "bob": ["laptop"]}
+        await watcher.until(
+            lambda: watcher.shown.metas("device") == wanted,
+            AFTER + 1 + 2 * BEAT + SLACK,
+            wanted,
+        )
+        assert watcher.missed == []
+        await ada.exit()
+        await watcher.exit()
+
+
+async def test_of_a_process_that_is_killed_clients_may_show_twice_and_never_not_at_all(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with two(tmp_path, redis_url, AFTER) as (here, there):
+        await Tab(here, "ada", "phone").enter()
+        watcher = await watching(there)
+        await quiet(watcher)
+        here.process.kill()
+        here.process.wait(15)
+        ada = await Tab(there, "ada", "phone").enter()
+        once = {"ada": ["phone"], "bob": ["laptop"]}
+        twice = {"ada": ["phone", "phone"], "bob": ["laptop"]}
+        await watcher.until(lambda: watcher.shown.metas("device") == twice, SLACK)
+        await watcher.until(
+            lambda: watcher.shown.metas("device") == once, 2 * LEASE + SLACK, once
+        )
+        assert watcher.missed == []
+        await ada.exit()
+        await watcher.exit()
+
+
+class Visitor(Tab):
+    """It comes back as soon as its connection is lost."""
+
+    lost = 0
+
+    async def stay(self) -> None:
+        while True:
+            try:
+                await self.enter()
+            except (InvalidStatus, ConnectionClosed, TimeoutError):
+                # a process drains, or is away
+                await asyncio.sleep(0.2)
+                continue
+            assert self._reading is not None
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self.lost += 1
+            await self.ws.close()
+
+
+@pytest.mark.big
+async def test_those_who_stay_see_no_diff_of_a_rolling_restart_with_a_thousand_presences(
+    tmp_path: Path, redis_url: str
+) -> None:
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
+        "PHX_REDIS_URL": redis_url,
+        "PHX_LEAVE_AFTER": "15",
+    }
+    ports = [servers.free_port() for _ in range(3)]
+
+    def process(n: int) -> contextlib.AbstractContextManager[servers.Server]:
+        command = servers.command("frames", ports[n], APPLICATION)
+        return servers.run(command, ports[n], tmp_path / f"{n}.log", **env)
+
+    with contextlib.ExitStack() as stack:
+        # those who stay are on a third process, which is not restarted
+        *restarted, third = [stack.enter_context(process(n)) for n in range(3)]
+        nginx = stack.enter_context(
+            servers.nginx(tmp_path, *restarted, location=UPGRADE)
+        )
+        watcher = await watching(third)
+        visitors = [Visitor(nginx, f"visitor{n}", "phone") for n in range(1000)]
+        staying = []
+        for visitor in visitors:
+            staying.append(asyncio.create_task(visitor.stay()))
+            if len(staying) % 50 == 0:
+                await asyncio.sleep(0.2)
+        await watcher.until(lambda: len(watcher.shown.state) == 1001, 60)
+        await quiet(watcher)
+        for n, running in enumerate(restarted):
+            running.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(running.process.wait, 30)
+            stack.enter_context(process(n))
+            await asyncio.sleep(3)
+        assert sum(visitor.lost > 0 for visitor in visitors) == 1000
+        assert watcher.diffs == []
+        for task in staying:
+            task.cancel()
+        await asyncio.gather(*staying, return_exceptions=True)
+        await watcher.exit()
