@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..concurrency.tasks import begin
@@ -16,6 +15,7 @@ from ..wire import json
 from .delivery import DiffSender
 from .entries import Diff, Entries, Entry, Roster, by_ref
 from .replica import Hint, Replica
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..node.node import Node
@@ -49,9 +49,7 @@ class PresenceTopic:
         #: the entries that this process tracks on this topic
         self.own: Entries = {}
         #: the entries of clients that this process has lost, and until when they may come back
-        self.waiting: dict[str, tuple[Entry, float]] = {}
-        #: called when none waits any more
-        self.on_waited: Callable[[], None] = _nothing
+        self.waiting = Waiting(node.loop)
         #: True if the state may have other entries of this process than `own`
         self.is_dirty = False
         # True if the state may have entries of this process; the epoch in which it got them
@@ -60,7 +58,6 @@ class PresenceTopic:
         self.replica: Replica | None = None
         self._node = node
         self._presence = presence
-        self._state = node.heartbeat.state
         self._diff_sender = DiffSender(node, presence, self)
         self._outbox: list[Change] = []
         self._task: asyncio.Task[None] | None = None
@@ -151,7 +148,7 @@ class PresenceTopic:
                 async with self._writing:
                     self._is_put = True
                     args = self.group, beat.name, puts, diff.leaves
-                    done = await self._state.change(*args)
+                    done = await self._node.heartbeat.state.change(*args)
                     self._is_put = not is_last
         except StateError:
             self.is_dirty = self._is_put or bool(self.own)
@@ -168,24 +165,13 @@ class PresenceTopic:
 
     def wait(self, diff: Diff, until: float) -> None:
         """Let the leaves of `diff` wait until then: their clients may come back."""
-        for ref, entry in diff.leaves.items():
+        for ref in diff.leaves:
             del self.own[ref]
-            self.waiting[ref] = entry, until
         self._queue(diff, "wait", until)
-        self._node.loop.call_later(
-            until - time.time(), self._is_over, until, context=contextvars.Context()
-        )
+        self.waiting.add(diff.leaves, until, self._is_over)
 
-    def _is_over(self, until: float) -> None:
-        over = self._waiting_until(until)
-        for ref in over.leaves:
-            del self.waiting[ref]
-        if over:
-            self._queue(over, "over", until)
-            self.on_waited()
-
-    def _waiting_until(self, until: float) -> Diff:
-        return Diff((), (e for e, till in self.waiting.values() if till == until))
+    def _is_over(self, left: Diff, until: float) -> None:
+        self._queue(left, "over", until)
 
     async def _let_wait(self, diff: Diff, until: float) -> Hint | None:
         beat = self._node.heartbeat
@@ -193,7 +179,7 @@ class PresenceTopic:
             with beat.state_call():
                 async with self._writing:
                     args = self.group, beat.name, until, _packed(diff.leaves)
-                    _, position = await self._state.wait(*args)
+                    _, position = await self._node.heartbeat.state.wait(*args)
                     self._is_put = bool(self.own)
         except StateError:
             self.is_dirty = True
@@ -206,7 +192,7 @@ class PresenceTopic:
         (ref,) = diff.leaves
         try:
             with self._node.heartbeat.state_call():
-                done = await self._state.end_wait(self.group, until, ref)
+                done = await self._node.heartbeat.state.end_wait(self.group, until, ref)
         except StateError:
             if (replica := self._replica_of_clients()) is not None:
                 diff = replica.apply_unseen(diff)
@@ -222,9 +208,7 @@ class PresenceTopic:
     async def take_over(self, key: str) -> Entry | None:
         """Make the entry with `key` that waits longest one of this process. Return it, or None."""
         await self.roster()
-        known = {
-            entry.ref: entry for entry, _ in self.waiting.values() if entry.key == key
-        }
+        known = self.waiting.of(key)
         if self.replica is not None:
             known |= self.replica.roster.of(key).entries
         known = {ref: entry for ref, entry in known.items() if ref not in self.own}
@@ -235,22 +219,23 @@ class PresenceTopic:
             beat = self._node.heartbeat
             with beat.state_call():
                 async with self._writing:
-                    ref = await self._state.take(self.group, beat.name, known.keys())
+                    ref = await self._node.heartbeat.state.take(
+                        self.group, beat.name, known.keys()
+                    )
         except StateError:
-            mine = [ref for ref in known if ref in self.waiting]
-            ref = min(mine, key=lambda ref: self.waiting[ref][1], default=None)
+            ref = next((ref for ref in known if ref in self.waiting), None)
             self.is_dirty = self.is_dirty or ref is not None
         if ref is None:
             return None
         self.own[ref] = known[ref]
         self._is_put = True
-        self.waiting.pop(ref, None)
+        self.waiting.take(ref)
         return known[ref]
 
     def _note_epoch(self, epoch: str, put: Collection[str] = ()) -> None:
         """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
         before, self._epoch = self._epoch, epoch
-        mine = self.own.keys() | self.waiting.keys()
+        mine = self.own.keys() | self.waiting.refs
         if before and before != epoch and not mine <= set(put):
             self.is_dirty = True
 
@@ -304,12 +289,11 @@ class PresenceTopic:
         try:
             return Roster((await self._from_state())[1].values())
         except StateError:
-            waiting = (entry for entry, _ in self.waiting.values())
-            return Roster([*self.own.values(), *waiting])
+            return Roster([*self.own.values(), *self.waiting.entries])
 
     async def _from_state(self) -> tuple[Position, Entries]:
         with self._node.heartbeat.state_call(reads=True):
-            position, found = await self._state.entries(self.group)
+            position, found = await self._node.heartbeat.state.entries(self.group)
         return position, by_ref(map(Entry.unpack, found.values()))
 
     def unused(self) -> None:
@@ -354,11 +338,15 @@ class PresenceTopic:
             try:
                 self._is_put = True
                 node = self._node.heartbeat.name
-                position = await self._state.replace(self.group, node, mine)
-                for until in {until for _, until in self.waiting.values()}:
-                    for part in self._waiting_until(until).parts(STEP):
+                position = await self._node.heartbeat.state.replace(
+                    self.group, node, mine
+                )
+                for until in self.waiting.untils():
+                    for part in self.waiting.leaves(until).parts(STEP):
                         waits = _packed(part.leaves)
-                        await self._state.wait(self.group, node, until, waits)
+                        await self._node.heartbeat.state.wait(
+                            self.group, node, until, waits
+                        )
                 self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:
                 self.is_dirty = True
@@ -379,7 +367,7 @@ class PresenceTopic:
         # their entries again at their next beat
         timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            timeout += self._state.beat_every
+            timeout += self._node.heartbeat.state.beat_every
         self._node.loop.call_later(
             timeout, self._compare_again, position, context=contextvars.Context()
         )
@@ -391,6 +379,3 @@ class PresenceTopic:
 
 def _packed(entries: Entries) -> dict[str, bytes]:
     return {ref: entry.pack() for ref, entry in entries.items()}
-
-
-def _nothing() -> None: ...

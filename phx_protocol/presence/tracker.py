@@ -46,7 +46,7 @@ class Tracker:
         topic = self._topics.get(name)
         if topic is None:
             topic = PresenceTopic(self._node, self.presence, name)
-            self._topics[name], topic.on_waited = topic, self._release
+            self._topics[name], topic.waiting.on_none = topic, self._release
         return topic
 
     async def roster(self, name: str) -> Roster:

@@ -22,6 +22,8 @@ class NewMessage(msgspec.Struct):
 class RoomPresence(Presence):
     """Who is in a room: each user once, whatever the number of its tabs."""
 
+    leave_after = 3  # who reloads the page does not disappear for the others
+
 
 class RoomChannel(Channel):
     """The topic ``room:<name>``."""

@@ -14,6 +14,7 @@ urlpatterns = [
     path("", views.rooms, name="rooms"),
     path("rooms/<slug:name>/", views.room, name="room"),
     path("rooms/<slug:name>/hello/", views.hello, name="hello"),
+    path("token/", views.token, name="token"),
     path("login/", sign_in, name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
 ]

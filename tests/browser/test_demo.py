@@ -175,6 +175,7 @@ async def test_a_django_view_says_hello_to_everybody_in_the_room(
     await dora.get_by_role("button", name="Say hello from a Django view").click()
     for page in (dora, emil):
         await expect_message(page, "dora", HELLO)
+        await expect(page.get_by_text(HELLO, exact=True)).to_have_count(1)
         await expect_status(page, "connected")
 
 
@@ -229,6 +230,29 @@ async def test_the_room_shows_who_is_here(demo: Demo, visit: Visit) -> None:
         await expect_people(page, "ivy", "joe")
     await joe.close()
     await expect_people(ivy, "ivy")
+
+
+async def test_who_reloads_a_page_does_not_disappear_for_the_others(
+    demo: Demo, visit: Visit
+) -> None:
+    path = "/rooms/reload/"
+    kim = await enter(visit, demo, "kim")
+    await kim.get_by_label("Open a room").fill("reload")
+    await kim.get_by_role("button", name="Open").click()
+    leo = await enter(visit, demo, "leo")
+    await leo.goto(demo.url(path))
+    await expect_people(kim, "kim", "leo")
+    await kim.evaluate("""() => {
+          window.changes = 0;
+          const people = document.getElementById("people");
+          new MutationObserver(() => (window.changes += 1)).observe(people, { childList: true });
+        }""")
+    for _ in range(2):
+        await leo.reload()
+        await expect_people(leo, "kim", "leo")
+    assert await kim.evaluate("window.changes") == 0
+    await leo.close()
+    await expect_people(kim, "kim")
 
 
 async def test_a_tab_that_was_offline_catches_up(

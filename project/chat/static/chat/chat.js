@@ -1,9 +1,10 @@
 import { Presence, Socket } from "../phoenix/phoenix.mjs";
 import { channelWithHistory } from "../phx_protocol/history.js";
+import { identify, keepFresh } from "../phx_protocol/session.js";
 
 const $ = (id) => document.getElementById(id);
 const { url, token } = $("phx-script").dataset;
-const { topic, user } = $("chat").dataset;
+const { topic, user, tokenUrl } = $("chat").dataset;
 const log = $("log");
 const messages = $("messages");
 
@@ -30,7 +31,15 @@ channel
   .receive("error", ({ reason }) => refused(reason))
   .receive("timeout", reconnecting);
 
+identify(socket); // the answer to a request of this page does not come as a broadcast too
+if (token) keepFresh(socket, newToken, { onDenied: () => refused("unauthorized") });
 socket.connect();
+
+/** The page may be open for longer than its token is valid. */
+async function newToken() {
+  const answer = await fetch(tokenUrl);
+  return answer.ok ? answer.text() : null;
+}
 
 function refused(reason) {
   if (reason === "join crashed") return reconnecting(); // it may pass: phoenix.js tries again
@@ -145,6 +154,13 @@ function send(payload, item) {
     .receive("error", ({ reason }) => state(true, `Not sent: ${reason}`))
     .receive("timeout", () => state(true, "Not sent: no answer"));
 }
+
+$("hello-form")?.addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const form = submit.target;
+  const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+  if (answer.ok) show(await answer.json());
+});
 
 // --- who is here
 
