@@ -43,6 +43,17 @@ class Options:
     max_channels: int = 100
     #: how many sockets one process serves, over all transports; None for no limit
     max_connections: int | None = None
+    #: how many connections one user, and one address, may have to all processes together; None for
+    #: no limit
+    max_connections_per_user: int | None = None
+    max_connections_per_address: int | None = None
+    #: True: beyond the limit of a user the newest connection is refused; False: the oldest is closed
+    refuse_newest: bool = False
+    #: how often one address may connect to all processes together ("10/s"); None for no limit
+    connect_rate: str | None = None
+    #: the addresses and networks of the proxies whose X-Forwarded-For is believed; "unix" for one
+    #: that connects over a Unix socket
+    trusted_proxies: Sequence[str] = ()
     #: seconds after which a socket is closed with 1012, so that its client connects again (up to a
     #: tenth earlier, so that clients do not reconnect all at once); None for never
     max_connection_age: float | None = None

@@ -117,8 +117,12 @@ def test_every_limit_says_what_the_worst_client_costs() -> None:
         assert all(0 <= int(figure) < 200 for figure in figures)
 
 
-#: limits that no client comes near: they are of the processes, or of the connection's age
+#: limits that no client comes near: they are of the processes, or of the connection's age; or that
+#: are off by default, and only make the others cheaper
 NO_CLIENTS = [
+    "connections of one user, to all processes",
+    "connections of one address, to all processes",
+    "how often one address may connect, to all processes",
     "age of a connection",
     "silence of a client",
     "broadcasts of one process that are on their way to others",

@@ -12,7 +12,8 @@ from django.utils.module_loading import import_string
 
 from ..conf import LONGPOLL, OUTBOUND, WEBSOCKET, Options, options
 from ..socket.socket import Socket
-from ..socket.throttle import parse_rates
+from ..socket.throttle import parse_rate, parse_rates
+from ..transports.addresses import UNIX, network
 from ..transports.origin import Place
 from ..wire.serializers import parse_requirement
 
@@ -30,6 +31,11 @@ TYPES: dict[str, tuple[type, ...]] = {
     "MAX_CHANNELS": (int,),
     "MAX_CONNECTIONS": (int, type(None)),
     "MAX_CONNECTION_AGE": (int, float, type(None)),
+    "MAX_CONNECTIONS_PER_USER": (int, type(None)),
+    "MAX_CONNECTIONS_PER_ADDRESS": (int, type(None)),
+    "REFUSE_NEWEST": (bool,),
+    "CONNECT_RATE": (str, type(None)),
+    "TRUSTED_PROXIES": (list, tuple),
     "THROTTLE": (str, Mapping, type(None)),
     "MAX_TOPIC_LENGTH": (int,),
     "MAX_EVENT_LENGTH": (int,),
@@ -115,6 +121,23 @@ def check_values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
             hint='Write "200/s" or {"phx_join": "10/s", "*": "200/s"}.',
             id="phx_protocol.E013",
         )
+    try:
+        if chosen.connect_rate is not None:
+            parse_rate(chosen.connect_rate)
+    except ValueError as error:
+        yield Error(
+            f"CONNECT_RATE: {error}", hint='Write "10/s".', id="phx_protocol.E013"
+        )
+    for proxy in chosen.trusted_proxies:
+        try:
+            if proxy != UNIX:
+                network(proxy)
+        except ValueError as error:
+            yield Error(
+                f"TRUSTED_PROXIES: {error}",
+                hint='Write addresses and networks: ["10.0.0.7", "10.1.0.0/16", "unix"].',
+                id="phx_protocol.E018",
+            )
     if not _check_origin_is_valid(chosen.check_origin):
         yield Error(
             f"CHECK_ORIGIN cannot be {chosen.check_origin!r}.",

@@ -19,7 +19,7 @@ from ..auth.permissions import Source
 from ..auth.users import key_of
 from ..concurrency.tasks import CRASHES, must_end
 from ..logs import get_logger
-from ..wire.reasons import Reason
+from ..wire.reasons import CloseCode, Reason
 
 logger = get_logger("phx_protocol.pubsub")
 
@@ -34,6 +34,8 @@ class OpeningSocket(Protocol):
     def user_disconnected(self, key: str) -> None: ...
     def user_has_changed(self, key: str | None) -> None: ...
     def session_ended(self, digest: str) -> None: ...
+    @property
+    def key(self) -> str: ...
 
 
 class OpenSocket(Protocol):
@@ -85,6 +87,7 @@ class Connections:
             "disconnect": self._disconnect,
             "disconnect_socket": self._disconnect_socket,
             "disconnect_user": self._disconnect_user,
+            "replace": self._replace,
             "password_changed": self._password_changed,
             "reauthorize": self._reauthorize,
             "session_ended": self._session_ended,
@@ -166,6 +169,11 @@ class Connections:
         for socket in self._opening:
             socket.user_disconnected(body["user"])
         each(self.of_user(body["user"]), lambda socket: socket.cut_off())
+
+    def _replace(self, body: Body) -> None:
+        for socket in self:
+            if socket.key == body["key"]:
+                socket.close(CloseCode.REPLACED, Reason.REPLACED)
 
     def _password_changed(self, body: Body) -> None:
         def look(socket: OpenSocket) -> None:

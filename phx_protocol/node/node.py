@@ -26,6 +26,7 @@ from ..pubsub.link import LayerLink, is_in_memory
 from ..pubsub.local import LocalLink
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
+from .census import Census
 from .commands import Commands
 from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
@@ -131,6 +132,8 @@ class Node:
 
     def discard_connection(self, socket: OpenSocket) -> None:
         self.connections.discard(socket)
+        if Census in self._parts:
+            self.part(Census).leave(socket.key)
         self._need_no_commands()
 
     async def check(self, claim: Claim) -> None:
@@ -144,6 +147,8 @@ class Node:
     def discard_opening(self, opening: OpeningSocket) -> None:
         """Forget a socket that does not open."""
         self.connections.decided(opening)
+        if Census in self._parts:
+            self.part(Census).leave(opening.key)
         self._need_no_commands()
 
     def _need_no_commands(self) -> None:

@@ -101,7 +101,7 @@ class Connection:
         self._context = contextvars.copy_context()
         # None if the socket has no id
         self._id: IdSubscription | None = IdSubscription(self, opening.missed)
-        self._key: str | None = None
+        self._key = opening.known_key
         self._expiry: asyncio.TimerHandle | None = None
         self._renewal: Renewal | None = None
         socket.__phx__ = self

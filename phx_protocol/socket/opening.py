@@ -43,6 +43,7 @@ class Opening:
         "requested_at",
         "rights",
         "missed",
+        "known_key",
         "_context",
     )
 
@@ -62,8 +63,17 @@ class Opening:
         self.rights = Rights(socket)
         # the commands that arrived before the user was known
         self.missed: set[tuple[str, str | None]] = set()
+        #: the id that the connection will have, if somebody has asked for it
+        self.known_key: str | None = None
         self._context = contextvars.copy_context()
         socket.__phx__ = self
+
+    @property
+    def key(self) -> str:
+        """The id that the connection will have."""
+        if self.known_key is None:
+            self.known_key = self.node.new_id()
+        return self.known_key
 
     def expire_at(self, seconds: float | None) -> None:
         """Let the client be here until then (seconds of the epoch; None: for ever)."""

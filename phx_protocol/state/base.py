@@ -226,6 +226,15 @@ class State(ABC):
         Keep the groups from expiring, and what `node` has in them.
         """
 
+    # ------------------------------------------------------------------- rates
+
+    @abstractmethod
+    async def rate(self, name: str, times: int, seconds: float) -> float:
+        """Count one of at most `times` in any `seconds`, which may all come at once.
+
+        Return the seconds until one more is allowed; if it is 0, one was counted.
+        """
+
     # ----------------------------------------------------------------- history
 
     @abstractmethod

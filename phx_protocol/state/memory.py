@@ -27,6 +27,8 @@ from .base import (
 
 #: most bytes of all histories together
 MOST_BYTES = 32 * 1024 * 1024
+#: so many rates, and those that are not used any more are forgotten
+MOST_RATES = 10_000
 
 
 class Node:
@@ -127,6 +129,7 @@ class MemoryState(State):
         self._groups: dict[str, Group] = {}
         self._topics: dict[str, Topic] = {}
         self._total = Total()
+        self._rates: dict[str, float] = {}  # name -> until when its rate is used up
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         with self._lock:
@@ -302,6 +305,18 @@ class MemoryState(State):
                     lasts = self.expiry if known.entries else self.linger
                     known.until = self._clock() + lasts
             return [self._position(group) for group in groups]
+
+    async def rate(self, name: str, times: int, seconds: float) -> float:
+        with self._lock:
+            now, step = self._clock(), seconds / times
+            if len(self._rates) >= MOST_RATES:
+                self._rates = {n: t for n, t in self._rates.items() if t > now}
+            till = max(self._rates.get(name, now), now)
+            wait = till + step - seconds - now
+            if wait > 1e-6:
+                return wait
+            self._rates[name] = till + step
+            return 0.0
 
     async def append(self, items: Sequence[Item]) -> list[Position]:
         with self._lock:

@@ -275,6 +275,13 @@ class RedisState(State):
 
         return await spread(groups, str, ask)
 
+    # ------------------------------------------------------------------------- rates
+
+    async def rate(self, name: str, times: int, seconds: float) -> float:
+        args = times, _ms(seconds)
+        wait = await self._store.run(tag_of(name), "rate", [f"rate:{name}"], *args)
+        return float(wait) / 1000
+
     # ----------------------------------------------------------------------- history
 
     async def append(self, items: Sequence[Item]) -> list[Position]:

@@ -27,6 +27,7 @@ from ..socket.socket import Socket
 from ..wire.params import decode_query
 from ..wire.reasons import Refusal
 from ..wire.serializers import DEFAULT_SERIALIZERS, Serializer, for_version
+from .admission import Admission
 from .authentication import authenticate, bearers
 from .origin import names_a_host, origin_is_allowed, page_of
 from .request import HandshakeRequest
@@ -144,11 +145,15 @@ class Handshake:
             raise ConnectionRefused(403)
         node = get_node()
         self._check_room(node)
+        limits = Admission(node, self.options, self.info)
+        await limits.check_rate()
         socket = self._make_socket(auth_token)
         opening = Opening(socket, serializer, transport, node, self.requested_at)
         try:
+            await limits.check_address(opening)
             await node.expect_connection(opening)
             await self._authenticate(opening)
+            await limits.check_user(opening)
             self._check_room(node)  # other connections may have opened meanwhile
         except BaseException:
             opening.discard()

@@ -49,6 +49,8 @@ class CloseCode(IntEnum):
     EXPIRED = (
         4401  #: the token has ended (``Socket.expires_at`` is over), or was revoked
     )
+    #: the user has more connections than MAX_CONNECTIONS_PER_USER, and this was the oldest
+    REPLACED = 4429
     DENIED = 4403  #: refused for good: ``ConnectionRefused(permanent=True)``
 
 
@@ -62,6 +64,7 @@ class Reason(StrEnum):
     DRAINING = "draining"  #: the server goes down
     DISCONNECTED = "disconnected"  #: disconnect() was called for the socket's id
     EXPIRED = "expired"  #: what let the client in has ended
+    REPLACED = "replaced"  #: a newer connection of the user took its place
     REVOKED = "revoked"  #: revoke() was called for the client's token, or its user
     DUPLICATE_JOIN = "duplicate_join"  #: the client joined the topic again
     CRASH = "crash"  #: a callback raised

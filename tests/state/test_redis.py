@@ -495,3 +495,17 @@ async def refuse(redis: RedisState) -> None:
     await redis.reset("another")  # whose keys are named after what there is now
     for name in ("leases", "head:topic"):
         admin(redis).set(key(redis, name), "foreign", px=60_000)
+
+
+async def test_a_rate_allows_so_many_at_once_and_its_key_expires(
+    redis: RedisState,
+) -> None:
+    assert [await redis.rate("a\n☃", 2, 600) for _ in range(2)] == [0, 0]
+    for _ in range(2):
+        assert 299 < await redis.rate("a\n☃", 2, 600) <= 300
+    assert await redis.rate("b", 2, 600) == 0
+    assert 0 < keys(redis)["rate:a\n☃"] <= 900_000
+    assert await redis.rate("c", 1, 0.05) == 0
+    async with asyncio.timeout(5):
+        while await redis.rate("c", 1, 0.05):
+            await asyncio.sleep(0.01)

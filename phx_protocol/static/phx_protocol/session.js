@@ -14,8 +14,9 @@ const HEADER = "X-Phx-Connection";
 const LOOK_EVERY = 15_000;
 /** ms between two questions for a token, if the last one was of no use */
 const PAUSE = 5_000;
-/** close codes: the token has ended; no new connection helps; phoenix.js has got a 403 over long-poll */
-const [EXPIRED, DENIED, FORBIDDEN] = [4401, 4403, 1008];
+/** close codes: the token has ended; no new connection helps; the user has opened too many others;
+ * phoenix.js has got a 403 over long-poll */
+const [EXPIRED, DENIED, REPLACED, FORBIDDEN] = [4401, 4403, 4429, 1008];
 /** how many new tokens in a row are tried */
 const TRIES = 3;
 
@@ -108,6 +109,7 @@ export function keepFresh(socket, getToken, options = {}) {
   function lost({ code }) {
     pending.clear();
     if (stopped) return;
+    if (code === REPLACED) return deny(`closed with ${code}`); // else it would close the next one
     const isRefused = code === DENIED || code === FORBIDDEN;
     if (isRefused) [refused, useless] = [refused + 1, token];
     if (refused > TRIES) deny(`closed with ${code}`);

@@ -328,9 +328,13 @@ class LongPollConsumer:
         if refused.status // 100 == 3:  # the browser follows by itself
             headers = [CORS, *raw_headers(refused.headers)]
             return await self._respond(refused.status, b"", headers)
-        answer: dict[str, Any] = {"status": 500 if refused.status >= 500 else 403}
+        # after 403 a client takes its token for bad; 429 passes
+        may_pass = refused.status >= 500 or refused.status == 429
+        answer: dict[str, Any] = {"status": 500 if may_pass else 403}
         if refused.reason:
             answer["reason"] = refused.reason
+        if (seconds := refused.headers.get("retry-after", "")).isdecimal():
+            answer["retry_after"] = int(seconds)
         headers = [*JSON, *raw_headers(refused.headers)]
         # phoenix.js reads only the body; a proxy that reads 503 tries another process
         status = 503 if refused.status == 503 else 200

@@ -1,0 +1,105 @@
+"""Census: which connections a user or an address has, in all processes together."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ..concurrency.tasks import begin
+from ..exceptions import StateError
+from ..logs import get_logger
+from .part import Part
+
+if TYPE_CHECKING:
+    from .node import Node
+
+logger = get_logger("phx_protocol.state")
+
+
+class Member(NamedTuple):
+    """A connection: the older one is the smaller one."""
+
+    since: float
+    id: str
+
+
+_member = msgspec.json.Decoder(Member).decode
+
+
+class Census(Part):
+    """The connections that this node has counted, by the names for which they count.
+
+    They lie in the state, in a group for each name. While it fails, only those of this node are known.
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._members: dict[str, dict[str, Member]] = {}
+        self._names: dict[str, list[str]] = {}  # id -> the names for which it counts
+        # names of which the state may have other members of this node
+        self._dirty: set[str] = set()
+
+    async def enter(self, name: str, id: str) -> list[Member]:
+        """Count the connection `id` for `name`. Return all that count for it, the oldest first."""
+        member = Member(time.time(), id)
+        self._members.setdefault(name, {})[id] = member
+        self._names.setdefault(id, []).append(name)
+        beat = self.node.heartbeat
+        await beat.ready()
+        group, packed = _group(name), {id: msgspec.json.encode(member)}
+        try:
+            with beat.state_call():
+                await beat.state.change(group, beat.name, packed, ())
+                _, found = await beat.state.entries(group)
+        except StateError:
+            self._dirty.add(name)
+            return sorted(self._members[name].values())
+        return sorted(map(_member, found.values()))
+
+    def leave(self, id: str) -> None:
+        """Count a connection for nothing any more."""
+        for name in self._names.pop(id, ()):
+            members = self._members.get(name, {})
+            members.pop(id, None)
+            if not members:
+                self._members.pop(name, None)
+            begin(self._drop(name, id))
+
+    async def _drop(self, name: str, id: str) -> None:
+        beat = self.node.heartbeat
+        try:
+            with beat.state_call():
+                await beat.state.change(_group(name), beat.name, {}, [id])
+        except StateError:
+            self._dirty.add(name)
+
+    def lost(self) -> None:
+        self._dirty |= self._members.keys()
+
+    async def beat(self) -> None:
+        """Keep what is counted from expiring, and write again what the state may have lost."""
+        names = list(self._members)
+        if names:
+            beat, groups = self.node.heartbeat, [_group(name) for name in names]
+            found = await beat.state.positions(groups, beat.name)
+            self._dirty |= {
+                n for n, position in zip(names, found) if not position.epoch
+            }
+        while self._dirty:
+            await self._write(next(iter(self._dirty)))
+
+    async def _write(self, name: str) -> None:
+        beat, members = self.node.heartbeat, self._members.get(name, {})
+        packed = {id: msgspec.json.encode(member) for id, member in members.items()}
+        self._dirty.discard(name)
+        try:
+            await beat.state.replace(_group(name), beat.name, packed)
+        except StateError:
+            self._dirty.add(name)
+            raise
+
+
+def _group(name: str) -> str:
+    return f"census\n{name}"
