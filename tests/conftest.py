@@ -78,10 +78,11 @@ def _nothing_is_frozen() -> None:
     garbage._is_settled = True
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _nobody_asks_for_revocations() -> None:
     """The app is installed for its table; only tests/revocations let tokens ask it."""
-    PARTS.remove(Revocations)
+    if Revocations in PARTS:  # again, after a test has loaded the apps anew
+        PARTS.remove(Revocations)
 
 
 @pytest.fixture(autouse=True)

@@ -15,4 +15,5 @@ class RevocationsConfig(AppConfig):
         from ..node.part import PARTS
         from .index import Revocations
 
-        PARTS.append(Revocations)
+        if Revocations not in PARTS:  # tests may load the apps again
+            PARTS.append(Revocations)

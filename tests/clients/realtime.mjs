@@ -37,10 +37,10 @@ async function channel(made, name) {
 const scenarios = {
   // its callback gives a new token with each heartbeat; messages flow meanwhile
   async renewed() {
-    const made = await client(2, { accessToken: () => token(2), heartbeatIntervalMs: 700 });
+    const made = await client(4, { accessToken: () => token(4), heartbeatIntervalMs: 700 });
     const room = await channel(made, "renewed");
     let sent = 0;
-    for (const end = Date.now() + 4000; Date.now() < end; await pause(20)) {
+    for (const end = Date.now() + 5000; Date.now() < end; await pause(20)) {
       const answer = await room.send({ type: "broadcast", event: "shout", payload: { n: sent } });
       if (answer !== "ok") throw new Error(answer);
       sent += 1;
