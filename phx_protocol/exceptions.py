@@ -105,7 +105,7 @@ class ConnectionRefused(DenyConnection):
     `status` is the HTTP status (default 403), `reason` the body as text (default empty,
     as Phoenix answers), `headers` are additional headers (``{"retry-after": "60"}``). A server
     without the ASGI extension ``websocket.http.response`` (Daphne) always answers 403. Over
-    long-poll the JSON contains 403 (500 for a 5xx) and the reason; only a redirect (a 3xx with the
+    long-poll the JSON contains 403 (500 for a 5xx and for 429, which pass) and the reason; only a redirect (a 3xx with the
     header ``location``) is a redirect there as well. Browsers hide a refused handshake from scripts:
     with `permanent`, a WebSocket opens and is closed at once with 4403, so that a client can know that
     it is of no use to come again. Mirrors ``:error`` and ``{:error, term}`` of

@@ -49,8 +49,9 @@ class Claim(NamedTuple):
         return cls(names, primary_key(credential.user), credential.issued_at)
 
 
-#: a JWT: its header is the base64 of a JSON object
-_JWT = re.compile(r"(e[yw][\w-]*\.[\w-]+)\.[\w-]*=*")
+#: a JWT: its header is the base64 of a JSON object; what follows the last dot is the signature, in which
+#: some readers of base64 skip anything
+_JWT = re.compile(r"(e[yw][^.]*\.[^.]*)\.[^.]*", re.DOTALL)
 
 
 def signed_part(token: str) -> str | None:

@@ -7,4 +7,4 @@ import hashlib
 
 def digest(secret: str) -> str:
     """Return a digest of a token, or of a session's key or session auth hash."""
-    return hashlib.sha256(secret.encode()).hexdigest()[:16]
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -135,7 +135,9 @@ async def _call_inside(
     """Call `function` as ``call_async`` does, inside the context manager that `context` makes."""
     if is_async(function):
         with context():
-            return await settled(function(*args), where)
+            answer = await settled(function(*args), where)
+            # here too: what is lazy is read inside of it
+            return answer if finish is None else finish(answer)
     sync = function if finish is None else _finished(function, finish)
 
     def run() -> Any:

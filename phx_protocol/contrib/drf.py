@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from django.utils.module_loading import import_string
 
 from ..auth.credentials import Credential
 from ..auth.permissions import TRUSTED, Source
-from ..concurrency.callbacks import look_up
+from ..concurrency.callbacks import call_async
 from ..socket.connect_info import ConnectInfo
 from ..tokens import TokenSocket
 from ..transports.request import HandshakeRequest
@@ -35,6 +36,10 @@ except ImportError as error:
         "phx_protocol.contrib.drf needs djangorestframework: "
         "pip install 'phx_protocol[drf]'"
     ) from error
+
+
+#: what may stand behind the keyword in a header, by RFC 6750
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class DRFSocket(TokenSocket):
@@ -52,7 +57,10 @@ class DRFSocket(TokenSocket):
     authentication_classes: ClassVar[Sequence[Any] | None] = None
 
     async def read_token(self, token: str) -> Credential:
-        found = await look_up(_ask_with_token, self._readers(), self.scope, token)
+        if not TOKEN.fullmatch(token):
+            # a header would be split there, and the token read under another name than it is revoked by
+            raise BadSignature("a token has no spaces, and characters of RFC 6750 only")
+        found = await self._ask(_ask_with_token, token)
         if found is None:
             raise BadSignature("no authentication class knows the token")
         load = functools.partial(self._load_again, token)
@@ -63,25 +71,35 @@ class DRFSocket(TokenSocket):
         """Return what ``request.user`` and ``request.auth`` say of the client.
 
         Override it for an `auth` that ends in a way of its own: this knows the tokens of simplejwt
-        (their ``exp``, ``jti`` and ``iat``) and those with an ``expiry``, as knox has them.
+        (their ``exp``, ``jti`` and ``iat``), and an ``expiry`` and ``created`` as those of knox and of
+        Django REST framework have them.
         """
         claims = getattr(auth, "payload", None)
         if isinstance(claims, dict):
             names = "exp", "jti", "iat"
             end, id, begin = (claims.get(name) for name in names)
             return Credential(user, end, id=id, issued_at=begin)
-        expiry = getattr(auth, "expiry", None)
-        end = expiry.timestamp() if isinstance(expiry, datetime) else None
-        return Credential(user, end)
+        end, begin = (_time(getattr(auth, n, None)) for n in ("expiry", "created"))
+        return Credential(user, end, issued_at=begin)
 
     # ------------------------------------------------------- the implementation
 
     async def __phx_without_token__(self) -> None:
-        found = await look_up(_ask_without_token, self._readers(), self.scope)
-        if found is not None:
-            self.scope["user"] = found[0]
-        elif self.token_required:
-            raise BadSignature("no authentication class knows the client")
+        found = await self._ask(_ask_without_token)
+        if found is None:
+            if self.token_required:
+                raise BadSignature("no authentication class knows the client")
+            return
+        credential, token = self.credential(*found), _text_of(found[1])
+        if token is None:
+            self.scope["user"] = credential.user
+            self.expires_at = credential.expires_at
+        else:  # in a cookie
+            await self.__phx__.rights.take(token, credential)
+
+    async def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
+        # in the threads of callbacks: a class may take its time, such as one that hashes a password
+        return await call_async(ask, self._readers(), self.scope, *args)
 
     def _readers(self) -> list[Any]:
         classes = self.authentication_classes
@@ -97,6 +115,18 @@ class DRFSocket(TokenSocket):
             return (await self.read_token(token)).user
         except BadSignature:
             return AnonymousUser()
+
+
+def _text_of(auth: Any) -> str | None:
+    """Return the token that `auth` stands for: one of simplejwt, or of Django REST framework."""
+    token = getattr(auth, "token", None) or getattr(auth, "key", None)
+    if isinstance(token, bytes):
+        return token.decode(errors="replace")
+    return token if isinstance(token, str) else None
+
+
+def _time(value: Any) -> float | None:
+    return value.timestamp() if isinstance(value, datetime) else None
 
 
 def _ask_with_token(

@@ -42,6 +42,9 @@ logger = get_logger("phx_protocol.socket")
 
 Claims = dict[str, Any]
 
+#: what a token raises: PyJWT's own errors; numbers that are none, or beyond all bounds; lists in lists
+_WRONG = (pyjwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
 
 class JWT:
     """How the JWTs of a site are verified.
@@ -113,9 +116,10 @@ class JWT:
                     return self._decode(token, key)
                 except (pyjwt.InvalidSignatureError, pyjwt.InvalidKeyError):
                     pass
+                except (ValueError, TypeError):
+                    pass  # the key is of another kind than the token
             return self._decode(token, last)
-        # the others: numbers that are none, or beyond all bounds
-        except (pyjwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+        except _WRONG as error:
             raise BadSignature(f"not a valid JWT: {describe(error)}") from None
 
     def _decode(self, token: str, key: Any) -> Claims:
@@ -145,21 +149,23 @@ class KeySet:
     async def key(self, kid: str | None) -> Any:
         """Return the key with the id `kid`; without an id the only one. Raises BadSignature."""
         now = time.monotonic()
-        is_wanted = kid not in self._keys or now - self._read_at > self._lifespan
-        if is_wanted and now - self._tried_at > self.PAUSE:
-            await self._read_once()
+        is_known, is_old = kid in self._keys, now - self._read_at > self._lifespan
+        if now - self._tried_at > self.PAUSE and (is_old or not is_known):
+            reading = self._read_once()
+            if not is_known:
+                await asyncio.shield(reading)
         if not self._keys:
             raise ConnectionRefused(503, Refusal.UNAVAILABLE)
         if kid not in self._keys:
             raise BadSignature(f"no key of the issuer is {kid!r:.100}")
         return self._keys[kid]
 
-    async def _read_once(self) -> None:
-        """Read the keys; one reading serves all who wait."""
+    def _read_once(self) -> asyncio.Task[None]:
+        """Read the keys; one reading serves all."""
         reading, loop = self._reading, asyncio.get_running_loop()
         if reading is None or reading.done() or reading.get_loop() is not loop:
             reading = self._reading = begin(self._read())
-        await asyncio.shield(reading)
+        return reading
 
     async def _read(self) -> None:
         try:
@@ -199,7 +205,10 @@ class JWTSocket(TokenSocket):
             user,
             self.jwt._end_of(claims),
             id=claims.get("jti"),
-            issued_at=float(claims["iat"]) if "iat" in claims else None,
+            # it may have been made so much earlier, by our clock
+            issued_at=(
+                float(claims["iat"]) - self.jwt.leeway if "iat" in claims else None
+            ),
         )
 
     async def jwt_user(self, claims: Claims) -> Any:

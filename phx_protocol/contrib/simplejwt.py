@@ -56,15 +56,18 @@ def _read(reader: Any, token: str) -> Credential:
         user = reader.get_user(valid)
     except (AuthenticationFailed, TokenError) as error:
         raise BadSignature(f"not a valid token of simplejwt: {_said(error)}") from None
+    except RecursionError:
+        raise BadSignature("not a valid token: lists in lists") from None
     claims, leeway = valid.payload, api_settings.LEEWAY
     if isinstance(leeway, timedelta):
         leeway = leeway.total_seconds()
+    begin = claims.get("iat")
     return Credential(
         user,
         claims["exp"] + leeway,
         Source(user, functools.partial(_load_again, reader, valid)),
         claims.get(api_settings.JTI_CLAIM),
-        claims.get("iat"),
+        None if begin is None else begin - leeway,
     )
 
 

@@ -122,6 +122,8 @@ class Node:
             self.start()
             self.link.used(NODES)
             await self.link.ready(NODES)
+            for part in self.parts:
+                part.missed_commands()
 
     def add_connection(self, socket: OpenSocket) -> None:
         if not self.connections:

@@ -51,6 +51,9 @@ class Part:
         Raise ConnectionRefused if that cannot be found out now.
         """
 
+    def missed_commands(self) -> None:
+        """Note that commands of other nodes may not have arrived: this node had no sockets."""
+
     async def settled(self) -> None:
         """Wait until what was begun is written: the process goes down."""
 

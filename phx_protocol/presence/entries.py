@@ -150,6 +150,10 @@ class Roster:
         """Return how many keys are present."""
         return len(self._keys)
 
+    def first(self, key: str, most: int) -> Entries:
+        """Return those of the entries of one key that joined first, at most so many."""
+        return by_ref(self._keys.get(key, [])[:most])
+
     def of(self, key: str) -> Roster:
         """Return a roster with the entries of one key."""
         return Roster(self._keys.get(key, ()))

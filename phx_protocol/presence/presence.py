@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -216,9 +217,8 @@ class Presence:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         after = cls.leave_after
-        if isinstance(after, bool) or not (
-            isinstance(after, (int, float)) and after >= 0
-        ):
+        is_number = isinstance(after, (int, float)) and not isinstance(after, bool)
+        if not (is_number and 0 <= after < math.inf):
             raise TypeError(
                 f"{cls.__qualname__}.leave_after is in seconds, not {after!r:.100}"
             )

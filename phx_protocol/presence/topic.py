@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 HINT = "presence"
 #: seconds that a hint may take
 HINT_TIMEOUT = 0.1
+#: so many presences of one key are looked through for one that waits; one key has not more tabs
+MOST_TAKEN = 100
 
 
 class Change(NamedTuple):
@@ -107,8 +109,7 @@ class PresenceTopic:
                 for change in changes:
                     diff.add(change.diff)
                 kind, until = changes[0].kind, changes[0].until
-                # one by one what may have been taken over
-                parts = [*diff.parts(1 if kind == "over" else STEP)] if diff else []
+                parts = [*diff.parts(STEP)] if diff else []
                 try:
                     if kind == "put":
                         hints = [await self._put(part, parts[-1]) for part in parts]
@@ -188,49 +189,62 @@ class PresenceTopic:
         return None  # nobody hears of it
 
     async def _end_wait(self, diff: Diff, until: float) -> Hint | None:
-        """Tell of the leave of one entry, unless its client has come back to another process."""
-        (ref,) = diff.leaves
+        """Tell of the leaves of those whose clients have not come back to another process."""
         try:
             with self._node.heartbeat.state_call():
-                done = await self._node.heartbeat.state.end_wait(self.group, until, ref)
+                before, after = await self._node.heartbeat.state.end_wait(
+                    self.group, until, diff.leaves.keys()
+                )
         except StateError:
             if (replica := self._replica_of_clients()) is not None:
                 diff = replica.apply_unseen(diff)
             self._deliver(diff)
             return None
-        before, after = done
-        if before == after:
-            return None
-        hint = Hint(*done, diff)
-        self.take(hint)
-        return hint
+        left = after.n - before.n
+        if left == len(diff.leaves):
+            hint = Hint(before, after, diff)
+            self.take(hint)
+            return hint
+        if left and self.replica is not None:  # which ones, the state knows
+            self._read_soon()
+        return None
 
     async def take_over(self, key: str) -> Entry | None:
-        """Make the entry with `key` that waits longest one of this process. Return it, or None."""
-        await self.roster()
-        known = self.waiting.of(key)
-        if self.replica is not None:
-            known |= self.replica.roster.of(key).entries
-        known = {ref: entry for ref, entry in known.items() if ref not in self.own}
-        if not known:
+        """Make the entry with `key` that waits longest one of this process. Return it, or None.
+
+        While the state fails nobody knows who has it: then the client gets a new one.
+        """
+        roster, beat = await self.roster(), self._node.heartbeat
+        if not self._candidates(roster, key):
             return None
         await self.settled()
         try:
-            beat = self._node.heartbeat
             with beat.state_call():
                 async with self._writing:
-                    ref = await self._node.heartbeat.state.take(
-                        self.group, beat.name, known.keys()
-                    )
+                    known = self._candidates(roster, key)
+                    if not known:
+                        return None
+                    self._is_put = True
+                    ref = await beat.state.take(self.group, beat.name, known.keys())
+                    if ref is None:
+                        return None
+                    self.own[ref] = known[ref]
+                    self.waiting.take(ref)
+                    return known[ref]
         except StateError:
-            ref = next((ref for ref in known if ref in self.waiting), None)
-            self.is_dirty = self.is_dirty or ref is not None
-        if ref is None:
+            self.is_dirty = True  # it may be done all the same
             return None
-        self.own[ref] = known[ref]
-        self._is_put = True
-        self.waiting.take(ref)
-        return known[ref]
+
+    def _candidates(self, roster: Roster, key: str) -> Entries:
+        """Return the entries with `key` that may wait for their client."""
+        known = self.waiting.of(key) | roster.first(key, MOST_TAKEN)
+        # what is queued has the state not seen yet
+        queued = {ref for change in self._outbox for ref in change.diff.leaves}
+        return {
+            ref: entry
+            for ref, entry in known.items()
+            if ref not in self.own and ref not in queued
+        }
 
     def _note_epoch(self, epoch: str, put: Collection[str] = ()) -> None:
         """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
@@ -256,6 +270,10 @@ class PresenceTopic:
     def take(self, hint: Hint) -> None:
         """Apply a change that this node or another one made, and send it to the clients here."""
         diff = hint.diff
+        for ref in diff.leaves:
+            self.waiting.take(
+                ref
+            )  # its client came back to another process, and left there
         if (replica := self._replica_of_clients()) is not None:
             diff = replica.apply(hint)
             if replica.is_lost:
@@ -313,8 +331,12 @@ class PresenceTopic:
         except StateError:
             if replica.position is None:
                 # use the entries of this process for now; the next beat corrects that
-                replica.read(NOWHERE, dict(self.own))
+                waiting = by_ref(self.waiting.entries)
+                replica.read(NOWHERE, {**self.own, **waiting})
         else:
+            for ref in self.waiting.refs - entries.keys():
+                if position.epoch == self._epoch:
+                    self.waiting.take(ref)
             news = replica.read(position, entries)
             if replica is self.replica:
                 self._deliver(news)
@@ -341,11 +363,13 @@ class PresenceTopic:
                 position = await self._node.heartbeat.state.replace(
                     self.group, node, mine
                 )
+                # those that left meanwhile must not come back, unless all is lost
+                puts = position.epoch != self._epoch
                 for until in self.waiting.untils():
                     for part in self.waiting.leaves(until).parts(STEP):
                         waits = _packed(part.leaves)
                         await self._node.heartbeat.state.wait(
-                            self.group, node, until, waits
+                            self.group, node, until, waits, puts=puts
                         )
                 self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:

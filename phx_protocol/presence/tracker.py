@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..concurrency.tasks import begin
 from ..exceptions import AlreadyTracked, NotTracked
 from ..node.part import PARTS, Cast, Part
 from ..state import Position, is_behind
@@ -71,11 +73,16 @@ class Tracker:
         Return its ref; "" if the channel has ended meanwhile, None if no entry with that key waits.
         """
         self._require_free(owner, topic, key)
-        place, taking = self.topic(topic), (owner, topic, key)
-        self._taking[taking] = None
+        self._taking[owner, topic, key] = None
         self._node.keep_alive(self)
+        # in a task of its own: what the state has given away must be owned, also if the caller is
+        # cancelled, as by another join of its client
+        return await asyncio.shield(begin(self._take_over(owner, topic, key)))
+
+    async def _take_over(self, owner: Owner, topic: str, key: str) -> str | None:
+        taking = owner, topic, key
         try:
-            entry = await place.take_over(key)
+            entry = await self.topic(topic).take_over(key)
         finally:
             reason = self._taking.pop(taking)
             self._release()

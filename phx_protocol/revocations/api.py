@@ -79,7 +79,10 @@ def _row(token: str | None, user: Any, expires_at: float | None) -> Row:
         raise TypeError("revoke() takes either a token or a user")
     now = time.time()
     if token is None:
-        return Row("user", str(getattr(user, "pk", user)), now, expires_at)
+        key = getattr(user, "pk", user)
+        if key is None:
+            raise TypeError(f"{user!r:.100} has no primary key")
+        return Row("user", str(key), now, expires_at)
     if not isinstance(token, str) or not token:
         raise TypeError(f"a token is a string, not {token!r:.20}")
     if expires_at is None:
@@ -102,7 +105,7 @@ def _end_of(token: str) -> float | None:
     try:
         end = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(end["exp"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -132,11 +135,17 @@ def _write(row: Row) -> str:
     from .models import Revocation
 
     using = router.db_for_write(Revocation)
-    Revocation._default_manager.using(using).update_or_create(
-        kind=row.kind,
-        key=row.key,
-        defaults={"revoked_at": row.revoked_at, "expires_at": row.expires_at},
-    )
+    rows = Revocation._default_manager.using(using)
+    times = {"revoked_at": row.revoked_at, "expires_at": row.expires_at}
+    found, is_new = rows.get_or_create(kind=row.kind, key=row.key, defaults=times)
+    if not is_new:
+        # neither goes back, whatever another process writes at the same time
+        same = rows.filter(pk=found.pk)
+        same.filter(revoked_at__lt=row.revoked_at).update(revoked_at=row.revoked_at)
+        if row.expires_at is None:
+            same.update(expires_at=None)
+        else:
+            same.filter(expires_at__lt=row.expires_at).update(expires_at=row.expires_at)
     return using
 
 

@@ -79,6 +79,9 @@ class Revocations(Part):
             self._ordered |= found
         self._take(found)
 
+    def missed_commands(self) -> None:
+        self._read_at = -math.inf
+
     async def beat(self) -> None:
         """Begin to read what is new. It is not awaited: a lease must not depend on a database."""
         is_due = self._age(self._read_at) > PAUSE
@@ -109,7 +112,10 @@ class Revocations(Part):
         if is_whole:
             self._revoked = found
         else:
-            self._revoked |= found
+            for name, revoked_at in found.items():
+                # an older order may come later
+                known = self._revoked.get(name, revoked_at)
+                self._revoked[name] = max(known, revoked_at)
         if has_news:
             each(self.node.connections, self._look)
 
@@ -140,7 +146,8 @@ class Revocations(Part):
         try:
             since = None if is_whole else time.time() - self._age(self._read_at)
             found = await look_up(_read, since)
-            found.update(self._ordered)
+            for name, revoked_at in self._ordered.items():
+                found[name] = max(found.get(name, revoked_at), revoked_at)
             if is_whole:
                 self._whole_at = began
             self._take(found, is_whole)

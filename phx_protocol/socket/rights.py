@@ -81,6 +81,12 @@ class Rights:
         await node.check(Claim.of(token, credential))
         return credential
 
+    async def take(self, token: str, credential: Credential) -> None:
+        """Let `token`, which was read elsewhere, count. Raises as ``read`` does."""
+        socket: Any = self._socket
+        await socket.__phx__.node.check(Claim.of(token, credential))
+        self.adopt(token, credential)
+
     async def check(self) -> None:
         """Raise BadSignature if the token that counts was revoked meanwhile."""
         socket: Any = self._socket

@@ -197,23 +197,36 @@ class State(ABC):
 
     @abstractmethod
     async def wait(
-        self, group: str, node: str, until: float, entries: Entries
+        self,
+        group: str,
+        node: str,
+        until: float,
+        entries: Entries,
+        *,
+        puts: bool = False,
     ) -> tuple[Position, Position]:
         """Let `entries` of `node` wait until then (whole seconds of the epoch), at most STEP together.
 
         They stay in `group`, whatever becomes of the node, until one is taken, or ``reap`` drops them.
-        Those that the group lacks are put. Return as ``change`` does.
+        With `puts` those that the group lacks are put. Return as ``change`` does.
         """
 
     @abstractmethod
     async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
-        """Give `node` that of the entries `refs` that waits longest. Return its ref, or None."""
+        """Give `node` that of the entries `refs` that waits longest. Return its ref, or None.
+
+        One that `node` has already is returned before those that wait: the answer to an earlier call
+        may be lost.
+        """
 
     @abstractmethod
     async def end_wait(
-        self, group: str, until: float, ref: str
+        self, group: str, until: float, refs: Collection[str]
     ) -> tuple[Position, Position]:
-        """Drop the entry `ref`, if it still waits until then. Return as ``change`` does."""
+        """Drop those of the entries `refs`, at most STEP, that still wait until then.
+
+        Return as ``change`` does.
+        """
 
     @abstractmethod
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:

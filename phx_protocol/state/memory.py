@@ -227,15 +227,22 @@ class MemoryState(State):
             return self._change(group, node, entries, drops)
 
     async def wait(
-        self, group: str, node: str, until: float, entries: Entries
+        self,
+        group: str,
+        node: str,
+        until: float,
+        entries: Entries,
+        *,
+        puts: bool = False,
     ) -> tuple[Position, Position]:
         require_few(len(entries))
         with self._lock:
             before, changed = self._position(group), self._group(group, node)
+            lacking = (node,) if puts else ("",)
             free = {
                 ref: entry
                 for ref, entry in entries.items()
-                if changed.entries.get(ref, (node,))[0] == node
+                if changed.entries.get(ref, lacking)[0] == node
             }
             owner = self._nodes.setdefault(waiting(until), Node())
             owner.until = self._clock() + until - time.time()
@@ -247,23 +254,25 @@ class MemoryState(State):
             known, now = self._groups.get(group), waiting(time.time())
             entries = known.entries if known else {}
             owners = {ref: entries[ref][0] for ref in refs if ref in entries}
+            mine = [ref for ref, owner in owners.items() if owner == node]
             wait = [r for r, owner in owners.items() if owner[0] == "~" and owner > now]
-            if not wait:
+            if not (mine or wait):
                 return None
-            ref = min(wait, key=owners.__getitem__)
+            ref = mine[0] if mine else min(wait, key=owners.__getitem__)
             self._group(group, node)
             self._change(group, node, {ref: entries[ref][1]}, ())
             return ref
 
     async def end_wait(
-        self, group: str, until: float, ref: str
+        self, group: str, until: float, refs: Collection[str]
     ) -> tuple[Position, Position]:
+        require_few(len(refs))
         owner = waiting(until)
         with self._lock:
             before = self._position(group)
             entries = self._group(group, owner).entries
-            is_waiting = ref in entries and entries[ref][0] == owner
-            return before, self._change(group, owner, {}, [ref] if is_waiting else ())
+            wait = [ref for ref in refs if entries.get(ref, ("",))[0] == owner]
+            return before, self._change(group, owner, {}, wait)
 
     def _change(
         self, group: str, node: str, puts: Entries, drops: Iterable[str]

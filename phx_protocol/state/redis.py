@@ -197,14 +197,20 @@ class RedisState(State):
         yield (await self.change(group, node, {}, ()))[1]
 
     async def wait(
-        self, group: str, node: str, until: float, entries: Entries
+        self,
+        group: str,
+        node: str,
+        until: float,
+        entries: Entries,
+        *,
+        puts: bool = False,
     ) -> tuple[Position, Position]:
         require_few(len(entries))
         waits = waiting(until)
         keys = [*_grave(group, node), f"groups:{node}"]
         keys += _grave(group, waits)[3], f"groups:{waits}", "owners"
         expiry = self._expiry + _ms(max(0.0, until - time.time()))
-        args = group, node, waits, new_epoch(), expiry, self._linger
+        args = group, node, waits, new_epoch(), expiry, "1" if puts else ""
         rest = chain.from_iterable(entries.items())
         found = await self._store.run(tag_of(group), "wait", keys, *args, *rest)
         epoch, first, now, n = found
@@ -217,9 +223,10 @@ class RedisState(State):
         return str(found.decode()) if found else None
 
     async def end_wait(
-        self, group: str, until: float, ref: str
+        self, group: str, until: float, refs: Collection[str]
     ) -> tuple[Position, Position]:
-        return await self._change(group, waiting(until), "mine", {}, [ref])
+        require_few(len(refs))
+        return await self._change(group, waiting(until), "mine", {}, refs)
 
     async def entries(self, group: str) -> tuple[Position, dict[str, bytes]]:
         for _ in range(TRIES):

@@ -15,7 +15,7 @@ PARTS = {
 #: scripts that write, whose steps Redis counts
 WRITERS = frozenset(
     {"append", "beat", "bury", "change", "count", "open", "remove", "reset"}
-    | {"take", "wait"}
+    | {"rate", "take", "wait"}
 )
 #: all that Redis counts: each beat asks all hash tags for the owners, so the latest count of a node that
 #: beats is everywhere, and is missed wherever steps are lost

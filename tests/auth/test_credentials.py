@@ -43,7 +43,7 @@ def test_a_claim_of_nobody_names_nobody() -> None:
     )
 
 
-@pytest.mark.parametrize("signature", ["", "x", "dBjf==", "dBjftJeZ4CVP-mB92K27uhbUJ"])
+@pytest.mark.parametrize("signature", ["", "x", "dBjf==", "+/!", " \nx", "€"])
 def test_a_jwt_has_one_name_however_its_signature_is_written(signature: str) -> None:
     signed = JWT.rpartition(".")[0]
     assert signed_part(f"{signed}.{signature}") == signed
@@ -52,7 +52,7 @@ def test_a_jwt_has_one_name_however_its_signature_is_written(signature: str) -> 
 
 @pytest.mark.parametrize(
     "token",
-    ["", "a.b.c", "eu.west.1", "eyJ.x", "eyJ.a.b.c", "W10:1sX:sig", "eyJ.a b.c"],
+    ["", "a.b.c", "eu.west.1", "eyJ.x", "eyJ.a.b.c", "W10:1sX:sig"],
 )
 def test_any_other_token_is_named_by_all_of_it(token: str) -> None:
     assert signed_part(token) is None

@@ -19,7 +19,9 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.tokens import AccessToken
 
 from phx_protocol import Channel, ConnectionRefused, areauthorize
+from phx_protocol.auth.credentials import Claim, Credential
 from phx_protocol.contrib.drf import DRFSocket
+from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestSocket, connect
 
 pytestmark = [
@@ -126,7 +128,9 @@ async def test_a_token_is_read_by_the_class_whose_it_is(
     assert await came(WhoSocket, tokens[kind], origin=origin) == "ada"
 
 
-@pytest.mark.parametrize("token", ["nonsense", basic(password="wrong"), "a b", "é"])
+@pytest.mark.parametrize(
+    "token", ["nonsense", basic(password="wrong"), "a b", "é", "€", "\x00", "a\nb"]
+)
 async def test_a_token_that_no_class_knows_is_refused(
     ada: User, session: str, token: str
 ) -> None:
@@ -143,6 +147,47 @@ async def test_of_jwts_the_end_and_the_id_are_known(ada: User) -> None:
     assert (credential.id, credential.issued_at) == (token["jti"], token["iat"])
     key = (await Token.objects.acreate(user=ada)).key
     assert (await WhoSocket(dict(SCOPE)).read_token(key)).expires_at is None
+
+
+@pytest.mark.parametrize("spelled", ["%s ", " %s", "\t%s\n", "%s\r"])
+async def test_a_token_is_spelled_in_one_way(ada: User, spelled: str) -> None:
+    """So that it cannot be revoked under one name and read under another."""
+    for token in (
+        (await Token.objects.acreate(user=ada)).key,
+        str(AccessToken.for_user(ada)),
+    ):
+        assert await came(WhoSocket, token) == "ada"
+        assert await is_refused(WhoSocket, spelled % token)
+
+
+async def test_of_tokens_of_the_framework_it_is_known_when_they_were_made(
+    ada: User,
+) -> None:
+    token = await Token.objects.acreate(user=ada)
+    credential = await WhoSocket(dict(SCOPE)).read_token(token.key)
+    assert credential.issued_at == token.created.timestamp()
+
+
+async def test_a_token_in_a_cookie_ends_and_can_be_revoked_as_any_other(
+    ada: User,
+) -> None:
+    class JWTCookie(JWTAuthentication):  # type: ignore[misc]
+        def get_header(self, request: Any) -> Any:
+            raw = request.COOKIES.get("jwt")
+            return raw and f"Bearer {raw}".encode()
+
+    class JWTCookieSocket(WhoSocket):
+        authentication_classes = [JWTCookie]
+
+    token = AccessToken.for_user(ada)
+    headers = {"host": "testserver", "origin": OWN, "cookie": f"jwt={token}"}
+    socket = await connect(JWTCookieSocket, headers=headers)
+    (connection,) = get_node().connections
+    assert connection.socket.expires_at == token["exp"]
+    assert connection.claim == Claim.of(
+        str(token), Credential(ada, id=token["jti"], issued_at=token["iat"])
+    )
+    assert await who(socket) == "ada"
 
 
 async def test_a_token_that_was_deleted_names_nobody_any_more(ada: User) -> None:

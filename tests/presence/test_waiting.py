@@ -19,6 +19,7 @@ from phx_protocol import (
     areauthorize,
     event,
 )
+from phx_protocol.exceptions import StateTimeout
 from phx_protocol.node.node import get_node
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from tests.support.visitor import Visitor
@@ -287,12 +288,11 @@ async def test_the_last_one_of_a_topic_leaves_too_and_the_node_rests() -> None:
     assert not get_node()._kept_alive_by
 
 
-async def test_without_the_state_who_is_back_here_has_its_presence_all_the_same(
+async def test_without_the_state_who_is_back_may_show_twice_and_never_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ada = await opened("ada")
-    bob = await watcher()
-    before = await refs()
+    ada = await opened("ada", "brief")
+    bob = await watcher("brief")
     state = get_node().heartbeat.state
 
     async def fails(*args: Any, **kwargs: Any) -> Any:
@@ -302,16 +302,102 @@ async def test_without_the_state_who_is_back_here_has_its_presence_all_the_same(
         for name in ("wait", "take", "end_wait", "change", "replace", "beat"):
             away.setattr(state, name, fails)
         await ada.close()
-        ada = await opened("ada")
+        ada = await opened("ada", "brief")
+        assert len((await refs("brief", Brief))["ada"]) == 2
     get_node().heartbeat.beat_soon()
-    await bob.channel.refute_push("presence_diff")
     async with asyncio.timeout(5):
-        while await refs() != before:
+        while len((await refs("brief", Brief))["ada"]) > 1:
             await asyncio.sleep(0.05)
     await ada.channel.leave()
-    assert "ada" in (await bob.channel.assert_push("presence_diff"))["leaves"]
+    async with asyncio.timeout(5):
+        while "ada" in await refs("brief", Brief):
+            await asyncio.sleep(0.05)
     for page in (ada, bob):
         await page.close()
+
+
+async def test_without_the_state_who_reloads_alone_sees_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ada = await opened("ada")
+    state = get_node().heartbeat.state
+
+    async def fails(*args: Any, **kwargs: Any) -> Any:
+        raise StateError("the state is away")
+
+    for name in ("wait", "take", "end_wait", "change", "entries", "beat"):
+        monkeypatch.setattr(state, name, fails)
+    await ada.close()
+    ada = await opened("ada")
+    assert "ada" in await ada.channel.assert_push("presence_state")
+    await ada.close()
+
+
+@pytest.mark.parametrize("steps", range(0, 12, 2))
+async def test_a_client_that_joins_again_at_once_leaves_no_presence_behind(
+    steps: int,
+) -> None:
+    """Its second join ends the callbacks of the first, which may be taking over."""
+    bob = await watcher("brief")
+    await (await opened("ada", "brief")).close()
+    socket = await connect(RoomSocket, user=Visitor("ada"))
+    await socket.send(["1", "1", "brief", "phx_join", {}])
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await socket.send(["2", "2", "brief", "phx_join", {}])
+    await socket.settled()
+    await socket.close()
+    async with asyncio.timeout(8):
+        while list(await refs("brief", Brief)) != ["bob"]:
+            await asyncio.sleep(0.05)
+    await bob.close()
+
+
+async def test_an_answer_of_the_state_that_is_lost_leaves_no_presence_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bob = await watcher("brief")
+    await (await opened("ada", "brief")).close()
+    state = get_node().heartbeat.state
+    take = state.take
+
+    async def late(*args: Any) -> Any:
+        await take(*args)
+        raise StateTimeout("done, but too late")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(state, "take", late)
+        ada = await opened("ada", "brief")
+    get_node().heartbeat.beat_soon()
+    async with asyncio.timeout(8):
+        while len((await refs("brief", Brief))["ada"]) > 1:
+            await asyncio.sleep(0.05)
+    await ada.channel.leave()
+    async with asyncio.timeout(8):
+        while list(await refs("brief", Brief)) != ["bob"]:
+            await asyncio.sleep(0.05)
+    for page in (ada, bob):
+        await page.close()
+
+
+async def test_many_that_do_not_come_back_leave_together() -> None:
+    bob = await watcher("brief")
+    pages = [await opened(f"visitor{n}", "brief") for n in range(20)]
+    state, calls = get_node().heartbeat.state, []
+    end_wait = state.end_wait
+
+    async def counted(*args: Any) -> Any:
+        calls.append(args)
+        return await end_wait(*args)
+
+    state.end_wait = counted  # type: ignore[method-assign]
+    for page in pages:
+        await page.close()
+    async with asyncio.timeout(8):
+        while list(await refs("brief", Brief)) != ["bob"]:
+            await asyncio.sleep(0.05)
+    assert len(calls) <= 3  # one for each second
+    await bob.close()
 
 
 async def test_without_the_state_who_is_not_back_leaves_all_the_same(
@@ -383,7 +469,7 @@ async def test_who_goes_while_it_takes_over_waits_again(
     await ada.close()
 
 
-@pytest.mark.parametrize("seconds", [-1, "15", None, True])
+@pytest.mark.parametrize("seconds", [-1, "15", None, True, float("inf"), float("nan")])
 def test_it_is_a_number_of_seconds(seconds: Any) -> None:
     with pytest.raises(TypeError, match="leave_after is in seconds"):
         type("Wrong", (Presence,), {"leave_after": seconds})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
@@ -103,6 +103,9 @@ def test_a_user_tokens_row_lives_as_long_as_the_oldest_token_may(ada: User) -> N
         ("eyJhbGciOiJIUzI1NiJ9.a.c2ln", None),
         ("5f0d3b1c-the-id-of-a-jwt", None),
         ("one:two:three", None),
+        ("\ud800", None),
+        ("eyJhbGciOiJIUzI1NiJ9." + "W1tb" * 3000 + ".c2ln", None),
+        (jwt(exp=10**400), None),
     ],
 )
 def test_a_row_lives_as_long_as_its_token_says(token: str, until: float | None) -> None:
@@ -117,7 +120,15 @@ def test_who_knows_better_says_until_when() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"token": "ada", "user": 1}, {"token": ""}, {"token": b"ada"}, {"token": 7}],
+    [
+        {},
+        {"token": "ada", "user": 1},
+        {"token": ""},
+        {"token": b"ada"},
+        {"token": 7},
+        {"user": AnonymousUser()},
+        {"user": User()},
+    ],
 )
 def test_a_token_or_a_user_is_needed(arguments: Any) -> None:
     with pytest.raises(TypeError):
@@ -147,3 +158,14 @@ def test_without_the_app_there_is_a_clear_error(settings: Any) -> None:
     with override_settings(INSTALLED_APPS=apps):
         with pytest.raises(ImproperlyConfigured, match="phx_protocol.revocations"):
             revoke("ada")
+
+
+def test_a_second_revocation_takes_nothing_back() -> None:
+    revoke("5f0d", expires_at=4e9)
+    revoke("5f0d", expires_at=3e9)
+    assert end() == 4e9
+    before = Revocation.objects.get().revoked_at
+    Revocation.objects.update(revoked_at=before + 100)
+    revoke("5f0d")
+    row = Revocation.objects.get()
+    assert (row.revoked_at, row.expires_at) == (before + 100, None)

@@ -99,7 +99,7 @@ async def test_a_token_is_revoked_by_itself_or_by_its_id(revoked: str) -> None:
 async def test_a_jwt_whose_signature_is_written_in_another_way_is_revoked_too() -> None:
     jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     await arevoke(jwt)
-    for signature in ("k", "l", "k=", "j"):
+    for signature in ("k", "l", "k=", "j", "k!", "+/", " k\n", ""):
         assert await refused(jwt[:-1] + signature) == 403
     await (
         await opened(jwt.replace("eyJzdWIiOiJhZGEifQ", "eyJzdWIiOiJib2IifQ"))
@@ -195,6 +195,24 @@ async def test_a_user_is_revoked_again_and_again() -> None:
     await arevoke(user="ada")
     await socket.assert_closed(CloseCode.EXPIRED)
     assert await Revocation.objects.acount() == 1
+
+
+async def test_an_older_order_that_comes_later_makes_no_token_valid_again() -> None:
+    await (await opened("bob")).close()
+    await arevoke(user="ada")
+    older = {"kind": "user", "key": "ada", "revoked_at": time.time() - 50}
+    await get_node().commands.send("revoke", older)
+    assert await refused("ada/1/10") == 403
+
+
+async def test_a_node_that_had_no_sockets_reads_what_it_may_not_have_heard(
+    database: Database,
+) -> None:
+    await (await opened("ada/1")).close()
+    await write("user", "ada")
+    part().missed_commands()
+    assert await refused("ada/1") == 403
+    assert database.whole + database.part >= 2
 
 
 # -------------------------------------------------------------------------- the database

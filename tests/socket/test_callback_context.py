@@ -208,6 +208,30 @@ async def test_a_plain_def_runs_whole_in_the_context_also_its_answer() -> None:
     await client.close()
 
 
+async def test_what_is_lazy_in_the_answer_of_an_async_def_is_read_inside_it_too() -> (
+    None
+):
+    language = lazy(lambda: LANGUAGE.get(), str)()
+
+    class LazyChannel(Channel):
+        async def join(self, payload: Any) -> Any:
+            return "ok", {"language": language}
+
+        @event("ask")
+        async def ask(self, payload: Any) -> Any:
+            return "ok", {"language": language}
+
+    class LazySocket(LanguageSocket):
+        channels = {"lazy": LazyChannel}
+
+    client = await connect(LazySocket, {"language": "de"})
+    channel = await client.join("lazy")
+    assert channel.reply == {"language": "de"}
+    ref = await channel.push("ask")
+    await channel.assert_reply(ref, "ok", {"language": "de"})
+    await client.close()
+
+
 async def test_a_def_that_returns_an_awaitable_runs_inside_it_too() -> None:
     class Wrapped(Channel):
         @functools.lru_cache(

@@ -264,15 +264,21 @@ class StateMachine(RuleBasedStateMachine):
         group.put(node, entries)
         self.is_at(position, group)
 
-    @rule(name=groups, node=nodes, until=untils, entries=entries)
+    @rule(name=groups, node=nodes, until=untils, entries=entries, puts=st.booleans())
     def wait(
-        self, name: str, node: str, until: float, entries: dict[str, bytes]
+        self,
+        name: str,
+        node: str,
+        until: float,
+        entries: dict[str, bytes],
+        puts: bool,
     ) -> None:
-        before, after = self.run(self.state.wait(name, node, until, entries))
+        waits = self.state.wait(name, node, until, entries, puts=puts)
+        before, after = self.run(waits)
         self.is_at(before, self.groups.get(name))
         group = self.group(name)
         for ref, entry in entries.items():
-            if group.entries.get(ref, (node,))[0] == node:
+            if group.entries.get(ref, (node if puts else "",))[0] == node:
                 group.put(waiting(until), {ref: entry})
         self.is_at(after, group)
 
@@ -286,17 +292,19 @@ class StateMachine(RuleBasedStateMachine):
             if ref in group.entries
             and (owner := group.entries[ref][0]) in (waiting(SOON), waiting(LATER))
         ]
-        assert taken == (min(wait)[2] if wait else None)
+        mine = [r for r in refs if group.entries.get(r, ("",))[0] == node]
+        assert taken == ((mine or [min(wait)[2]])[0] if mine or wait else None)
         if taken is not None:
             group.put(node, {taken: group.entries[taken][1]})
 
-    @rule(name=groups, until=untils, ref=refs)
-    def end_wait(self, name: str, until: float, ref: str) -> None:
-        before, after = self.run(self.state.end_wait(name, until, ref))
+    @rule(name=groups, until=untils, refs=st.lists(refs, unique=True, max_size=4))
+    def end_wait(self, name: str, until: float, refs: list[str]) -> None:
+        before, after = self.run(self.state.end_wait(name, until, refs))
         self.is_at(before, self.groups.get(name))
         group = self.group(name)
-        if group.entries.get(ref, ("",))[0] == waiting(until):
-            group.drop(ref)
+        for ref in refs:
+            if group.entries.get(ref, ("",))[0] == waiting(until):
+                group.drop(ref)
         self.is_at(after, group)
 
     # ----------------------------------------------------------------- history

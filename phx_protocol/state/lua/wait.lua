@@ -1,7 +1,7 @@
 -- Let entries of a node wait for the return of their client: they belong to "~<ms>" from now on, as if to a node that
 -- is dead then. KEYS: at, entries, recent, refs, groups of the node, refs and groups of "~<ms>", owners.
--- ARGV: group, node, "~<ms>", a new epoch, expiry ms, ms for which an empty group is kept, then ref, entry, ref, entry...
--- An entry of another owner was taken by its client, and stays there; one that the group lacks is put.
+-- ARGV: group, node, "~<ms>", a new epoch, expiry ms, "1" to put entries that the group lacks, then ref, entry, ref,
+-- entry... An entry of another owner was taken by its client, and stays there.
 -- Returns as change.lua does.
 local at, entries, recent, refs, groups, waiting, waiting_groups, owners = unpack(KEYS)
 local group, node, waits, expiry = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
@@ -14,7 +14,7 @@ end
 local mine, changed, left, more = node .. '\n', {}, has, had
 for i = 7, #ARGV, 2 do
   local ref, known = ARGV[i], redis.call('HGET', entries, ARGV[i])
-  if not known or string.sub(known, 1, #mine) == mine then
+  if known and string.sub(known, 1, #mine) == mine or not known and ARGV[6] == '1' then
     redis.call('HSET', entries, ref, waits .. '\n' .. ARGV[i + 1])
     left = left - redis.call('SREM', refs, ref)
     more = more + redis.call('SADD', waiting, ref)

@@ -198,7 +198,7 @@ export function identify(socket, { fetches = true } = {}) {
 /** Let each `fetch` to this page's own site have these headers; returns what ends that. */
 function writeInto(headers) {
   const original = globalThis.fetch;
-  const fetch = (input, init) => {
+  const fetch = async (input, init) => {
     const request = new Request(input, init);
     const isOwn = new URL(request.url).origin === globalThis.location?.origin;
     if (isOwn) for (const [name, value] of Object.entries(headers())) request.headers.set(name, value);

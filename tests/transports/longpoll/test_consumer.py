@@ -149,13 +149,13 @@ async def test_a_token_in_the_header_wins_even_when_it_is_bad() -> None:
     assert await client.post(HEARTBEAT) == {"status": 200}
 
 
-async def test_a_refusal_is_403_in_the_body_with_its_reason() -> None:
+async def test_a_refusal_is_403_in_the_body_with_its_reason_and_one_that_passes_500() -> (
+    None
+):
     assert await Client(PollSocket, {"status": "403"}).open() == {"status": 403}
-    slow_down = {"status": "429", "reason": "slow down"}
-    assert await Client(PollSocket, slow_down).open() == {
-        "status": 403,
-        "reason": "slow down",
-    }
+    for status, answered in (("404", 403), ("429", 500), ("503", 500)):
+        refused = Client(PollSocket, {"status": status, "reason": "slow down"})
+        assert await refused.open() == {"status": answered, "reason": "slow down"}
 
 
 async def test_a_crash_in_connect_is_500_on_which_clients_try_again() -> None:
