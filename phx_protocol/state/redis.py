@@ -282,8 +282,6 @@ class RedisState(State):
 
         return await spread(groups, str, ask)
 
-    # ------------------------------------------------------------------------- rates
-
     async def rate(self, name: str, times: int, seconds: float) -> float:
         args = times, _ms(seconds)
         wait = await self._store.run(tag_of(name), "rate", [f"rate:{name}"], *args)
