@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django.core.checks import CheckMessage, Error
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
 from ..conf import LONGPOLL, OUTBOUND, WEBSOCKET, Options, options
@@ -138,6 +139,7 @@ def check_values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
                 hint='Write addresses and networks: ["10.0.0.7", "10.1.0.0/16", "unix"].',
                 id="phx_protocol.E018",
             )
+    yield from _proxies(socket_class, chosen)
     if not _check_origin_is_valid(chosen.check_origin):
         yield Error(
             f"CHECK_ORIGIN cannot be {chosen.check_origin!r}.",
@@ -162,6 +164,19 @@ def check_values(socket_class: type[Socket]) -> Iterator[CheckMessage]:
                 hint=hint,
                 id="phx_protocol.E009",
             )
+
+
+def _proxies(socket_class: type[Socket], chosen: Options) -> Iterator[CheckMessage]:
+    """Find a limit by address behind a proxy that is not named."""
+    has_limit = chosen.connect_rate or chosen.max_connections_per_address
+    has_proxy = settings.SECURE_PROXY_SSL_HEADER or settings.USE_X_FORWARDED_HOST
+    if has_limit and has_proxy and not chosen.trusted_proxies:
+        yield Warning(
+            f"{socket_class.__name__} has a limit by address, and the settings know of a proxy, but "
+            "TRUSTED_PROXIES is empty: all clients have the proxy's address.",
+            hint='Name it: {"TRUSTED_PROXIES": ["10.0.0.7"]}.',
+            id="phx_protocol.W008",
+        )
 
 
 def _transports(chosen: Options) -> Iterator[CheckMessage]:

@@ -51,6 +51,18 @@ from tests.checks.found import found_in
         ({"CONNECT_RATE": "often"}, {}, {"E013"}),
         ({"TRUSTED_PROXIES": ["unix", "::1", "192.0.2.7"]}, {}, set()),
         ({"TRUSTED_PROXIES": ["proxy.example.com"]}, {}, {"E018"}),
+        ({"CONNECT_RATE": "1/s"}, {}, set()),
+        ({"CONNECT_RATE": "1/s"}, {"USE_X_FORWARDED_HOST": True}, {"W008"}),
+        (
+            {"MAX_CONNECTIONS_PER_ADDRESS": 9},
+            {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")},
+            {"W008"},
+        ),
+        (
+            {"CONNECT_RATE": "1/s", "TRUSTED_PROXIES": ["10.0.0.7"]},
+            {"USE_X_FORWARDED_HOST": True},
+            set(),
+        ),
         ({"TRUSTED_PROXIES": "10.0.0.7"}, {}, {"E003"}),
         ({"MAX_CONNECTION_AGE": "1h"}, {}, {"E003"}),
         ({"FILTER_PARAMETERS": {"keep": ["room"]}}, {}, set()),

@@ -140,3 +140,8 @@ not answer is stuck, or has another channel layer."""
 SLOW_LAYER = "Redis is far away or overloaded, or the processes are: look at redis-cli --latency."
 SKEW = """\
 Tokens have ages and leases have times: run an NTP client (timedatectl set-ntp true) on both."""
+PROXIES = """\
+All clients seem to come from its address, and a limit by address would be one for all. Name it:
+    PHX_PROTOCOL = {"TRUSTED_PROXIES": ["10.0.0.7"]}
+and let it set X-Forwarded-For. nginx:
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"""

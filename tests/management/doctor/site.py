@@ -88,7 +88,9 @@ def site(url: str, **values: Any) -> Site:
 
 
 @contextlib.contextmanager
-def answering(date: float, status: int = 404, body: bytes = b"") -> Iterator[str]:
+def answering(
+    date: float, status: int = 404, body: bytes = b"", **headers: str
+) -> Iterator[str]:
     """A server that answers every request so, with this time in its header Date."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -96,6 +98,8 @@ def answering(date: float, status: int = 404, body: bytes = b"") -> Iterator[str
             self.send_response_only(status)
             self.send_header("Date", formatdate(date, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
