@@ -250,6 +250,7 @@ class PresenceTopic:
         """Note that the group is in `epoch`. If it is a new one, the state has only the refs in `put`."""
         before, self._epoch = self._epoch, epoch
         mine = self.own.keys() | self.waiting.refs
+        self.waiting.is_lost |= bool(before) and before != epoch
         if before and before != epoch and not mine <= set(put):
             self.is_dirty = True
 
@@ -271,9 +272,8 @@ class PresenceTopic:
         """Apply a change that this node or another one made, and send it to the clients here."""
         diff = hint.diff
         for ref in diff.leaves:
-            self.waiting.take(
-                ref
-            )  # its client came back to another process, and left there
+            # its client came back to another process, and left there
+            self.waiting.take(ref)
         if (replica := self._replica_of_clients()) is not None:
             diff = replica.apply(hint)
             if replica.is_lost:
@@ -334,8 +334,8 @@ class PresenceTopic:
                 waiting = by_ref(self.waiting.entries)
                 replica.read(NOWHERE, {**self.own, **waiting})
         else:
-            for ref in self.waiting.refs - entries.keys():
-                if position.epoch == self._epoch:
+            if position.epoch == self._epoch and not self.waiting.is_lost:
+                for ref in self.waiting.refs - entries.keys():
                     self.waiting.take(ref)
             news = replica.read(position, entries)
             if replica is self.replica:
@@ -364,13 +364,14 @@ class PresenceTopic:
                     self.group, node, mine
                 )
                 # those that left meanwhile must not come back, unless all is lost
-                puts = position.epoch != self._epoch
+                puts = self.waiting.is_lost or position.epoch != self._epoch
                 for until in self.waiting.untils():
                     for part in self.waiting.leaves(until).parts(STEP):
                         waits = _packed(part.leaves)
                         await self._node.heartbeat.state.wait(
                             self.group, node, until, waits, puts=puts
                         )
+                self.waiting.is_lost = False
                 self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:
                 self.is_dirty = True

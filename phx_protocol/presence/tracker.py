@@ -121,6 +121,9 @@ class Tracker:
         return entry.ref
 
     async def untrack(self, owner: Owner, topic: str, key: str | None) -> None:
+        for taking in self._taking:
+            if taking[:2] == (owner, topic) and key in (None, taking[2]):
+                self._taking[taking] = Reason.LEFT
         owned = self._owned.get((owner, topic), {})
         keys = list(owned) if key is None else [key]
         left = [owned.pop(key) for key in keys if key in owned]

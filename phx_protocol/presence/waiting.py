@@ -16,6 +16,8 @@ class Waiting:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         #: called when none waits any more
         self.on_none: Callable[[], None] = _nothing
+        #: True if the state has lost them
+        self.is_lost = False
         self._loop = loop
         self._entries: dict[str, tuple[Entry, float]] = {}
 

@@ -21,6 +21,9 @@ from phx_protocol import (
 )
 from phx_protocol.exceptions import StateTimeout
 from phx_protocol.node.node import get_node
+from phx_protocol.presence.entries import Diff
+from phx_protocol.presence.replica import Hint
+from phx_protocol.presence.tracker import Trackers
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from tests.support.visitor import Visitor
 
@@ -467,6 +470,64 @@ async def test_who_goes_while_it_takes_over_waits_again(
     ada = await opened("ada")
     assert await refs() == before
     await ada.close()
+
+
+async def test_a_state_that_is_lost_without_a_word_gets_them_again_too() -> None:
+    ada = await opened("ada")
+    bob = await watcher()
+    before = await refs()
+    await ada.close()
+    topic = get_node().part(Trackers).of(Stay).topic("room")
+    state = get_node().heartbeat.state
+    await state.lost()
+    # another node begins the group again
+    await state.change(topic.group, "another", {}, ())
+    for _ in range(3):
+        await get_node().part(Trackers).beat()
+    assert await refs() == before
+    for page in (await opened("ada"), bob):
+        await page.close()
+
+
+async def test_a_client_that_left_elsewhere_does_not_wait_here_any_more() -> None:
+    await (await opened("ada")).close()
+    bob = await watcher()
+    node = get_node()
+    topic, state = node.part(Trackers).of(Stay).topic("room"), node.heartbeat.state
+    (ref,) = (await refs())["ada"]
+    assert await state.take(topic.group, "elsewhere", [ref]) == ref
+    before, after = await state.change(topic.group, "elsewhere", {}, [ref])
+    (entry,) = topic.waiting.entries
+    topic.take(Hint(before, after, Diff((), [entry])))
+    assert not topic.waiting
+    topic.is_dirty = True
+    await topic.mend()
+    assert set(await refs()) == {"bob"}
+    await bob.close()
+
+
+async def test_who_untracks_while_it_takes_over_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await (await opened("ada", "own")).close()
+    state = get_node().heartbeat.state
+    take, asked, go_on = state.take, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await take(*args)
+
+    monkeypatch.setattr(state, "take", slowly)
+    socket = await connect(RoomSocket, user=Visitor("ada"))
+    await socket.join("own")
+    await asked.wait()
+    (connection,) = get_node().connections
+    await Stay.untrack(connection.joined()[0])
+    go_on.set()
+    await socket.settled()
+    assert await refs("own") == {}
+    await socket.close()
 
 
 @pytest.mark.parametrize("seconds", [-1, "15", None, True, float("inf"), float("nan")])
