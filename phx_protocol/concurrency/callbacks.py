@@ -8,6 +8,7 @@ import contextvars
 import functools
 import inspect
 import math
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,14 @@ LOOKUP_THREADS = 4
 @functools.cache
 def _pool(threads: int, name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+
+def start_threads() -> None:
+    """Start all threads of callbacks: since Python 3.12 none can be started while a process exits."""
+    threads = options().sync_threads
+    all_run = threading.Barrier(threads)
+    for _ in range(threads):
+        _pool(threads, "phx_protocol").submit(all_run.wait)
 
 
 def find(owner: type, name: str) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ..concurrency.callbacks import start_threads
 from ..concurrency.tasks import begin
 from ..conf import options
 from ..logs import get_logger
@@ -107,6 +108,7 @@ def close_sockets_at_exit() -> None:
     This is for Django's development server: it runs in a thread, which no signal reaches, and the
     process exits to start again with the changed code. It waits RELOAD_TIMEOUT at most.
     """
+    start_threads()
     # earlier than atexit, when sync handlers have no threads any more
     register = getattr(threading, "_register_atexit", atexit.register)
     register(_close_sockets)
