@@ -157,6 +157,7 @@ class Visitor(Tab):
     """It comes back as soon as its connection is lost."""
 
     lost = 0
+    is_in = False
 
     async def stay(self) -> None:
         while True:
@@ -167,7 +168,9 @@ class Visitor(Tab):
                 await asyncio.sleep(0.2)
                 continue
             assert self._reading is not None
+            self.is_in = True
             await asyncio.gather(self._reading, return_exceptions=True)
+            self.is_in = False
             self.lost += 1
             await self.ws.close()
 
@@ -206,8 +209,12 @@ async def test_those_who_stay_see_no_diff_of_a_rolling_restart_with_a_thousand_p
             running.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(running.process.wait, 30)
             stack.enter_context(process(n))
-            await asyncio.sleep(3)
-        assert sum(visitor.lost > 0 for visitor in visitors) == 1000
+            async with asyncio.timeout(60):
+                # at the second restart all have been on that process
+                while not all(v.is_in and v.lost >= n for v in visitors):
+                    await asyncio.sleep(0.1)
+        await asyncio.sleep(BEAT)
+        assert sum(visitor.lost for visitor in visitors) >= 1000
         assert watcher.diffs == []
         for task in staying:
             task.cancel()
