@@ -32,7 +32,7 @@ class Credential(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a connection keeps of its token: by these the token can be revoked.
+    """What a connection remembers of its token, so that the token can be revoked.
 
     `names` are digests of the token and its id, `user` is the primary key as text.
     """

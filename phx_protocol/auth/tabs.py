@@ -46,7 +46,7 @@ class Tab(NamedTuple):
 
     @property
     def sender(self) -> str:
-        """What stands in a broadcast in place of the id of a channel."""
+        """The text that a broadcast has as its sender; without a tab it is the id of a channel."""
         return f"{self.connection}@{self.user}.{self.session}"
 
     def is_of(self, user: str | None, session: str | None) -> bool:

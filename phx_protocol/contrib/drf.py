@@ -133,7 +133,7 @@ def _ask_with_token(
     readers: list[Any], scope: dict[str, Any], token: str
 ) -> tuple[Any, Any] | None:
     """Return the user and the auth of the first class that knows `token`."""
-    failure: APIException | None = None
+    failure = None  # its text: the error leads to this frame
     for reader in readers:
         request = _request(scope, with_cookies=False)
         keyword = _keyword(reader, request)
@@ -144,9 +144,9 @@ def _ask_with_token(
             if found := _ask(reader, request):
                 return found
         except APIException as error:
-            failure = error  # another class may have another keyword
+            failure = error.detail  # another class may have another keyword
     if failure is not None:
-        raise BadSignature(f"no authentication class knows the token: {failure.detail}")
+        raise BadSignature(f"no authentication class knows the token: {failure}")
     return None
 
 

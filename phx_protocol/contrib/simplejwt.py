@@ -56,8 +56,8 @@ def _read(reader: Any, token: str) -> Credential:
         user = reader.get_user(valid)
     except (AuthenticationFailed, TokenError) as error:
         raise BadSignature(f"not a valid token of simplejwt: {_said(error)}") from None
-    except RecursionError:
-        raise BadSignature("not a valid token: lists in lists") from None
+    except (RecursionError, UnicodeError):
+        raise BadSignature("not a valid token: lists in lists, or no text") from None
     claims, leeway = valid.payload, api_settings.LEEWAY
     if isinstance(leeway, timedelta):
         leeway = leeway.total_seconds()

@@ -144,7 +144,8 @@ class Node:
         Raise ConnectionRefused if that cannot be found out now.
         """
         for part in self.parts:
-            await part.check(claim)
+            if type(part).check is not Part.check:
+                await part.check(claim)
 
     def discard_opening(self, opening: OpeningSocket) -> None:
         """Forget a socket that does not open."""

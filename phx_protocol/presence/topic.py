@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..concurrency.tasks import begin
 from ..exceptions import StateError
-from ..state import NOWHERE, STEP, Position
+from ..state import NOWHERE, STEP, Position, State
 from ..wire import json
 from .delivery import DiffSender
 from .entries import Diff, Entries, Entry, Roster, by_ref
@@ -65,6 +65,10 @@ class PresenceTopic:
         self._task: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._writing = asyncio.Lock()
+
+    @property
+    def _state(self) -> State:
+        return self._node.heartbeat.state
 
     @property
     def is_subscribed(self) -> bool:
@@ -149,7 +153,7 @@ class PresenceTopic:
                 async with self._writing:
                     self._is_put = True
                     args = self.group, beat.name, puts, diff.leaves
-                    done = await self._node.heartbeat.state.change(*args)
+                    done = await self._state.change(*args)
                     self._is_put = not is_last
         except StateError:
             self.is_dirty = self._is_put or bool(self.own)
@@ -180,7 +184,7 @@ class PresenceTopic:
             with beat.state_call():
                 async with self._writing:
                     args = self.group, beat.name, until, _packed(diff.leaves)
-                    _, position = await self._node.heartbeat.state.wait(*args)
+                    _, position = await self._state.wait(*args)
                     self._is_put = bool(self.own)
         except StateError:
             self.is_dirty = True
@@ -192,7 +196,7 @@ class PresenceTopic:
         """Tell of the leaves of those whose clients have not come back to another process."""
         try:
             with self._node.heartbeat.state_call():
-                before, after = await self._node.heartbeat.state.end_wait(
+                before, after = await self._state.end_wait(
                     self.group, until, diff.leaves.keys()
                 )
         except StateError:
@@ -311,7 +315,7 @@ class PresenceTopic:
 
     async def _from_state(self) -> tuple[Position, Entries]:
         with self._node.heartbeat.state_call(reads=True):
-            position, found = await self._node.heartbeat.state.entries(self.group)
+            position, found = await self._state.entries(self.group)
         return position, by_ref(map(Entry.unpack, found.values()))
 
     def unused(self) -> None:
@@ -360,15 +364,13 @@ class PresenceTopic:
             try:
                 self._is_put = True
                 node = self._node.heartbeat.name
-                position = await self._node.heartbeat.state.replace(
-                    self.group, node, mine
-                )
+                position = await self._state.replace(self.group, node, mine)
                 # those that left meanwhile must not come back, unless all is lost
                 puts = self.waiting.is_lost or position.epoch != self._epoch
                 for until in self.waiting.untils():
                     for part in self.waiting.leaves(until).parts(STEP):
                         waits = _packed(part.leaves)
-                        await self._node.heartbeat.state.wait(
+                        await self._state.wait(
                             self.group, node, until, waits, puts=puts
                         )
                 self.waiting.is_lost = False
@@ -392,7 +394,7 @@ class PresenceTopic:
         # their entries again at their next beat
         timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            timeout += self._node.heartbeat.state.beat_every
+            timeout += self._state.beat_every
         self._node.loop.call_later(
             timeout, self._compare_again, position, context=contextvars.Context()
         )

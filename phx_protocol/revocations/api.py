@@ -29,7 +29,7 @@ COMMAND = "revoke"
 
 
 class Row(NamedTuple):
-    """What is written to the database, and sent to all nodes."""
+    """One revocation, as it is written to the database and sent to all nodes."""
 
     kind: str
     key: str

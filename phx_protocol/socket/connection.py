@@ -337,7 +337,7 @@ class Connection:
 
     @property
     def claim(self) -> Claim | None:
-        """What is kept of the token that counts."""
+        """The claim of the current token; None without a token."""
         return self.rights.claim
 
     @property

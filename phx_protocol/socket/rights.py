@@ -35,7 +35,7 @@ class Rights:
         self._socket = socket
         #: seconds of the epoch until when the client may be here; None for ever
         self.expires_at: float | None = None
-        #: what is kept of the token that counts; None without a token
+        #: the claim of the current token; None without a token
         self.claim: Claim | None = None
         self._token: str | None = None  # a digest of it
         self.generation = 0  # how often a right of the user may have changed

@@ -423,8 +423,9 @@ class ChannelServer(Mailbox):
         """Return True if `channel_id` is the id of this or an earlier channel of the client, or a Tab's."""
         channel = self.channel
         is_now = channel is not None and channel.__phx__.has_id(channel_id)
-        is_known = is_now or channel_id in self.previous_ids
-        return is_known or self.connection.has_made_the_request_of(channel_id)
+        if is_now or channel_id in self.previous_ids:
+            return True
+        return "@" in channel_id and self.connection.has_made_the_request_of(channel_id)
 
     def reply(self, ref: ReplyRef, status: str, payload: Any) -> None:
         """Send a later reply to an event. If the channel has ended, it is lost, as in Phoenix."""

@@ -67,8 +67,8 @@ class Admission:
 
     async def check_user(self, opening: Opening) -> None:
         """Check how many connections the user has; close the oldest, or refuse this one."""
-        limit, key = self._options.max_connections_per_user, key_of(opening.socket)
-        if limit is None or key is None:
+        limit = self._options.max_connections_per_user
+        if limit is None or (key := key_of(opening.socket)) is None:
             return
         census = self._node.part(Census)
         members = await census.enter(f"user\n{key}", opening.key)
