@@ -19,7 +19,6 @@ from ..auth.credentials import name_of, signed_part
 from ..conf import options
 from ..exceptions import BroadcastError
 from ..node import blocking
-from ..node.blocking import sync
 from ..node.node import get_node
 from ..socket.routes import load_socket
 from ..tokens import USER_SALT, TokenSocket, signed_at, verify
@@ -154,4 +153,8 @@ async def _aorder(row: Row) -> None:
     await get_node().commands.send(COMMAND, body)
 
 
-_order = sync(_aorder, raises=BroadcastError)
+def _order(row: Row) -> None:
+    try:
+        blocking.run(_aorder(row), "revoke", "await arevoke(...)")
+    except TimeoutError as error:
+        raise BroadcastError(f"not every process has answered: {error}") from error

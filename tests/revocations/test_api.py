@@ -169,3 +169,9 @@ def test_a_second_revocation_takes_nothing_back() -> None:
     revoke("5f0d")
     row = Revocation.objects.get()
     assert (row.revoked_at, row.expires_at) == (before + 100, None)
+
+
+async def test_what_is_said_of_a_call_names_the_function_that_was_called() -> None:
+    row = api.Row("user", "7", time.time(), None)
+    with pytest.raises(RuntimeError, match=r"revoke\(\) blocks.*await arevoke\("):
+        api._order(row)
