@@ -26,11 +26,10 @@ async def abroadcast(
 ) -> None:
     """Send an event to every client that has joined `topic`, in every process.
 
-    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. With `exclude`, a
-    request of Django, the channels of the page that made the request do not get it, if the request
-    names its connection (``identify`` of session.js). When this
-    returns, it was delivered to the clients of this process, and the channel layer accepted it
-    for the others. Raises EncodeError for a payload that cannot be sent, or that does not fit
+    `payload` is a mapping (anything msgspec encodes as a JSON object) or ``bytes``. `exclude` is a
+    request of Django: the page that made it is left out, if the request names the page's connection
+    (``identify`` of session.js). When this returns, it was delivered to the clients of this process,
+    and the channel layer accepted it for the others. Raises EncodeError for a payload that cannot be sent, or that does not fit
     the type in ``Channel.pushes`` of the topic's channel class; BroadcastError if the layer did
     not accept it. Mirrors ``Phoenix.Endpoint.broadcast/3``.
     """

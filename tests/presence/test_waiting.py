@@ -131,6 +131,20 @@ async def watcher(topic: str = "room") -> Page:
     return bob
 
 
+def held_take(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold up the state's answer to a client that comes back: it was asked, and it may go on."""
+    state, asked, go_on = get_node().heartbeat.state, asyncio.Event(), asyncio.Event()
+    take = state.take
+
+    async def slowly(*args: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await take(*args)
+
+    monkeypatch.setattr(state, "take", slowly)
+    return asked, go_on
+
+
 async def test_who_reloads_has_the_presence_that_it_had_and_nobody_gets_a_diff() -> (
     None
 ):
@@ -449,15 +463,7 @@ async def test_who_goes_while_it_takes_over_waits_again(
 ) -> None:
     await (await opened("ada")).close()
     before = await refs()
-    state = get_node().heartbeat.state
-    take, asked, go_on = state.take, asyncio.Event(), asyncio.Event()
-
-    async def slowly(*args: Any) -> Any:
-        asked.set()
-        await go_on.wait()
-        return await take(*args)
-
-    monkeypatch.setattr(state, "take", slowly)
+    asked, go_on = held_take(monkeypatch)
     socket = await connect(RoomSocket, user=Visitor("ada"))
     await socket.join("room")
     await asked.wait()
@@ -465,7 +471,7 @@ async def test_who_goes_while_it_takes_over_waits_again(
     await asyncio.sleep(0.05)
     go_on.set()
     await closing
-    monkeypatch.setattr(state, "take", take)
+    monkeypatch.undo()
     assert await refs() == before
     ada = await opened("ada")
     assert await refs() == before
@@ -511,15 +517,7 @@ async def test_who_untracks_while_it_takes_over_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await (await opened("ada", "own")).close()
-    state = get_node().heartbeat.state
-    take, asked, go_on = state.take, asyncio.Event(), asyncio.Event()
-
-    async def slowly(*args: Any) -> Any:
-        asked.set()
-        await go_on.wait()
-        return await take(*args)
-
-    monkeypatch.setattr(state, "take", slowly)
+    asked, go_on = held_take(monkeypatch)
     socket = await connect(RoomSocket, user=Visitor("ada"))
     await socket.join("own")
     await asked.wait()
