@@ -85,14 +85,13 @@ const scenarios = {
       if (isAway) throw new Error("the site is away");
       return token(60);
     };
-    const { socket, session } = tab(await token(1.5), getToken);
+    const { socket } = tab(await token(1.5), getToken);
     socket.connect();
     await socket.opens.take();
     const room = await stage.channel(socket);
     const { code } = await socket.closes.take();
     isAway = false;
-    await session.renew(); // as it does by itself, a little later
-    await room.joins.take();
+    await room.joins.take(10_000); // it has asked already, and asks again after five seconds
     const { status } = await ask(room, "echo", {});
     return { code, status };
   },

@@ -54,6 +54,12 @@ class OwnTokenSocket(TokenSocket):
         await asyncio.sleep(0.002)
 
 
+class FreshTokenSocket(TokenSocket):
+    """One that takes the token as phoenix.js sends it."""
+
+    channels = {"staff:*": StaffChannel}
+
+
 _numbers = itertools.count(1)
 
 
@@ -65,6 +71,11 @@ class Control(Channel):
     async def prepare(self, payload: Any) -> Any:
         """A user who may join, the key of a session in which it is logged in, and a token."""
         return "ok", await sync_to_async(_prepare)()
+
+    @event("another")
+    async def another(self, payload: Any) -> Any:
+        user = await sync_to_async(_user)(payload["user"])
+        return "ok", {"token": user_token(user)}
 
     @event("shout")
     async def shout(self, payload: Any) -> Any:

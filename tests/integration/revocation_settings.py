@@ -26,10 +26,12 @@ DATABASES: dict[str, Any] = {
 PHX_PROTOCOL: dict[str, Any] = {
     "MAX_CONNECTIONS_PER_USER": int(os.environ.get("PHX_PER_USER", 0)) or None,
     "CONNECT_RATE": os.environ.get("PHX_CONNECT_RATE"),
+    "LONGPOLL": True,
     "TRUSTED_PROXIES": ["127.0.0.1"],
     "SOCKETS": {
         "/socket": "tests.integration.revocation_app.UserSocket",
         "/tokens": "tests.integration.revocation_app.OwnTokenSocket",
+        "/fresh": "tests.integration.revocation_app.FreshTokenSocket",
         "/control": "tests.integration.revocation_app.ControlSocket",
     },
 }

@@ -39,9 +39,10 @@ export function keepFresh(socket, getToken, options = {}) {
   let asking = null;
   let stopped = false;
   let timer = null;
-  let refused = 0; // connections in a row
+  let refused = 0; // tokens in a row
   let useless = null; // the token that the server has refused for good
   let failures = 0; // tries to connect in a row
+  let ended = null; // a promise, while there is no connection because its token is of no use
   const pending = new Map(); // ref of a push -> the token that it brings
   const tabs = new Tabs(name ?? socket.endPoint, (shared) => use(shared));
 
@@ -97,6 +98,7 @@ export function keepFresh(socket, getToken, options = {}) {
           if (!fresh) return deny("no token");
           if (fresh === useless) return deny("no other token");
           use(fresh);
+          resume();
           // the server says when it ends; without a connection it does so when there is one
           renewIn(socket.isConnected() ? PAUSE : Infinity);
         },
@@ -111,10 +113,23 @@ export function keepFresh(socket, getToken, options = {}) {
     if (stopped) return;
     if (code === REPLACED) return deny(`closed with ${code}`); // else it would close the next one
     const isRefused = code === DENIED || code === FORBIDDEN;
-    if (isRefused) [refused, useless] = [refused + 1, token];
+    if (isRefused && token !== useless) [refused, useless] = [refused + 1, token];
     if (refused > TRIES) deny(`closed with ${code}`);
-    // the next connection needs another token; it comes with one of the next tries
-    else if (isRefused || code === EXPIRED || Date.now() > renewAt) renew();
+    else if (isRefused || code === EXPIRED) pause();
+    else if (Date.now() > renewAt) renew();
+  }
+
+  // no connection until there is another token: phoenix.js would bring the old one, again and again
+  function pause() {
+    ended ??= new Promise((resolve) => socket.disconnect(resolve));
+    renew();
+  }
+
+  async function resume() {
+    if (ended === null) return;
+    await ended;
+    ended = null;
+    if (!stopped) socket.connect();
   }
 
   // a handshake that was refused looks like a server that is away: the token may be to blame
