@@ -19,6 +19,8 @@ import pydantic  # noqa: E402
 
 from phx_protocol import History, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+from phx_protocol.auth.credentials import Credential  # noqa: E402
+from phx_protocol.tokens import TokenSocket  # noqa: E402
 from phx_protocol.transports.http import Receive, Send, respond  # noqa: E402
 from phx_protocol.wire import json  # noqa: E402
 from tests.support.rooms import OpenRoom  # noqa: E402
@@ -98,6 +100,21 @@ class VictimSocket(Socket):
         "intercepting:*": InterceptingChannel,
         "history:*": HistoryChannel,
     }
+
+
+class Anybody:
+    is_authenticated = True
+    pk = 1
+
+
+class TokenVictim(TokenSocket):
+    """Any text is a token, of one and the same user, and better than the one before."""
+
+    channels = {"room:*": RoomChannel}
+    token_param = "token"
+
+    async def read_token(self, token: str) -> Credential:
+        return Credential(Anybody(), time.time() + 3600)
 
 
 phoenix = get_phoenix_application()

@@ -57,14 +57,20 @@ def joins(*topics: str) -> bytes:
 class Connection:
     """A hostile connection, whose answers are read and thrown away if it `reads`."""
 
-    def __init__(self, port: int, vsn: str = "2.0.0", reads: bool = True) -> None:
+    def __init__(
+        self,
+        port: int,
+        vsn: str = "2.0.0",
+        reads: bool = True,
+        mount: str = "/socket",
+    ) -> None:
         self.socket = socket.socket()
         if not reads:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         self.socket.connect(("127.0.0.1", port))
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
-            f"GET /socket/websocket?vsn={vsn} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"GET {mount}/websocket?vsn={vsn}&token=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
             f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
@@ -104,12 +110,13 @@ def over_websocket(
     vsn: str = "2.0.0",
     reads: bool = True,
     pause: float = 0,
+    mount: str = "/socket",
 ) -> None:
     """An attack that sends `frames`, with `pause` seconds behind each."""
 
     def attack(port: int) -> None:
         prepared = frames()
-        connection = Connection(port, vsn, reads)
+        connection = Connection(port, vsn, reads, mount)
         with connection.socket:
             for data in prepared:
                 connection.socket.sendall(data)
@@ -289,6 +296,29 @@ over_websocket(
             + b'null,"2","phoenix","heartbeat",{} ]'
         ]
     ),
+)
+
+
+# ------------------------------------------------------------------------- tokens
+
+
+def ever_new_tokens(length: int, *topics: str) -> Iterator[bytes]:
+    yield joins(*(topic for topic in topics if topic != "phoenix"))
+    for number in itertools.count():
+        token = f"{number}".rjust(length, "x")
+        payload = f'{{"access_token":"{token}"}}'
+        yield b"".join(v2(topic, "access_token", payload) for topic in topics)
+
+
+over_websocket(
+    "ever new tokens on 100 channels",
+    lambda: ever_new_tokens(100, *(f"room:{n}" for n in range(100))),
+    mount="/tokens",
+)
+over_websocket(
+    "ever new tokens as long as they may be",
+    lambda: ever_new_tokens(16 * 1024, "phoenix"),
+    mount="/tokens",
 )
 
 

@@ -29,6 +29,7 @@ WORST = {
     "channels of one socket": "joins of too many topics",
     "joins and events of one socket": "tiny echoes",
     "joins and events of one socket on one channel class": "joins of the same topic",
+    "new tokens of one client": "ever new tokens on 100 channels",
     "one frame": "nested lists as an echo",
     "lists and objects in one frame": "objects of a model",
     "digits of a number": "long numbers as an echo",

@@ -7,7 +7,10 @@ import os
 from tests.conformance.settings import *  # noqa: F401,F403
 
 PHX_PROTOCOL = {
-    "SOCKETS": {"/socket": "tests.hostile.app.VictimSocket"},
+    "SOCKETS": {
+        "/socket": "tests.hostile.app.VictimSocket",
+        "/tokens": "tests.hostile.app.TokenVictim",
+    },
     "LONGPOLL": True,
     "CHECK_ORIGIN": False,
 }

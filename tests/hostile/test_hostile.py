@@ -64,6 +64,7 @@ CHOSEN = [
     "joins of the same topic",
     "a thousand joins that wait",
     "joins and leaves in emoji",
+    "ever new tokens on 100 channels",
     "a history that is claimed by many joins",
     "echoes that nobody reads",
     "a body of a large echo",
