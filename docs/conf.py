@@ -36,6 +36,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!phx_protocol\b).*")]
 # what the log sets
 nitpick_ignore = [
     ("py:class", "phx_protocol.changes.M"),
+    ("py:class", "phx_protocol.users.queries.User"),
     ("py:class", "phx_protocol.socket.events.Function"),
     ("py:class", "phx_protocol.socket.channel.PresenceClass"),
     ("py:class", "phx_protocol.layers.direct.DirectChannel"),

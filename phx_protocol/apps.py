@@ -18,6 +18,7 @@ class PhxProtocolConfig(AppConfig):
             django_json,
             introspection,
             presence,
+            users,
         )
         from .receivers import event_log  # noqa: F401 - each registers itself
 

@@ -90,6 +90,12 @@ class Options:
     drainer: Any = True
     #: how many threads run callbacks that are a plain ``def``
     sync_threads: int = 8
+    #: whether it is known who is online, for ``phx_protocol.users`` and its signals
+    track_users: bool = False
+    #: topics (``"room:*"``) of which it is told that clients have joined them, and that none is left
+    track_topics: Sequence[str] = ()
+    #: seconds after which a user without connections is offline, and a topic without clients vacated
+    offline_after: float = 5
     #: whether the garbage collector passes over what a process has when it starts to serve
     gc_freeze: bool = True
     #: how many objects may be new before the garbage collector looks at them; None leaves Python's
@@ -132,6 +138,9 @@ PROJECT_ONLY = frozenset(
         "gc_freeze",
         "gc_threshold",
         "local_bus",
+        "track_users",
+        "track_topics",
+        "offline_after",
     }
 )
 WEBSOCKET = {"PATH": "websocket"}

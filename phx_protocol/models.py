@@ -64,3 +64,16 @@ class Node(Live):
 
     def __str__(self) -> str:
         return self.name
+
+
+class OnlineUser(Live):
+    """A user with an open connection, by the primary key as text."""
+
+    key = models.TextField(primary_key=True)
+
+    class Meta(Live.Meta):
+        verbose_name = "user online"
+        verbose_name_plural = "users online"
+
+    def __str__(self) -> str:
+        return self.key

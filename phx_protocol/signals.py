@@ -49,10 +49,7 @@ class Signal(dispatch.Signal):
             self.send_robust(sender, **named)
 
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
-        # replaces Django's log: the text of the error may come from a client
-        name = getattr(receiver, "__qualname__", None) or receiver
-        extra = {"cause": name}
-        logger.error("the receiver %s crashed", name, exc_info=err, extra=extra)
+        _log_crash(receiver, err)
 
     def connect(self, receiver: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Connect a receiver as Django does. Raises TypeError for an ``async def``: nothing awaits it."""
@@ -62,6 +59,23 @@ class Signal(dispatch.Signal):
                 "(which may start a task)"
             )
         super().connect(receiver, *args, **kwargs)
+
+
+class AwaitedSignal(dispatch.Signal):
+    """A signal whose receivers are awaited: a plain function, in a thread, or an ``async def``.
+
+    They may take their time. An error that one of them raises is logged.
+    """
+
+    def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
+        _log_crash(receiver, err)
+
+
+def _log_crash(receiver: Any, error: Exception) -> None:
+    # in place of Django's log: the text of the error may come from a client
+    name = getattr(receiver, "__qualname__", None) or receiver
+    extra = {"cause": name}
+    logger.error("the receiver %s crashed", name, exc_info=error, extra=extra)
 
 
 # The sender of a signal is the class of the socket, channel or presence. From ``broadcast_sent``
@@ -111,3 +125,15 @@ state_recovered = Signal()
 #: the server refused something or closed a connection: reason (a ``Refusal``, a ``CloseCode``, or
 #: the HTTP status of a refused connection), as ``refusals`` counts it
 refused = Signal()
+
+# The signals of ``phx_protocol.users`` are sent once for all processes, by one of them. The sender is None. If that
+# process dies before its receivers have returned, another one sends them again, with the same id.
+
+#: a user has the first connection (setting TRACK_USERS): user (the primary key as text), id, at (when)
+user_online = AwaitedSignal()
+#: a user had the last connection, and none for OFFLINE_AFTER seconds: user, id, at
+user_offline = AwaitedSignal()
+#: the first client has joined a topic (setting TRACK_TOPICS): topic, id, at
+topic_occupied = AwaitedSignal()
+#: the last client has left a topic, and none has joined it for OFFLINE_AFTER seconds: topic, id, at
+topic_vacated = AwaitedSignal()

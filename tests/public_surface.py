@@ -23,7 +23,7 @@ import phx_protocol
 PACKAGE = Path(phx_protocol.__file__).parent
 MODULES = """
     . asgi changes contrib.access_logs contrib.prometheus health introspection middleware pytest_plugin
-    revocations routing signals templatetags.phx_protocol testing tokens
+    revocations routing signals templatetags.phx_protocol testing tokens users
     conf:Options,DRAINER,LONGPOLL,OUTBOUND,STATE,WEBSOCKET
     contrib.drf:DRFSocket contrib.jwt:JWT,JWTSocket contrib.opentelemetry:instrument,uninstrument
     contrib.simplejwt:SimpleJWTSocket contrib.uvicorn:PhoenixWebSocketProtocol

@@ -24,7 +24,7 @@ LAYERS = [
     ["history"],
     ["socket"],
     ["api", "middleware", "presence", "transports"],
-    ["changes", "health", "introspection", "receivers", "schema", "tokens"],
+    ["changes", "health", "introspection", "receivers", "schema", "tokens", "users"],
     ["contrib", "django_json", "models", "testing"],
     ["admin", "checks", "management", "templatetags"],
     ["apps", "pytest_plugin", "revocations", "routing"],

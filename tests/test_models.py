@@ -21,6 +21,7 @@ PERMISSIONS = [
     "listen_topic",
     "view_connection",
     "view_node",
+    "view_onlineuser",
     "view_topic",
 ]
 

@@ -12,6 +12,7 @@ from ..logs import get_logger
 from ..socket.socket import Socket
 from .channels import check_channels, check_sockets
 from .layer import check_layer, check_state
+from .users import check_tracking
 from .values import check_keys, check_parts, check_types, check_values
 
 logger = get_logger("phx_protocol.checks")
@@ -34,6 +35,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *check_channels(options().channels, "CHANNELS"),
         *check_sockets(),
         *check_values(Socket),
+        *check_tracking(),
         *check_parts("DRAINER", options().drainer, DRAINER),
         *layer,
         *(() if any(isinstance(found, Error) for found in layer) else check_state()),

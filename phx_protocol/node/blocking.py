@@ -62,8 +62,8 @@ def run(
         loop = serving[0].loop if serving else own_loop()
     try:
         if green.real_start_new_thread() is not None:
-            return green.run(_on_its_own(coroutine), loop, timeout)
-        return _run(_on_its_own(coroutine), loop, timeout)
+            return green.run(on_its_own(coroutine), loop, timeout)
+        return _run(on_its_own(coroutine), loop, timeout)
     except TimeoutError as error:
         raise TimeoutError(f"{name}() was not done in {timeout} seconds") from error
 
@@ -136,7 +136,7 @@ def warn_if_nobody_hears(name: str) -> None:
         )
 
 
-async def _on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
+async def on_its_own(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run `coroutine` with a thread of its own for the sync code that it awaits, mostly Django's ORM.
 
     asgiref would use the thread of the caller, which is blocked: it waits for `coroutine`.

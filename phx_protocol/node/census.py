@@ -58,8 +58,8 @@ class Census(Part):
             return sorted(self._members[name].values())
         return sorted(map(_member, found.values()))
 
-    def leave(self, id: str) -> None:
-        """Count a connection for nothing any more."""
+    def closed(self, connection: str) -> None:
+        id = connection
         for name in self._names.pop(id, ()):
             members = self._members.get(name, {})
             members.pop(id, None)

@@ -12,6 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import channels
@@ -211,15 +212,18 @@ class Heartbeat:
             self._node.pubsub.registry.all_changed()
 
     async def _report(self) -> None:
-        """Write to the state how many subscribers each topic has whose count has changed."""
-        registry = self._node.pubsub.registry
-        if self._is_first or not (counts := registry.take_changed()):
+        """Write to the state what has changed: how many subscribers topics have, and what parts report."""
+        if self._is_first:
             return
-        try:
-            self._counted = await self.state.count(self.name, counts)
-        except StateError:
-            registry.report_again(counts)
-            raise
+        registry = self._node.pubsub.registry
+        if counts := registry.take_changed():
+            try:
+                self._counted = await self.state.count(self.name, counts)
+            except StateError:
+                registry.report_again(counts)
+                raise
+        for part in self._node.parts:
+            await self._guarded(partial(part.report, counts))
 
     def stop(self) -> Awaitable[None]:
         """Stop, and remove everything of this node from the state. It may be started again at once."""

@@ -26,7 +26,6 @@ from ..pubsub.link import LayerLink, is_in_memory
 from ..pubsub.local import LocalLink
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
-from .census import Census
 from .commands import Commands
 from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
@@ -129,14 +128,14 @@ class Node:
         if not self.connections:
             install_signal_handlers(self)
         self.connections.add(socket)
+        for part in self._parts.values():
+            part.opened(socket)
         self.heartbeat.has_sockets()
         self.link.used(NODES)
 
     def discard_connection(self, socket: OpenSocket) -> None:
         self.connections.discard(socket)
-        if Census in self._parts:
-            self.part(Census).leave(socket.key)
-        self._need_no_commands()
+        self._closed(socket.key)
 
     async def check(self, claim: Claim) -> None:
         """Raise BadSignature if a part says that a client with this token may not be here.
@@ -150,11 +149,11 @@ class Node:
     def discard_opening(self, opening: OpeningSocket) -> None:
         """Forget a socket that does not open."""
         self.connections.decided(opening)
-        if Census in self._parts:
-            self.part(Census).leave(opening.key)
-        self._need_no_commands()
+        self._closed(opening.key)
 
-    def _need_no_commands(self) -> None:
+    def _closed(self, connection: str) -> None:
+        for part in self._parts.values():
+            part.closed(connection)
         if not self.connections.are_any:
             self.link.unused(NODES)
 

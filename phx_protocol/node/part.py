@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from ..auth.credentials import Claim
-from .connections import Body, Command
+from .connections import Body, Command, OpenSocket
 
 if TYPE_CHECKING:
     from .node import Node
@@ -49,6 +49,18 @@ class Part:
         """Raise BadSignature if a client with the token of `claim`, which is valid, may not be here.
 
         Raise ConnectionRefused if that cannot be found out now.
+        """
+
+    def opened(self, socket: OpenSocket) -> None:
+        """Note that a connection has opened."""
+
+    def closed(self, connection: str) -> None:
+        """Note that the connection with this key is closed, or did not open."""
+
+    async def report(self, counts: Mapping[str, int]) -> None:
+        """Write to the state what has changed in the last second; may raise StateError.
+
+        `counts` has the topics whose number of joined clients has changed here: topic -> number.
         """
 
     def missed_commands(self) -> None:

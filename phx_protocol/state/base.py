@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .occupancy import Occupancy
+
 About = Mapping[str, Any]
 #: ref of a presence -> its encoded entry
 Entries = Mapping[str, bytes]
@@ -104,7 +106,7 @@ class State(ABC):
     Every method may raise StateError although its step was done: the answer may be lost.
 
     A node is one event loop of one process. It lives while it beats. When its lease is over,
-    ``reap`` drops what it owns (its counts, its presences), whichever node calls that.
+    ``reap`` drops what it owns (its counts, its presences, its users), whichever node calls that.
     """
 
     #: seconds after which everything that a silent node owned is gone
@@ -174,6 +176,10 @@ class State(ABC):
     @abstractmethod
     async def counts(self) -> dict[str, dict[str, int]]:
         """Return the counts: topic -> live node -> subscribers."""
+
+    @abstractmethod
+    def occupancy(self, kind: str) -> Occupancy:
+        """Return which names of `kind`, one of KINDS, have connections."""
 
     # --------------------------------------------------------------- presences
 

@@ -24,6 +24,8 @@ from .base import (
     require_few,
     waiting,
 )
+from .memory_occupancy import MemoryOccupancy
+from .occupancy import KINDS, Occupancy
 
 #: most bytes of all histories together
 MOST_BYTES = 32 * 1024 * 1024
@@ -130,6 +132,7 @@ class MemoryState(State):
         self._topics: dict[str, Topic] = {}
         self._total = Total()
         self._rates: dict[str, float] = {}  # name -> until when its rate is used up
+        self._occupancies = {kind: MemoryOccupancy(kind) for kind in KINDS}
 
     async def beat(self, node: str, about: About, *, first: bool = False) -> bool:
         with self._lock:
@@ -149,6 +152,8 @@ class MemoryState(State):
         with self._lock:
             now = self._clock()
             dead = [name for name, node in self._nodes.items() if node.is_dead(now)]
+            for occupancy in self._occupancies.values():
+                dead += occupancy.holders() - self._nodes.keys() - set(dead)
             for name in dead:
                 self._bury(name)
             self._expire(now)
@@ -175,6 +180,8 @@ class MemoryState(State):
                 group.drop(group.of(name))
                 if not group.entries:
                     group.until = self._clock() + self.linger
+        for occupancy in self._occupancies.values():
+            occupancy.vacate_now(name)
 
     def _bury_closed(self) -> None:
         """Remove nodes whose event loop is closed, such as those of a finished test."""
@@ -211,6 +218,9 @@ class MemoryState(State):
                 for topic, count in node.counts.items():
                     found.setdefault(topic, {})[name] = count
             return found
+
+    def occupancy(self, kind: str) -> Occupancy:
+        return self._occupancies[kind]
 
     async def change(
         self, group: str, node: str, puts: Entries, drops: Collection[str]
@@ -411,6 +421,8 @@ class MemoryState(State):
         with self._lock:
             for forgotten in (self._nodes, self._groups, self._topics):
                 forgotten.clear()
+            for occupancy in self._occupancies.values():
+                occupancy.lost()
             self._total.bytes = 0
 
 

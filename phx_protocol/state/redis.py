@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -35,13 +35,12 @@ from .base import (
     waiting,
 )
 from .client import Client, Word
+from .occupancy import KINDS, Occupancy
+from .redis_occupancy import RedisOccupancy
 from .scripts import NEEDED, TRY, Script
 from .store import LAYOUT, NODES, TAGS, Store, spread, tag_of, together, tried
+from .words import CHUNK, chunks, milliseconds, pairs, position, positions
 
-Element = TypeVar("Element")
-
-#: most groups or topics in one call of a script: all other calls wait for it
-CHUNK = 500
 #: most groups of a dead node in one call
 GRAVES = 100
 #: most broadcasts in one call, and their bytes
@@ -61,6 +60,7 @@ class RedisState(State):
         self._prefix = prefix
         self._client = Client(server)
         self._store = Store(self._client, prefix, self.expiry)
+        self._occupancies = {kind: RedisOccupancy(self._store, kind) for kind in KINDS}
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
         # done at the first try leaves its slot to the next one
         self._slots: dict[str, list[str]] = {tag: [] for tag in TAGS}
@@ -69,11 +69,11 @@ class RedisState(State):
 
     @property
     def _expiry(self) -> int:
-        return _ms(self.expiry)
+        return milliseconds(self.expiry)
 
     @property
     def _linger(self) -> int:
-        return _ms(self.linger)
+        return milliseconds(self.linger)
 
     async def lost(self) -> None:
         await self._store.forget()
@@ -85,13 +85,13 @@ class RedisState(State):
         # if one of the tags has lost steps, there is no lease any more
         self._owners = await self._ask_owners()
         keys = "leases", "abouts", f"topics:{node}"
-        rest = encoded, _ms(self.silence), self._expiry, "1" if first else ""
+        rest = encoded, milliseconds(self.silence), self._expiry, "1" if first else ""
         return bool(await self._store.run(NODES, "beat", keys, node, *rest))
 
     async def reap(self) -> int:
         # who owns something before who lives: a node lives before it owns
         owners, self._owners = self._owners or await self._ask_owners(), None
-        args = _ms(self.silence), CHUNK, *owners
+        args = milliseconds(self.silence), CHUNK, *owners
         dead = await self._store.run(NODES, "dead", ("leases", "abouts"), *args)
         for name in dead:
             await self.leave(name.decode())
@@ -100,13 +100,16 @@ class RedisState(State):
     async def _ask_owners(self) -> set[bytes]:
         """Ask all hash tags for the nodes that have something in groups."""
         ask = self._store.run
-        found = await together([ask(tag, "owners", ["owners"]) for tag in TAGS])
+        keys = ["owners", *(f"holders:{kind}" for kind in KINDS)]
+        found = await together([ask(tag, "owners", keys) for tag in TAGS])
         return set().union(*found)
 
     async def leave(self, node: str) -> None:
         self._owners = None
         # the node itself last: if this process dies meanwhile, another one goes on
         await together([self._bury(tag, node) for tag in TAGS])
+        for occupancy in self._occupancies.values():
+            await occupancy.vacate(node)
         keys = "leases", "abouts", f"topics:{node}"
         await self._store.run(NODES, "remove", keys, node)
 
@@ -133,7 +136,7 @@ class RedisState(State):
 
     async def count(self, node: str, counts: Mapping[str, int]) -> int:
         counted, keys = 0, ("leases", f"topics:{node}")
-        for some in _chunks(list(counts.items())) if counts else [()]:
+        for some in chunks(list(counts.items())) if counts else [()]:
             args = node, self._expiry, *chain.from_iterable(some)
             counted = await self._store.run(NODES, "count", keys, *args)
         return counted
@@ -142,7 +145,7 @@ class RedisState(State):
         found: dict[str, dict[str, int]] = {}
         for node in await self.nodes():
             async for page in self._pages(NODES, "HSCAN", f"topics:{node}"):
-                for topic, count in _pairs(page):
+                for topic, count in pairs(page):
                     found.setdefault(topic.decode(), {})[node] = int(count)
         return found
 
@@ -155,6 +158,9 @@ class RedisState(State):
             yield page
             if cursor == b"0":
                 return
+
+    def occupancy(self, kind: str) -> Occupancy:
+        return self._occupancies[kind]
 
     # --------------------------------------------------------------------- presences
 
@@ -173,7 +179,7 @@ class RedisState(State):
         rest = chain.from_iterable(puts.items())
         found = await self._store.run(tag_of(group), "change", keys, *args, *rest)
         epoch, first, now, n = found
-        return _position(epoch, first), _position(now, n)
+        return position(epoch, first), position(now, n)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
         for _ in range(TRIES):
@@ -190,9 +196,9 @@ class RedisState(State):
         async for page in self._pages(tag_of(group), "SSCAN", _grave(group, node)[3]):
             drops.update(ref.decode() for ref in page)
         drops -= entries.keys()
-        for puts in _chunks(list(entries.items()), STEP):
+        for puts in chunks(list(entries.items()), STEP):
             yield (await self.change(group, node, dict(puts), ()))[1]
-        for some in _chunks(list(drops), STEP):
+        for some in chunks(list(drops), STEP):
             yield (await self._change(group, node, "mine", {}, some))[1]
         yield (await self.change(group, node, {}, ()))[1]
 
@@ -209,12 +215,12 @@ class RedisState(State):
         waits = waiting(until)
         keys = [*_grave(group, node), f"groups:{node}"]
         keys += _grave(group, waits)[3], f"groups:{waits}", "owners"
-        expiry = self._expiry + _ms(max(0.0, until - time.time()))
+        expiry = self._expiry + milliseconds(max(0.0, until - time.time()))
         args = group, node, waits, new_epoch(), expiry, "1" if puts else ""
         rest = chain.from_iterable(entries.items())
         found = await self._store.run(tag_of(group), "wait", keys, *args, *rest)
         epoch, first, now, n = found
-        return _position(epoch, first), _position(now, n)
+        return position(epoch, first), position(now, n)
 
     async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
         keys = *_grave(group, node), f"groups:{node}", "owners"
@@ -248,10 +254,10 @@ class RedisState(State):
         if epoch is None:
             return NOWHERE, {}
         if found is not None:
-            return _position(epoch, n), dict(_pairs(found))
+            return position(epoch, n), dict(pairs(found))
         raw: dict[bytes, bytes] = {}
         async for page in self._pages(tag, "HSCAN", entries):
-            raw.update(_pairs(page))
+            raw.update(pairs(page))
         while True:
             keys = at, entries, recent
             news = await self._store.run(tag, "news", keys, epoch, n, STEP)
@@ -259,7 +265,7 @@ class RedisState(State):
                 return None
             n, refs, latest = news
             if not refs:
-                return _position(epoch, n), raw
+                return position(epoch, n), raw
             for ref, entry in zip(refs, latest):
                 if entry is None:
                     raw.pop(ref, None)
@@ -269,21 +275,19 @@ class RedisState(State):
     async def positions(self, groups: Sequence[str], node: str = "") -> list[Position]:
         async def ask(tag: str, some: list[str]) -> list[Position]:
             found: list[Position] = []
-            for few in _chunks(some):
+            for few in chunks(some):
                 keys = [f"groups:{node}", "owners"]
                 for group in few:
                     at, entries, _, refs = _grave(group, node)
                     keys += at, entries, refs
                 args = node, self._expiry, self._linger, *few
-                found += _positions(
-                    await self._store.run(tag, "positions", keys, *args)
-                )
+                found += positions(await self._store.run(tag, "positions", keys, *args))
             return found
 
         return await spread(groups, str, ask)
 
     async def rate(self, name: str, times: int, seconds: float) -> float:
-        args = times, _ms(seconds)
+        args = times, milliseconds(seconds)
         wait = await self._store.run(tag_of(name), "rate", [f"rate:{name}"], *args)
         return float(wait) / 1000
 
@@ -316,7 +320,7 @@ class RedisState(State):
             tries += 1
             return await self._store.call(tag, "append", keys, [id, *each], lasts)
 
-        found = _positions(await tried(keep))
+        found = positions(await tried(keep))
         if tries == 1:  # else one may still be on its way
             slots.append(slot)
         return found
@@ -331,27 +335,27 @@ class RedisState(State):
         limit: int | None = None,
     ) -> tuple[Position, list[Kept]]:
         most = "" if limit is None else limit
-        args = n, _ms(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
+        args = n, milliseconds(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
         epoch, last, entries = await self._on(topic, "since", *args)
-        return _position(epoch, last), [_kept(*entry) for entry in entries]
+        return position(epoch, last), [_kept(*entry) for entry in entries]
 
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
-        epoch, last, count = await self._on(topic, "many", _ms(ttl))
-        return _position(epoch, last), int(count)
+        epoch, last, count = await self._on(topic, "many", milliseconds(ttl))
+        return position(epoch, last), int(count)
 
     async def open(self, topic: str, ttl: float) -> Position:
         expiry = history_expiry(ttl)
-        args = new_epoch(), _ms(expiry), self._linger
-        return _position(*await self._on(topic, "open", *args, lasts=2 * expiry))
+        args = new_epoch(), milliseconds(expiry), self._linger
+        return position(*await self._on(topic, "open", *args, lasts=2 * expiry))
 
     async def heads(self, topics: Mapping[str, float]) -> list[Position]:
         async def ask(tag: str, some: list[str]) -> list[Position]:
             found: list[Position] = []
-            for few in _chunks(some):
+            for few in chunks(some):
                 keys = [_history(topic)[0] for topic in few]
-                args = (_ms(history_expiry(topics[topic])) for topic in few)
+                args = (milliseconds(history_expiry(topics[topic])) for topic in few)
                 run = self._store.run(tag, "heads", keys, self._linger, *args)
-                found += _positions(await run)
+                found += positions(await run)
             return found
 
         return await spread(topics, str, ask)
@@ -401,28 +405,6 @@ def _history(topic: str) -> tuple[str, str]:
     return f"head:{topic}", f"history:{topic}"
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _chunks(
-    sequence: Sequence[Element], size: int = CHUNK
-) -> Iterator[Sequence[Element]]:
-    return (sequence[i : i + size] for i in range(0, len(sequence), size))
-
-
-def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(flat[::2], flat[1::2])
-
-
-def _position(epoch: bytes | None, n: Any) -> Position:
-    return NOWHERE if epoch is None else Position(epoch.decode(), int(n or 0))
-
-
-def _positions(flat: Sequence[Any]) -> list[Position]:
-    return [_position(*pair) for pair in _pairs(flat)]
-
-
 def _kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> Kept:
     return Kept(int(n), id.decode(), event.decode(), payload, sender.decode() or None)
 
@@ -432,8 +414,8 @@ def _append_args(item: Item) -> tuple[Any, ...]:
     # an item that is too large is not kept, it only takes its position: its payload is not sent
     payload = item.payload if bytes <= most else b""
     what = item.id, item.event, payload, item.sender or "", bytes
-    rest = _ms(history_expiry(item.ttl)), new_epoch()
-    return *what, item.size, _ms(item.ttl), most, *rest
+    rest = milliseconds(history_expiry(item.ttl)), new_epoch()
+    return *what, item.size, milliseconds(item.ttl), most, *rest
 
 
 def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 PARTS = {
     **dict.fromkeys(("change", "bury", "take", "wait"), ("group",)),
     **dict.fromkeys(("append", "since", "many"), ("kept",)),
+    "look": ("names",),
+    **dict.fromkeys(
+        ("claim", "hold", "mark", "told", "vacate"), ("names", "occupancy")
+    ),
 }
 #: scripts that write, whose steps Redis counts
 WRITERS = frozenset(
     {"append", "beat", "bury", "change", "count", "open", "remove", "reset"}
-    | {"rate", "take", "wait"}
+    | {"rate", "take", "wait", "claim", "hold", "mark", "told", "vacate"}
 )
 #: all that Redis counts: each beat asks all hash tags for the owners, so the latest count of a node that
 #: beats is everywhere, and is missed wherever steps are lost
@@ -24,7 +28,7 @@ COUNTED = WRITERS | {"owners"}
 #: command -> arguments after the key, to try it with
 NEEDED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
-        ("GET", "EXISTS", "PTTL", "HGETALL", "HKEYS", "HLEN", "SMEMBERS"), ()
+        ("GET", "EXISTS", "PTTL", "HGETALL", "HKEYS", "HLEN", "SUNION"), ()
     ),
     **dict.fromkeys(("LLEN", "XLEN", "ZCARD", "UNLINK"), ()),
     **dict.fromkeys(("HDEL", "HEXISTS", "HGET", "HMGET", "SADD", "SREM"), ("a",)),

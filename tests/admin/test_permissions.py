@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 
 from phx_protocol import introspection as look
-from phx_protocol.models import Connection, Node, Topic
+from phx_protocol.models import Connection, Node, OnlineUser, Topic
 from tests.admin.conftest import Open, Staff, Visitor, html, joined, links
 
 pytestmark = [
@@ -24,6 +24,7 @@ VIEWS = {
     "connection/": {"view_connection"},
     "connection/x.1/disconnect/": {"view_connection", "disconnect_connection"},
     "connection/user/1/disconnect/": {"view_connection", "disconnect_connection"},
+    "onlineuser/": {"view_onlineuser"},
     "node/": {"view_node"},
 }
 ALL = sorted(set().union(*VIEWS.values()))
@@ -58,7 +59,7 @@ async def test_a_superuser_may_do_all_of_it() -> None:
     await visitor.client.aforce_login(root)
     for address in VIEWS:
         assert (await visitor.get(APP + address)).status_code == 200
-    for model in (Topic, Connection, Node):  # but there is nothing to add
+    for model in (Topic, Connection, OnlineUser, Node):  # but there is nothing to add
         assert f"{model._meta.model_name}/add/" not in html(
             await visitor.get("/admin/")
         )
@@ -80,9 +81,10 @@ async def test_links_lead_only_where_one_may_go(open: Open, staff: Staff) -> Non
 
 
 async def test_the_index_lists_what_one_may_see(staff: Staff) -> None:
-    for model in ("topic", "connection", "node"):
+    models = ("topic", "connection", "onlineuser", "node")
+    for model in models:
         index = html(await (await staff(f"view_{model}")).get("/admin/"))
-        shown = [m for m in ("topic", "connection", "node") if f"{APP}{m}/" in index]
+        shown = [m for m in models if f"{APP}{m}/" in index]
         assert shown == [model]
     assert APP not in html(await (await staff()).get("/admin/"))
     actions = await staff("broadcast_topic", "close_topic", "disconnect_connection")

@@ -65,6 +65,12 @@ class Board(models.Model):
     """The reader's own, which django.md tells of."""
 
     name = models.CharField(max_length=100)
+
+
+class Notice(models.Model):
+    """The reader's own, which users.md tells of."""
+
+    id = models.CharField(max_length=64, primary_key=True)
 '''
 MYPY = """
 [mypy]

@@ -147,6 +147,19 @@ def test_every_signal_is_there_with_its_arguments_and_no_other() -> None:
             assert arguments == said[name], name
 
 
+def test_every_signal_that_is_sent_once_is_there_and_no_other() -> None:
+    said = rows("users.md", "When somebody comes or goes")
+    made = [
+        n
+        for n, value in vars(signals).items()
+        if isinstance(value, signals.AwaitedSignal)
+    ]
+    assert [names(row[0])[0] for row in said] == made
+    for row in said:
+        about = names(row[0])[0].partition("_")[0]
+        assert names(row[1]) == [about, "id", "at"]
+
+
 # ------------------------------------------------------------- the layer's message
 
 

@@ -26,8 +26,8 @@ async def test_who_leaves_counts_for_nothing_any_more() -> None:
     census = get_node().part(Census)
     for name in ("ada", "an address"):
         await census.enter(name, "a")
-    census.leave("a")
-    census.leave("unknown")
+    census.closed("a")
+    census.closed("unknown")
     await asyncio.sleep(0.01)
     for name in ("ada", "an address"):
         assert await ids(census, name, "b") == ["b"]
@@ -51,7 +51,7 @@ async def test_what_could_not_be_dropped_is_dropped_with_the_next_beat(
 
     with monkeypatch.context() as away:
         away.setattr(state, "change", fails)
-        census.leave("a")
+        census.closed("a")
         await asyncio.sleep(0.01)
     await node.heartbeat.beat()
     await census.beat()

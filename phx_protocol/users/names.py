@@ -1,0 +1,98 @@
+"""Names: the users, or the topics, that one node has, and what the state knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..conf import options
+from ..exceptions import StateError
+from ..state.occupancy import Mark
+from .teller import Teller
+
+if TYPE_CHECKING:
+    from ..node.node import Node
+
+#: most names in one call of the state
+AT_ONCE = 5000
+
+
+class Names:
+    """The names of one kind; ``is_here`` says whether this node has one.
+
+    Nothing is written while a connection opens or closes: the names that changed are written together,
+    every second. While the state fails they wait.
+    """
+
+    def __init__(
+        self, node: Node, teller: Teller, is_here: Callable[[str], bool]
+    ) -> None:
+        self.teller = teller
+        self._node = node
+        self._is_here = is_here
+        self._changed: set[str] = set()
+        self._written: set[str] = set()  # those that the state knows to be here
+        # those of which that is not sure; True if it was told that they are here
+        self._doubtful: dict[str, bool] = {}
+
+    def changed(self, name: str) -> None:
+        """Note that this node may have got `name`, or lost it."""
+        is_known = self._is_here(name) == (name in self._written)
+        if is_known and name not in self._doubtful:
+            self._changed.discard(name)
+        else:
+            self._changed.add(name)
+        self._keep_node()
+
+    def lost(self) -> None:
+        """Write all again: the state has nothing of this node, and may have lost all."""
+        self._doubt(self._written, True)
+
+    def _doubt(self, names: Iterable[str], was_told: bool) -> None:
+        for name in names:
+            self._doubtful[name] = self._doubtful.get(name, False) or was_told
+            self._changed.add(name)
+
+    async def write(self) -> None:
+        """Write what has changed. Raises StateError."""
+        while self._changed:
+            some = list(islice(self._changed, AT_ONCE))
+            self._changed.difference_update(some)
+            marks = [self._mark(name) for name in some]
+            try:
+                waits = await self._write(marks)
+            except StateError:
+                for mark in marks:
+                    self._doubt([mark.name], mark.was_told)
+                raise
+            for mark, wait in zip(marks, waits):
+                self.teller.expect(mark.name, wait)
+                self.changed(mark.name)  # it may have changed meanwhile
+        self._keep_node()
+
+    def _mark(self, name: str) -> Mark:
+        # a state that does not know what is written has lost it
+        was_told = self._doubtful.pop(name, False) or name in self._written
+        return Mark(name, self._is_here(name), was_told and self.teller.is_heard)
+
+    async def _write(self, marks: list[Mark]) -> list[float | None]:
+        beat, delay = self._node.heartbeat, options().offline_after
+        owner = beat.name
+        waits = await self.teller.occupancy.mark(owner, marks, delay)
+        for mark in marks:
+            keep = self._written.add if mark.is_here else self._written.discard
+            keep(mark.name)
+        if owner != beat.name:  # whatever had the old name is removed
+            self._doubt([mark.name for mark in marks], False)
+        return waits
+
+    async def sweep(self) -> None:
+        """Claim what dead nodes did not tell, and write what the state has lost. Raises StateError."""
+        self._doubt(await self.teller.sweep(self._written), True)
+        await self.write()
+
+    def _keep_node(self) -> None:
+        """Keep the node running while there is something to write or to tell."""
+        is_busy = bool(self._changed) or self.teller.is_busy
+        (self._node.keep_alive if is_busy else self._node.let_go)(self)

@@ -1,0 +1,170 @@
+"""Teller: claims changes from the state, and calls the receivers of their signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from ..concurrency.tasks import CRASHES, begin, must_end
+from ..exceptions import StateError
+from ..logs import get_logger
+from ..node.blocking import on_its_own
+from ..signals import AwaitedSignal
+from ..state.occupancy import Change, Occupancy
+
+if TYPE_CHECKING:
+    from ..node.node import Node
+
+logger = get_logger("phx_protocol.signals")
+
+#: how many signals of one kind a node sends at the same time, and how many changes it claims for that
+AT_ONCE, CLAIMED = 8, 100
+
+
+class Teller:
+    """The signals of one kind of names: `came` and `left`, which get a name as the argument `kind`.
+
+    A change is claimed, told, and noted as told. With each beat this node keeps what it has claimed. If it
+    dies, another one claims that, with the same ids. A node without receivers claims nothing.
+    """
+
+    def __init__(
+        self, node: Node, kind: str, came: AwaitedSignal, left: AwaitedSignal
+    ) -> None:
+        self._node = node
+        self._kind = kind
+        self._signals = {True: came, False: left}
+        self._due: dict[str, float] = {}  # name -> the loop's time to claim its change
+        self._claimed: deque[Change] = deque()
+        self._running: dict[Change, asyncio.Task[None]] = {}
+        self._told: list[Change] = []  # the state does not know it yet
+        self._are_more = False  # True if other nodes have left more than was claimed
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def occupancy(self) -> Occupancy:
+        return self._node.heartbeat.state.occupancy(self._kind)
+
+    @property
+    def is_heard(self) -> bool:
+        """True if this process has a receiver for one of the signals."""
+        return any(signal.receivers for signal in self._signals.values())
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._due or self._claimed or self._running or self._told)
+
+    def expect(self, name: str, seconds: float | None) -> None:
+        """Claim the change of `name` after so many seconds; None if there is none."""
+        if seconds is None or not self.is_heard:
+            self._due.pop(name, None)
+        else:
+            self._due[name] = self._node.loop.time() + seconds
+
+    def work(self) -> None:
+        """Tell what is due."""
+        if self.is_busy and (self._task is None or self._task.done()):
+            self._task = begin(self._run())
+
+    async def _run(self) -> None:
+        with contextlib.suppress(StateError):
+            await self._note()
+            while self._claimed or await self._claim() or await self._claim_any():
+                while self._claimed and len(self._running) < AT_ONCE:
+                    change = self._claimed.popleft()
+                    self._running[change] = begin(self._tell(change))
+                if self._claimed:
+                    tasks = self._running.values()
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _claim(self) -> bool:
+        """Claim what is due. Return whether there was anything. Raises StateError."""
+        now = self._node.loop.time()
+        due = [name for name, at in self._due.items() if at <= now][:CLAIMED]
+        if not (due and self._may_claim):
+            return False
+        with self._node.heartbeat.state_call():
+            self._claimed.extend(await self.occupancy.claim(due, self._seconds))
+        for name in due:
+            if self._due.get(name, now) <= now:
+                self._due.pop(name, None)
+        return True
+
+    async def _claim_any(self) -> bool:
+        """Claim more of what other nodes have left. Return whether there was anything. Raises StateError."""
+        if not (self._are_more and self._may_claim):
+            return False
+        with self._node.heartbeat.state_call():
+            await self._sweep((), CLAIMED)
+        return bool(self._claimed)
+
+    @property
+    def _may_claim(self) -> bool:
+        return self.is_heard and not self._node.drainer.is_on
+
+    @property
+    def _seconds(self) -> float:
+        """For how long a node that does not beat keeps what it has claimed."""
+        return self._node.heartbeat.state.silence
+
+    async def _tell(self, change: Change) -> None:
+        at = datetime.datetime.fromtimestamp(change.at, datetime.timezone.utc)
+        named = {self._kind: change.name, "id": change.id, "at": at}
+        try:
+            send = self._signals[change.is_here].asend_robust(None, **named)
+            await on_its_own(send)
+        except CRASHES as error:
+            if must_end(error):
+                raise  # the process ends: another one tells it
+            logger.exception("a receiver of a signal was cancelled")
+        self._told.append(change)
+        with contextlib.suppress(StateError):
+            await self._note()
+        del self._running[change]
+
+    async def _note(self) -> None:
+        """Let the state know what was told. Raises StateError."""
+        if not self._told:
+            return
+        told, self._told = self._told, []
+        try:
+            with self._node.heartbeat.state_call():
+                waits = await self.occupancy.told(told)
+        except StateError:
+            self._told += told
+            raise
+        for change, wait in zip(told, waits):
+            self.expect(change.name, wait)
+        self.work()
+
+    async def sweep(self, names: Collection[str]) -> list[str]:
+        """Keep what is claimed, and claim what other nodes have left. Raises StateError.
+
+        Return those of `names`, all that this node has, that the state has lost.
+        """
+        claimed = [*self._claimed, *self._running, *self._told]
+        most = CLAIMED - len(self._claimed) if self._may_claim else 0
+        await self.occupancy.hold(claimed, self._seconds)
+        lost = await self._sweep(names, most)
+        self.work()
+        return lost
+
+    async def _sweep(self, names: Collection[str], most: int) -> list[str]:
+        changes, lost = await self.occupancy.sweep(names, most, self._seconds)
+        self._claimed.extend(changes)
+        self._are_more = bool(changes)
+        return lost
+
+    async def settled(self) -> None:
+        """Wait for the receivers that run; other nodes tell the rest."""
+        self._due.clear()
+        rest, self._claimed = list(self._claimed), deque()
+        with contextlib.suppress(StateError):
+            with self._node.heartbeat.state_call():
+                await self.occupancy.hold(rest, 0.0)
+        if self._running:
+            await asyncio.wait(self._running.values())
