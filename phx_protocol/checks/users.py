@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from django.core.checks import CheckMessage, Error, Warning
@@ -28,6 +29,12 @@ def check_tracking() -> Iterator[CheckMessage]:
                 hint='Write topics and beginnings of topics: ["room:lobby", "game:*"].',
                 id="phx_protocol.E019",
             )
+    if not math.isfinite(options().offline_after):
+        yield Error(
+            "OFFLINE_AFTER must have an end.",
+            hint="Write a number of seconds, such as 5.",
+            id="phx_protocol.E019",
+        )
     for setting, names in NEEDED.items():
         heard = [name for name in names if getattr(signals, name).receivers]
         if heard and not getattr(options(), setting.lower()):

@@ -233,6 +233,8 @@ class Heartbeat:
         self._counted = 0
         self._has_beaten.clear()
         self._node.pubsub.registry.all_changed()
+        for part in self._node.parts:
+            part.stopped()
         return self._leave(task, left)
 
     async def _leave(self, task: asyncio.Task[None] | None, name: str) -> None:

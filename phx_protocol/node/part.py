@@ -72,6 +72,9 @@ class Part:
     def lost(self) -> None:
         """Note that the state has nothing of this node: its lease is over, or the state was lost."""
 
+    def stopped(self) -> None:
+        """Note that this node has left the state, with all that it had there."""
+
     def unused(self, topic: str) -> None:
         """Forget `topic`: its last subscriber of this node has left."""
 

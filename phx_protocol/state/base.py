@@ -305,6 +305,11 @@ def waiting(until: float) -> str:
     return f"~{int(until * 1000)}"
 
 
+def is_waiting(node: str) -> bool:
+    """Return whether `node` is the owner of entries that wait: it is no node."""
+    return node[:1] == "~"
+
+
 def history_expiry(ttl: float) -> float:
     """Return the seconds for which a topic's position is kept.
 

@@ -20,6 +20,7 @@ from .base import (
     Position,
     State,
     history_expiry,
+    is_waiting,
     new_epoch,
     require_few,
     waiting,
@@ -198,7 +199,7 @@ class MemoryState(State):
         return [
             (name, node)
             for name, node in self._nodes.items()
-            if name[0] != "~" and not node.is_dead(now)
+            if not is_waiting(name) and not node.is_dead(now)
         ]
 
     async def count(self, node: str, counts: Mapping[str, int]) -> int:

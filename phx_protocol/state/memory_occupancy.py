@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from .occupancy import SEEN, USER, Change, Mark, Occupancy, Seen
+from .occupancy import KEPT, Change, Mark, Occupancy, Seen, seen_for
 
 #: so many names that left are remembered, and older ones are forgotten
 MOST_SEEN = 100_000
@@ -39,7 +39,7 @@ class MemoryOccupancy(Occupancy):
     """An occupancy in memory, shared by the event loops of a process."""
 
     def __init__(self, kind: str, clock: Callable[[], float] = time.time) -> None:
-        self._kind = kind
+        self._lasts = seen_for(kind)
         self._clock = clock
         self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
@@ -53,10 +53,11 @@ class MemoryOccupancy(Occupancy):
 
     def _mark(self, node: str, mark: Mark, delay: float) -> float | None:
         now, known = self._clock(), self._records.get(mark.name)
-        record = known or Record(mark.was_told, now)
+        was_told = mark.was_told and mark.name not in self._seen
+        record = known or Record(was_told, now)
         record.delay, was_here = delay, bool(record.nodes)
         (record.nodes.add if mark.is_here else record.nodes.discard)(node)
-        has_left = known is None and mark.was_told and not mark.is_here
+        has_left = known is None and was_told and not mark.is_here
         self._moved(mark.name, record, was_here or has_left)
         return self._note(mark.name, record)
 
@@ -64,14 +65,14 @@ class MemoryOccupancy(Occupancy):
         """Note when a name has come, or left."""
         if bool(record.nodes) != was_here:
             record.since = self._clock()
-            if was_here and self._kind == USER:
+            if was_here:
                 self._see(name, record.since)
 
     def _see(self, name: str, now: float) -> None:
         self._seen.pop(name, None)
         self._seen[name] = now
         oldest = next(iter(self._seen))
-        if len(self._seen) > MOST_SEEN or self._seen[oldest] < now - SEEN:
+        if len(self._seen) > MOST_SEEN or self._seen[oldest] < now - self._lasts:
             del self._seen[oldest]
 
     def _note(self, name: str, record: Record) -> float | None:
@@ -119,28 +120,38 @@ class MemoryOccupancy(Occupancy):
     ) -> tuple[list[Change], list[str]]:
         with self._lock:
             lost = [name for name in names if name not in self._records]
+            self._give_up()
             return self._claim(self._records, most, seconds), lost
 
-    async def hold(self, changes: Collection[Change], seconds: float) -> None:
-        with self._lock:
-            for record in self._claimed(changes):
-                record.claimed_until = self._clock() + seconds
+    def _give_up(self) -> None:
+        """Forget the changes that nobody wants to tell."""
+        long_ago = self._clock() - KEPT
+        for name, record in list(self._records.items()):
+            if record.due is not None and record.due <= long_ago:
+                record.claimed, record.was_told = None, bool(record.nodes)
+                self._note(name, record)
 
-    def _claimed(self, changes: Iterable[Change]) -> Iterable[Record]:
-        for change in changes:
-            record = self._records.get(change.name)
-            if record is not None and record.claimed == change:
-                yield record
+    async def hold(self, changes: Collection[Change], seconds: float) -> list[Change]:
+        with self._lock:
+            held = [change for change in changes if self._claimed(change)]
+            for change in held:
+                self._records[change.name].claimed_until = self._clock() + seconds
+            return held
+
+    def _claimed(self, change: Change) -> Record | None:
+        record = self._records.get(change.name)
+        return record if record is not None and record.claimed == change else None
 
     async def told(self, changes: Sequence[Change]) -> list[float | None]:
         with self._lock:
             return [self._tell(change) for change in changes]
 
     def _tell(self, change: Change) -> float | None:
-        for record in self._claimed([change]):
-            record.was_told, record.claimed = change.is_here, None
-            return self._note(change.name, record)
-        return None
+        record = self._claimed(change)
+        if record is None:
+            return None
+        record.was_told, record.claimed = change.is_here, None
+        return self._note(change.name, record)
 
     async def vacate(self, node: str) -> None:
         self.vacate_now(node)

@@ -14,13 +14,18 @@ from typing import NamedTuple
 USER, TOPIC = KINDS = ("user", "topic")
 #: seconds for which the state knows when a user was here last
 SEEN = 30 * 86400.0
-#: seconds for which what is here, and what is not told, is kept if no node is alive
+#: seconds for which all else is kept if no node is alive, and a change that nobody wants to tell
 KEPT = 86400.0
 
 
+def seen_for(kind: str) -> float:
+    """Return the seconds for which it is known when a name of `kind` was here last."""
+    return SEEN if kind == USER else KEPT
+
+
 class Mark(NamedTuple):
-    """Whether a node has connections of `name`. `was_told` is for a state that does not know the
-    name any more: then nobody is told again that it is here."""
+    """Whether a node has connections of `name`. `was_told` says that it was told that it is here; it
+    counts if the state has lost that."""
 
     name: str
     is_here: bool
@@ -73,12 +78,13 @@ class Occupancy(ABC):
     ) -> tuple[list[Change], list[str]]:
         """Claim any changes, about `most`, and keep all that is known from expiring.
 
-        Return also those of `names`, all that a node has, that the state has lost.
+        Return also those of `names`, all that a node has written, that the state has lost, as far as
+        it notices.
         """
 
     @abstractmethod
-    async def hold(self, changes: Collection[Change], seconds: float) -> None:
-        """Keep claimed changes for so long from now on."""
+    async def hold(self, changes: Collection[Change], seconds: float) -> list[Change]:
+        """Keep claimed changes for so long from now on; return those that nobody else has told."""
 
     @abstractmethod
     async def told(self, changes: Sequence[Change]) -> list[float | None]:

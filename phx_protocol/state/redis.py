@@ -30,13 +30,14 @@ from .base import (
     Position,
     State,
     history_expiry,
+    is_waiting,
     new_epoch,
     require_few,
     waiting,
 )
 from .client import Client, Word
 from .occupancy import KINDS, Occupancy
-from .redis_occupancy import RedisOccupancy
+from .redis_occupancy import SETS, RedisOccupancy
 from .scripts import NEEDED, TRY, Script
 from .store import LAYOUT, NODES, TAGS, Store, spread, tag_of, together, tried
 from .words import CHUNK, chunks, milliseconds, pairs, position, positions
@@ -100,7 +101,7 @@ class RedisState(State):
     async def _ask_owners(self) -> set[bytes]:
         """Ask all hash tags for the nodes that have something in groups."""
         ask = self._store.run
-        keys = ["owners", *(f"holders:{kind}" for kind in KINDS)]
+        keys = ["owners", *(f"{set}:{kind}" for kind in KINDS for set in SETS)]
         found = await together([ask(tag, "owners", keys) for tag in TAGS])
         return set().union(*found)
 
@@ -108,8 +109,8 @@ class RedisState(State):
         self._owners = None
         # the node itself last: if this process dies meanwhile, another one goes on
         await together([self._bury(tag, node) for tag in TAGS])
-        for occupancy in self._occupancies.values():
-            await occupancy.vacate(node)
+        if not is_waiting(node):
+            await together([o.vacate(node) for o in self._occupancies.values()])
         keys = "leases", "abouts", f"topics:{node}"
         await self._store.run(NODES, "remove", keys, node)
 

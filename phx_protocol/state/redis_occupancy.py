@@ -6,12 +6,14 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .occupancy import KEPT, SEEN, USER, Change, Mark, Occupancy, Seen
+from .occupancy import KEPT, Change, Mark, Occupancy, Seen, seen_for
 from .store import TAGS, Store, spread, tag_of, together
 from .words import chunks, milliseconds
 
 #: most entries that a call looks at of a node that is dead
 SCANNED = 500
+#: the sets of nodes that may have names
+SETS = "holders", "leaving"
 
 
 class RedisOccupancy(Occupancy):
@@ -19,17 +21,13 @@ class RedisOccupancy(Occupancy):
 
     def __init__(self, store: Store, kind: str) -> None:
         self._store = store
-        self._kind = kind
-        self._kept, self._seen = milliseconds(KEPT), milliseconds(SEEN)
+        self._lasts = seen_for(kind)
+        self._times = milliseconds(KEPT), milliseconds(self._lasts)
+        self._keys = [f"{key}:{kind}" for key in ("here", "due", "seen", *SETS)]
 
-    async def _run(self, tag: str, script: str, *args: Any) -> Any:
-        kind, lasts = self._kind, 2 * (SEEN if self._kind == USER else KEPT)
-        keys = f"here:{kind}", f"due:{kind}", f"seen:{kind}", f"holders:{kind}"
-        # when a topic was occupied last is of no use
-        seen = self._seen if kind == USER else 0
-        return await self._store.run(
-            tag, script, keys, self._kept, seen, *args, lasts=lasts
-        )
+    async def _run(self, tag: str, script: str, *args: Any, lasts: float = 0) -> Any:
+        rest = *self._times, *args
+        return await self._store.run(tag, script, self._keys, *rest, lasts=lasts)
 
     async def mark(
         self, node: str, marks: Sequence[Mark], delay: float
@@ -40,7 +38,8 @@ class RedisOccupancy(Occupancy):
                 args = [node, milliseconds(delay)]
                 for mark in few:
                     args += mark.name, f"{mark.is_here:d}{mark.was_told:d}"
-                found += map(_seconds, await self._run(tag, "mark", *args))
+                waits = await self._run(tag, "mark", *args, lasts=2 * self._lasts)
+                found += map(_seconds, waits)
             return found
 
         return await spread(marks, lambda mark: mark.name, ask)
@@ -82,8 +81,9 @@ class RedisOccupancy(Occupancy):
         lost = [name for name in names if tag_of(name) in empty] if empty else []
         return [change for changes, _ in answers for change in changes], lost
 
-    async def hold(self, changes: Collection[Change], seconds: float) -> None:
-        await self._on(changes, "hold", milliseconds(seconds))
+    async def hold(self, changes: Collection[Change], seconds: float) -> list[Change]:
+        are_held = await self._on(changes, "hold", milliseconds(seconds))
+        return [change for change, is_held in zip(changes, are_held) if is_held]
 
     async def told(self, changes: Sequence[Change]) -> list[float | None]:
         return list(map(_seconds, await self._on(changes, "told")))

@@ -32,6 +32,7 @@ NEEDED: dict[str, tuple[Any, ...]] = {
     ),
     **dict.fromkeys(("LLEN", "XLEN", "ZCARD", "UNLINK"), ()),
     **dict.fromkeys(("HDEL", "HEXISTS", "HGET", "HMGET", "SADD", "SREM"), ("a",)),
+    "SISMEMBER": ("a",),
     **dict.fromkeys(("ZSCORE", "ZREM", "RPUSH"), ("a",)),
     **dict.fromkeys(("HSET", "HSETNX"), ("a", "1")),
     **dict.fromkeys(("HSCAN", "SSCAN"), (0, "COUNT", 1)),

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..conf import options
-from ..exceptions import StateError
 from ..state.occupancy import Mark
 from .teller import Teller
 
@@ -33,8 +32,8 @@ class Names:
         self._is_here = is_here
         self._changed: set[str] = set()
         self._written: set[str] = set()  # those that the state knows to be here
-        # those of which that is not sure; True if it was told that they are here
-        self._doubtful: dict[str, bool] = {}
+        # those of which that is not sure: they are written whatever they are
+        self._doubtful: set[str] = set()
 
     def changed(self, name: str) -> None:
         """Note that this node may have got `name`, or lost it."""
@@ -47,34 +46,52 @@ class Names:
 
     def lost(self) -> None:
         """Write all again: the state has nothing of this node, and may have lost all."""
-        self._doubt(self._written, True)
+        self._doubt(self._known)
 
-    def _doubt(self, names: Iterable[str], was_told: bool) -> None:
-        for name in names:
-            self._doubtful[name] = self._doubtful.get(name, False) or was_told
-            self._changed.add(name)
+    def stopped(self) -> None:
+        """Note that this node has left the state: nothing of it is written there."""
+        self._changed = {name for name in self._known if self._is_here(name)}
+        self._written.clear()
+        self._doubtful.clear()
+        self._keep_node()
+
+    @property
+    def _known(self) -> set[str]:
+        """The names that the state should know of this node: also those that left, until that is told."""
+        pending = self.teller.due | self.teller.claims.keys()
+        return self._written | self._changed | pending
+
+    def _doubt(self, names: Iterable[str]) -> None:
+        some = set(names)
+        self._doubtful |= some
+        self._changed |= some
 
     async def write(self) -> None:
         """Write what has changed. Raises StateError."""
         while self._changed:
             some = list(islice(self._changed, AT_ONCE))
             self._changed.difference_update(some)
-            marks = [self._mark(name) for name in some]
+            marks = self._marks(some)
             try:
                 waits = await self._write(marks)
-            except StateError:
-                for mark in marks:
-                    self._doubt([mark.name], mark.was_told)
+            except BaseException:  # it may be done all the same
+                self._doubt(some)
                 raise
             for mark, wait in zip(marks, waits):
                 self.teller.expect(mark.name, wait)
                 self.changed(mark.name)  # it may have changed meanwhile
         self._keep_node()
 
-    def _mark(self, name: str) -> Mark:
-        # a state that does not know what is written has lost it
-        was_told = self._doubtful.pop(name, False) or name in self._written
-        return Mark(name, self._is_here(name), was_told and self.teller.is_heard)
+    def _marks(self, names: list[str]) -> list[Mark]:
+        self._doubtful.difference_update(names)
+        due, claims = self.teller.due, self.teller.claims
+
+        def was_told(name: str) -> bool:
+            if name in claims:
+                return claims[name]
+            return (name in self._written) != (name in due)
+
+        return [Mark(name, self._is_here(name), was_told(name)) for name in names]
 
     async def _write(self, marks: list[Mark]) -> list[float | None]:
         beat, delay = self._node.heartbeat, options().offline_after
@@ -84,12 +101,12 @@ class Names:
             keep = self._written.add if mark.is_here else self._written.discard
             keep(mark.name)
         if owner != beat.name:  # whatever had the old name is removed
-            self._doubt([mark.name for mark in marks], False)
+            self._doubt(mark.name for mark in marks)
         return waits
 
     async def sweep(self) -> None:
         """Claim what dead nodes did not tell, and write what the state has lost. Raises StateError."""
-        self._doubt(await self.teller.sweep(self._written), True)
+        self._doubt(await self.teller.sweep(self._known - self._changed))
         await self.write()
 
     def _keep_node(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
@@ -56,7 +57,10 @@ class Occupants(Part):
             self._users.changed(key)
 
     def closed(self, connection: str) -> None:
-        if self._users is not None and (key := self._keys.pop(connection, None)):
+        if (
+            self._users is not None
+            and (key := self._keys.pop(connection, None)) is not None
+        ):
             self._connections[key] -= 1
             if not self._connections[key]:
                 del self._connections[key]
@@ -79,11 +83,17 @@ class Occupants(Part):
         for names in self._kinds:
             names.lost()
 
-    async def settled(self) -> None:
+    def stopped(self) -> None:
         for names in self._kinds:
-            with contextlib.suppress(StateError), self.node.heartbeat.state_call():
+            names.stopped()
+
+    async def settled(self) -> None:
+        with contextlib.suppress(StateError), self.node.heartbeat.state_call():
+            for names in self._kinds:
                 await names.write()
-            await names.teller.settled()
+                await names.teller.give_back()
+        # what is told is told at the same time: all have the same two seconds
+        await asyncio.gather(*(names.teller.settled() for names in self._kinds))
 
 
 PARTS.append(Occupants)

@@ -39,10 +39,12 @@ async def _look(users: Iterable[User]) -> list[tuple[User, Seen]]:
         raise ImproperlyConfigured(
             "PHX_PROTOCOL['TRACK_USERS'] is off: nobody knows who is online."
         )
-    asked = list(users)
-    occupancy = get_node().heartbeat.state.occupancy(USER)
+    asked, beat = list(users), get_node().heartbeat
     names = [_key_of(user) for user in asked]
-    return list(zip(asked, await occupancy.look(names, options().offline_after)))
+    with beat.state_call(reads=True):
+        occupancy = beat.state.occupancy(USER)
+        found = await occupancy.look(names, options().offline_after)
+    return list(zip(asked, found))
 
 
 def _key_of(user: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from phx_protocol.state import memory_occupancy
 from phx_protocol.state.memory_occupancy import MemoryOccupancy
-from phx_protocol.state.occupancy import SEEN, USER, Mark
+from phx_protocol.state.occupancy import KEPT, SEEN, USER, Mark
 
 
 class Clock:
@@ -60,3 +60,13 @@ async def test_it_is_due_after_its_delay() -> None:
     assert await occupancy.claim(["ada"], 10.0) == []
     clock.now += 1
     assert await occupancy.claim(["ada"], 10.0) == [change]
+
+
+async def test_what_nobody_tells_for_a_day_is_not_told() -> None:
+    clock = Clock()
+    occupancy = MemoryOccupancy(USER, clock)
+    await occupancy.mark("a", [Mark("ada", True)], 0.0)
+    clock.now += KEPT
+    assert await occupancy.sweep(["ada"], 0, 1.0) == ([], [])
+    assert await occupancy.claim(["ada"], 1.0) == []
+    assert await occupancy.mark("a", [Mark("ada", False)], 0.0) == [0.0]

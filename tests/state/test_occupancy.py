@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from phx_protocol.state import State
 from phx_protocol.state.memory import MemoryState
-from phx_protocol.state.occupancy import KINDS, USER, Change, Mark
+from phx_protocol.state.occupancy import KINDS, Change, Mark
 from tests.state.test_model import IMMORTAL, runs
 from tests.support.state import admin, connected, end_lease, forget
 
@@ -109,9 +109,10 @@ class OccupancyMachine(RuleBasedStateMachine):
         for mark in marks:
             name = self.names[mark.name]
             name.delay = delay
-            if not name.is_known:
-                name.was_told = mark.was_told
-            was_here = name.is_here or not name.is_known and mark.was_told
+            was_here = name.is_here
+            if not name.is_known:  # it is lost, unless it has left
+                name.was_told = mark.was_told and not name.has_left
+                was_here = name.was_told
             (name.nodes.add if mark.is_here else name.nodes.discard)(node)
             name.has_left |= was_here and not name.is_here
             name.note()
@@ -149,10 +150,10 @@ class OccupancyMachine(RuleBasedStateMachine):
 
     @rule(changes=st.lists(claims, max_size=3), seconds=seconds)
     def hold(self, changes: list[Change], seconds: float) -> None:
-        self.run(self.occupancy.hold(changes, seconds))
-        for change in changes:
-            if (name := self.names[change.name]).claimed == change:
-                name.is_held = seconds > 0
+        ours = [c for c in changes if self.names[c.name].claimed == c]
+        assert self.run(self.occupancy.hold(changes, seconds)) == ours
+        for change in ours:
+            self.names[change.name].is_held = seconds > 0
 
     @rule(changes=st.lists(claims, max_size=3))
     def told(self, changes: list[Change]) -> None:
@@ -196,9 +197,9 @@ class OccupancyMachine(RuleBasedStateMachine):
         for delay in (0.0, LATER):
             for name, seen in zip(asked, self.run(self.occupancy.look(asked, delay))):
                 known = self.names.get(name, Name())
-                has_left = known.has_left and self.kind == USER
-                assert seen.is_here == (known.is_here or bool(has_left and delay))
-                if known.is_here or has_left:
+                is_away = known.has_left and delay == 0
+                assert seen.is_here == (known.is_here or known.has_left and not is_away)
+                if known.is_here or known.has_left:
                     assert seen.at == pytest.approx(now, abs=60)
                 else:
                     assert seen.at is None

@@ -15,7 +15,7 @@ TEXTS = {path.stem: path.read_text() for path in LUA.glob("*.lua")}
 #: commands that change no key
 READS = {
     *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "LLEN"),
-    *("LRANGE", "PTTL", "SRANDMEMBER", "SUNION", "TIME", "XLEN", "XRANGE"),
+    *("LRANGE", "PTTL", "SISMEMBER", "SRANDMEMBER", "SUNION", "TIME", "XLEN", "XRANGE"),
     *("ZCARD", "ZRANGEBYSCORE", "ZSCORE"),
 }
 #: those that only tidy up: nobody has seen what is lost with these steps

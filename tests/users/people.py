@@ -15,14 +15,14 @@ class Person:
 
     is_authenticated = True
 
-    def __init__(self, pk: int) -> None:
+    def __init__(self, pk: int | str) -> None:
         self.pk = pk
 
 
 class Connection:
     """An open connection of a user to `node`; that of an anonymous one if `pk` is None."""
 
-    def __init__(self, node: Node, pk: int | None) -> None:
+    def __init__(self, node: Node, pk: int | str | None) -> None:
         self.key = f"connection {next(_keys)}"
         self.user = None if pk is None else Person(pk)
         self.claim = self.source = None

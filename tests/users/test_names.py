@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from phx_protocol import StateError
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.state.occupancy import USER, Mark
 from phx_protocol.users import aonline
+from phx_protocol.users.teller import Teller
+from tests.support.state import end_lease
 from tests.users.people import Connection
 from tests.users.told import Told, told
 
@@ -45,6 +48,9 @@ class Failing:
             raise StateError("the state is away")
 
         patched.setattr(occupancy, "mark", may_fail)
+
+
+ONLINE = [("user_online", "7"), ("user_online", "8")]
 
 
 async def a_second() -> None:
@@ -81,7 +87,8 @@ async def test_who_leaves_while_it_is_not_known_whether_he_came_has_left(
     failing.is_on = failing.is_done = True
     tab = Connection(node, 7)
     await a_second()
-    assert await aonline([7]) == {7}
+    (seen,) = await node.heartbeat.state.occupancy(USER).look(["7"], 0.0)
+    assert seen.is_here
     tab.close()
     failing.is_on = False
     await a_second()
@@ -114,8 +121,88 @@ async def test_a_state_that_lost_all_is_told_again_and_nobody_else_is(
     tabs[0].close()
     await a_second()
     assert await aonline([7, 8]) == {8}
-    online = [("user_online", "7"), ("user_online", "8")]
-    await told.until(*online, ("user_offline", "7"))
+    await told.until(*ONLINE, ("user_offline", "7"))
+
+
+async def test_who_had_left_when_the_state_lost_all_is_told_to_have_left(
+    told: Told,
+) -> None:
+    with override_settings(PHX_PROTOCOL={"TRACK_USERS": True, "OFFLINE_AFTER": 1.5}):
+        node = get_node()
+        tabs = [Connection(node, 7), Connection(node, 8)]
+        await a_second()
+        await told.until(*ONLINE)
+        tabs[0].close()
+        await a_second()
+        await node.heartbeat.state.lost()
+        await a_second()
+        await told.until(*ONLINE, ("user_offline", "7"))
+
+
+async def test_who_was_not_told_when_the_state_lost_all_is_told(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = get_node()
+    await a_second()
+    with monkeypatch.context() as busy:
+        busy.setattr(Teller, "work", lambda self: None)
+        for pk in (7, 8):
+            Connection(node, pk)
+        await a_second()
+        await node.heartbeat.state.lost()
+        await a_second()
+        assert told.said == []
+    await told.until(*ONLINE)
+
+
+async def test_who_was_told_to_have_left_while_his_node_was_away_is_told_to_be_back(
+    told: Told,
+) -> None:
+    """A node that is paused for longer than its lease, with its connections."""
+    node, other = get_node(), Node()
+    other.keep_alive("the test")
+    Connection(node, 7)
+    await a_second()
+    await told.until(("user_online", "7"))
+    await end_lease(node.heartbeat.state, node.heartbeat.name)
+    await other.heartbeat.beat()
+    await other.heartbeat.beat()
+    await told.until(("user_online", "7"), ("user_offline", "7"))
+    await a_second()
+    await told.until(("user_online", "7"), ("user_offline", "7"), ("user_online", "7"))
+    await other.close()
+
+
+async def test_a_node_that_stopped_and_starts_again_writes_all_it_has(
+    told: Told,
+) -> None:
+    node = get_node()
+    tab = Connection(node, 7)
+    await a_second()
+    await told.until(("user_online", "7"))
+    await node.heartbeat.stop()
+    tab.close()
+    Connection(node, 8)
+    Connection(node, 7)
+    await a_second()
+    assert await aonline([7, 8]) == {7, 8}
+
+
+async def test_a_write_that_is_cancelled_is_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = get_node()
+    await a_second()
+
+    async def cancelled(*args: Any) -> Any:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as away:
+        away.setattr(node.heartbeat.state.occupancy(USER), "mark", cancelled)
+        Connection(node, 7)
+        await a_second()
+    await a_second()
+    assert await aonline([7]) == {7}
 
 
 async def test_the_names_of_a_node_that_was_buried_too_early_come_back(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from phx_protocol import StateError
 from phx_protocol.node.node import Node, get_node
+from phx_protocol.state.occupancy import TOPIC
 from phx_protocol.users.occupants import Occupants
 from tests.users.people import Connection, Subscriber
 from tests.users.told import Told, told
@@ -89,6 +91,41 @@ async def test_the_node_of_the_last_user_stays_until_that_is_told(told: Told) ->
         async with asyncio.timeout(10):
             while node._is_needed:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_topic_that_was_left_while_the_state_failed_is_written_when_it_comes_back(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, client = get_node(), Subscriber()
+    node.pubsub.subscribe("room:1", client)
+    await told.until(("topic_occupied", "room:1"))
+
+    async def fails(*args: Any, **kwargs: Any) -> Any:
+        raise StateError("the state is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(node.heartbeat.state, "beat", fails)
+        await node.heartbeat.beat()
+        node.pubsub.unsubscribe("room:1", client)
+        await node.heartbeat.stop()
+    node.pubsub.subscribe("room:1", client)
+    await node.heartbeat.ready()
+    await node.heartbeat.beat()
+    assert (await node.heartbeat.state.occupancy(TOPIC).look(["room:1"], 0.0))[
+        0
+    ].is_here
+
+
+async def test_a_user_may_have_any_primary_key(told: Told) -> None:
+    node, keys = get_node(), ["", "a b", "☃\n", "0"]
+    tabs = [Connection(node, key) for key in keys]
+    await told.until(*(("user_online", key) for key in keys))
+    for tab in tabs:
+        tab.close()
+    async with asyncio.timeout(20):
+        while len(told.said) < 2 * len(keys):
+            await asyncio.sleep(0.01)
+    assert sorted(told.said[len(keys) :]) == sorted(("user_offline", k) for k in keys)
 
 
 async def test_what_is_not_tracked_is_not_told(told: Told) -> None:

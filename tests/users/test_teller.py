@@ -112,6 +112,81 @@ async def test_a_receiver_that_crashes_is_logged_and_the_others_hear_it(
     assert "crash" in caplog.text and "was cancelled" in caplog.text
 
 
+async def test_a_receiver_that_raises_the_worst_does_not_stop_what_comes_next(
+    nodes: tuple[Node, Node], told: Told
+) -> None:
+    class Worst(BaseException):
+        pass
+
+    async def raises(sender: Any, **named: Any) -> None:
+        raise Worst
+
+    with hears(signals.user_online, raises):
+        tab = Connection(nodes[0], 7)
+        await told.until(("user_online", "7"))
+    tab.close()
+    await told.until(("user_online", "7"), ("user_offline", "7"))
+
+
+async def test_what_waits_here_and_was_told_by_another_node_is_not_told_again(
+    nodes: tuple[Node, Node], told: Told
+) -> None:
+    """A node that was blocked for longer than its claims are kept."""
+    one, two = nodes
+    goes_on = asyncio.Event()
+
+    async def hangs(sender: Any, **named: Any) -> None:
+        await goes_on.wait()
+
+    users = range(AT_ONCE + 5)
+    occupancy = one.heartbeat.state.occupancy(USER)
+    with hears(signals.user_online, hangs):
+        for user in users:
+            Connection(one, user)
+        async with asyncio.timeout(20):
+            while len(told.said) < AT_ONCE:
+                await asyncio.sleep(0.01)
+        waiting = one.part(Occupants)._users.teller._claimed
+        assert len(waiting) == 5
+        # another node has told them
+        await occupancy.told(list(waiting))
+        await one.heartbeat.beat()
+        assert len(one.part(Occupants)._users.teller._claimed) == 0
+        goes_on.set()
+        async with asyncio.timeout(20):
+            while one.part(Occupants)._users.teller._running:
+                await asyncio.sleep(0.01)
+    assert len(told.said) == AT_ONCE
+
+
+async def test_while_all_receivers_of_a_node_hang_another_one_tells_the_rest(
+    nodes: tuple[Node, Node],
+) -> None:
+    one, two = nodes
+    goes_on, heard = asyncio.Event(), list[str]()
+
+    async def hangs(sender: Any, user: str, **named: Any) -> None:
+        heard.append(user)
+        await goes_on.wait()
+
+    users = range(AT_ONCE + 5)
+    with hears(signals.user_online, hangs):
+        for user in users:
+            Connection(one, user)
+        async with asyncio.timeout(20):
+            while len(heard) < AT_ONCE:
+                await asyncio.sleep(0.01)
+        await one.heartbeat.beat()
+        await one.heartbeat.beat()
+        await two.heartbeat.beat()
+        async with asyncio.timeout(20):
+            while len(heard) < len(users):
+                await asyncio.sleep(0.01)
+        assert sorted(map(int, heard)) == list(users)
+        goes_on.set()
+        await asyncio.sleep(0.1)
+
+
 async def test_what_a_dead_node_did_not_finish_another_one_tells_with_the_same_id(
     nodes: tuple[Node, Node], told: Told
 ) -> None:

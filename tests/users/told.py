@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -40,19 +40,28 @@ class Told:
 
     def _receiver(self, name: str) -> Any:
         async def receive(sender: Any, **named: Any) -> None:
-            self.said.append(Said(name, named.get("user") or named["topic"]))
+            self.said.append(
+                Said(name, named["topic" if name.startswith("topic") else "user"])
+            )
             self.ids.append(named["id"])
             self._news.set()
 
         return receive
 
     async def until(self, *said: tuple[str, str]) -> None:
-        """Wait until this was said, and nothing else."""
+        """Wait until this was said, and nothing else; of each name in this order."""
         async with asyncio.timeout(20):
             while len(self.said) < len(said):
                 self._news.clear()
                 await self._news.wait()
-        assert self.said == list(said)
+        assert by_name(self.said) == by_name(said)
+
+
+def by_name(said: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for signal, name in said:
+        found.setdefault(name, []).append(signal)
+    return found
 
 
 @pytest.fixture

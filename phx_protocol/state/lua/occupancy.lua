@@ -1,5 +1,5 @@
 -- What the scripts that change names share.
-local kept_ms, seen_ms = ARGV[1], tonumber(ARGV[2])
+local kept_ms, seen_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function place(record, node)
   for i, name in ipairs(record.nodes) do
     if name == node then return i end
@@ -9,7 +9,7 @@ end
 local function move(name, record, was_here)
   if was_here == (#record.nodes > 0) then return end
   record.since = now
-  if was_here and seen_ms > 0 then
+  if was_here then
     redis.call('ZADD', seen, now, name)
     redis.call('PEXPIRE', seen, seen_ms)
   end
@@ -34,6 +34,13 @@ local function note(name, record)
   redis.call('HSET', here, name, first .. ' ' .. table.concat(record.nodes, ' '))
   return wait
 end
+-- Returns the id and the rest of what a node tells now.
+local function claimed(record) return string.match(record.claim, '^([01])(.*):(%d+)$') end
+local function is_of(record, id)
+  if not record or record.claim == '-' then return false end
+  local _, its = claimed(record)
+  return its == id
+end
 local function keep()
-  for _, key in ipairs({here, due, holders}) do redis.call('PEXPIRE', key, kept_ms) end
+  for _, key in ipairs({here, due, holders, leaving}) do redis.call('PEXPIRE', key, kept_ms) end
 end

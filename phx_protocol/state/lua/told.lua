@@ -4,8 +4,8 @@ local found = {}
 for i = 3, #ARGV, 2 do
   local name, record = ARGV[i], read(ARGV[i])
   local wait = -1
-  if record and string.sub(record.claim, 2) == ARGV[i + 1] then
-    record.told = string.sub(record.claim, 1, 1) == '1'
+  if is_of(record, ARGV[i + 1]) then
+    record.told = claimed(record) == '1'
     record.claim = '-'
     wait = note(name, record)
   end

@@ -1,7 +1,12 @@
 -- Forget what a node has, some at a time. ARGV, after those of names.lua: node, cursor, how many are looked at.
--- Returns the next cursor, "0" if it is done.
-local node = ARGV[3]
-local next, flat = unpack(redis.call('HSCAN', here, ARGV[4], 'COUNT', ARGV[5]))
+-- Returns the next cursor, "0" if it is done. While this goes on the node is in `leaving`: a call of the node that comes
+-- late puts it into `holders` again, for the next to remove it.
+local node, cursor = ARGV[3], ARGV[4]
+if cursor == '0' then
+  if redis.call('SREM', holders, node) == 1 then redis.call('SADD', leaving, node) end
+  if redis.call('SISMEMBER', leaving, node) == 0 then return '0' end
+end
+local next, flat = unpack(redis.call('HSCAN', here, cursor, 'COUNT', ARGV[5]))
 for i = 1, #flat, 2 do
   local record = read(flat[i])
   local at = record and place(record, node)
@@ -12,5 +17,5 @@ for i = 1, #flat, 2 do
   end
 end
 keep()
-if next == '0' then redis.call('SREM', holders, node) end
+if next == '0' then redis.call('SREM', leaving, node) end
 return next

@@ -14,6 +14,8 @@ const HEADER = "X-Phx-Connection";
 const LOOK_EVERY = 15_000;
 /** ms between two questions for a token, if the last one was of no use */
 const PAUSE = 5_000;
+/** ms that the answer to it may take */
+const PATIENCE = 30_000;
 /** close codes: the token has ended; no new connection helps; the user has opened too many others;
  * phoenix.js has got a 403 over long-poll */
 const [EXPIRED, DENIED, REPLACED, FORBIDDEN] = [4401, 4403, 4429, 1008];
@@ -53,6 +55,7 @@ export function keepFresh(socket, getToken, options = {}) {
     token = fresh;
     hand(fresh);
     send();
+    resume();
   }
 
   // never into the buffer of a closed socket: it would bring an old token to a new connection
@@ -92,7 +95,7 @@ export function keepFresh(socket, getToken, options = {}) {
   /** Ask for a new token, and let it count; one question at a time. */
   function renew() {
     asking ??= tabs
-      .once(getToken)
+      .once(() => within(PATIENCE, getToken))
       .then(
         (fresh) => {
           if (!fresh) return deny("no token");
@@ -121,15 +124,17 @@ export function keepFresh(socket, getToken, options = {}) {
 
   // no connection until there is another token: phoenix.js would bring the old one, again and again
   function pause() {
-    ended ??= new Promise((resolve) => socket.disconnect(resolve));
+    ended = new Promise((resolve) => socket.disconnect(resolve));
     renew();
   }
 
   async function resume() {
-    if (ended === null) return;
-    await ended;
+    const pausing = ended;
+    if (pausing === null) return;
+    await pausing;
+    if (ended !== pausing) return; // stopped, or paused again
     ended = null;
-    if (!stopped) socket.connect();
+    socket.connect();
   }
 
   // a handshake that was refused looks like a server that is away: the token may be to blame
@@ -163,6 +168,7 @@ export function keepFresh(socket, getToken, options = {}) {
 
   function stop() {
     stopped = true;
+    ended = null;
     clearTimeout(timer);
     endVisible();
     endOnline();
@@ -223,6 +229,15 @@ function writeInto(headers) {
   return () => {
     if (globalThis.fetch === fetch) globalThis.fetch = original;
   };
+}
+
+/** What `ask` returns, or resolves to; rejected if that takes longer than `ms`. */
+function within(ms, ask) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("no answer in time")), ms);
+    const answer = Promise.resolve().then(ask);
+    answer.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 /** ms: a fifth of the token's time before its end, a minute at the most; Infinity if it has no end */
