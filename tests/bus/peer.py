@@ -25,6 +25,8 @@ def say(what: Any) -> None:
 def fork() -> None:
     child = os.fork()
     if child == 0:
+        for pipe in (0, 1, 2):  # else its parent would seem to live
+            os.close(pipe)
         time.sleep(60)
         os._exit(0)
     say({"child": child})

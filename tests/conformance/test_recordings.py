@@ -22,10 +22,10 @@ DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
 
 # the server, and its protocol class or the layer on Redis if it is not the usual one
 SERVERS = [
-    "uvicorn",
     "uvicorn-frames",
     "daphne",
     "uvicorn-redis",
+    pytest.param("uvicorn", marks=pytest.mark.big),
     pytest.param("uvicorn-core", marks=pytest.mark.big),
     pytest.param("hypercorn", marks=pytest.mark.big),
     pytest.param("granian", marks=pytest.mark.big),

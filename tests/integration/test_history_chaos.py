@@ -30,7 +30,7 @@ from .history_tab import (
     tabs_of,
 )
 
-LAYERS = ["redis", "core-default"]
+LAYERS = ["redis", pytest.param("core-default", marks=pytest.mark.big)]
 
 
 @pytest.fixture(scope="module", params=LAYERS)

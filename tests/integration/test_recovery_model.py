@@ -11,7 +11,7 @@ import pytest
 
 from .history_tab import Cluster, Ledger, Room, Tab, at_rest, cluster_on, tabs_of
 
-LAYERS = ["redis", "core-default"]
+LAYERS = ["redis", pytest.param("core-default", marks=pytest.mark.big)]
 KINDS = ["kept", "masked", "full"]
 #: how often each way to broadcast is taken
 WAYS = {"say": 3, "announce": 2, "whisper": 2}

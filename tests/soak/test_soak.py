@@ -1,6 +1,6 @@
 """Two processes under all that happens to a site, for as long as one likes; nothing stays behind.
 
-A minute of it runs with the other tests; ``make soak`` runs twenty, with 2,000 sockets, and
+A minute of it runs with the big tests; ``make soak`` runs twenty, with 2,000 sockets, and
 ``make soak SECONDS=14400`` four hours.
 """
 
@@ -156,6 +156,7 @@ async def at_rest(site: Site, most: dict[str, int]) -> list[dict[str, int]]:
         await asyncio.sleep(1)
 
 
+@pytest.mark.big
 async def test_nothing_is_lost_and_nothing_stays_behind(site: Site) -> None:
     ledger = Ledger()
     async with visited(site, ledger, SECONDS * WARM):
