@@ -20,6 +20,7 @@ from .policy import History
 from .recovery import kept_broadcast
 
 if TYPE_CHECKING:
+    from ..node.heartbeat import Heartbeat
     from ..node.node import Node
 
 logger = get_logger("phx_protocol.pubsub")
@@ -34,12 +35,17 @@ class Stream:
     """One topic in one node: the position of the last delivered broadcast, and those that came early."""
 
     def __init__(
-        self, node: Node, topic: str, history: History, reads: asyncio.Semaphore
+        self,
+        node: Node,
+        heartbeat: Heartbeat,
+        topic: str,
+        history: History,
+        reads: asyncio.Semaphore,
     ) -> None:
         self.topic = topic
         self.position: Position | None = None  # None while it is not known
         self._node = node
-        self._state = node.heartbeat.state
+        self._heartbeat = heartbeat
         self._reads = reads
         self.history = history
         self.ttl = history.ttl
@@ -65,8 +71,8 @@ class Stream:
     async def _open(self) -> None:
         """Read the position of the topic. Broadcasts that arrive meanwhile wait."""
         try:
-            with self._node.heartbeat.state_call():
-                self.position = await self._state.open(self.topic, self.ttl)
+            with self._heartbeat.state_call():
+                self.position = await self._heartbeat.state.open(self.topic, self.ttl)
         except StateError:
             pass  # broadcasts are delivered as they come
         finally:
@@ -139,7 +145,7 @@ class Stream:
         while self.position is not None and not is_done:
             head, kept = await self._read_page(self.position.n, partial=True)
             if head.epoch != self.position.epoch:
-                with self._node.heartbeat.state_call(reads=True):
+                with self._heartbeat.state_call(reads=True):
                     return await self.restart()
             self._take(head.epoch, kept)
             is_done = not kept or kept[-1].n >= head.n
@@ -148,8 +154,8 @@ class Stream:
 
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
         async with self._reads:
-            with self._node.heartbeat.state_call(reads=True):
-                return await self._state.since(self.topic, n, self.ttl, **how)
+            with self._heartbeat.state_call(reads=True):
+                return await self._heartbeat.state.since(self.topic, n, self.ttl, **how)
 
     def _take(self, epoch: str, kept: list[Kept]) -> None:
         assert self.position is not None
@@ -176,7 +182,7 @@ class Stream:
 
     async def restart(self) -> None:
         """Start again at the new epoch, after the history was lost or reset. Raises StateError."""
-        head = await self._state.open(self.topic, self.ttl)
+        head = await self._heartbeat.state.open(self.topic, self.ttl)
         if self.position is None or head.epoch != self.position.epoch:
             self._held.clear()
             self.shared.clear()

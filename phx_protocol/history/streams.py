@@ -16,7 +16,7 @@ from ..concurrency.tasks import begin, is_cancelled
 from ..exceptions import EncodeError, StateError
 from ..logs import get_logger
 from ..logs.printable import describe
-from ..node.part import PARTS, Part
+from ..node.part import PARTS, StatePart
 from ..pubsub.sequence import Sequencer
 from ..state import Item, Kept, Position, is_behind
 from ..wire import json
@@ -26,6 +26,7 @@ from .recovery import Recovery, RecoveryRequest
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from ..node.heartbeat import Heartbeat
     from ..node.node import Node
 
 logger = get_logger("phx_protocol.pubsub")
@@ -47,14 +48,15 @@ class PendingAppend(NamedTuple):
     done: asyncio.Future[asyncio.Future[None] | None]
 
 
-class Streams(Part, Sequencer):
-    """The streams of one node, and the queue of broadcasts for the histories."""
+class Streams(StatePart, Sequencer):
+    """The streams of one node for the topics of one server, and the queue of broadcasts for their histories."""
 
-    def __init__(self, node: Node) -> None:
-        Part.__init__(self, node)
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        StatePart.__init__(self, node, heartbeat)
         Sequencer.__init__(self, node.pubsub.deliver_local)
-        node.pubsub.sequencer = self
-        self._state = node.heartbeat.state
+        is_only_one = len(node.heartbeats) == 1
+        node.pubsub.sequencer = self if is_only_one else Spread(node)
+        self._state = heartbeat.state
         self._streams: dict[str, Stream] = {}
         self._outbox: deque[PendingAppend] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -128,14 +130,14 @@ class Streams(Part, Sequencer):
     async def _keep(self, items: list[Item]) -> list[Position | None]:
         topics = {item.topic for item in items}
         try:
-            with self.node.heartbeat.state_call():
+            with self.heartbeat.state_call():
                 await self._mend(topics)
                 return list(await self._state.append(items))
         except StateError:
             self._break(topics)
             # even a process without sockets beats until the histories are mended
             self.node.keep_alive(self)
-            self.node.heartbeat.start()
+            self.heartbeat.start()
             return [None] * len(items)
 
     def _publish(
@@ -162,7 +164,7 @@ class Streams(Part, Sequencer):
             await self._state.nodes()
             await self._state.lost()
             self._is_all_broken = False
-            self.node.heartbeat.beat_soon()
+            self.heartbeat.beat_soon()
         for topic in topics & self._broken:
             await self._state.reset(topic)
             self._broken.discard(topic)
@@ -199,7 +201,7 @@ class Streams(Part, Sequencer):
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = Stream(
-                self.node, topic, history, self._reads
+                self.node, self.heartbeat, topic, history, self._reads
             )
         stream.shared.enter()
         try:
@@ -218,7 +220,7 @@ class Streams(Part, Sequencer):
         if request.position is None:
             return None
         try:
-            with self.node.heartbeat.state_call():
+            with self.heartbeat.state_call():
                 await self._mend({stream.topic})
             return await stream.since(request.position)
         except StateError:
@@ -244,9 +246,36 @@ class Streams(Part, Sequencer):
         if any(map(is_behind, heads, known)):
             # forget all: the nodes that made the lost steps, and could repeat them, may be gone
             await self._state.lost()
-            return self.node.heartbeat.beat_soon()
+            return self.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):
             await stream.compare(head)
+
+
+class Spread(Sequencer):
+    """The streams of one node whose topics are on several servers."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.pubsub.deliver_local)
+        self._node = node
+
+    def _of(self, topic: str) -> Streams:
+        return self._node.part(Streams, topic)
+
+    async def broadcast(
+        self, history: History, broadcast: Broadcast
+    ) -> asyncio.Future[None] | None:
+        return await self._of(broadcast.topic).broadcast(history, broadcast)
+
+    def offer(self, broadcast: Broadcast) -> None:
+        self._of(broadcast.topic).offer(broadcast)
+
+    def warn_if_not_kept(self, broadcast: Broadcast) -> None:
+        self._of(broadcast.topic).warn_if_not_kept(broadcast)
+
+    def resync(self) -> None:
+        for part in self._node.parts:
+            if isinstance(part, Streams):
+                part.resync()
 
 
 PARTS.append(Streams)

@@ -126,7 +126,7 @@ async def alist_presences(topic: str) -> Presences:
     for socket_class in known_sockets():
         # imports the channels, and with them their Presence classes
         routes_of(socket_class)
-    trackers = get_node().part(Trackers)
+    trackers = get_node().part(Trackers, topic)
     found = Roster()
     for presence_class in list(classes.values()):
         roster = await trackers.of(presence_class).roster(topic)
@@ -139,7 +139,7 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     kept = history_of(topic)
     if kept is None:
         return None
-    state = get_node().heartbeat.state
+    state = get_node().heartbeat_of(topic).state
     position, count = await state.kept(topic, kept.ttl)
     events = None if kept.events is None else sorted(kept.events)
     offset = None if position == NOWHERE else str(position)

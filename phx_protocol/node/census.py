@@ -10,9 +10,10 @@ import msgspec
 from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..logs import get_logger
-from .part import Part
+from .part import StatePart
 
 if TYPE_CHECKING:
+    from .heartbeat import Heartbeat
     from .node import Node
 
 logger = get_logger("phx_protocol.state")
@@ -28,14 +29,14 @@ class Member(NamedTuple):
 _member = msgspec.json.Decoder(Member).decode
 
 
-class Census(Part):
+class Census(StatePart):
     """The connections that this node has counted, by the names for which they count.
 
     They lie in the state, in a group for each name. While it fails, only those of this node are known.
     """
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        super().__init__(node, heartbeat)
         self._members: dict[str, dict[str, Member]] = {}
         self._names: dict[str, list[str]] = {}  # id -> the names for which it counts
         # names of which the state may have other members of this node
@@ -46,7 +47,7 @@ class Census(Part):
         member = Member(time.time(), id)
         self._members.setdefault(name, {})[id] = member
         self._names.setdefault(id, []).append(name)
-        beat = self.node.heartbeat
+        beat = self.heartbeat
         await beat.ready()
         group, packed = _group(name), {id: msgspec.json.encode(member)}
         try:
@@ -68,7 +69,7 @@ class Census(Part):
             begin(self._drop(name, id))
 
     async def _drop(self, name: str, id: str) -> None:
-        beat = self.node.heartbeat
+        beat = self.heartbeat
         try:
             with beat.state_call():
                 await beat.state.change(_group(name), beat.name, {}, [id])
@@ -82,7 +83,7 @@ class Census(Part):
         """Keep what is counted from expiring, and write again what the state may have lost."""
         names = list(self._members)
         if names:
-            beat, groups = self.node.heartbeat, [_group(name) for name in names]
+            beat, groups = self.heartbeat, [_group(name) for name in names]
             found = await beat.state.positions(groups, beat.name)
             self._dirty |= {
                 n for n, position in zip(names, found) if not position.epoch
@@ -91,7 +92,7 @@ class Census(Part):
             await self._write(next(iter(self._dirty)))
 
     async def _write(self, name: str) -> None:
-        beat, members = self.node.heartbeat, self._members.get(name, {})
+        beat, members = self.heartbeat, self._members.get(name, {})
         packed = {id: msgspec.json.encode(member) for id, member in members.items()}
         self._dirty.discard(name)
         try:

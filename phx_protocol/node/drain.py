@@ -59,7 +59,7 @@ class Drainer:
         self.is_on = is_on
         # keep listening while drained, or the command to resume could not reach this node
         (self._node.keep_alive if is_on else self._node.let_go)(self)
-        self._node.heartbeat.beat_soon()  # the state then shows it to other nodes
+        self._node.beat_soon()  # the state then shows it to other nodes
 
     def _done(self, task: asyncio.Task[int]) -> None:
         self._task = None

@@ -24,8 +24,9 @@ from ..logs import get_logger
 from ..logs.outage import Outage
 from ..pubsub.serving import mounted
 from ..signals import state_failed, state_recovered
-from ..state import State, get_state
+from ..state import State
 from ..version import __version__
+from .part import Part, StatePart
 
 if TYPE_CHECKING:
     from .node import Node
@@ -45,22 +46,28 @@ NAMES = 20
 
 
 class Heartbeat:
-    """The heartbeat of a node. It runs while the node has work to do, even if the state fails."""
+    """The heartbeat of a node on one server of the state. It runs while the node has work to do, even if
+    that server fails."""
 
-    def __init__(self, node: Node) -> None:
-        self.state: State = get_state()
+    def __init__(
+        self, node: Node, state: State, is_one_of_several: bool = False
+    ) -> None:
+        self.node = node
+        self.state = state
+        #: what keeps something on this server
+        self.parts: list[StatePart] = []
         #: the owner of this node's data in the state; a new name after the lease was lost
         self.name = node.name
         #: this name and the ones before it: another process may still use an old one
         self.names = deque([node.name], maxlen=NAMES)
+        named = f"the state on {state.server}" if is_one_of_several else "the state"
         self.outage = Outage(
             logger,
-            "the state fails, presences and histories stay in this process",
-            "the state works again",
+            f"{named} fails, presences and histories stay in this process",
+            f"{named} works again",
             state_failed.emit,
             state_recovered.emit,
         )
-        self._node = node
         self._task: asyncio.Task[None] | None = None
         self._has_beaten = asyncio.Event()
         self._wake = asyncio.Event()
@@ -76,7 +83,7 @@ class Heartbeat:
         return self.outage.is_on and self._task is not None
 
     def start(self) -> None:
-        self._node.start()
+        self.node.start()
         if self._task is None or self._task.done():
             context = contextvars.Context()
             self._task = begin(self._run(), context)
@@ -126,7 +133,7 @@ class Heartbeat:
             self.outage.report(error)
             self.beat_soon()
             # the server may have become a replica, which the layer would not notice by itself at once
-            self._node.link.look_now()
+            self.node.link.look_now()
 
     async def _run(self) -> None:
         while True:
@@ -139,8 +146,8 @@ class Heartbeat:
 
     async def _rest(self) -> None:
         """Wait until the next beat is due or the state fails. Meanwhile report changed counts."""
-        due = self._node.loop.time() + self.state.beat_every
-        while (left := due - self._node.loop.time()) > 0 and not self._wake.is_set():
+        due = self.node.loop.time() + self.state.beat_every
+        while (left := due - self.node.loop.time()) > 0 and not self._wake.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, REPORT)):
                     await self._wake.wait()
@@ -148,15 +155,29 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Renew the lease, remove dead nodes, report counts, and run the ``beat`` of each part."""
+        is_first = self._is_first
         has_state = await self._guarded(self._renew)
+        if has_state and is_first:
+            await self._guarded(self._compare)
         if has_state:
             self.outage.report(None)
             for step in (self.state.reap, self._recount, self._report):
                 await self._guarded(step)
-        for part in self._node.parts:
+        for part in self._beating():
             if has_state or part.beats_without_state:
                 await self._guarded(part.beat)
         self._has_beaten.set()
+
+    def _beating(self) -> list[Part]:
+        """Return the parts of this server; with the first one beat the others of the node, too."""
+        if self is not self.node.heartbeat:
+            return [*self.parts]
+        others = (p for p in self.node.parts if not isinstance(p, StatePart))
+        return [*self.parts, *others]
+
+    def has(self, topic: str) -> bool:
+        """Return whether `topic` is on this server."""
+        return self.node.heartbeat_of(topic) is self
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
         """Run `step`, and log its error. Return True if it succeeded."""
@@ -172,9 +193,10 @@ class Heartbeat:
         return False
 
     async def _renew(self) -> None:
-        about = self._about(await self._node.address())
+        about = self._about(await self.node.address())
         if not await self.state.beat(self.name, about, first=self._is_first):
             self._lose()
+            about["node"] = self.node.heartbeat.name
             await self.state.beat(self.name, about, first=True)
         self._is_first = False
 
@@ -184,7 +206,11 @@ class Heartbeat:
         self._is_first = True  # until the first beat with the new name
         self._counted = 0
         logger.warning("the lease of %s is lost, the node is %s now", lost, self.name)
-        self._node.lost()
+        self.node.pubsub.registry.all_changed(self.has)
+        # a Redis that lost the leases may have lost the groups of the layer too
+        self.node.link.add_groups_again()
+        for part in self.parts:
+            part.lost()
 
     def _take_a_name(self) -> str:
         """Take a new name; return the old one."""
@@ -193,8 +219,11 @@ class Heartbeat:
         return old
 
     def _about(self, address: str | None) -> dict[str, Any]:
-        self._sockets = len(self._node.connections)
+        self._sockets = len(self.node.connections)
         return {
+            # its name on the first server, by which it is known
+            "node": self.node.heartbeat.name,
+            "servers": self._servers,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,
@@ -202,27 +231,50 @@ class Heartbeat:
             "address": address,
             "versions": VERSIONS,
             "load": self._load.since_last(),
-            "is_draining": self._node.drainer.is_on,
+            "is_draining": self.node.drainer.is_on,
             "serves": bool(mounted),
         }
+
+    @property
+    def _servers(self) -> list[str]:
+        """The servers of the state that this process knows."""
+        return sorted(heartbeat.state.server for heartbeat in self.node.heartbeats)
+
+    async def _compare(self) -> None:
+        """Log it if other processes know other servers of the state."""
+        nodes, mine = await self.state.nodes(), self._servers
+        # the only server has all topics, whatever it is called
+        others = [
+            about
+            for about in nodes.values()
+            if (theirs := about.get("servers", mine)) != mine
+            and max(len(theirs), len(mine)) > 1
+        ]
+        if others:
+            where = f"{others[0]['host']}, pid {others[0]['pid']}"
+            logger.error(
+                "other processes (%s) have another list of servers in STATE or the channel layer: "
+                "a topic may be on two of them",
+                where,
+            )
 
     async def _recount(self) -> None:
         """Report all counts again if the state has lost some."""
         if self._counted and await self.state.count(self.name, {}) < self._counted:
-            self._node.pubsub.registry.all_changed()
+            self.node.pubsub.registry.all_changed(self.has)
 
     async def _report(self) -> None:
         """Write to the state what has changed: how many subscribers topics have, and what parts report."""
         if self._is_first:
             return
-        registry = self._node.pubsub.registry
-        if counts := registry.take_changed():
+        registry = self.node.pubsub.registry
+        if counts := registry.take_changed(self.has):
             try:
                 self._counted = await self.state.count(self.name, counts)
             except StateError:
                 registry.report_again(counts)
                 raise
-        for part in self._node.parts:
+        for part in self.parts:
             await self._guarded(partial(part.report, counts))
 
     def stop(self) -> Awaitable[None]:
@@ -232,8 +284,8 @@ class Heartbeat:
         self._is_first = True
         self._counted = 0
         self._has_beaten.clear()
-        self._node.pubsub.registry.all_changed()
-        for part in self._node.parts:
+        self.node.pubsub.registry.all_changed(self.has)
+        for part in self.parts:
             part.stopped()
         return self._leave(task, left)
 

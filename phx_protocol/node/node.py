@@ -9,8 +9,8 @@ import itertools
 import os
 import secrets
 import weakref
-from collections.abc import Awaitable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar, cast
 
 from channels.layers import get_channel_layer
 
@@ -26,11 +26,12 @@ from ..pubsub.link import LayerLink, is_in_memory
 from ..pubsub.local import LocalLink
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
+from ..state import get_states, rank
 from .commands import Commands
 from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
 from .heartbeat import Heartbeat
-from .part import PARTS, Part
+from .part import PARTS, Part, StatePart
 from .rpc import NodeRpc
 from .shutdown import install_signal_handlers
 
@@ -59,16 +60,20 @@ class Node:
         self.pubsub.on_unused = self._unused
         self.connections = Connections(self.is_shown)
         self.commands = Commands(self)
-        self.heartbeat = Heartbeat(self)
+        #: one for each server of the state
+        states = get_states()
+        self.heartbeats = [Heartbeat(self, s, len(states) > 1) for s in states]
+        self.heartbeat = self.heartbeats[0]
         self.drainer = Drainer(self)
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[Any] | None = None
         # objects that keep the listener running besides subscribers: a session, a request
         self._kept_alive_by: set[Any] = set()
-        self._parts: dict[type[Part], Part] = {}
+        self._parts: dict[tuple[type[Part], Heartbeat], Part] = {}
         for part in PARTS:
-            self.part(part)
+            for heartbeat in self.heartbeats:
+                self._make(part, heartbeat)
 
     def _make_link(self, layer: Any) -> LayerLink:
         """Return the link to the other nodes for a layer of this kind."""
@@ -87,22 +92,44 @@ class Node:
             return DirectLink(*common, take_now=now, take_each=each)
         return LayerLink(*common)
 
-    def part(self, cls: type[P]) -> P:
-        """Return the part of this node that is a `cls`; make it if there is none."""
-        found = self._parts.get(cls)
-        if not isinstance(found, cls):
-            found = self._parts[cls] = cls(self)
-            for name, call in found.calls.items():
-                self.rpc.on_call(name, call)
-            for name, cast in found.casts.items():
-                self.rpc.on_cast(name, cast)
-            for name, command in found.commands.items():
-                self.connections.on_command(name, command)
-        return found
+    def part(self, cls: type[P], of: str = "") -> P:
+        """Return the part of this node that is a `cls`; make it if there is none.
+
+        Of a StatePart there is one for each server of the state: that of the topic or user `of`.
+        """
+        heartbeat = self.heartbeat_of(of)
+        found = self._parts.get(_place(cls, heartbeat))
+        return found if isinstance(found, cls) else self._make(cls, heartbeat)
+
+    def _make(self, cls: type[P], heartbeat: Heartbeat) -> P:
+        place = _place(cls, heartbeat)
+        known = self._parts.get(place)
+        if isinstance(known, cls):
+            return known
+        made: Any
+        if issubclass(cls, StatePart):
+            made = cls(self, heartbeat)
+            heartbeat.parts.append(made)
+        else:
+            made = cls(self)
+        self._parts[place] = made
+        for name, call in made.calls.items():
+            self.rpc.on_call(name, call)
+        for name, take in made.casts.items():
+            self.rpc.on_cast(name, take)
+        for name, command in made.commands.items():
+            self.connections.on_command(name, command)
+        return cast("P", made)
 
     @property
     def parts(self) -> list[Part]:
         return list(self._parts.values())
+
+    def heartbeat_of(self, name: str) -> Heartbeat:
+        """Return the heartbeat on the server of the state that has `name`: a topic, a user, an address."""
+        if len(self.heartbeats) == 1:
+            return self.heartbeat
+        return max(self.heartbeats, key=lambda one: rank(one.state.server, name))
 
     def local(self) -> dict[str, Node]:
         """Return the nodes of this process by their names, even those without clients."""
@@ -130,7 +157,8 @@ class Node:
         self.connections.add(socket)
         for part in self._parts.values():
             part.opened(socket)
-        self.heartbeat.has_sockets()
+        for heartbeat in self.heartbeats:
+            heartbeat.has_sockets()
         self.link.used(NODES)
 
     def discard_connection(self, socket: OpenSocket) -> None:
@@ -159,7 +187,7 @@ class Node:
 
     async def reachable(self) -> None:
         """Wait until commands to all nodes arrive here, two seconds at most."""
-        self.heartbeat.start()
+        self.start_heartbeats()
         await self.link.ready(NODES)
 
     async def ready(self, topic: str) -> None:
@@ -245,17 +273,18 @@ class Node:
         """Look for lost messages; with `with_the_layer` (it kept working) also for presences at once."""
         self.pubsub.sequencer.resync()
         if with_the_layer:
-            self.heartbeat.beat_soon()
+            self.beat_soon()
 
     # ------------------------------------------------------------------- lifetime
 
-    def lost(self) -> None:
-        """Start again: everything that this node had in the state is lost."""
-        self.pubsub.registry.all_changed()
-        # a Redis that lost the leases may have lost the groups of the layer too
-        self.link.add_groups_again()
-        for part in self.parts:
-            part.lost()
+    def start_heartbeats(self) -> None:
+        for heartbeat in self.heartbeats:
+            heartbeat.start()
+
+    def beat_soon(self) -> None:
+        """Beat now, to write what is new about this node to the state."""
+        for heartbeat in self.heartbeats:
+            heartbeat.beat_soon()
 
     def _unused(self, topic: str) -> None:
         for part in self.parts:
@@ -276,7 +305,7 @@ class Node:
     def welcome_neighbours(self) -> None:
         """Be there for other processes on the local bus from now on, also without clients."""
         self.keep_alive(self.link)
-        self.heartbeat.start()
+        self.start_heartbeats()
 
     def let_go(self, by: Any) -> None:
         self._kept_alive_by.discard(by)
@@ -314,14 +343,20 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        ending: list[Awaitable[None]] = [self.heartbeat.stop(), self.link.stop()]
-        self._ending = asyncio.gather(*ending)
+        beats = (heartbeat.stop() for heartbeat in self.heartbeats)
+        self._ending = asyncio.gather(*beats, self.link.stop())
 
     async def close(self) -> None:
         """Stop the listener and the heartbeat, and wait until they have ended."""
         self._stop()
         if self._ending is not None:
             await self._ending
+
+
+def _place(cls: type[Part], heartbeat: Heartbeat) -> tuple[type[Part], Heartbeat]:
+    """Return where a node has its part of this class."""
+    is_one = not issubclass(cls, StatePart)
+    return cls, heartbeat.node.heartbeat if is_one else heartbeat
 
 
 def _log_ignored(error: Exception) -> None:

@@ -9,6 +9,7 @@ from ..auth.credentials import Claim
 from .connections import Body, Command, OpenSocket
 
 if TYPE_CHECKING:
+    from .heartbeat import Heartbeat
     from .node import Node
 
 Call = Callable[[Body], Awaitable[Body]]
@@ -43,7 +44,7 @@ class Part:
     beats_without_state: ClassVar[bool] = False
 
     async def beat(self) -> None:
-        """Do the work of every heartbeat. May raise StateError."""
+        """Do the work of every heartbeat, of the first one of the node. May raise StateError."""
 
     async def check(self, claim: Claim) -> None:
         """Raise BadSignature if a client with the token of `claim`, which is valid, may not be here.
@@ -57,17 +58,38 @@ class Part:
     def closed(self, connection: str) -> None:
         """Note that the connection with this key is closed, or did not open."""
 
-    async def report(self, counts: Mapping[str, int]) -> None:
-        """Write to the state what has changed in the last second; may raise StateError.
-
-        `counts` has the topics whose number of joined clients has changed here: topic -> number.
-        """
-
     def missed_commands(self) -> None:
         """Note that commands of other nodes may not have arrived: this node had no sockets."""
 
     async def settled(self) -> None:
         """Wait until what was begun is written: the process goes down."""
+
+    def unused(self, topic: str) -> None:
+        """Forget `topic`: its last subscriber of this node has left."""
+
+
+class StatePart(Part):
+    """A part that keeps something in the state: a node has one for each server of the state.
+
+    ``node.part(SomePart, topic)`` returns the one of the server that has `topic`.
+    """
+
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        super().__init__(node)
+        self.heartbeat = heartbeat
+
+    def has(self, name: str) -> bool:
+        """Return whether `name` (a topic, a user, an address) is on this server."""
+        return self.node.heartbeat_of(name) is self.heartbeat
+
+    async def beat(self) -> None:
+        """Do the work of every heartbeat. May raise StateError."""
+
+    async def report(self, counts: Mapping[str, int]) -> None:
+        """Write to the state what has changed in the last second; may raise StateError.
+
+        `counts` has the topics of this server whose number of joined clients has changed here.
+        """
 
     def lost(self) -> None:
         """Note that the state has nothing of this node: its lease is over, or the state was lost."""
@@ -75,9 +97,6 @@ class Part:
     def stopped(self) -> None:
         """Note that this node has left the state, with all that it had there."""
 
-    def unused(self, topic: str) -> None:
-        """Forget `topic`: its last subscriber of this node has left."""
 
-
-#: the classes of which every node has an instance
+#: the classes of which every node has an instance, or one for each server of the state
 PARTS: list[type[Part]] = []

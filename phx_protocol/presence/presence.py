@@ -88,7 +88,7 @@ class Presence:
         ``c:track/3`` and ``c:track/4``.
         """
         owner, topic = cls._place(where, topic)
-        tracker, name = cls._tracker(where), _key(key)
+        tracker, name = cls._tracker(where, topic), _key(key)
         if isinstance(where, Channel):
             if not cls._ends_with(where, topic):
                 return ""
@@ -113,7 +113,7 @@ class Presence:
         ``phx_ref``. Raises NotTracked. Mirrors ``c:update/3`` and ``c:update/4``.
         """
         owner, topic = cls._place(where, topic)
-        return await cls._tracker(where).update(owner, topic, _key(key), meta)
+        return await cls._tracker(where, topic).update(owner, topic, _key(key), meta)
 
     @classmethod
     async def untrack(
@@ -124,28 +124,30 @@ class Presence:
         Mirrors ``c:untrack/1``, ``c:untrack/2`` and ``c:untrack/3``.
         """
         owner, topic = cls._place(where, topic)
-        await cls._tracker(where).untrack(
+        await cls._tracker(where, topic).untrack(
             owner, topic, None if key is None else _key(key)
         )
 
     @classmethod
     async def list(cls, where: Channel | str) -> Presences:
         """Return ``{key: {"metas": [...]}}`` of a topic, enriched by ``fetch``. Mirrors ``c:list/1``."""
-        topic, tracker = _topic(where), cls._tracker()
+        topic = _topic(where)
+        tracker = cls._tracker("", topic)
         roster = await tracker.roster(topic)
         return await fetched(tracker.presence, topic, roster)
 
     @classmethod
     async def get(cls, where: Channel | str, key: Any) -> dict[str, Any] | None:
         """Return the presence that ``list`` has for `key`, or None. Mirrors ``c:get_by_key/2``."""
-        topic, tracker, key = _topic(where), cls._tracker(), _key(key)
+        topic, key = _topic(where), _key(key)
+        tracker = cls._tracker("", topic)
         roster = await tracker.roster(topic)
         return (await fetched(tracker.presence, topic, roster.of(key))).get(key)
 
     @classmethod
     async def push_state(cls, channel: Channel) -> None:
         """Push ``presence_state``, all presences of the channel's topic, to the client."""
-        tracker = cls._tracker()
+        tracker = cls._tracker("", channel.topic)
         roster = await tracker.roster(channel.topic)
         if cls._fetches:
             presences = await sendable(tracker.presence, channel.topic, roster)
@@ -167,7 +169,8 @@ class Presence:
             _log_invalid(channel, "presence_key", "no key", key)
             key = channel.__phx__.id
         if cls.leave_after and cls._ends_with(channel, channel.topic):
-            tracker, id = cls._tracker(channel), channel.__phx__.id
+            tracker = cls._tracker(channel, channel.topic)
+            id = channel.__phx__.id
             if await tracker.take_over(id, channel.topic, str(key)) is not None:
                 return
         meta = await settled(channel.presence_meta())
@@ -234,14 +237,13 @@ class Presence:
         classes[cls.name] = cls
 
     @classmethod
-    def _tracker(cls, where: Channel | str = "") -> Tracker:
+    def _tracker(cls, where: Channel | str, topic: str) -> Tracker:
         # for a channel use the node of its socket, even if this runs on another loop
         if isinstance(where, Channel):
             node = where.__phx__.server.connection.node
         else:
             node = get_node()
-        trackers = node.part(Trackers)
-        return trackers.of(cls)
+        return node.part(Trackers, topic).of(cls)
 
     @classmethod
     def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:
@@ -256,7 +258,7 @@ class Presence:
     @classmethod
     def _ends_with(cls, channel: Channel, topic: str) -> bool:
         """End presences on `topic` when `channel` ends. Return False if it has already ended."""
-        membership, tracker = channel.__phx__, cls._tracker(channel)
+        membership, tracker = channel.__phx__, cls._tracker(channel, topic)
         end = functools.partial(tracker.end, membership.id, topic)
         return membership.on_end((cls, topic), end)
 

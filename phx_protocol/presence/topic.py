@@ -18,6 +18,7 @@ from .replica import Hint, Replica
 from .waiting import Waiting
 
 if TYPE_CHECKING:
+    from ..node.heartbeat import Heartbeat
     from ..node.node import Node
     from .presence import Presence
 
@@ -67,8 +68,13 @@ class PresenceTopic:
         self._writing = asyncio.Lock()
 
     @property
+    def _beat(self) -> Heartbeat:
+        """That on the server which has the topic."""
+        return self._node.heartbeat_of(self.name)
+
+    @property
     def _state(self) -> State:
-        return self._node.heartbeat.state
+        return self._beat.state
 
     @property
     def is_subscribed(self) -> bool:
@@ -106,7 +112,7 @@ class PresenceTopic:
 
     async def _run(self) -> None:
         try:
-            await self._node.heartbeat.ready()
+            await self._beat.ready()
             while self._outbox:
                 changes = self._next()
                 diff = Diff()
@@ -144,7 +150,7 @@ class PresenceTopic:
         return changes
 
     async def _put(self, diff: Diff, last: Diff) -> Hint | None:
-        beat = self._node.heartbeat
+        beat = self._beat
         puts = _packed(diff.joins)
         # True if this process has no entries on the topic after this change
         is_last = diff is last and not self.own and not self._outbox
@@ -179,7 +185,7 @@ class PresenceTopic:
         self._queue(left, "over", until)
 
     async def _let_wait(self, diff: Diff, until: float) -> Hint | None:
-        beat = self._node.heartbeat
+        beat = self._beat
         try:
             with beat.state_call():
                 async with self._writing:
@@ -195,7 +201,7 @@ class PresenceTopic:
     async def _end_wait(self, diff: Diff, until: float) -> Hint | None:
         """Tell of the leaves of those whose clients have not come back to another process."""
         try:
-            with self._node.heartbeat.state_call():
+            with self._beat.state_call():
                 before, after = await self._state.end_wait(
                     self.group, until, diff.leaves.keys()
                 )
@@ -218,7 +224,7 @@ class PresenceTopic:
 
         While the state fails nobody knows who has it: then the client gets a new one.
         """
-        roster, beat = await self.roster(), self._node.heartbeat
+        roster, beat = await self.roster(), self._beat
         if not self._candidates(roster, key):
             return None
         await self.settled()
@@ -301,7 +307,7 @@ class PresenceTopic:
     async def roster(self) -> Roster:
         """Return the presences: from the replica if clients here have joined, else from the state."""
         while self.is_subscribed:
-            await self._node.heartbeat.ready()
+            await self._beat.ready()
             replica = self._replica_of_clients()
             if replica is None:
                 break  # the last client has left meanwhile
@@ -314,7 +320,7 @@ class PresenceTopic:
             return Roster([*self.own.values(), *self.waiting.entries])
 
     async def _from_state(self) -> tuple[Position, Entries]:
-        with self._node.heartbeat.state_call(reads=True):
+        with self._beat.state_call(reads=True):
             position, found = await self._state.entries(self.group)
         return position, by_ref(map(Entry.unpack, found.values()))
 
@@ -363,7 +369,7 @@ class PresenceTopic:
             self.is_dirty = False
             try:
                 self._is_put = True
-                node = self._node.heartbeat.name
+                node = self._beat.name
                 position = await self._state.replace(self.group, node, mine)
                 # those that left meanwhile must not come back, unless all is lost
                 puts = self.waiting.is_lost or position.epoch != self._epoch

@@ -12,7 +12,7 @@ import msgspec
 
 from ..concurrency.tasks import begin
 from ..exceptions import AlreadyTracked, NotTracked
-from ..node.part import PARTS, Cast, Part
+from ..node.part import PARTS, Cast, Part, StatePart
 from ..state import Position, is_behind
 from ..wire.reasons import Reason
 from .entries import Diff, Entry, Roster
@@ -20,6 +20,7 @@ from .replica import Hint
 from .topic import HINT, PresenceTopic
 
 if TYPE_CHECKING:
+    from ..node.heartbeat import Heartbeat
     from ..node.node import Node
     from .presence import Presence
 
@@ -33,11 +34,13 @@ _entries = msgspec.json.Decoder(list[Entry]).decode
 
 
 class Tracker:
-    """The presences of each owner: a channel, or the process, has one meta per topic and key."""
+    """The presences of each owner on the topics of one server: a channel, or the process, has one meta per
+    topic and key."""
 
-    def __init__(self, node: Node, presence: Presence) -> None:
+    def __init__(self, node: Node, heartbeat: Heartbeat, presence: Presence) -> None:
         self.presence = presence
         self._node = node
+        self._heartbeat = heartbeat
         self._topics: dict[str, PresenceTopic] = {}
         self._owned: dict[tuple[Owner, str], dict[str, Entry]] = {}
         self._last = 0
@@ -197,7 +200,7 @@ class Tracker:
         if not kept:
             return
         known = [t.replica.position if t.replica else None for t in kept]
-        beat = self._node.heartbeat
+        beat = self._heartbeat
         groups = [topic.group for topic in kept]
         positions = await beat.state.positions(groups, beat.name)
         if any(map(is_behind, positions, known)):
@@ -209,11 +212,25 @@ class Tracker:
             await topic.mend()
 
 
-class Trackers(Part):
-    """The trackers of one node, by the name of their Presence class."""
+class Presences(Part):
+    """The instances of the Presence classes of one node."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
+        self._instances: dict[str, Presence] = {}
+
+    def of(self, presence_class: type[Presence]) -> Presence:
+        name = presence_class.name
+        if name not in self._instances:
+            self._instances[name] = presence_class()
+        return self._instances[name]
+
+
+class Trackers(StatePart):
+    """The trackers of one node for the topics of one server, by the name of their Presence class."""
+
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        super().__init__(node, heartbeat)
         self._trackers: dict[str, Tracker] = {}
 
     @property
@@ -224,7 +241,9 @@ class Trackers(Part):
         name = presence_class.name
         tracker = self._trackers.get(name)
         if tracker is None:
-            tracker = self._trackers[name] = Tracker(self.node, presence_class())
+            presence = self.node.part(Presences).of(presence_class)
+            tracker = Tracker(self.node, self.heartbeat, presence)
+            self._trackers[name] = tracker
         return tracker
 
     def count(self, topic: str) -> int:
@@ -234,7 +253,8 @@ class Trackers(Part):
     def _take(self, body: dict[str, Any]) -> None:
         presence_class = classes.get(body["name"])
         if presence_class is not None:
-            self.of(presence_class).take(body)
+            trackers = self.node.part(Trackers, body["topic"])
+            trackers.of(presence_class).take(body)
 
     async def settled(self) -> None:
         for tracker in list(self._trackers.values()):

@@ -49,6 +49,10 @@ class Subscriber(Protocol):
     def deliver_broadcast(self, broadcast: Broadcast) -> None: ...
 
 
+def _all(topic: str) -> bool:
+    return True
+
+
 class Registry:
     """The subscribers of each topic, grouped by their fastlane."""
 
@@ -98,10 +102,14 @@ class Registry:
         lanes = self._topics.get(topic, {})
         return sum(len(members) for lane, members in lanes.items() if lane)
 
-    def take_changed(self) -> dict[str, int]:
-        """Return topic -> number of joined channels, for topics that changed since the last call."""
-        counts = {topic: self.count_joined(topic) for topic in self._changed}
-        self._changed = set()
+    def take_changed(self, has: Callable[[str], bool] = _all) -> dict[str, int]:
+        """Return topic -> number of joined channels, for topics that changed since the last call.
+
+        Only topics for which `has` returns True: those of one server of the state.
+        """
+        changed = {topic for topic in self._changed if has(topic)}
+        counts = {topic: self.count_joined(topic) for topic in changed}
+        self._changed -= changed
         for topic, count in counts.items():
             (self._reported.add if count else self._reported.discard)(topic)
         return counts
@@ -111,10 +119,13 @@ class Registry:
         self._changed |= counts.keys()
         self._reported |= counts.keys()
 
-    def all_changed(self) -> None:
+    def all_changed(self, has: Callable[[str], bool] = _all) -> None:
         """Return all topics at the next ``take_changed``: the state has lost their counts."""
-        self._changed = set(self._topics)
-        self._reported = set()
+        gone = (self._changed | self._reported) - self._topics.keys()
+        lost = {topic for topic in gone if has(topic)}
+        self._changed -= lost
+        self._changed |= {topic for topic in self._topics if has(topic)}
+        self._reported = {topic for topic in self._reported if not has(topic)}
 
     def fan_out(
         self,

@@ -185,7 +185,7 @@ class Joining:
             request = RecoveryRequest.of(self.message.payload)
             server.previous_ids = request.senders
             server.fastlane = server.connection.fastlane(type(channel), request.is_made)
-            streams = server.connection.node.part(Streams)
+            streams = server.connection.node.part(Streams, server.topic)
             found = await streams.catch_up(server.topic, channel.history, request)
             self._recovery = found
 

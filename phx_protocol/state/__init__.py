@@ -5,7 +5,7 @@ process, ``redis`` for several. When the lease of a dead process ends, what it o
 """
 
 from .base import NOWHERE, STEP, Entries, Item, Kept, Position, State, is_behind
-from .factory import backend, get_state
+from .factory import backend, get_state, get_states, rank
 
 __all__ = [
     "NOWHERE",
@@ -17,5 +17,7 @@ __all__ = [
     "State",
     "backend",
     "get_state",
+    "get_states",
+    "rank",
     "is_behind",
 ]

@@ -111,6 +111,8 @@ class State(ABC):
 
     #: seconds after which everything that a silent node owned is gone
     lease: float
+    #: the name of the server, which is the same in all processes; "" in memory
+    server: str = ""
 
     @property
     def beat_every(self) -> float:

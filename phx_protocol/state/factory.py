@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -15,15 +18,25 @@ from .base import State
 from .memory import MemoryState
 
 
-def get_state() -> State:
-    """Return a state for the running event loop: in memory that of the process, else a connection.
+def get_states() -> list[State]:
+    """Return a state for the running event loop: in memory that of the process, else one for each server.
 
     Raises StateError if STATE names Redis and no hosts are configured.
     """
     state = options().state
     if backend(state) == "memory":
-        return _memory(state["LEASE"])
+        return [_memory(state["LEASE"])]
     return _redis(state)
+
+
+def get_state() -> State:
+    """Return the first of ``get_states()``."""
+    return get_states()[0]
+
+
+def rank(server: str, name: str) -> bytes:
+    """Return the rank of a server for a topic or user: the highest has it (rendezvous hashing)."""
+    return hashlib.blake2b(f"{server}\n{name}".encode(), digest_size=8).digest()
 
 
 def backend(state: dict[str, Any]) -> str:
@@ -64,7 +77,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _redis(state: dict[str, Any]) -> State:
+def _redis(state: dict[str, Any]) -> list[State]:
     # imported here: a project whose state is in memory needs neither package
     from channels_redis.utils import decode_hosts
 
@@ -81,5 +94,30 @@ def _redis(state: dict[str, Any]) -> State:
     config = layer.get("CONFIG", {})
     if prefix is None:
         prefix = f"{config.get('prefix', 'asgi')}:phx:"
-    host = decode_hosts(hosts or config.get("hosts"))[0]
-    return RedisState(Server(host, state["TIMEOUT"]), prefix, state["LEASE"])
+    return [
+        RedisState(Server(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
+        for name, host in _named(decode_hosts(hosts or config.get("hosts")))
+    ]
+
+
+def _named(hosts: list[dict[str, Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Return each host once, with a name."""
+    return {_name_of(host): host for host in hosts}.items()
+
+
+def _name_of(host: dict[str, Any]) -> str:
+    """Return what tells a host from others, without a password: ``"10.0.0.1:6379/0"``."""
+    database = f"/{host.get('db') or 0}"
+    if sentinels := host.get("sentinels"):
+        places = ",".join(sorted(":".join(map(str, place)) for place in sentinels))
+        return f"{host.get('master_name')} of {places}{database}"
+    if address := host.get("address"):
+        url = urlsplit(address)
+        chosen = parse_qs(url.query).get("db", [""])[0]
+        if url.scheme == "unix":
+            return f"{url.path}/{chosen or 0}"
+        chosen = chosen or url.path.strip("/") or database.strip("/")
+        return f"{url.hostname}:{url.port or 6379}/{chosen}"
+    if path := host.get("path"):
+        return f"{path}{database}"
+    return f"{host.get('host', 'localhost')}:{host.get('port', 6379)}{database}"

@@ -52,14 +52,14 @@ TRIES = 10
 
 
 class RedisState(State):
-    """A state in the Redis of `server`; the clock is that of Redis."""
+    """A state in one Redis, that of `host`; the clock is that of Redis."""
 
     def __init__(
-        self, server: Server, prefix: str = "phx:", lease: float = 30.0
+        self, host: Server, prefix: str = "phx:", lease: float = 30.0, server: str = ""
     ) -> None:
-        self.lease = lease
+        self.lease, self.server = lease, server
         self._prefix = prefix
-        self._client = Client(server)
+        self._client = Client(host)
         self._store = Store(self._client, prefix, self.expiry)
         self._occupancies = {kind: RedisOccupancy(self._store, kind) for kind in KINDS}
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is

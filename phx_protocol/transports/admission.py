@@ -56,8 +56,8 @@ class Admission:
         limit = self._options.max_connections_per_address
         if limit is None or self._address is None:
             return
-        census = self._node.part(Census)
-        members = await census.enter(f"address\n{self._address}", opening.key)
+        name = f"address\n{self._address}"
+        members = await self._node.part(Census, name).enter(name, opening.key)
         if opening.key not in {member.id for member in members[:limit]}:
             logger.warning(
                 "refused, an address has %d connections (MAX_CONNECTIONS_PER_ADDRESS)",
@@ -70,8 +70,8 @@ class Admission:
         limit = self._options.max_connections_per_user
         if limit is None or (key := key_of(opening.socket)) is None:
             return
-        census = self._node.part(Census)
-        members = await census.enter(f"user\n{key}", opening.key)
+        name = f"user\n{key}"
+        members = await self._node.part(Census, name).enter(name, opening.key)
         if len(members) <= limit:
             return
         if not self._options.refuse_newest:

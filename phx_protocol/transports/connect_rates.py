@@ -26,7 +26,7 @@ class ConnectRates(Part):
 
     async def wait(self, address: str, rate: Rate) -> float:
         """Return the seconds until `address` may connect once more; if it is 0, that was counted."""
-        beat = self.node.heartbeat
+        beat = self.node.heartbeat_of(address)
         try:
             with beat.state_call():
                 return await beat.state.rate(address, rate.times, rate.seconds)

@@ -58,11 +58,11 @@ def _lacks(node: Node, needs: Collection[str]) -> Iterator[str]:
         yield "draining"
     if "layer" in needs and node.link.is_failing:
         yield NEEDS["layer"]
-    if "state" in needs and node.heartbeat.outage.is_on:
+    if "state" in needs and any(h.outage.is_on for h in node.heartbeats):
         yield NEEDS["state"]
 
 
 def _watch(node: Node) -> None:
     """Let `node` notice when the layer or the state goes or comes, also while it has no clients."""
     node.keep_alive(_watch)
-    node.heartbeat.start()
+    node.start_heartbeats()

@@ -11,7 +11,7 @@ from ..state.occupancy import Mark
 from .teller import Teller
 
 if TYPE_CHECKING:
-    from ..node.node import Node
+    from ..node.heartbeat import Heartbeat
 
 #: most names in one call of the state
 AT_ONCE = 5000
@@ -25,10 +25,11 @@ class Names:
     """
 
     def __init__(
-        self, node: Node, teller: Teller, is_here: Callable[[str], bool]
+        self, heartbeat: Heartbeat, teller: Teller, is_here: Callable[[str], bool]
     ) -> None:
         self.teller = teller
-        self._node = node
+        self._heartbeat = heartbeat
+        self._node = heartbeat.node
         self._is_here = is_here
         self._changed: set[str] = set()
         self._written: set[str] = set()  # those that the state knows to be here
@@ -94,7 +95,7 @@ class Names:
         return [Mark(name, self._is_here(name), was_told(name)) for name in names]
 
     async def _write(self, marks: list[Mark]) -> list[float | None]:
-        beat, delay = self._node.heartbeat, options().offline_after
+        beat, delay = self._heartbeat, options().offline_after
         owner = beat.name
         waits = await self.teller.occupancy.mark(owner, marks, delay)
         for mark in marks:

@@ -12,7 +12,7 @@ from ..auth.users import key_of
 from ..conf import options
 from ..exceptions import StateError
 from ..node.connections import OpenSocket
-from ..node.part import PARTS, Part
+from ..node.part import PARTS, StatePart
 from ..signals import topic_occupied, topic_vacated, user_offline, user_online
 from ..state.occupancy import TOPIC, USER
 from ..wire.topics import TopicPatterns
@@ -20,17 +20,18 @@ from .names import Names
 from .teller import Teller
 
 if TYPE_CHECKING:
+    from ..node.heartbeat import Heartbeat
     from ..node.node import Node
 
 
-class Occupants(Part):
+class Occupants(StatePart):
     """The users with connections to this node, and the topics that clients have joined here.
 
     Only those that the settings TRACK_USERS and TRACK_TOPICS name.
     """
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        super().__init__(node, heartbeat)
         chosen, registry = options(), node.pubsub.registry
         self._keys: dict[str, str] = {}  # a connection's key -> that of its user
         self._connections = Counter[str]()  # user -> connections
@@ -38,12 +39,12 @@ class Occupants(Part):
         self._users: Names | None = None
         self._topics: Names | None = None
         if chosen.track_users:
-            teller = Teller(node, USER, user_online, user_offline)
-            self._users = Names(node, teller, self._connections.__contains__)
+            teller = Teller(heartbeat, USER, user_online, user_offline)
+            self._users = Names(heartbeat, teller, self._connections.__contains__)
         if chosen.track_topics:
-            teller = Teller(node, TOPIC, topic_occupied, topic_vacated)
+            teller = Teller(heartbeat, TOPIC, topic_occupied, topic_vacated)
             self._topics = Names(
-                node, teller, lambda topic: registry.count_joined(topic) > 0
+                heartbeat, teller, lambda topic: registry.count_joined(topic) > 0
             )
 
     @property
@@ -52,6 +53,8 @@ class Occupants(Part):
 
     def opened(self, socket: OpenSocket) -> None:
         if self._users is not None and (key := key_of(socket)) is not None:
+            if not self.has(key):
+                return  # the part of its server does it
             self._keys[socket.key] = key
             self._connections[key] += 1
             self._users.changed(key)
@@ -88,7 +91,7 @@ class Occupants(Part):
             names.stopped()
 
     async def settled(self) -> None:
-        with contextlib.suppress(StateError), self.node.heartbeat.state_call():
+        with contextlib.suppress(StateError), self.heartbeat.state_call():
             for names in self._kinds:
                 await names.write()
                 await names.teller.give_back()

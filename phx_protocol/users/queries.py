@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import options
 from ..node.blocking import sync
+from ..node.heartbeat import Heartbeat
 from ..node.node import get_node
 from ..state.occupancy import USER, Seen
 
@@ -39,12 +41,18 @@ async def _look(users: Iterable[User]) -> list[tuple[User, Seen]]:
         raise ImproperlyConfigured(
             "PHX_PROTOCOL['TRACK_USERS'] is off: nobody knows who is online."
         )
-    asked, beat = list(users), get_node().heartbeat
-    names = [_key_of(user) for user in asked]
+    node, by_server = get_node(), dict[Heartbeat, list[User]]()
+    for user in users:
+        by_server.setdefault(node.heartbeat_of(_key_of(user)), []).append(user)
+    asked = (_ask(beat, some) for beat, some in by_server.items())
+    return [pair for answer in await asyncio.gather(*asked) for pair in answer]
+
+
+async def _ask(beat: Heartbeat, users: list[User]) -> list[tuple[User, Seen]]:
+    names = [_key_of(user) for user in users]
     with beat.state_call(reads=True):
         occupancy = beat.state.occupancy(USER)
-        found = await occupancy.look(names, options().offline_after)
-    return list(zip(asked, found))
+        return list(zip(users, await occupancy.look(names, options().offline_after)))
 
 
 def _key_of(user: Any) -> str:

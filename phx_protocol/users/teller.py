@@ -16,7 +16,7 @@ from ..signals import AwaitedSignal
 from ..state.occupancy import Change, Occupancy
 
 if TYPE_CHECKING:
-    from ..node.node import Node
+    from ..node.heartbeat import Heartbeat
 
 logger = get_logger("phx_protocol.signals")
 
@@ -32,9 +32,14 @@ class Teller:
     """
 
     def __init__(
-        self, node: Node, kind: str, came: AwaitedSignal, left: AwaitedSignal
+        self,
+        heartbeat: Heartbeat,
+        kind: str,
+        came: AwaitedSignal,
+        left: AwaitedSignal,
     ) -> None:
-        self._node = node
+        self._node = heartbeat.node
+        self._heartbeat = heartbeat
         self._kind = kind
         self._signals = {True: came, False: left}
         self._due: dict[str, float] = {}  # name -> the loop's time to claim its change
@@ -47,7 +52,7 @@ class Teller:
 
     @property
     def occupancy(self) -> Occupancy:
-        return self._node.heartbeat.state.occupancy(self._kind)
+        return self._heartbeat.state.occupancy(self._kind)
 
     @property
     def is_heard(self) -> bool:
@@ -89,7 +94,7 @@ class Teller:
         with contextlib.suppress(StateError):
             await self._note()
             if self._claimed:  # this node may have been away for long
-                with self._node.heartbeat.state_call():
+                with self._heartbeat.state_call():
                     await self._hold()
             while self._claimed or await self._claim() or await self._claim_any():
                 while self._claimed and len(self._running) < AT_ONCE:
@@ -109,7 +114,7 @@ class Teller:
         due = [name for name, at in self._due.items() if at <= now][:CLAIMED]
         if not (due and self._may_claim):
             return False
-        with self._node.heartbeat.state_call():
+        with self._heartbeat.state_call():
             self._add(await self.occupancy.claim(due, self._seconds))
         for name in due:
             if self._due.get(name, now) <= now:
@@ -120,7 +125,7 @@ class Teller:
         """Claim more of what other nodes have left. Return whether there was anything. Raises StateError."""
         if not (self._are_more and self._may_claim):
             return False
-        with self._node.heartbeat.state_call():
+        with self._heartbeat.state_call():
             await self._sweep((), CLAIMED)
         return bool(self._claimed)
 
@@ -144,7 +149,7 @@ class Teller:
     @property
     def _seconds(self) -> float:
         """For how long a node that does not beat keeps what it has claimed."""
-        return self._node.heartbeat.state.silence
+        return self._heartbeat.state.silence
 
     # -------------------------------------------------------------------- to tell
 
@@ -177,7 +182,7 @@ class Teller:
             return
         told, self._told = self._told, []
         try:
-            with self._node.heartbeat.state_call():
+            with self._heartbeat.state_call():
                 waits = await self.occupancy.told(told)
         except BaseException:
             self._told += told

@@ -18,7 +18,7 @@ from phx_protocol.introspection import NodeInfo, alist_nodes, sees_one_process
 from phx_protocol.node.node import get_node
 from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.pubsub.link import is_in_memory
-from phx_protocol.state import State, get_state
+from phx_protocol.state import State, get_states
 from phx_protocol.transports.servers.hidden import HIDDEN
 
 from . import advice
@@ -83,16 +83,26 @@ async def _hidden(node: NodeInfo) -> str:
 async def state(site: Site) -> Verdict:
     """Try the commands of Redis that the state needs, and read its eviction policy."""
     # in a thread, as above
-    found = await asyncio.to_thread(get_state)
+    states = await asyncio.to_thread(get_states)
+    verdicts = [await _server(state) for state in states]
+    worst = next((v for v in verdicts if v.status is not Status.OK), verdicts[0])
+    if len(states) == 1:
+        return worst
+    which = f"{verdicts.index(worst) + 1} of {len(states)}"
+    name = "all servers" if worst.status is Status.OK else f"server {which}"
+    return worst._replace(message=f"{name}: {worst.message}")
+
+
+async def _server(state: State) -> Verdict:
     try:
-        if lacks := await found.lacks():
+        if lacks := await state.lacks():
             listed = "; ".join(f"{name} ({why})" for name, why in lacks.items())
             return fault(f"Redis does not do {listed}", advice.LACKS)
-        return _judged_policy(await _policy(found))
+        return _judged_policy(await _policy(state))
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
     finally:
-        await found.close()
+        await state.close()
 
 
 async def _policy(state: State) -> str | None:
