@@ -78,7 +78,7 @@ async def test_an_order_waits_for_no_process_that_serves_no_sockets(
     """A worker that tracked presences, say, and is gone: its lease lasts for a while."""
     if serves:
         mount_socket(OpenSocket)
-    about = other.heartbeat._about("specific.gone!channel")
+    about = {**other.heartbeat._about("specific.gone!channel"), "node": "gone"}
     await other.heartbeat.state.beat("gone", about, first=True)
     try:
         order = other.commands.send("disconnect_socket", {"id": "nobody.1"})
