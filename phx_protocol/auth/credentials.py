@@ -32,7 +32,7 @@ class Credential(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a connection remembers of its token, so that the token can be revoked.
+    """The names by which a connection's token can be revoked later.
 
     `names` are digests of the token and its id, `user` is the primary key as text.
     """

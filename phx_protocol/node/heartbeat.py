@@ -175,9 +175,9 @@ class Heartbeat:
         others = (p for p in self.node.parts if not isinstance(p, StatePart))
         return [*self.parts, *others]
 
-    def has(self, topic: str) -> bool:
-        """Return whether `topic` is on this server."""
-        return self.node.heartbeat_of(topic) is self
+    def has(self, name: str) -> bool:
+        """Return whether `name` (a topic, a user, an address) is on this server."""
+        return self.node.heartbeat_of(name) is self
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
         """Run `step`, and log its error. Return True if it succeeded."""

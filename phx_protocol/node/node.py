@@ -60,8 +60,8 @@ class Node:
         self.pubsub.on_unused = self._unused
         self.connections = Connections(self.is_shown)
         self.commands = Commands(self)
-        #: one for each server of the state
         states = get_states()
+        #: one for each server of the state
         self.heartbeats = [Heartbeat(self, s, len(states) > 1) for s in states]
         self.heartbeat = self.heartbeats[0]
         self.drainer = Drainer(self)

@@ -80,7 +80,7 @@ class StatePart(Part):
 
     def has(self, name: str) -> bool:
         """Return whether `name` (a topic, a user, an address) is on this server."""
-        return self.node.heartbeat_of(name) is self.heartbeat
+        return self.heartbeat.has(name)
 
     async def beat(self) -> None:
         """Do the work of every heartbeat. May raise StateError."""

@@ -16,7 +16,7 @@ MOST_SEEN = 100_000
 
 @dataclasses.dataclass
 class Record:
-    """What is known of a name: which nodes have it, and what was told of it last."""
+    """One name: the nodes that have it, and whether the last signal said that it is here."""
 
     was_told: bool
     since: float  # when it came, or left

@@ -1,4 +1,4 @@
-"""Who is online, and since when others are not; and signals for who and what comes and goes.
+"""Who is online, when others were last, and signals when users and topics come and go.
 
 This needs the setting TRACK_USERS; topics need TRACK_TOPICS. Each function has an async twin with an
 ``a`` before its name. The plain ones are for views, commands and the shell, and raise RuntimeError on

@@ -70,9 +70,9 @@ class Teller:
 
     @property
     def claims(self) -> dict[str, bool]:
-        """What was told last of the names whose change this node has claimed: name -> whether it is here.
+        """For each name whose change this node has claimed: whether the last signal said that it is here.
 
-        What has begun counts as told.
+        A signal that is being sent counts as sent.
         """
         begun = (*self._running, *self._told)
         last = {change.name: not change.is_here for change in self._claimed}
