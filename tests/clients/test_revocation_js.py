@@ -27,8 +27,8 @@ CLIENTS = [
 class Site:
     """A server with a Redis, which can be started anew: both, on the port that they had."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, application: str = APPLICATION) -> None:
+        self._folder, self._application = folder, application
         self.port, self._redis = servers.free_port(), servers.free_port()
         self._env = site_env(folder, f"redis://127.0.0.1:{self._redis}/0")
         self._stack = contextlib.ExitStack()
@@ -37,7 +37,7 @@ class Site:
         self._stack = contextlib.ExitStack()
         enter = self._stack.enter_context
         enter(servers.redis(self._folder, self._redis))
-        command = servers.command("frames", self.port, APPLICATION)
+        command = servers.command("frames", self.port, self._application)
         log = self._folder / "log"
         enter(servers.run(command, self.port, log, **self._env))
 
