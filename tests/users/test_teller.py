@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import django
 import pytest
 from django.test import override_settings
 
@@ -84,12 +85,13 @@ async def test_a_plain_receiver_may_block_and_blocks_nobody(
         Connection(nodes[0], 8)
         Connection(nodes[1], 9)
         async with asyncio.timeout(20):
-            while len(told.said) < 3:
+            # from Django 6.1 on an async receiver hears of 7 when the plain one has returned
+            while not {("user_online", "8"), ("user_online", "9")} <= {*told.said}:
                 await asyncio.sleep(0.01)
         goes_on.set()
         await asyncio.wait_for(ended.wait(), 20)
+        await told.until(*(("user_online", name) for name in "789"))
     assert threading.main_thread() not in threads
-    assert sorted(told.said) == [("user_online", name) for name in "789"]
 
 
 async def test_a_receiver_that_crashes_is_logged_and_the_others_hear_it(
@@ -109,7 +111,9 @@ async def test_a_receiver_that_crashes_is_logged_and_the_others_hear_it(
         await told.until(("user_online", "7"), ("user_online", "8"))
     Connection(nodes[0], 9)
     await told.until(*(("user_online", name) for name in "789"))
-    assert "crash" in caplog.text and "was cancelled" in caplog.text
+    assert "crash" in caplog.text
+    if django.VERSION < (6, 1):  # whose TaskGroup says nothing of a task that cancels itself
+        assert "was cancelled" in caplog.text
 
 
 async def test_a_receiver_that_raises_the_worst_does_not_stop_what_comes_next(
