@@ -15,6 +15,7 @@ from phx_protocol.revocations.index import Revocations
 from phx_protocol.state import factory
 from tests.packaging import wheel
 from tests.support import marks, servers
+from tests.support.redis_cluster import RedisCluster, redis_cluster
 
 #: files that take minutes: whichever came last would keep one worker busy while the others wait
 LONG = (
@@ -60,6 +61,14 @@ def redis_url(_redis: str) -> Iterator[str]:
         redis.flushall()
     yield _redis
     gc.collect()  # a connection that was left open is a warning here, not in another file
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A real Redis Cluster of three primaries and three replicas."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

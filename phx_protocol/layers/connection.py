@@ -38,7 +38,7 @@ Echo = tuple[bytes, bytes]
 class Command:
     """A command; `done` is called with its answer, or with the error if there is none."""
 
-    __slots__ = ("parts", "size", "done", "answers", "echo", "exclude")
+    __slots__ = ("parts", "size", "done", "answers", "echo", "exclude", "may_fail")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Command:
         answers: int = 1,
         echo: Echo | None = None,
         exclude: bytes | None = None,
+        may_fail: bool = False,
     ) -> None:
         self.parts = parts
         self.size = size
@@ -55,6 +56,7 @@ class Command:
         self.answers = answers  # one for each channel of a SUBSCRIBE
         self.echo = echo
         self.exclude = exclude
+        self.may_fail = may_fail  # an error is not yet its answer
 
     def finish(self, answer: Any) -> None:
         """Call `done`. Its errors concern no other command."""
@@ -69,6 +71,12 @@ class Owner(Protocol):
 
     def message(self, channel: bytes, data: bytes, exclude: bytes | None) -> None:
         """Take a message; the channel `exclude` of this process sent it and does not want it back."""
+
+    def unsubscribed(self, channel: bytes) -> None:
+        """Note that a channel of a cluster does not arrive any more: because of a command, or by itself."""
+
+    def demoted(self, connection: Connection, error: Exception) -> None:
+        """Note that the server is not a primary any more, or cannot work as one."""
 
     def answered(self) -> None:
         """Note that there is room for more commands."""
@@ -93,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._error: Exception | None = None
         self.in_flight = 0  # bytes of the commands that wait for answers
+        self.is_of_a_cluster = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport.set_protocol(self)
         self._timer = self._loop.call_later(INTERVAL, self._look)
@@ -108,6 +117,7 @@ class Connection(asyncio.Protocol):
             raise found
         if not isinstance(found, dict):
             raise resp.ProtocolError(f"HELLO was answered with {found!r:.100}")
+        self.is_of_a_cluster = found.get(b"mode") == b"cluster"
         _check_role(found)
         if self._error is not None:  # it was lost right after that
             raise self._error
@@ -140,7 +150,7 @@ class Connection(asyncio.Protocol):
         try:
             _check_role(answer)
         except ConnectionError as error:
-            self.abort(error)
+            self._owner.demoted(self, error)
 
     # ------------------------------------------------------------------ receiving
 
@@ -181,13 +191,18 @@ class Connection(asyncio.Protocol):
         elif value[0] == b"message":
             _, channel, data = value
             self._owner.message(channel, data, self._excluded(channel, data))
-        elif value[0] in (b"subscribe", b"unsubscribe"):
+        elif value[0] in (b"subscribe", b"unsubscribe", b"ssubscribe"):
             self._answer(value)
+        elif value[0] == b"sunsubscribe":
+            # Redis also says so when a slot is moved away, so it is not an answer
+            self._owner.unsubscribed(value[1])
 
     def _answer(self, answer: Any) -> None:
         if not self._waiting:
             raise resp.ProtocolError(f"Redis answered nothing: {answer!r:.100}")
         command = self._waiting[0]
+        if command.may_fail and isinstance(answer, ResponseError):
+            return
         command.answers -= 1
         if command.answers and not isinstance(answer, ResponseError):
             return
@@ -237,6 +252,11 @@ class Connection(asyncio.Protocol):
             command.finish(self._error)
         self._waiting.clear()
         self._closed.set_result(None)
+
+
+def is_moved(error: Any) -> bool:
+    """Return True if a node of a cluster says that another one has the slot of a command, which was not done."""
+    return isinstance(error, ResponseError) and str(error).startswith("MOVED ")
 
 
 def settle(future: asyncio.Future[Any]) -> Done:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import binascii
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..logs.outage import Outage
 from .connection import settle
 from .direct import DirectChannel, Listener
 from .inbox import Inbox, Message, Serializer, logger
+from .server import is_cluster
 from .shard import Shard
+
+if TYPE_CHECKING:
+    from .cluster_shard import ClusterShard
+
+AnyShard: TypeAlias = "Shard | ClusterShard"
 
 
 class LoopLayer:
@@ -25,7 +31,7 @@ class LoopLayer:
         events: dict[str, str | None],
     ) -> None:
         self._hosts = hosts
-        self.shards = [Shard(host, self) for host in hosts]
+        self.shards = [_shard(host, self) for host in hosts]
         self._loop = asyncio.get_running_loop()
         self._prefix = prefix
         self.serializer = serializer
@@ -34,7 +40,7 @@ class LoopLayer:
         self._channels: dict[bytes, Inbox | DirectChannel] = {}
         # group -> its channels in this loop -> the calls that still wait to add it; None if it is added
         self._groups: dict[bytes, dict[bytes, int | None]] = {}
-        self._cut: set[Shard] = set()
+        self._cut: set[AnyShard] = set()
         self._outage = Outage(
             logger,
             "the connection to Redis is lost, messages to this process are lost too",
@@ -178,7 +184,7 @@ class LoopLayer:
         """Return the channel of Redis for `group`."""
         return f"{self._prefix}__group__{group}".encode()
 
-    def shard_of(self, name: bytes) -> Shard:
+    def shard_of(self, name: bytes) -> AnyShard:
         """Return the server for `name`: the one that channels_redis takes."""
         count = len(self.shards)
         if count == 1:
@@ -198,12 +204,12 @@ class LoopLayer:
             if channel is not None and member != exclude:
                 channel.put(data)
 
-    def disconnected(self, shard: Shard, error: Exception) -> None:
+    def disconnected(self, shard: AnyShard, error: Exception) -> None:
         is_first, self._cut = not self._cut, self._cut | {shard}
         if is_first:
             self._notify("on_disconnect", lambda to: to.disconnected(error), error)
 
-    def reconnected(self, shard: Shard) -> None:
+    def reconnected(self, shard: AnyShard) -> None:
         self._cut.discard(shard)
         if not self._cut:
             self._notify("on_reconnect", lambda to: to.reconnected(), None)
@@ -228,12 +234,21 @@ class LoopLayer:
     async def close(self) -> None:
         """Forget all channels and groups, and close the connections; others open when needed."""
         # first: what is asked from now on is for the next connections
-        closing, self.shards = self.shards, [Shard(host, self) for host in self._hosts]
+        closing, self.shards = self.shards, [_shard(host, self) for host in self._hosts]
         self._channels.clear()
         self._groups.clear()
         self._cut.clear()
         self.has_room()
         await asyncio.gather(*(shard.close() for shard in closing))
+
+
+def _shard(host: dict[str, Any], owner: LoopLayer) -> AnyShard:
+    if not is_cluster(host):
+        return Shard(host, owner)
+    # imported here: who has no cluster needs none of it
+    from .cluster_shard import ClusterShard
+
+    return ClusterShard(host, owner)
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None: ...

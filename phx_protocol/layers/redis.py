@@ -29,6 +29,7 @@ from ..concurrency.own_loop import own_loop
 from .direct import DirectChannel, Listener
 from .inbox import Message
 from .loop_layer import LoopLayer
+from .server import cluster_of, is_cluster
 
 Result = TypeVar("Result")
 
@@ -41,7 +42,8 @@ class RedisLayer:
 
     `hosts` are Redis servers (version 6 or newer) in the forms that channels_redis takes: URLs, pairs
     of host and port, or dicts with arguments of redis-py, sentinels included. Messages are spread
-    over them by the names of channels and groups. `prefix` separates sites that share a server.
+    over them by the names of channels and groups. ``redis+cluster://10.0.0.1:6379`` is a Redis Cluster
+    (version 7 or newer), whose other nodes are found by itself. `prefix` separates sites that share a server.
     `symmetric_encryption_keys` encrypt messages, and `serializer_format` ("msgpack" or "json") is the
     format of messages. A message of the type `on_disconnect` goes to each channel of a process when it
     loses a connection, one of the type `on_reconnect` when messages arrive again.
@@ -68,6 +70,8 @@ class RedisLayer:
             raise TypeError(f"RedisLayer has no option {', '.join(sorted(unknown))}")
         self.prefix = prefix
         self._hosts = decode_hosts(hosts)
+        for host in filter(is_cluster, self._hosts):
+            cluster_of(host)  # one that cannot be is an error at the start
         self._serializer = registry.get_serializer(
             serializer_format, symmetric_encryption_keys=symmetric_encryption_keys
         )

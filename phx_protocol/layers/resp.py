@@ -8,8 +8,9 @@ from typing import Any
 from redis.exceptions import ConnectionError, ResponseError
 
 CRLF = b"\r\n"
-#: how each message of a subscription begins
+#: how each message of a subscription begins, and each of one in a cluster
 MESSAGE = b">3\r\n$7\r\nmessage\r\n$"
+SHARD_MESSAGE = b">3\r\n$8\r\nsmessage\r\n$"
 
 
 class Push(list[Any]):
@@ -33,10 +34,13 @@ def pack(*words: bytes) -> bytes:
     return head + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
-def pack_publish(channel: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the parts of a PUBLISH command; `data`, which may be large, is not copied."""
-    head = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n"
-    return head % (len(channel), channel, len(data)), data, CRLF
+def pack_publish(
+    command: bytes, channel: bytes, data: bytes
+) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a PUBLISH or SPUBLISH command; `data`, which may be large, is not copied."""
+    head = b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n"
+    words = len(command), command, len(channel), channel, len(data)
+    return head % words, data, CRLF
 
 
 class Parser:
@@ -73,10 +77,14 @@ class Parser:
 
     def _message(self, at: int) -> tuple[Any, int]:
         """Return a message of a subscription, as nearly all values are, or any value."""
-        if not self._data.startswith(MESSAGE, at):
+        if self._data.startswith(MESSAGE, at):
+            at += len(MESSAGE)
+        elif self._data.startswith(SHARD_MESSAGE, at):
+            at += len(SHARD_MESSAGE)
+        else:
             return self._value(at)
         # at the length of the channel's name: the sign $ before it says that it is text
-        channel, at = self._text(at + len(MESSAGE))
+        channel, at = self._text(at)
         data, at = self._text(at + 1)
         return Push((b"message", channel, data)), at
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from channels_redis.utils import create_pool
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
@@ -16,6 +18,43 @@ from .connection import Connection, Owner
 TIMEOUT = 10.0
 #: the timeouts of redis-py
 LIMITS = ("socket_timeout", "socket_connect_timeout")
+#: scheme in the address of a cluster -> that of its nodes
+CLUSTERS = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+
+
+class Place(NamedTuple):
+    """Where a node of a cluster is."""
+
+    host: str
+    port: int
+
+
+def is_cluster(host: dict[str, Any]) -> bool:
+    """Return True if `host`, one of the settings, is a cluster: ``redis+cluster://10.0.0.1:6379``."""
+    return urlsplit(str(host.get("address", ""))).scheme in CLUSTERS
+
+
+def cluster_of(host: dict[str, Any]) -> tuple[list[Place], dict[str, Any]]:
+    """Return the nodes of a cluster that `host` names, and arguments of redis-py for connections to them.
+
+    Its address is ``redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379``, or begins with
+    ``rediss+cluster://`` for TLS; the nodes know the others. The rest of `host` are such arguments, too.
+    Raises ValueError for an address that is none.
+    """
+    address, options = str(host["address"]), {**host}
+    del options["address"]
+    url = urlsplit(address)
+    user, at, nodes = url.netloc.rpartition("@")
+    places, known = [], dict[str, Any]()
+    for node in nodes.split(","):
+        one = url._replace(scheme=CLUSTERS[url.scheme], netloc=f"{user}{at}{node}")
+        known = dict(parse_url(urlunsplit(one)))
+        places.append(Place(known.pop("host", "localhost"), known.pop("port", 6379)))
+    if known.pop("db", 0):
+        raise ValueError(f"a Redis Cluster has no databases: {url.path}")
+    if known.pop("connection_class", None) is SSLConnection:
+        known["ssl"] = True
+    return places, {**known, **options}
 
 
 class Server:

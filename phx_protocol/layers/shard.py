@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from redis.exceptions import ConnectionError
 
@@ -13,7 +13,7 @@ from ..concurrency.tasks import begin, end
 from . import resp
 from .connection import Command, Connection, Done
 from .server import Server
-from .subscriptions import Subscriptions
+from .subscriptions import ORDINARY, Commands, Subscriptions
 
 #: most bytes that are sent and not answered; other commands wait
 IN_FLIGHT = 4 * 1024 * 1024
@@ -27,8 +27,8 @@ class Owner(Protocol):
     """The part of the layer to which a shard reports."""
 
     def message(self, channel: bytes, data: bytes, exclude: bytes | None) -> None: ...
-    def disconnected(self, shard: Shard, error: Exception) -> None: ...
-    def reconnected(self, shard: Shard) -> None: ...
+    def disconnected(self, shard: Any, error: Exception) -> None: ...
+    def reconnected(self, shard: Any) -> None: ...
     def has_room(self) -> None: ...
 
 
@@ -39,8 +39,10 @@ class Shard:
     once, until there is a connection again.
     """
 
+    words: ClassVar[Commands] = ORDINARY
+
     def __init__(self, host: dict[str, Any], owner: Owner) -> None:
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions(self.words)
         self._loop = asyncio.get_running_loop()
         self._server = Server(host)
         self._owner = owner
@@ -80,7 +82,7 @@ class Shard:
         # the bytes of the command besides those of the data are few
         size = len(channel) + len(data) + 40
         echo = (channel, data) if exclude is not None else None
-        parts = resp.pack_publish(channel, data)
+        parts = resp.pack_publish(self.words.publish, channel, data)
         self._queue.append(Command(parts, size, done, echo=echo, exclude=exclude))
         self._queued += size
         self._schedule()
@@ -140,6 +142,12 @@ class Shard:
 
     def message(self, channel: bytes, data: bytes, exclude: bytes | None) -> None:
         self._owner.message(channel, data, exclude)
+
+    def unsubscribed(self, channel: bytes) -> None:
+        """Note nothing: outside of a cluster no subscription ends by itself."""
+
+    def demoted(self, connection: Connection, error: Exception) -> None:
+        connection.abort(error)
 
     def answered(self) -> None:
         self._send()

@@ -1,19 +1,36 @@
-"""Subscriptions: the channels of Redis that one connection is subscribed to, and those it should be."""
+"""Subscriptions: the channels of Redis that one connection is subscribed to, and those it should be.
+
+In a cluster these are "shard channels" with commands of their own. Each command there may only name channels
+of one slot.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ConnectionError, ResponseError
 
 from ..logs.printable import describe
 from . import resp
-from .connection import Command, Done, logger
+from .connection import HELLO, Command, is_moved, logger
 
 #: most channels in one SUBSCRIBE
 CHUNK = 1000
+
+
+class Commands(NamedTuple):
+    """The commands for one kind of channels; `slot` returns what all channels of a command have in common."""
+
+    subscribe: bytes
+    unsubscribe: bytes
+    publish: bytes
+    slot: Callable[[bytes], bytes]
+
+
+ORDINARY = Commands(b"SUBSCRIBE", b"UNSUBSCRIBE", b"PUBLISH", lambda name: b"")
 
 
 class Batch:
@@ -41,13 +58,17 @@ class Batch:
 class Subscriptions:
     """Knows which channels are wanted, and makes the commands that are missing for that."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Commands = ORDINARY) -> None:
+        self._words = words
+        #: called with the error of each SUBSCRIBE
+        self.on_refusal: Callable[[Exception], None] = _ignore
         self._wanted: set[bytes] = set()
         # SUBSCRIBE was sent for them, and no UNSUBSCRIBE
         self._sent: set[bytes] = set()
         self._active: set[bytes] = set()  # Redis has acknowledged them
         self._waiting: dict[bytes, Batch] = {}  # for the answer to SUBSCRIBE
         self._new: list[Batch] = []  # the batches to send
+        self._open: dict[bytes, Batch] = {}  # slot -> the one of them that has room
         self._refused: list[tuple[Batch, bytes]] = []  # to ask for once more
         self._gone: dict[bytes, None] = {}  # the channels to unsubscribe from
 
@@ -68,9 +89,12 @@ class Subscriptions:
         self._wanted.add(name)
         if name in self._active or name in self._waiting:
             return False
-        if not self._new or len(self._new[-1].names) == CHUNK:
-            self._new.append(Batch())
-        batch = self._waiting[name] = self._new[-1]
+        slot = self._words.slot(name)
+        batch = self._open.get(slot)
+        if batch is None or len(batch.names) == CHUNK:
+            batch = self._open[slot] = Batch()
+            self._new.append(batch)
+        self._waiting[name] = batch
         batch.names[name] = None
         return True
 
@@ -82,6 +106,18 @@ class Subscriptions:
         if name in self._sent:
             self._gone[name] = None
         return bool(self._gone)
+
+    def ended(self, name: bytes) -> bool:
+        """Note that `name` does not arrive any more. Return True if it is wanted, and nothing was sent for it."""
+        if name not in self._active:
+            return False
+        self._active.discard(name)
+        self._sent.discard(name)
+        return True
+
+    def are_active(self, names: Iterable[bytes]) -> bool:
+        """Return True if Redis has acknowledged the subscriptions to all `names`."""
+        return self._active.issuperset(names)
 
     def restore(self) -> asyncio.Future[Any] | None:
         """Ask for all wanted channels, on a new connection; return a future that is then done."""
@@ -100,7 +136,7 @@ class Subscriptions:
             batch.answer(error)
         for found in (self._waiting, self._sent, self._active, self._gone):
             found.clear()
-        self._new, self._refused = [], []
+        self._new, self._refused, self._open = [], [], {}
 
     def commands(self) -> list[Command]:
         """Return the commands that make the subscriptions as wanted."""
@@ -109,8 +145,8 @@ class Subscriptions:
         self._gone.clear()
         if gone:
             self._sent.difference_update(gone)
-            commands.append(_command(b"UNSUBSCRIBE", gone, _ignore))
-        batches, self._new = self._new, []
+            commands += self._unsubscribe(gone)
+        batches, self._new, self._open = self._new, [], {}
         for batch in batches:
             names = [name for name in batch.names if self._waiting.get(name) is batch]
             if names:
@@ -127,15 +163,33 @@ class Subscriptions:
 
     def _subscribe(self, batch: Batch, names: list[bytes]) -> Command:
         self._sent.update(names)
-        return _command(b"SUBSCRIBE", names, partial(self._answered, batch, names))
+        done = partial(self._answered, batch, names)
+        data = resp.pack(self._words.subscribe, *names)
+        return Command((data,), len(data), done, answers=len(names))
+
+    def _unsubscribe(self, names: list[bytes]) -> list[Command]:
+        if self._words is ORDINARY:
+            data = resp.pack(b"UNSUBSCRIBE", *names)
+            return [Command((data,), len(data), _ignore, answers=len(names))]
+        slots: dict[bytes, list[bytes]] = {}
+        for name in names:
+            slots.setdefault(self._words.slot(name), []).append(name)
+        commands = []
+        for some in slots.values():
+            # what is pushed for it cannot be told from what Redis pushes by itself, and there may be an
+            # error as well: the answer to the second command says that the first one is done
+            data = resp.pack(self._words.unsubscribe, *some) + HELLO
+            commands.append(Command((data,), len(data), _ignore, may_fail=True))
+        return commands
 
     def _answered(self, batch: Batch, names: list[bytes], answer: Any) -> None:
         error = answer if isinstance(answer, Exception) else None
         # the others were discarded meanwhile, and perhaps asked for again by another command
         wanted = [name for name in names if self._waiting.get(name) is batch]
         if isinstance(error, ResponseError):
+            self.on_refusal(error)
             self._sent.difference_update(wanted)
-            if wanted and len(names) > 1:
+            if wanted and len(names) > 1 and not is_moved(error):
                 # Redis refuses all of them because of one: ask for each by itself
                 batch.expect(len(wanted))
                 self._refused += [(batch, name) for name in wanted]
@@ -147,16 +201,11 @@ class Subscriptions:
         batch.answer(error)
 
 
-def _command(word: bytes, names: list[bytes], done: Done) -> Command:
-    data = resp.pack(word, *names)
-    return Command((data,), len(data), done, answers=len(names))
-
-
 def _ignore(answer: Any) -> None: ...
 
 
 def _log_refusal(done: asyncio.Future[Exception | None]) -> None:
     """Log the error of a subscription that was one before: nobody waits for it."""
     error = done.result()
-    if isinstance(error, ResponseError):
+    if isinstance(error, ResponseError) and not is_moved(error):
         logger.error("Redis does not restore each subscription: %s", describe(error))

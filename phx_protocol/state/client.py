@@ -114,6 +114,15 @@ class Client:
         for command in queue:
             command.finish(error)
 
+    async def everywhere(self, *words: Word) -> list[Any]:
+        """Return the answers of all servers to a command: of this one."""
+        return [await self.call(*words)]
+
+    @property
+    def patience(self) -> float:
+        """The seconds within which the server must answer."""
+        return self._server.patience
+
     # -------------------------------------------------------------------- patience
 
     def _be_patient(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -136,6 +145,12 @@ class Client:
 
     def message(self, channel: bytes, data: bytes, exclude: bytes | None) -> None:
         """Take no messages: this connection subscribes to nothing."""
+
+    def unsubscribed(self, channel: bytes) -> None:
+        """Note nothing, for the same reason."""
+
+    def demoted(self, connection: Connection, error: Exception) -> None:
+        connection.abort(error)
 
     def answered(self) -> None:
         if self._watch is not None:

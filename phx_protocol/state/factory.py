@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from channels.layers import get_channel_layer
@@ -16,6 +16,9 @@ from ..conf import options
 from ..exceptions import StateError
 from .base import State
 from .memory import MemoryState
+
+if TYPE_CHECKING:
+    from .store import AnyClient
 
 
 def get_states() -> list[State]:
@@ -81,7 +84,6 @@ def _redis(state: dict[str, Any]) -> list[State]:
     # imported here: a project whose state is in memory needs neither package
     from channels_redis.utils import decode_hosts
 
-    from ..layers.server import Server
     from .redis import RedisState
 
     hosts, prefix = state["HOSTS"], state["PREFIX"]
@@ -95,9 +97,21 @@ def _redis(state: dict[str, Any]) -> list[State]:
     if prefix is None:
         prefix = f"{config.get('prefix', 'asgi')}:phx:"
     return [
-        RedisState(Server(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
+        RedisState(make_client(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
         for name, host in _named(decode_hosts(hosts or config.get("hosts")))
     ]
+
+
+def make_client(host: dict[str, Any], timeout: float) -> AnyClient:
+    """Return what calls `host`, one of the settings: a server, or a cluster."""
+    from ..layers.server import Server, is_cluster
+    from .client import Client
+
+    if not is_cluster(host):
+        return Client(Server(host, timeout))
+    from .cluster_client import ClusterClient
+
+    return ClusterClient(host, timeout)
 
 
 def _named(hosts: list[dict[str, Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -113,6 +127,9 @@ def _name_of(host: dict[str, Any]) -> str:
         return f"{host.get('master_name')} of {places}{database}"
     if address := host.get("address"):
         url = urlsplit(address)
+        if url.scheme.endswith("+cluster"):
+            nodes = url.netloc.rpartition("@")[2].split(",")
+            return f"the cluster of {','.join(sorted(nodes))}"
         chosen = parse_qs(url.query).get("db", [""])[0]
         if url.scheme == "unix":
             return f"{url.path}/{chosen or 0}"

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from ..exceptions import StateError, StateRefused
-from ..layers.server import Server
 from .base import (
     NOWHERE,
     PAGE,
@@ -35,11 +34,21 @@ from .base import (
     require_few,
     waiting,
 )
-from .client import Client, Word
+from .client import Word
 from .occupancy import KINDS, Occupancy
 from .redis_occupancy import SETS, RedisOccupancy
 from .scripts import NEEDED, TRY, Script
-from .store import LAYOUT, NODES, TAGS, Store, spread, tag_of, together, tried
+from .store import (
+    LAYOUT,
+    NODES,
+    TAGS,
+    AnyClient,
+    Store,
+    spread,
+    tag_of,
+    together,
+    tried,
+)
 from .words import CHUNK, chunks, milliseconds, pairs, position, positions
 
 #: most groups of a dead node in one call
@@ -52,14 +61,18 @@ TRIES = 10
 
 
 class RedisState(State):
-    """A state in one Redis, that of `host`; the clock is that of Redis."""
+    """A state in one Redis or cluster, that of `client`; the clock is that of Redis."""
 
     def __init__(
-        self, host: Server, prefix: str = "phx:", lease: float = 30.0, server: str = ""
+        self,
+        client: AnyClient,
+        prefix: str = "phx:",
+        lease: float = 30.0,
+        server: str = "",
     ) -> None:
         self.lease, self.server = lease, server
         self._prefix = prefix
-        self._client = Client(host)
+        self._client = client
         self._store = Store(self._client, prefix, self.expiry)
         self._occupancies = {kind: RedisOccupancy(self._store, kind) for kind in KINDS}
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
@@ -386,10 +399,11 @@ class RedisState(State):
         return found
 
     async def eviction_policy(self) -> str | None:
-        call = self._client.call
-        found = await tried(lambda again: call("CONFIG", "GET", "maxmemory-policy"))
-        policy = found.get(b"maxmemory-policy")
-        return policy.decode() if policy else None
+        ask = "CONFIG", "GET", "maxmemory-policy"
+        each = await tried(lambda again: self._client.everywhere(*ask))
+        found = {p.decode() for one in each if (p := one.get(b"maxmemory-policy"))}
+        # of several servers the one that evicts
+        return max(found, key=lambda policy: policy != "noeviction", default=None)
 
     async def close(self) -> None:
         await self._client.close()

@@ -11,43 +11,53 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from binascii import crc32
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError, TimeoutError
 
 from ..exceptions import StateError, StateRefused, StateTimeout
+from ..layers.connection import is_moved
+from ..layers.slots import TAGS as ALL_TAGS
+from ..layers.slots import place_of
 from .base import history_expiry
 from .client import ERRORS, Client, Word, is_away
 from .ledger import Ledger
 from .scripts import COUNTED, generation, script
 
+if TYPE_CHECKING:
+    from .cluster_client import ClusterClient
+
+AnyClient: TypeAlias = "Client | ClusterClient"
 Item = TypeVar("Item")
 
 #: the version of the keys: another one sees nothing of these
 LAYOUT = "2"
 SLICES = 16
-TAGS = [str(n) for n in range(SLICES)]
+TAGS = ALL_TAGS[:: len(ALL_TAGS) // SLICES]
 #: the hash tag of what concerns nodes
 NODES = "nodes"
 #: least seconds for which Redis remembers a generation
 REMEMBERED = 2 * history_expiry(0)
 #: most generations that begin during one call
 TRIES = 10
+#: what a site has to change whose state is on one node of a cluster
+ONE_OF_MANY = (
+    "it is a node of a Redis Cluster, whose address begins with redis+cluster://"
+)
 #: the first word of an answer to a call that was not done, see lua/begin.lua
 MOVED, LOST = -1, -2
 
 
 def tag_of(name: str) -> str:
     """Return the hash tag of the keys of the group or topic `name`."""
-    return TAGS[crc32(name.encode()) % SLICES]
+    return TAGS[place_of(name.encode(), SLICES)]
 
 
 class Store:
     """The keys that begin with `prefix`; `expiry` is the seconds for which Redis remembers an author."""
 
-    def __init__(self, client: Client, prefix: str, expiry: float) -> None:
+    def __init__(self, client: AnyClient, prefix: str, expiry: float) -> None:
         self.client = client
         self.ledger = Ledger(expiry)
         self._prefix = f"{prefix}{LAYOUT}:"
@@ -149,7 +159,7 @@ async def tried(call: Callable[[bool], Awaitable[Any]]) -> Any:
                 raise
             return await call(True)
     except ERRORS as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = ONE_OF_MANY if is_moved(error) else f"{type(error).__name__}: {error}"
         raise _kind(error)(f"a call to Redis failed: {reason}") from error
 
 

@@ -55,7 +55,7 @@ def command(answers: list[Any], *words: bytes, count: int = 1) -> Command:
 def publish(
     answers: list[Any], channel: bytes, data: bytes, exclude: bytes | None
 ) -> Command:
-    parts = resp.pack_publish(channel, data)
+    parts = resp.pack_publish(b"PUBLISH", channel, data)
     echo = (channel, data) if exclude is not None else None
     return Command(parts, 1, answers.append, echo=echo, exclude=exclude)
 

@@ -96,5 +96,5 @@ def test_what_is_no_resp_is_an_error(data: bytes) -> None:
 
 def test_commands_are_packed_with_the_length_of_each_word() -> None:
     assert pack(b"HELLO", b"3") == b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
-    published = b"".join(pack_publish("é".encode(), b"\r\n\x00"))
+    published = b"".join(pack_publish(b"PUBLISH", "é".encode(), b"\r\n\x00"))
     assert published == pack(b"PUBLISH", "é".encode(), b"\r\n\x00")

@@ -26,7 +26,15 @@ from phx_protocol.state import Item, Kept, Position, State
 from phx_protocol.state.base import NOWHERE, STEP, waiting
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
-from tests.support.state import admin, connected, end_lease, forget, key
+from tests.support.redis_cluster import RedisCluster
+from tests.support.state import (
+    admin,
+    connected,
+    end_lease,
+    everywhere,
+    forget,
+    key,
+)
 
 T = TypeVar("T")
 
@@ -440,7 +448,7 @@ class RedisMachine(StateMachine):
 
     @invariant()
     def every_key_expires(self) -> None:
-        assert self.redis.eval(IMMORTAL, 0, self.prefix) == []
+        assert not any(everywhere(self.state, IMMORTAL, self.prefix))
 
     def teardown(self) -> None:
         self.lose_everything()
@@ -468,6 +476,10 @@ def test_redis_does_what_the_model_does(redis_url: str) -> None:
     run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(40))
 
 
+def test_a_cluster_does_what_the_model_does(cluster: RedisCluster) -> None:
+    run_state_machine_as_test(lambda: RedisMachine(cluster.url), settings=runs(10))
+
+
 @pytest.mark.big
 def test_the_memory_does_what_the_model_does_for_long() -> None:
     run_state_machine_as_test(MemoryMachine, settings=runs(1000, 60))
@@ -476,3 +488,9 @@ def test_the_memory_does_what_the_model_does_for_long() -> None:
 @pytest.mark.big
 def test_redis_does_what_the_model_does_for_long(redis_url: str) -> None:
     run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(250, 60))
+
+
+@pytest.mark.big
+def test_a_cluster_does_what_the_model_does_for_long(cluster: RedisCluster) -> None:
+    machine = runs(100, 60)
+    run_state_machine_as_test(lambda: RedisMachine(cluster.url), settings=machine)

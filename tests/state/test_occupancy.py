@@ -25,7 +25,8 @@ from phx_protocol.state import State
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.occupancy import KINDS, Change, Mark
 from tests.state.test_model import IMMORTAL, runs
-from tests.support.state import admin, connected, end_lease, forget
+from tests.support.redis_cluster import RedisCluster
+from tests.support.state import connected, end_lease, everywhere, forget
 
 T = TypeVar("T")
 
@@ -218,7 +219,7 @@ class RedisMachine(OccupancyMachine):
 
     @invariant()
     def every_key_expires(self) -> None:
-        assert admin(self.state).eval(IMMORTAL, 0, self.state._prefix) == []
+        assert not any(everywhere(self.state, IMMORTAL, self.state._prefix))
 
     def teardown(self) -> None:
         forget(self.state)
@@ -244,3 +245,10 @@ def test_redis_does_what_the_model_does(kind: str, redis_url: str) -> None:
 def test_redis_does_what_the_model_does_for_long(kind: str, redis_url: str) -> None:
     machine = runs(250, 60)
     run_state_machine_as_test(lambda: RedisMachine(kind, redis_url), settings=machine)
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cluster_does_what_the_model_does(kind: str, cluster: RedisCluster) -> None:
+    machine = runs(40)
+    run_state_machine_as_test(lambda: RedisMachine(kind, cluster.url), settings=machine)

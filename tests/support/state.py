@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis import Redis
+import redis as redis_py
 
-from phx_protocol.layers.server import Server
 from phx_protocol.state import Item, Position, State
+from phx_protocol.state.cluster_client import ClusterClient
+from phx_protocol.state.factory import make_client
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
 from phx_protocol.state.store import LAYOUT, NODES, tag_of
@@ -22,11 +23,26 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end
 
 
 @functools.cache
-def admin(state: RedisState) -> Redis:
-    """A client of the Redis of `state`, for tests that look there or change something."""
+def admin(state: RedisState) -> Any:
+    """A client of the Redis or cluster of `state`, for tests that look there or change something."""
+    if isinstance(state._client, ClusterClient):
+        host, port = state._client._topology._places[0]
+        return redis_py.RedisCluster(host, port)
     options = state._client._server._pool.connection_kwargs
     wanted = "host", "port", "db", "username", "password"
-    return Redis(**{name: options[name] for name in wanted if name in options})
+    known = {name: options[name] for name in wanted if name in options}
+    return redis_py.Redis(**known)
+
+
+def everywhere(state: RedisState, script: str, *args: str) -> list[Any]:
+    """Run a script without keys on each primary; return what each has returned."""
+    client = admin(state)
+    if isinstance(client, redis_py.RedisCluster):
+        nodes = client.get_primaries()
+        clients = [client.get_redis_connection(node) for node in nodes]
+    else:
+        clients = [client]
+    return [one.eval(script, 0, *args) for one in clients]
 
 
 async def end_lease(state: State, node: str) -> None:
@@ -56,7 +72,7 @@ def key(state: RedisState, name: str) -> str:
 
 def forget(state: RedisState) -> None:
     """Delete all of its keys, as if Redis had lost them."""
-    admin(state).eval(FORGET, 0, f"{state._prefix}*")
+    everywhere(state, FORGET, f"{state._prefix}*")
 
 
 def item(
@@ -72,7 +88,7 @@ def connected(
     """A state with timeouts as long as those of the tests."""
     prefix = prefix or f"{secrets.token_hex(8)}:"
     host = {"address": url, "client_name": prefix, **options}
-    return RedisState(Server(host, 5), prefix, lease)
+    return RedisState(make_client(host, 5), prefix, lease)
 
 
 @pytest.fixture

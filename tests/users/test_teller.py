@@ -112,7 +112,10 @@ async def test_a_receiver_that_crashes_is_logged_and_the_others_hear_it(
     Connection(nodes[0], 9)
     await told.until(*(("user_online", name) for name in "789"))
     assert "crash" in caplog.text
-    if django.VERSION < (6, 1):  # whose TaskGroup says nothing of a task that cancels itself
+    if django.VERSION < (
+        6,
+        1,
+    ):  # whose TaskGroup says nothing of a task that cancels itself
         assert "was cancelled" in caplog.text
 
 

@@ -1,0 +1,342 @@
+"""ClusterShard: what one event loop has of a Redis Cluster, which looks to the layer like one Redis.
+
+Channels are spread over partitions, whose hash tags are in the names that Redis knows. A partition is on
+one primary, and moves as a whole when its slot does. Whatever happens, nothing arrives twice or in another order:
+
+- What a primary has not taken (it answers MOVED) is sent to the next one, and what comes after it waits.
+- A partition ends its subscriptions at one primary before it begins them at the next: what is published in
+  between is lost, as when a connection is lost, and the owner of the shard is told from when to when.
+- A primary that has become a replica passes on what is published there: see ``_move``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from functools import partial
+from typing import Any
+
+from redis.exceptions import ConnectionError
+
+from ..concurrency.tasks import begin, end
+from .connection import Done, is_moved, settle
+from .partition import Message, Partition
+from .primary import PREFIX, Primary
+from .server import Place
+from .shard import IN_FLIGHT, LIMIT, Owner, Shard
+from .slots import TAGS, place_of
+from .topology import Topology
+
+#: least and most seconds between two questions to the cluster, while something is not where it should be
+SOON, LATEST = 0.05, 1.0
+#: seconds for which a primary is waited for, when a partition comes or goes
+PATIENCE = 1.0
+#: how often a subscription is begun, if its partition moves meanwhile
+TRIES = 10
+MOVES = "a slot of the cluster moves to another primary"
+
+
+class ClusterShard:
+    """Has the methods of a Shard, and a Primary for each one that is used."""
+
+    def __init__(self, host: dict[str, Any], owner: Owner) -> None:
+        self._topology = Topology(host)
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._partitions = [Partition(tag) for tag in TAGS]
+        self._primaries: dict[Place, Primary] = {}
+        self._marks: dict[bytes, asyncio.Future[None]] = {}
+        self._held = 0  # bytes that wait for their partition to arrive
+        self._following: asyncio.Task[None] | None = None
+        self._round: asyncio.Future[Exception | None] | None = None
+        # why the primaries are not known; None if they are, or the first question is on its way
+        self._error: Exception | None = None
+        self._is_cut = False  # the owner was told that messages may be lost
+
+    def _of(self, channel: bytes) -> Partition:
+        return self._partitions[place_of(channel, len(TAGS))]
+
+    # -------------------------------------------------------------------- commands
+
+    @property
+    def is_sending(self) -> bool:
+        """True if a command waits for its answer."""
+        return self._held > 0 or any(p.is_sending for p in self._primaries.values())
+
+    @property
+    def is_full(self) -> bool:
+        """True if publishers should wait: so much is sent and not answered."""
+        if self._held >= IN_FLIGHT:
+            return True
+        for primary in self._primaries.values():
+            if primary.is_full:
+                return True
+        return False
+
+    def publish(
+        self, channel: bytes, data: bytes, done: Done, exclude: bytes | None = None
+    ) -> None:
+        """Publish `data`; `done` is called with the answer or the error, perhaps at once."""
+        place = self._of(channel)
+        message = Message(place.prefix + channel, data, done, exclude)
+        if place.primary is not None and not place.waits:
+            return self._send(place, place.primary, message)
+        if self._error is not None:
+            self._follow()
+            return done(self._error)
+        if self._held > LIMIT:
+            return done(ConnectionError(f"{self._held} bytes wait for Redis"))
+        self._held += len(data)
+        place.held.append(message)
+        self._follow()
+
+    def _send(self, place: Partition, primary: Primary, message: Message) -> None:
+        place.sent += 1
+        done = partial(self._answered, place, message)
+        primary.publish(message.channel, message.data, done, message.exclude)
+
+    def _answered(self, place: Partition, message: Message, answer: Any) -> None:
+        place.sent -= 1
+        if is_moved(answer):
+            place.refused.append(message)
+            self._held += len(message.data)
+            return self.moved(answer)
+        if isinstance(answer, ConnectionError):
+            self._follow()
+        message.done(answer)
+
+    def subscribe(self, channel: bytes) -> None:
+        """Ask for a subscription to `channel`. Raises the error of the connection."""
+        place = self._of(channel)
+        name = place.prefix + channel
+        try:
+            if place.primary is not None:
+                place.primary.subscribe(name)
+            elif self._error is not None:
+                raise self._error
+        except Exception:
+            self._follow()
+            raise
+        place.names.add(name)
+        if place.primary is None:
+            self._follow()
+
+    async def subscribed(self, channel: bytes) -> None:
+        """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""
+        place = self._of(channel)
+        name = place.prefix + channel
+        error: Exception = ConnectionError(f"not subscribed to {channel!r}")
+        for _ in range(TRIES):
+            primary = place.primary
+            if primary is not None:
+                try:
+                    return await primary.subscribed(name)
+                except Exception as found:
+                    error = found
+                    if not is_moved(error) and place.primary is primary:
+                        raise
+            if name not in place.names:
+                break
+            await self._next_round()
+        raise error
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Unsubscribe from `channel`, without waiting for it."""
+        place = self._of(channel)
+        name = place.prefix + channel
+        place.names.discard(name)
+        if place.primary is not None:
+            place.primary.unsubscribe(name)
+
+    def look_now(self) -> None:
+        """Look now if the servers are still primaries."""
+        for primary in self._primaries.values():
+            primary.look_now()
+
+    # ------------------------------------------------------ the owner of the primaries
+
+    def message(self, channel: bytes, data: bytes, exclude: bytes | None) -> None:
+        if channel in self._marks:
+            return settle(self._marks[channel])(None)
+        self._owner.message(channel[PREFIX:], data, exclude)
+
+    def has_room(self) -> None:
+        if not self.is_full:
+            self._owner.has_room()
+
+    def disconnected(self, shard: Shard, error: Exception) -> None:
+        self._cut(error)
+
+    def reconnected(self, shard: Shard) -> None:
+        self._follow()
+
+    def ended(self, channel: bytes) -> None:
+        """Note that Redis has ended a subscription, because its slot has moved."""
+        self._of(channel[PREFIX:]).has_lost = True
+        self._cut(ConnectionError(MOVES))
+
+    def moved(self, error: Exception) -> None:
+        """Note the error MOVED."""
+        self._topology.note(error)
+        self._follow()
+
+    def demoted(self) -> None:
+        self._follow()
+
+    def _cut(self, error: Exception) -> None:
+        """Tell the owner that messages are lost, until all is where it should be."""
+        self._follow()
+        if not self._is_cut:
+            self._is_cut = True
+            self._owner.disconnected(self, error)
+
+    # --------------------------------------------------- following what the cluster does
+
+    def _follow(self) -> None:
+        """Ask the cluster who has what, until all is where it should be."""
+        if self._following is None:
+            self._following = begin(self._run())
+
+    async def _run(self) -> None:
+        delay = SOON
+        try:
+            while True:
+                error = await self._one_round()
+                self._end_round(error)
+                await self._close_unused()
+                if error is None and all(p.is_whole for p in self._partitions):
+                    break
+                if error is not None and not any(p.names for p in self._partitions):
+                    break  # whoever publishes will ask again
+                await asyncio.sleep(delay * random.uniform(0.5, 1))
+                delay = min(2 * delay, LATEST)
+        finally:
+            self._following = None
+        if self._is_cut and self._error is None:
+            self._is_cut = False
+            self._owner.reconnected(self)
+
+    async def _one_round(self) -> Exception | None:
+        """Ask who has which slot, and move to there; return the error if that cannot be found out."""
+        try:
+            await self._topology.refresh()
+        except Exception as error:
+            return error
+        self._error = None
+        await asyncio.gather(*(self._settle(place) for place in self._partitions))
+        return None
+
+    def _end_round(self, error: Exception | None) -> None:
+        """Tell whoever waits for the end of this round; if it failed, what waits for an owner fails."""
+        if error is not None:
+            self._error = error
+            for place in self._partitions:
+                if place.primary is None:
+                    self._fail(place, error)
+        waiting, self._round = self._round, None
+        if waiting is not None:
+            waiting.set_result(error)
+        self.has_room()
+
+    async def _next_round(self) -> None:
+        """Wait until a round has ended. Raises its error."""
+        self._follow()
+        if self._round is None:
+            self._round = self._loop.create_future()
+        error = await asyncio.shield(self._round)
+        if error is not None:
+            raise error
+
+    async def _settle(self, place: Partition) -> None:
+        """Bring a partition to where it should be."""
+        owner = self._topology.place_of(place.slot)
+        primary = place.primary if owner is None else self._primary_at(owner)
+        if primary is None:
+            nobody = f"no primary of the cluster has the slot {place.slot}"
+            return self._fail(place, ConnectionError(nobody))
+        if place.primary is None:
+            place.primary = primary
+        elif place.primary is not primary:
+            if not await self._move(place, place.primary, primary):
+                return
+        if not primary.subscriptions.are_active(place.names):
+            primary.adopt(place.names)
+        place.has_lost = False
+        if not place.sent:
+            for message in place.take_waiting():
+                self._held -= len(message.data)
+                self._send(place, primary, message)
+
+    def _primary_at(self, place: Place) -> Primary:
+        if place not in self._primaries:
+            host = self._topology.host_of(place)
+            self._primaries[place] = Primary(host, self)
+        return self._primaries[place]
+
+    async def _move(self, place: Partition, old: Primary, new: Primary) -> bool:
+        """Move a partition; return False if the new primary does not take it.
+
+        The old one, if it is a replica by now, passes on what is published there: so a mark is sent behind
+        that. When it has arrived, nothing can come late or a second time.
+        """
+        mark = place.prefix + secrets.token_bytes(8)
+        self._marks[mark] = arrived = self._loop.create_future()
+        try:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    new.subscribe(mark)
+                    await new.subscribed(mark)
+            except Exception:
+                return False  # what it says has been noted: see moved()
+            place.primary = None  # what is published now waits
+            if place.names:
+                self._cut(ConnectionError(MOVES))
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._part(place, old, mark, arrived)
+            except TimeoutError:
+                old.give_up(ConnectionError("it has lost its slots, and is silent"))
+            place.primary = new
+            return True
+        finally:
+            del self._marks[mark]
+            new.unsubscribe(mark)
+
+    async def _part(
+        self, place: Partition, old: Primary, mark: bytes, arrived: asyncio.Future[None]
+    ) -> None:
+        """End what a partition has at `old`, and wait until `mark`, which is sent there, has arrived."""
+        for name in place.names:
+            old.unsubscribe(name)
+        if not old.is_connected:
+            return
+        await old.flushed()
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        old.publish(mark, b"", settle(answer))
+        if not isinstance(await answer, Exception):
+            await arrived
+
+    def _fail(self, place: Partition, error: Exception) -> None:
+        for message in place.take_waiting():
+            self._held -= len(message.data)
+            message.done(error)
+
+    async def _close_unused(self) -> None:
+        used = {place.primary for place in self._partitions}
+        for at, primary in [*self._primaries.items()]:
+            if primary not in used and not primary.is_sending:
+                del self._primaries[at]
+                await primary.close()
+
+    async def close(self) -> None:
+        """Close all connections; what waits for them fails. The shard is not used after that."""
+        await end(self._following)
+        self._is_cut = False
+        error = ConnectionError("the connection was closed")
+        self._end_round(error)
+        for place in self._partitions:
+            self._fail(place, error)
+        for primary in self._primaries.values():
+            await primary.close()
+        await self._topology.close()

@@ -1,0 +1,106 @@
+"""Topology: which primary of a Redis Cluster has which slot, as redis-py finds out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.exceptions import ConnectionError, MovedError, RedisClusterException
+
+from ..concurrency.tasks import begin, end
+from .server import Place, cluster_of
+
+#: seconds for which what MOVED says is newer than what another node says: it may not have heard of it
+FRESH = 2.0
+
+
+class Topology:
+    """The primaries of the cluster `host`.
+
+    `host` is one of the settings, see ``cluster_of``. Raises ValueError as that does.
+    """
+
+    def __init__(self, host: dict[str, Any], timeout: float | None = None) -> None:
+        self._places, self._options = cluster_of(host)
+        self._timeout = timeout
+        self._remap = self._options.pop("address_remap", None)
+        self._cluster = self._make()
+        self._asking: asyncio.Task[None] | None = None
+        # slot -> what MOVED said of it, and until when that is newer than the rest
+        self._moved: dict[int, tuple[Place, float]] = {}
+
+    def _make(self) -> RedisCluster:
+        options = {**self._options, "protocol": 2}
+        if self._timeout is not None:
+            options.setdefault("socket_timeout", self._timeout)
+            options.setdefault("socket_connect_timeout", self._timeout)
+        return RedisCluster(
+            startup_nodes=[ClusterNode(*place) for place in self._places],
+            require_full_coverage=False,
+            address_remap=self._remap,
+            **options,
+        )
+
+    async def refresh(self) -> None:
+        """Ask the nodes which slots they have; who asks meanwhile waits for the same answer.
+
+        Raises errors of redis-py, or OSError.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = begin(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        try:
+            await self._cluster.nodes_manager.initialize()
+        except RedisClusterException as error:
+            # perhaps all that it has found are gone: it begins with those of the settings again
+            await self._close_nodes()
+            self._cluster = self._make()
+            raise ConnectionError(str(error)) from error
+        # the next question may come in days
+        await self._close_nodes()
+
+    async def _close_nodes(self) -> None:
+        nodes = self._cluster.nodes_manager
+        # they may have the same names
+        known = [*nodes.startup_nodes.values(), *nodes.nodes_cache.values()]
+        closing = (node.disconnect() for node in known)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    def place_of(self, slot: int) -> Place | None:
+        """Return the primary of `slot`; None if none is known."""
+        if slot in self._moved:
+            place, until = self._moved[slot]
+            if time.monotonic() < until:
+                return place
+            del self._moved[slot]
+        found = self._cluster.nodes_manager.slots_cache.get(slot)
+        return Place(str(found[0].host), int(found[0].port)) if found else None
+
+    @property
+    def places(self) -> set[Place]:
+        """The primaries that have slots."""
+        owners = map(self.place_of, self._cluster.nodes_manager.slots_cache)
+        return {place for place in owners if place is not None}
+
+    def note(self, error: Exception) -> None:
+        """Note the error MOVED: it says who has a slot."""
+        moved = MovedError(str(error).partition(" ")[2])
+        if moved.host:  # else it is for the host that was asked
+            remap = self._cluster.nodes_manager.remap_host_port
+            place = Place(*remap(moved.host, moved.port))
+            self._moved[moved.slot_id] = place, time.monotonic() + FRESH
+
+    def host_of(self, place: Place) -> dict[str, Any]:
+        """Return `place` as a host of the settings."""
+        options = {**self._options}
+        scheme = "rediss" if options.pop("ssl", False) else "redis"
+        name = f"[{place.host}]" if ":" in place.host else place.host
+        return {**options, "address": f"{scheme}://{name}:{place.port}"}
+
+    async def close(self) -> None:
+        await end(self._asking)
+        await self._close_nodes()

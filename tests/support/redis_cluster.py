@@ -1,0 +1,181 @@
+"""A real Redis Cluster for the tests: three primaries, each with a replica, as redis-cli makes it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.support import servers
+
+#: ms after which a node that does not answer is taken for dead
+NODE_TIMEOUT = 2000
+PRIMARIES = 3
+
+
+class RedisCluster:
+    """Six servers. Nodes are named by their ports."""
+
+    def __init__(self, directory: Path, nodes: int = 2 * PRIMARIES) -> None:
+        self._directory = directory
+        self._buses = {servers.free_port(): servers.free_port() for _ in range(nodes)}
+        self._running: dict[int, contextlib.ExitStack] = {}
+        self.servers: dict[int, servers.Server] = {}
+        self._clients: dict[int, Redis] = {}
+
+    @property
+    def ports(self) -> list[int]:
+        return list(self._buses)
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.ports[0]},127.0.0.1:{self.ports[1]}"
+
+    def create(self) -> None:
+        """Start all servers, and make them a cluster."""
+        for port in self.ports:
+            self.start(port)
+        addresses = [f"127.0.0.1:{port}" for port in self.ports]
+        replicas = str((len(addresses) - PRIMARIES) // PRIMARIES)
+        create = ["redis-cli", "--cluster", "create", *addresses]
+        options = ["--cluster-replicas", replicas, "--cluster-yes"]
+        subprocess.run([*create, *options], check=True, capture_output=True, timeout=60)
+        self.until(self.is_whole)
+
+    def start(self, port: int) -> None:
+        """Start a node, which knows its cluster if it was in one."""
+        stack = self._running[port] = contextlib.ExitStack()
+        options = (
+            *("--cluster-enabled", "yes"),
+            *("--cluster-config-file", f"nodes-{port}.conf"),
+            *("--cluster-node-timeout", str(NODE_TIMEOUT)),
+            *("--cluster-port", str(self._buses[port])),
+            *("--cluster-replica-validity-factor", "0"),
+        )
+        running = servers.redis(self._directory, port, *options)
+        self.servers[port] = stack.enter_context(running)
+
+    def client(self, port: int) -> Redis:
+        if port not in self._clients:
+            self._clients[port] = Redis(port=port, socket_timeout=5)
+        return self._clients[port]
+
+    def kill(self, port: int) -> None:
+        self.servers[port].process.kill()
+        self._running.pop(port).close()
+
+    def stop(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        for stack in self._running.values():
+            stack.close()
+
+    # --------------------------------------------------------------- what it says of itself
+
+    def _view(self, port: int) -> dict[str, dict[str, Any]]:
+        """CLUSTER NODES as a node sees it: address -> what it has."""
+        found: dict[str, dict[str, Any]] = self.client(port).cluster("nodes")
+        return found
+
+    def ids(self) -> dict[int, str]:
+        """The names that nodes have for each other."""
+        view = self._view(next(iter(self._running)))
+        return {int(a.rpartition(":")[2]): n["node_id"] for a, n in view.items()}
+
+    def primaries(self) -> dict[int, list[list[int]]]:
+        """The living primaries and their slots, as the first living node sees them."""
+        for port in self._running:
+            with contextlib.suppress(RedisError):
+                return {
+                    int(address.rpartition(":")[2]): [
+                        list(map(int, slots)) for slots in node["slots"]
+                    ]
+                    for address, node in self._view(port).items()
+                    if "master" in node["flags"] and node["connected"] and node["slots"]
+                }
+        raise AssertionError("no node answers")
+
+    def primary_of(self, slot: int) -> int:
+        for port, ranges in self.primaries().items():
+            if any(some[0] <= slot <= some[-1] for some in ranges):
+                return port
+        raise AssertionError(f"nobody has the slot {slot}")
+
+    def replica_of(self, primary: int) -> int:
+        """A living replica of that primary."""
+        view = self._view(primary)
+        (own,) = (n["node_id"] for n in view.values() if "myself" in n["flags"])
+        for address, node in view.items():
+            if node["master_id"] == own and node["connected"]:
+                return int(address.rpartition(":")[2])
+        raise AssertionError(f"{primary} has no replica: {view}")
+
+    def is_whole(self) -> bool:
+        """True if all living nodes agree on who has what, and each replica follows its primary."""
+        views = self.views()
+        return len({*views.values()}) == 1 and "not ok" not in views.values()
+
+    def views(self) -> dict[int, str]:
+        """For each living node who has what, as it knows; "not ok" if it is not."""
+        found = dict.fromkeys(self._running, "not ok")
+        for port in self._running:
+            client = self.client(port)
+            with contextlib.suppress(RedisError):
+                link = client.info("replication").get("master_link_status", "up")
+                if link == "up" and client.cluster("info")["cluster_state"] == "ok":
+                    found[port] = str(
+                        sorted(
+                            (address, node["slots"], node["master_id"])
+                            for address, node in self._view(port).items()
+                            if node["connected"]
+                        )
+                    )
+        return found
+
+    def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.views()
+            time.sleep(0.05)
+
+    # --------------------------------------------------------------------- what happens to it
+
+    def fail_over(self, primary: int) -> int:
+        """Let a replica of that primary take over in order; return it."""
+        replica = self.replica_of(primary)
+        self.client(replica).execute_command("CLUSTER", "FAILOVER")
+        self.until(lambda: replica in self.primaries())
+        return replica
+
+    def migrate(self, slot: int, to: int) -> None:
+        """Move a slot with its keys, as redis-cli does."""
+        source, target = self.client(self.primary_of(slot)), self.client(to)
+        ids = self.ids()
+        there, here = ids[to], ids[source.connection_pool.connection_kwargs["port"]]
+        target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
+        while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            words = "MIGRATE", "127.0.0.1", to, "", 0, 5000, "KEYS", *keys
+            source.execute_command(*words)
+        for port in dict.fromkeys([to, *self.primaries()]):
+            words = "CLUSTER", "SETSLOT", slot, "NODE", there
+            self.client(port).execute_command(*words)
+        # a node that takes it back before it has heard of that would claim it with the same epoch
+        self.until(self.is_whole)
+
+
+@contextlib.contextmanager
+def redis_cluster(directory: Path) -> Iterator[RedisCluster]:
+    """A cluster of six."""
+    cluster = RedisCluster(directory)
+    try:
+        cluster.create()
+        yield cluster
+    finally:
+        cluster.stop()
