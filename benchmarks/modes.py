@@ -10,6 +10,8 @@ ALONE = ("frames", "uvicorn", "daphne")
 EACH = ("L", "N", *ALONE)
 SEVERAL = ("L", "N", "frames", "two", "core", "uvicorn", "daphne")
 SMALL = ("memory", "frames", "two", "pubsub", "pubsub2")
+#: two processes on one Redis, on three, on a cluster
+SPREAD = ("two", "three", "cluster")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,8 @@ def _small(size: int) -> Mode:
     rooms, rates = ROOMS[size]
     listed = ",".join(map(str, rates))
     load = {"size": size, "rooms": rooms, "rates": listed, "duration": 3}
-    return _rooms("rooms", load, quick={"duration": 1}, servers=SMALL)
+    several = tuple(dict.fromkeys((*SMALL, *SPREAD))) if size == 5 else SMALL
+    return _rooms("rooms", load, quick={"duration": 1}, servers=several)
 
 
 MODES = {
@@ -86,7 +89,7 @@ MODES = {
         ("benchmarks.presence",),
         {"cycles": 50},
         quick={"cycles": 15},
-        servers=ALONE,
+        servers=(*ALONE, *SPREAD),
     ),
     **{f"rooms{size}": _small(size) for size in ROOMS},
     "storm": _rooms(

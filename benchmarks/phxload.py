@@ -183,7 +183,7 @@ class Load:
         return sum(map(cpu_seconds, self.o.server_pid))
 
     def beside(self) -> float:
-        return cpu_seconds(self.o.beside_pid) if self.o.beside_pid else 0.0
+        return sum(map(cpu_seconds, self.o.beside_pid))
 
     def rss_kib(self) -> int:
         return sum(map(rss_kib, self.o.server_pid))
@@ -577,7 +577,13 @@ def parser(modes: Modes, description: str | None) -> argparse.ArgumentParser:
     add("mode", choices=modes)
     add("--url", required=True, action="append", help="several: taken in turn")
     add("--server-pid", type=int, required=True, action="append")
-    add("--beside-pid", type=int, help="what the servers need beside them: Redis")
+    add(
+        "--beside-pid",
+        type=int,
+        action="append",
+        default=[],
+        help="what the servers need beside them: Redis",
+    )
     add("--json", help="write the result here")
     add("--rounds", type=int, default=3)
     add("--payload", type=int, default=100, help="bytes in the payload string")

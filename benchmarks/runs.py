@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import servers
+from tests.support.redis_cluster import redis_cluster
 
 NAIVE = "benchmarks.naive:application"
 PLAIN = ["--ws-per-message-deflate", "false", "--no-access-log"]
@@ -29,6 +30,8 @@ class Contender:
     application: str = servers.CONFORMANCE
     processes: int = 1
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: its Redis: one server, "three" of them, or a "cluster" of three primaries and three replicas
+    redis: str = "one"
 
     def command(self, port: int) -> list[str]:
         if self.server is None:
@@ -67,6 +70,18 @@ CONTENDERS = {
         processes=2,
         env={"PHX_LAYER": "core"},
     ),
+    "three": Contender(
+        "phx_protocol, 2 × uvicorn --ws, 3 × Redis",
+        "frames",
+        processes=2,
+        redis="three",
+    ),
+    "cluster": Contender(
+        "phx_protocol, 2 × uvicorn --ws, Redis Cluster of 3",
+        "frames",
+        processes=2,
+        redis="cluster",
+    ),
     "uvicorn": Contender("phx_protocol, uvicorn", "uvicorn"),
     "daphne": Contender("phx_protocol, Daphne", "daphne"),
 }
@@ -90,32 +105,53 @@ def drive(
     contender = CONTENDERS[name]
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port = stack.enter_context(away(redis, redis_ms, directory))
-        env = {"PHX_REDIS_URL": f"redis://127.0.0.1:{port}/0", **contender.env}
+        url, pids = stack.enter_context(
+            several(contender.redis, directory)
+            if contender.redis != "one"
+            else away(redis, redis_ms, directory)
+        )
+        env = {"PHX_REDIS_URL": url, **contender.env}
         running = [
             stack.enter_context(serve(contender, directory, env))
             for _ in range(contender.processes)
         ]
         options = {**load, "json": str(directory / "report.json")}
-        if len(driver) > 1:
-            options["beside-pid"] = redis.process.pid
-        measured = report(driver, options, running, env)
+        beside = pids if len(driver) > 1 else []
+        measured = report(driver, options, running, env, beside)
     if measured["result"].pop("out_of_order", 0):
         raise SystemExit(f"{contender.title} delivered out of order")
     once = {k: {"min": v, "median": v, "max": v} for k, v in measured["result"].items()}
     return {**measured["summary"], **once}
 
 
+#: what a site has as its Redis: the setting, and the processes
+Redis = tuple[str, list[int]]
+
+
 @contextlib.contextmanager
-def away(redis: servers.Server, milliseconds: float, logs: Path) -> Iterator[int]:
-    """Yield a port at which Redis is a round trip of so many milliseconds away."""
+def several(what: str, directory: Path) -> Iterator[Redis]:
+    """Yield three servers, or a cluster."""
+    with contextlib.ExitStack() as stack:
+        if what == "cluster":
+            cluster = stack.enter_context(redis_cluster(directory))
+            pids = [server.process.pid for server in cluster.servers.values()]
+            yield cluster.url, pids
+            return
+        running = [stack.enter_context(servers.redis(directory)) for _ in range(3)]
+        urls = [f"redis://{server.address}/0" for server in running]
+        yield " ".join(urls), [server.process.pid for server in running]
+
+
+@contextlib.contextmanager
+def away(redis: servers.Server, milliseconds: float, logs: Path) -> Iterator[Redis]:
+    """Yield a Redis that is a round trip of so many milliseconds away."""
     if not milliseconds:
-        yield redis.port
+        yield f"redis://{redis.address}/0", [redis.process.pid]
         return
     port = servers.free_port()
     far = ["benchmarks.distance", str(port), str(redis.port), str(milliseconds)]
     with servers.run([sys.executable, "-m", *far], port, logs / f"{port}.log"):
-        yield port
+        yield f"redis://127.0.0.1:{port}/0", [redis.process.pid]
 
 
 def serve(
@@ -130,9 +166,11 @@ def report(
     options: Mapping[str, Any],
     running: list[servers.Server],
     env: Mapping[str, str],
+    beside: Sequence[int],
 ) -> dict[str, Any]:
     """Run the load against the servers, and return what it writes."""
     arguments = [f"--{key}={value}" for key, value in options.items()]
+    arguments += [f"--beside-pid={pid}" for pid in beside]
     for server in running:
         arguments.append(f"--url={server.url}/socket/websocket?vsn=2.0.0")
         arguments.append(f"--server-pid={server.process.pid}")

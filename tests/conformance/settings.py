@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 
-_redis = os.environ.get("PHX_REDIS_URL")
+#: servers of Redis, or a cluster
+_redis = os.environ.get("PHX_REDIS_URL", "").split()
 _layers = {
     "redis": {
         "BACKEND": "phx_protocol.layers.RedisLayer",
-        "CONFIG": {"hosts": [_redis]},
+        "CONFIG": {"hosts": _redis},
     },
     "pubsub": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [_redis]},
+        "CONFIG": {"hosts": _redis},
     },
     "core": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [_redis], "capacity": 100_000},
+        "CONFIG": {"hosts": _redis, "capacity": 100_000},
     },
     # as it comes: 100 messages
     "core-default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [_redis]},
+        "CONFIG": {"hosts": _redis},
     },
     "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
 }
