@@ -91,13 +91,20 @@ def run_scenarios(url: str, client: str, transport: str) -> Checks:
     return checks
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(
+    scope="module",
+    params=[*SERVERS, pytest.param("uvicorn-cluster", marks=pytest.mark.big)],
+)
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str, str], Checks]]:
     """Return the results of a client's scenarios; each runs once against a server."""
     log = tmp_path_factory.mktemp("phoenix_js") / f"{request.param}.log"
-    with servers.serve(request.param, log, APPLICATION) as server:
+    name, _, is_on_cluster = request.param.partition("-")
+    env = {}
+    if is_on_cluster:
+        env = {"PHX_REDIS_URL": request.getfixturevalue("cluster").url}
+    with servers.serve(name, log, APPLICATION, **env) as server:
         yield functools.cache(functools.partial(run_scenarios, server.url))
 
 

@@ -27,6 +27,7 @@ SERVERS = [
     "uvicorn-redis",
     pytest.param("uvicorn", marks=pytest.mark.big),
     pytest.param("uvicorn-core", marks=pytest.mark.big),
+    pytest.param("uvicorn-cluster", marks=pytest.mark.big),
     pytest.param("hypercorn", marks=pytest.mark.big),
     pytest.param("granian", marks=pytest.mark.big),
 ]
@@ -50,6 +51,9 @@ def replayed(
     env, command = {}, server
     if variant == "frames":
         command = variant
+    elif variant == "cluster":
+        cluster = request.getfixturevalue("cluster")
+        env = {"PHX_LAYER": "redis", "PHX_REDIS_URL": cluster.url}
     elif variant:
         env = {
             "PHX_LAYER": variant,

@@ -81,10 +81,7 @@ async def test_a_call_waits_while_its_slot_is_on_its_way(
     slot = key_slot(keys[0].encode())
     owner = cluster.primary_of(slot)
     to = next(port for port in cluster.primaries() if port != owner)
-    ids = cluster.ids()
-    there, here = cluster.client(to), cluster.client(owner)
-    there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[owner])
-    here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+    cluster.begin_migration(slot, to)
     # one of the keys does not exist: no primary can serve both
     called = asyncio.create_task(client.eval(SET, keys, ["2"]))
     await asyncio.sleep(0.3)
@@ -103,16 +100,12 @@ async def test_a_call_that_waits_in_vain_gets_the_error(
     slot = key_slot(keys[0].encode())
     owner = cluster.primary_of(slot)
     to = next(port for port in cluster.primaries() if port != owner)
-    ids = cluster.ids()
-    here, there = cluster.client(owner), cluster.client(to)
-    there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[owner])
-    here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+    cluster.begin_migration(slot, to)
     try:
         with pytest.raises(ResponseError, match="TRYAGAIN"):
             await client.eval(SET, keys, ["2"])
     finally:
-        for node in (here, there):
-            node.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+        cluster.stay(slot)
         await client.close()
 
 

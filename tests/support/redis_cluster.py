@@ -66,6 +66,9 @@ class RedisCluster:
             self._clients[port] = Redis(port=port, socket_timeout=5)
         return self._clients[port]
 
+    def _say(self, port: int, *words: Any) -> Any:
+        return self.client(port).execute_command(*words)  # type: ignore[no-untyped-call]
+
     def kill(self, port: int) -> None:
         self.servers[port].process.kill()
         self._running.pop(port).close()
@@ -149,25 +152,32 @@ class RedisCluster:
     def fail_over(self, primary: int) -> int:
         """Let a replica of that primary take over in order; return it."""
         replica = self.replica_of(primary)
-        self.client(replica).execute_command("CLUSTER", "FAILOVER")
+        self._say(replica, "CLUSTER", "FAILOVER")
         self.until(lambda: replica in self.primaries())
         return replica
 
+    def begin_migration(self, slot: int, to: int) -> None:
+        """Let a slot be on its way."""
+        owner, ids = self.primary_of(slot), self.ids()
+        self._say(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[owner])
+        self._say(owner, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+
     def migrate(self, slot: int, to: int) -> None:
         """Move a slot with its keys, as redis-cli does."""
-        source, target = self.client(self.primary_of(slot)), self.client(to)
-        ids = self.ids()
-        there, here = ids[to], ids[source.connection_pool.connection_kwargs["port"]]
-        target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
-        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
-        while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-            words = "MIGRATE", "127.0.0.1", to, "", 0, 5000, "KEYS", *keys
-            source.execute_command(*words)
+        owner, ids = self.primary_of(slot), self.ids()
+        self.begin_migration(slot, to)
+        while keys := self._say(owner, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            where = "127.0.0.1", to, "", 0, 5000
+            self._say(owner, "MIGRATE", *where, "KEYS", *keys)
         for port in dict.fromkeys([to, *self.primaries()]):
-            words = "CLUSTER", "SETSLOT", slot, "NODE", there
-            self.client(port).execute_command(*words)
+            self._say(port, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
         # a node that takes it back before it has heard of that would claim it with the same epoch
         self.until(self.is_whole)
+
+    def stay(self, slot: int) -> None:
+        """Let a slot that is on its way stay."""
+        for port in self.primaries():
+            self._say(port, "CLUSTER", "SETSLOT", slot, "STABLE")
 
 
 @contextlib.contextmanager
