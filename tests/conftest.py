@@ -64,9 +64,12 @@ def redis_url(_redis: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """A real Redis Cluster of three primaries and three replicas."""
-    with redis_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisCluster]:
+    """A real cluster of three primaries and three replicas: of Redis, or see ``ON_BOTH``."""
+    program = getattr(request, "param", "redis-server")
+    with redis_cluster(tmp_path_factory.mktemp("cluster"), program) as cluster:
         yield cluster
     gc.collect()
 

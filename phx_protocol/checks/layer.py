@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
@@ -38,6 +39,15 @@ def check_layer() -> Iterator[CheckMessage]:
     except Exception as error:
         yield Error(f"CHANNEL_LAYERS[{alias!r}]: {error!r}", id="phx_protocol.E011")
         return
+    named = configured[alias]["BACKEND"]
+    hosts = configured[alias].get("CONFIG", {}).get("hosts") or ()
+    is_ours = type(layer).__module__.startswith("phx_protocol.")
+    if not is_ours and any(map(_is_cluster, hosts)):
+        yield Error(
+            f"CHANNEL_LAYERS[{alias!r}] names a Redis Cluster, which {named} cannot use.",
+            hint="phx_protocol.layers.RedisLayer can.",
+            id="phx_protocol.E020",
+        )
     if isinstance(layer, InMemoryChannelLayer) and is_alone:
         yield Warning(
             "The channel layer is in-memory: broadcasts stay in the process that makes them.",
@@ -58,6 +68,11 @@ def check_layer() -> Iterator[CheckMessage]:
             "channels_redis you can change one process after the other.",
             id="phx_protocol.I001",
         )
+
+
+def _is_cluster(host: Any) -> bool:
+    address = host.get("address") if isinstance(host, dict) else host
+    return str(address).startswith(("redis+cluster://", "rediss+cluster://"))
 
 
 def check_state() -> Iterator[CheckMessage]:

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError
 
 from ..concurrency.tasks import begin, end
 from . import resp
-from .connection import Command, Connection, Done
+from .connection import Command, Connection, Done, logger
 from .server import Server
 from .subscriptions import ORDINARY, Commands, Subscriptions
 
@@ -212,6 +212,11 @@ class Shard:
 
     def _connected(self, connection: Connection) -> None:
         self._connection, self._error, self._delay = connection, None, 0.0
+        if connection.is_of_a_cluster and self.words is ORDINARY:
+            logger.warning(
+                "this Redis is a node of a cluster, which sends each message to all of its nodes: "
+                "begin its address with redis+cluster://"
+            )
         restored = self.subscriptions.restore()
         self._send()
         if restored is None:

@@ -34,13 +34,14 @@ from .base import (
     require_few,
     waiting,
 )
-from .client import Word
+from .client import Client, Word
 from .occupancy import KINDS, Occupancy
 from .redis_occupancy import SETS, RedisOccupancy
 from .scripts import NEEDED, TRY, Script
 from .store import (
     LAYOUT,
     NODES,
+    ONE_OF_MANY,
     TAGS,
     AnyClient,
     Store,
@@ -387,6 +388,9 @@ class RedisState(State):
     async def lacks(self) -> dict[str, str]:
         """Try each command that is used, on a key of its own. Raises StateError."""
         script, found = Script.of(TRY), dict[str, str]()
+        hello, *_ = await tried(lambda again: self._client.everywhere("HELLO"))
+        if isinstance(self._client, Client) and hello[b"mode"] == b"cluster":
+            raise StateError(ONE_OF_MANY)
         for command, args in NEEDED.items():
             keys = [f"{self._prefix}{LAYOUT}:{{doctor}}{command}"]
             call = partial(self._client.eval, script, keys, [command, *args])

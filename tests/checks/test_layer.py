@@ -9,6 +9,8 @@ import pytest
 from tests.checks.found import found_in, layer
 
 MEMORY = "channels.layers.InMemoryChannelLayer"
+CLUSTER = "redis+cluster://10.0.0.1:6379"
+OURS = "phx_protocol.layers.RedisLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
@@ -40,6 +42,11 @@ PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
         ),
         ({}, layer("channels_redis.core.RedisChannelLayer", capacity=1000), {"I001"}),
         ({}, layer(PUBSUB), {"I001"}),
+        ({}, layer(PUBSUB, hosts=[CLUSTER]), {"I001", "E020"}),
+        ({}, layer(OURS, hosts=[CLUSTER]), set()),
+        ({}, layer(OURS, hosts=[f"{CLUSTER}/7"]), {"E011"}),
+        ({}, layer(OURS, hosts=[{"address": CLUSTER, "username": "ada"}]), set()),
+        ({"STATE": {"HOSTS": [f"{CLUSTER}/7"]}}, layer(OURS), {"E015"}),
     ],
 )
 def test_each_mistake_in_the_layer_and_the_state_is_found(

@@ -18,7 +18,9 @@ from phx_protocol.layers.inbox import Message
 from phx_protocol.layers.slots import TAGS
 from tests.layers.cluster_chaos import Publisher, Subscriber, look_at
 from tests.support import servers
-from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_cluster import ON_BOTH, RedisCluster
+
+pytestmark = ON_BOTH
 
 GROUPS = [f"room:{n}" for n in range(30)]
 

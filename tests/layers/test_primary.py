@@ -11,9 +11,12 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError
 
 from phx_protocol.layers.primary import PREFIX, Primary
+from phx_protocol.layers.shard import Shard
 from phx_protocol.layers.slots import TAGS
 from tests.support import servers
-from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_cluster import ON_BOTH, RedisCluster
+
+pytestmark = ON_BOTH
 
 
 class Owner:
@@ -78,7 +81,7 @@ async def subscribe(primary: Primary, names: list[bytes]) -> None:
         await primary.subscribed(name)
 
 
-async def publish(primary: Primary, name: bytes, data: bytes) -> Any:
+async def publish(primary: Shard, name: bytes, data: bytes) -> Any:
     answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     primary.publish(name, data, answered.set_result)
     return await answered
@@ -174,9 +177,21 @@ async def test_a_primary_that_is_a_replica_now_stays_until_its_channels_have_mov
     assert await asyncio.to_thread(cluster.fail_over, replica) == cluster.ports[0]
 
 
-async def test_a_node_that_is_not_there_is_tried_again(owner: Owner) -> None:
+async def test_a_node_that_is_named_as_a_server_is_noted(
+    cluster: RedisCluster, owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = Shard({"host": "127.0.0.1", "port": cluster.ports[0]}, owner)
+    assert await publish(shard, b"name", b"") == 0
+    await shard.close()
+    (record,) = caplog.records
+    assert "begin its address with redis+cluster://" in record.getMessage()
+
+
+async def test_a_node_that_is_not_there_is_tried_again(
+    owner: Owner, cluster: RedisCluster
+) -> None:
     primary = Primary({"host": "127.0.0.1", "port": servers.free_port()}, owner)
-    name = b"{%b}name" % TAGS[0].encode()
+    (name,) = names_at(cluster, cluster.ports[0], 1)
     assert len(name) > PREFIX
     primary.adopt([name])
     with pytest.raises(ConnectionError):

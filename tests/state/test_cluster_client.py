@@ -9,13 +9,16 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, ResponseError
 
+from phx_protocol import StateError
 from phx_protocol.layers.slots import TAGS
 from phx_protocol.state.cluster_client import ClusterClient
 from phx_protocol.state.redis import RedisState
 from phx_protocol.state.scripts import Script
 from tests.support import servers
-from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_cluster import ON_BOTH, RedisCluster
 from tests.support.state import connected, forget
+
+pytestmark = ON_BOTH
 
 NAMES = [f"{{{tag}}}key" for tag in TAGS]
 SET = Script.of("redis.call('SET', KEYS[1], ARGV[1]); return KEYS[2]")
@@ -117,6 +120,18 @@ async def test_a_cluster_that_is_away_is_an_error_and_is_found_when_it_is_there(
     with pytest.raises(ConnectionError, match="at least one reachable node"):
         await client.call("GET", NAMES[0])
     await client.close()
+
+
+async def test_a_node_that_is_named_as_a_server_is_told_from_one(
+    cluster: RedisCluster,
+) -> None:
+    state = connected(f"redis://127.0.0.1:{cluster.ports[0]}")
+    with pytest.raises(StateError, match=r"begins with redis\+cluster://"):
+        await state.lacks()
+    with pytest.raises(StateError, match=r"begins with redis\+cluster://"):
+        for n in range(40):
+            await state.entries(f"room:{n}")
+    await state.close()
 
 
 async def test_the_state_outlives_a_primary_that_dies(

