@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
-from ..introspection import list_nodes
+from ..introspection import NodeInfo, list_nodes
 from ..models import Node
 from .live import LiveAdmin, to_datetime, visibility
 
@@ -17,6 +17,17 @@ class NodeAdmin(LiveAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
-        nodes = [(node, to_datetime(node.started_at)) for node in list_nodes()]
+        nodes = [
+            (node, to_datetime(node.started_at), _round_trips(node))
+            for node in list_nodes()
+        ]
         context = {"title": "Nodes", "nodes": nodes, "visibility": visibility()}
         return self.render(request, "nodes", context)
+
+
+def _round_trips(node: NodeInfo) -> list[tuple[str, str]]:
+    """Return each server of the state, and how long it takes to answer."""
+    return [
+        (server, f"{seconds * 1000:.1f} ms")
+        for server, seconds in sorted(node.round_trips.items())
+    ]

@@ -15,6 +15,7 @@ class NodeInfo:
     `started_at` is in seconds of the epoch. `sockets` and `load` (the share of one CPU that its
     process used) are those of its last beat. `address` is its channel on the channel layer, or
     None. `versions` are those of "python", "django", "channels" and "phx_protocol" in its process.
+    `round_trips` are the seconds that each server of the state needed for an answer at that beat.
     """
 
     name: str
@@ -26,6 +27,7 @@ class NodeInfo:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     load: float = 0.0
     is_draining: bool = False
+    round_trips: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -224,6 +224,11 @@ class Heartbeat:
             # its name on the first server, by which it is known
             "node": self.node.heartbeat.name,
             "servers": self._servers,
+            "round_trips": {
+                one.state.server: one.state.round_trip
+                for one in self.node.heartbeats
+                if one.state.round_trip is not None
+            },
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started_at,

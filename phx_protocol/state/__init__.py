@@ -5,7 +5,7 @@ process, ``redis`` for several. When the lease of a dead process ends, what it o
 """
 
 from .base import NOWHERE, STEP, Entries, Item, Kept, Position, State, is_behind
-from .factory import backend, get_state, get_states, rank
+from .factory import backend, get_state, get_states, rank, server_of
 
 __all__ = [
     "NOWHERE",
@@ -19,5 +19,6 @@ __all__ = [
     "get_state",
     "get_states",
     "rank",
+    "server_of",
     "is_behind",
 ]

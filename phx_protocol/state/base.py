@@ -113,6 +113,8 @@ class State(ABC):
     lease: float
     #: the name of the server, which is the same in all processes; "" in memory
     server: str = ""
+    #: the seconds that the server needed for the answer to the latest beat; None in memory
+    round_trip: float | None = None
 
     @property
     def beat_every(self) -> float:

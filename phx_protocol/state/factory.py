@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,6 +34,15 @@ def get_states() -> list[State]:
 def get_state() -> State:
     """Return the first of ``get_states()``."""
     return get_states()[0]
+
+
+def server_of(name: str) -> str | None:
+    """Return which server of the state has a topic, a user or an address; None if there is only one."""
+    state = options().state
+    servers = [] if backend(state) == "memory" else list(_hosts(state))
+    if len(servers) < 2:
+        return None
+    return max(servers, key=lambda server: rank(server, name))
 
 
 def rank(server: str, name: str) -> bytes:
@@ -82,24 +90,35 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 def _redis(state: dict[str, Any]) -> list[State]:
     # imported here: a project whose state is in memory needs neither package
-    from channels_redis.utils import decode_hosts
-
     from .redis import RedisState
 
-    hosts, prefix = state["HOSTS"], state["PREFIX"]
+    prefix = state["PREFIX"]
+    if prefix is None:
+        prefix = f"{_layer().get('prefix', 'asgi')}:phx:"
+    return [
+        RedisState(make_client(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
+        for name, host in _hosts(state).items()
+    ]
+
+
+def _layer() -> dict[str, Any]:
+    """Return the options of the channel layer."""
+    alias = options().channel_layer
+    layer: dict[str, Any] = getattr(settings, "CHANNEL_LAYERS", {}).get(alias, {})
+    config: dict[str, Any] = layer.get("CONFIG", {})
+    return config
+
+
+def _hosts(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each server of the state once: name -> host. Raises StateError if there is none."""
+    from channels_redis.utils import decode_hosts
+
+    hosts = state["HOSTS"]
     if not hosts and not _layer_is_in_redis():
         raise StateError(
             'STATE is "redis", but neither it nor the channel layer has HOSTS'
         )
-    alias = options().channel_layer
-    layer: dict[str, Any] = getattr(settings, "CHANNEL_LAYERS", {}).get(alias, {})
-    config = layer.get("CONFIG", {})
-    if prefix is None:
-        prefix = f"{config.get('prefix', 'asgi')}:phx:"
-    return [
-        RedisState(make_client(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
-        for name, host in _named(decode_hosts(hosts or config.get("hosts")))
-    ]
+    return {_name_of(h): h for h in decode_hosts(hosts or _layer().get("hosts"))}
 
 
 def make_client(host: dict[str, Any], timeout: float) -> AnyClient:
@@ -112,11 +131,6 @@ def make_client(host: dict[str, Any], timeout: float) -> AnyClient:
     from .cluster_client import ClusterClient
 
     return ClusterClient(host, timeout)
-
-
-def _named(hosts: list[dict[str, Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Return each host once, with a name."""
-    return {_name_of(host): host for host in hosts}.items()
 
 
 def _name_of(host: dict[str, Any]) -> str:

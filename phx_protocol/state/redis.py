@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -35,6 +35,7 @@ from .base import (
     waiting,
 )
 from .client import Client, Word
+from .items import append_args, bundles, kept
 from .occupancy import KINDS, Occupancy
 from .redis_occupancy import SETS, RedisOccupancy
 from .scripts import NEEDED, TRY, Script
@@ -54,9 +55,6 @@ from .words import CHUNK, chunks, milliseconds, pairs, position, positions
 
 #: most groups of a dead node in one call
 GRAVES = 100
-#: most broadcasts in one call, and their bytes
-ITEMS = 100
-ITEM_BYTES = 1024 * 1024
 #: how often a group is read or replaced from the beginning, if it changes too fast or is lost meanwhile
 TRIES = 10
 
@@ -101,7 +99,10 @@ class RedisState(State):
         self._owners = await self._ask_owners()
         keys = "leases", "abouts", f"topics:{node}"
         rest = encoded, milliseconds(self.silence), self._expiry, "1" if first else ""
-        return bool(await self._store.run(NODES, "beat", keys, node, *rest))
+        began = time.monotonic()
+        is_renewed = await self._store.run(NODES, "beat", keys, node, *rest)
+        self.round_trip = time.monotonic() - began
+        return bool(is_renewed)
 
     async def reap(self) -> int:
         # who owns something before who lives: a node lives before it owns
@@ -313,7 +314,7 @@ class RedisState(State):
 
     async def _append(self, tag: str, items: Sequence[Item]) -> list[Position]:
         found: list[Position] = []
-        for some in _bundles(items):
+        for some in bundles(items):
             found += await self._keep(tag, some)
         return found
 
@@ -322,7 +323,7 @@ class RedisState(State):
         slots = self._slots[tag]
         slot = slots.pop() if slots else secrets.token_hex(8)
         id, lasts = secrets.token_hex(8), 2 * history_expiry(max(i.ttl for i in items))
-        each = list(chain.from_iterable(map(_append_args, items)))
+        each = list(chain.from_iterable(map(append_args, items)))
         keys = [f"done:{slot}"]
         for item in items:
             keys += _history(item.topic)
@@ -352,7 +353,7 @@ class RedisState(State):
         most = "" if limit is None else limit
         args = n, milliseconds(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
         epoch, last, entries = await self._on(topic, "since", *args)
-        return position(epoch, last), [_kept(*entry) for entry in entries]
+        return position(epoch, last), [kept(*entry) for entry in entries]
 
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
         epoch, last, count = await self._on(topic, "many", milliseconds(ttl))
@@ -422,30 +423,3 @@ def _grave(group: str, node: str) -> tuple[str, str, str, str]:
 def _history(topic: str) -> tuple[str, str]:
     """Return the keys of a history: its head and its stream."""
     return f"head:{topic}", f"history:{topic}"
-
-
-def _kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> Kept:
-    return Kept(int(n), id.decode(), event.decode(), payload, sender.decode() or None)
-
-
-def _append_args(item: Item) -> tuple[Any, ...]:
-    bytes, most = item.bytes, item.max_bytes
-    # an item that is too large is not kept, it only takes its position: its payload is not sent
-    payload = item.payload if bytes <= most else b""
-    what = item.id, item.event, payload, item.sender or "", bytes
-    rest = milliseconds(history_expiry(item.ttl)), new_epoch()
-    return *what, item.size, milliseconds(item.ttl), most, *rest
-
-
-def _bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Split `items` into lists that are each kept in one step."""
-    bundle: list[Item] = []
-    size = 0
-    for item in items:
-        bundle.append(item)
-        size += item.bytes
-        if len(bundle) >= ITEMS or size >= ITEM_BYTES:
-            yield bundle
-            bundle, size = [], 0
-    if bundle:
-        yield bundle

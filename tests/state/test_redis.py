@@ -17,8 +17,9 @@ from redis import Redis
 from phx_protocol.exceptions import StateError
 from phx_protocol.state import Position
 from phx_protocol.state.base import NOWHERE, PAGE_BYTES
+from phx_protocol.state.items import ITEMS
 from phx_protocol.state.memory import MemoryState
-from phx_protocol.state.redis import ITEMS, RedisState
+from phx_protocol.state.redis import RedisState
 from phx_protocol.state.store import LAYOUT, NODES
 from tests.support import servers
 from tests.support.state import (

@@ -14,11 +14,12 @@ from django.test import override_settings
 from msgspec import Raw
 
 from phx_protocol import History, Presence
+from phx_protocol.introspection import alist_nodes
 from phx_protocol.node import node as nodes_of_loops
 from phx_protocol.node.neighbours import known_counts, known_nodes
 from phx_protocol.node.node import Node
 from phx_protocol.presence.tracker import Trackers
-from phx_protocol.state import get_states, rank
+from phx_protocol.state import get_states, rank, server_of
 from phx_protocol.state.base import Position
 from phx_protocol.users import aonline
 from phx_protocol.wire.messages import Broadcast
@@ -136,6 +137,7 @@ def test_a_server_is_known_whatever_its_password_and_its_place_in_the_list() -> 
             "redis.example.com:7000/3",
         ),
         ("redis://10.0.0.1?db=2", "10.0.0.1:6379/2"),
+        ("redis+cluster://:secret@b:1,a:2", "the cluster of a:2,b:1"),
         ("unix:///run/redis.sock?db=1&password=secret", "/run/redis.sock/1"),
         (("10.0.0.1", 7000), "10.0.0.1:7000/0"),
         ({"host": "10.0.0.1", "db": 4, "password": "secret"}, "10.0.0.1:6379/4"),
@@ -148,6 +150,31 @@ def test_a_server_is_known_whatever_its_password_and_its_place_in_the_list() -> 
 def test_a_server_has_a_name_that_tells_no_secret(host: Any, name: str) -> None:
     with override_settings(PHX_PROTOCOL={"STATE": {"HOSTS": [host]}}):
         assert [state.server for state in get_states()] == [name]
+
+
+def test_which_server_has_a_topic_is_known_without_asking_one() -> None:
+    hosts = ["redis://10.0.0.1", "redis://10.0.0.2"]
+    with override_settings(PHX_PROTOCOL={"STATE": {"HOSTS": hosts}}):
+        found = {topic: server_of(topic) for topic in TOPICS}
+        servers = [state.server for state in get_states()]
+    assert {*found.values()} == {*servers}
+    for topic, server in found.items():
+        assert server == max(servers, key=lambda one: rank(one, topic))
+    with override_settings(PHX_PROTOCOL={"STATE": {"HOSTS": hosts[:1]}}):
+        assert server_of("room:1") is None
+    assert server_of("room:1") is None  # in memory
+
+
+async def test_a_node_tells_how_far_away_each_server_is(
+    pair: tuple[Node, Node],
+) -> None:
+    for node in pair:
+        for heartbeat in node.heartbeats:
+            await heartbeat.beat()
+    servers = {heartbeat.state.server for heartbeat in pair[0].heartbeats}
+    for node in await alist_nodes():
+        assert node.round_trips.keys() == servers
+        assert all(0 < seconds < 5 for seconds in node.round_trips.values())
 
 
 def test_a_server_that_is_named_twice_is_one() -> None:

@@ -13,7 +13,10 @@ class Command(ListCommand):
     help = (
         "Lists the processes that serve sockets: their names are what phx_drain takes."
     )
-    columns = ("NODE", "HOST", "PID", "SOCKETS", "LOAD", "UP", "VERSION", "STATUS")
+    columns = (
+        *("NODE", "HOST", "PID", "SOCKETS", "LOAD", "UP"),
+        *("VERSION", "REDIS", "STATUS"),
+    )
     empty = "No process serves sockets."
 
     def rows(self, **options: Any) -> Iterable[tuple[Any, Sequence[Any]]]:
@@ -22,4 +25,6 @@ class Command(ListCommand):
             version = node.versions.get("phx_protocol", "?")
             load, up = f"{node.load:.0%}", ago(node.started_at)
             cells = (node.name, node.host, node.pid, node.sockets, load, up, version)
-            yield node, (*cells, status)
+            slowest = max(node.round_trips.values(), default=None)
+            redis = "-" if slowest is None else f"{slowest * 1000:.1f} ms"
+            yield node, (*cells, redis, status)

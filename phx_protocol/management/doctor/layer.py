@@ -85,12 +85,15 @@ async def state(site: Site) -> Verdict:
     # in a thread, as above
     states = await asyncio.to_thread(get_states)
     verdicts = [await _server(state) for state in states]
-    worst = next((v for v in verdicts if v.status is not Status.OK), verdicts[0])
     if len(states) == 1:
-        return worst
-    which = f"{verdicts.index(worst) + 1} of {len(states)}"
-    name = "all servers" if worst.status is Status.OK else f"server {which}"
-    return worst._replace(message=f"{name}: {worst.message}")
+        return verdicts[0]
+    named = [
+        verdict._replace(message=f"{state.server}: {verdict.message}")
+        for state, verdict in zip(states, verdicts)
+    ]
+    # a message for all, and what to change for the first that is not well
+    worst = next((v for v in named if v.status is not Status.OK), named[0])
+    return worst._replace(message="; ".join(verdict.message for verdict in named))
 
 
 async def _server(state: State) -> Verdict:
@@ -98,7 +101,13 @@ async def _server(state: State) -> Verdict:
         if lacks := await state.lacks():
             listed = "; ".join(f"{name} ({why})" for name, why in lacks.items())
             return fault(f"Redis does not do {listed}", advice.LACKS)
-        return _judged_policy(await _policy(state))
+        began = time.monotonic()
+        await state.nodes()
+        took = (time.monotonic() - began) * 1000
+        verdict = _judged_policy(await _policy(state))
+        if not state.server:
+            return verdict
+        return verdict._replace(message=f"{verdict.message}, {took:.1f} ms away")
     except StateError as error:
         return fault(f"the state cannot be reached: {error}", advice.NO_STATE)
     finally:

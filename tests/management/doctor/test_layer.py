@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 from django.test import override_settings
@@ -11,6 +13,7 @@ from phx_protocol.management.doctor.findings import Status, Verdict
 from tests.management.doctor.site import alone, doctor, mount, site
 from tests.support import servers
 from tests.support.commands import on_bus
+from tests.support.redis_cluster import RedisCluster
 
 __all__ = ["alone", "mount"]
 
@@ -75,6 +78,36 @@ async def verdict_of(directory: Path, *options: str, user: str = "") -> Verdict:
 async def test_a_redis_that_does_all_and_evicts_nothing_is_well(tmp_path: Path) -> None:
     verdict = await verdict_of(tmp_path)
     assert verdict.status is Status.OK and "evicts nothing" in verdict.message
+
+
+async def test_each_of_several_servers_is_looked_at(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        evicts = "--maxmemory-policy", "allkeys-lru"
+        ports = [
+            stack.enter_context(servers.redis(tmp_path, None, *options)).port
+            for options in ((), evicts, ())
+        ]
+        hosts = [f"redis://127.0.0.1:{port}/0" for port in ports]
+        with override_settings(PHX_PROTOCOL={"STATE": {"HOSTS": hosts}}):
+            verdict = await layer.state(site("http://127.0.0.1:1/socket"))
+    assert verdict.status is Status.WARNING and "noeviction" in verdict.change
+    for port, said in zip(ports, ("evicts nothing", "allkeys-lru", "evicts nothing")):
+        assert re.search(
+            rf":{port}/0: [^;]*{said}[^;]*, \d+\.\d ms away", verdict.message
+        )
+
+
+async def test_a_node_of_a_cluster_is_told_from_a_server(cluster: RedisCluster) -> None:
+    async def verdict(url: str) -> Verdict:
+        state = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": "p:"}
+        with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
+            return await layer.state(site("http://127.0.0.1:1/socket"))
+
+    as_server = await verdict(f"redis://127.0.0.1:{cluster.ports[0]}")
+    assert as_server.status is Status.FAULT
+    assert "begins with redis+cluster://" in as_server.message
+    as_cluster = await verdict(cluster.url)
+    assert as_cluster.status is Status.OK
 
 
 async def test_a_redis_that_evicts_keys_is_warned_of(tmp_path: Path) -> None:

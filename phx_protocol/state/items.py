@@ -1,0 +1,42 @@
+"""Items: broadcasts to keep, and those that were kept, as the scripts of histories have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .base import Item, Kept, history_expiry, new_epoch
+from .words import milliseconds
+
+#: most broadcasts in one call, and their bytes
+ITEMS = 100
+ITEM_BYTES = 1024 * 1024
+
+
+def kept(n: bytes, id: bytes, event: bytes, payload: bytes, sender: bytes) -> Kept:
+    """Return a broadcast that a script has read."""
+    return Kept(int(n), id.decode(), event.decode(), payload, sender.decode() or None)
+
+
+def append_args(item: Item) -> tuple[Any, ...]:
+    """Return the arguments of ``lua/append.lua`` for a broadcast."""
+    bytes, most = item.bytes, item.max_bytes
+    # an item that is too large is not kept, it only takes its position: its payload is not sent
+    payload = item.payload if bytes <= most else b""
+    what = item.id, item.event, payload, item.sender or "", bytes
+    rest = milliseconds(history_expiry(item.ttl)), new_epoch()
+    return *what, item.size, milliseconds(item.ttl), most, *rest
+
+
+def bundles(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Split `items` into lists that are each kept in one step."""
+    bundle: list[Item] = []
+    size = 0
+    for item in items:
+        bundle.append(item)
+        size += item.bytes
+        if len(bundle) >= ITEMS or size >= ITEM_BYTES:
+            yield bundle
+            bundle, size = [], 0
+    if bundle:
+        yield bundle
