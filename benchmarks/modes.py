@@ -12,6 +12,8 @@ SEVERAL = ("L", "N", "frames", "two", "core", "uvicorn", "daphne")
 SMALL = ("memory", "frames", "two", "pubsub", "pubsub2")
 #: two processes on one Redis, on three, on a cluster
 SPREAD = ("two", "three", "cluster")
+#: four processes, with the clients of a room anywhere, or in one of them
+APART = ("four", "together")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _small(size: int) -> Mode:
     rooms, rates = ROOMS[size]
     listed = ",".join(map(str, rates))
     load = {"size": size, "rooms": rooms, "rates": listed, "duration": 3}
-    several = tuple(dict.fromkeys((*SMALL, *SPREAD))) if size == 5 else SMALL
+    several = tuple(dict.fromkeys((*SMALL, *SPREAD, *APART))) if size == 5 else SMALL
     return _rooms("rooms", load, quick={"duration": 1}, servers=several)
 
 

@@ -58,8 +58,9 @@ class Hall:
         urls, gate = self.o.url, asyncio.Semaphore(50)
 
         async def enter(room: int, seat: int) -> Sock:
+            place = room if self.o.together else room + seat
             async with gate:
-                sock = await self.load.connect(url=urls[(room + seat) % len(urls)])
+                sock = await self.load.connect(url=urls[place % len(urls)])
                 await sock.join(f"room:r{room}")
                 return sock
 
@@ -230,6 +231,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = p.add_argument
     add("--rooms", type=int, default=200, help="rooms, most: topics")
     add("--size", type=int, default=5, help="rooms, most: sockets of a topic")
+    add("--together", action="store_true", help="rooms, most: a room is on one server")
     add("--rates", default="500,2000", help="rooms, most: messages a second, in order")
     add("--duration", type=float, default=3, help="rooms, most: seconds at each rate")
     add("--late", type=float, default=50, help="most: ms that 1 % may exceed")

@@ -30,6 +30,8 @@ class Contender:
     application: str = servers.CONFORMANCE
     processes: int = 1
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: what its load has besides
+    load: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: its Redis: one server, "three" of them, or a "cluster" of three primaries and three replicas
     redis: str = "one"
 
@@ -82,6 +84,13 @@ CONTENDERS = {
         processes=2,
         redis="cluster",
     ),
+    "four": Contender("phx_protocol, 4 × uvicorn --ws", "frames", processes=4),
+    "together": Contender(
+        "phx_protocol, 4 × uvicorn --ws, a room in one process",
+        "frames",
+        processes=4,
+        load={"together": True},
+    ),
     "uvicorn": Contender("phx_protocol, uvicorn", "uvicorn"),
     "daphne": Contender("phx_protocol, Daphne", "daphne"),
 }
@@ -115,7 +124,7 @@ def drive(
             stack.enter_context(serve(contender, directory, env))
             for _ in range(contender.processes)
         ]
-        options = {**load, "json": str(directory / "report.json")}
+        options = {**load, **contender.load, "json": str(directory / "report.json")}
         beside = pids if len(driver) > 1 else []
         measured = report(driver, options, running, env, beside)
     if measured["result"].pop("out_of_order", 0):
@@ -169,7 +178,10 @@ def report(
     beside: Sequence[int],
 ) -> dict[str, Any]:
     """Run the load against the servers, and return what it writes."""
-    arguments = [f"--{key}={value}" for key, value in options.items()]
+    arguments = [
+        f"--{key}" if value is True else f"--{key}={value}"
+        for key, value in options.items()
+    ]
     arguments += [f"--beside-pid={pid}" for pid in beside]
     for server in running:
         arguments.append(f"--url={server.url}/socket/websocket?vsn=2.0.0")

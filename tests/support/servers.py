@@ -274,7 +274,7 @@ http {{
         location / {{
             proxy_pass http://processes;
             {location}
-            add_header x-upstream $upstream_addr;  # who answered, the last of several
+            add_header x-upstream $upstream_addr always;  # who answered, the last of several
         }}
     }}
 }}
@@ -288,11 +288,12 @@ def nginx(
     location: str = "",
     http: str = "",
     server: str = "",
+    upstream: str = "",
 ) -> Iterator[Server]:
     """An nginx that sends request after request to the next of `upstreams`, as it does unless configured
     otherwise: nothing is sticky. One process in the foreground, with the rights of the test.
 
-    `location` and `http` are lines of its configuration, for these two blocks; `server` are
+    `location`, `http` and `upstream` are lines of its configuration, for these blocks; `server` are
     parameters of every upstream.
     """
     port = free_port()
@@ -301,6 +302,7 @@ def nginx(
     listed = "\n        ".join(
         f"server 127.0.0.1:{s.port} {server};" for s in upstreams
     )
+    listed = f"{upstream}\n        {listed}"
     text = NGINX.format(port=port, upstreams=listed, location=location, http=http)
     (home / "nginx.conf").write_text(text)
     # Debian keeps it where only root's PATH leads
