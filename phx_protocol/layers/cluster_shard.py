@@ -1,7 +1,7 @@
 """ClusterShard: what one event loop has of a Redis Cluster, which looks to the layer like one Redis.
 
 Channels are spread over partitions, whose hash tags are in the names that Redis knows. A partition is on
-one primary, and moves as a whole when its slot does. Whatever happens, nothing arrives twice or in another order:
+one primary, and moves as a whole when its slot does. Nothing arrives twice or in another order:
 
 - What a primary has not taken (it answers MOVED) is sent to the next one, and what comes after it waits.
 - A partition ends its subscriptions at one primary before it begins them at the next: what is published in
@@ -12,6 +12,7 @@ one primary, and moves as a whole when its slot does. Whatever happens, nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 from functools import partial
@@ -53,6 +54,7 @@ class ClusterShard:
         # why the primaries are not known; None if they are, or the first question is on its way
         self._error: Exception | None = None
         self._is_cut = False  # the owner was told that messages may be lost
+        self._is_closed = False
 
     def _of(self, channel: bytes) -> Partition:
         return self._partitions[place_of(channel, len(TAGS))]
@@ -82,14 +84,13 @@ class ClusterShard:
         message = Message(place.prefix + channel, data, done, exclude)
         if place.primary is not None and not place.waits:
             return self._send(place, place.primary, message)
+        self._follow()
         if self._error is not None:
-            self._follow()
             return done(self._error)
         if self._held > LIMIT:
             return done(ConnectionError(f"{self._held} bytes wait for Redis"))
         self._held += len(data)
         place.held.append(message)
-        self._follow()
 
     def _send(self, place: Partition, primary: Primary, message: Message) -> None:
         place.sent += 1
@@ -102,7 +103,9 @@ class ClusterShard:
             place.refused.append(message)
             self._held += len(message.data)
             return self.moved(answer)
-        if isinstance(answer, ConnectionError):
+        if isinstance(
+            answer, Exception
+        ):  # it may have lost its place without saying so
             self._follow()
         message.done(answer)
 
@@ -113,31 +116,36 @@ class ClusterShard:
         try:
             if place.primary is not None:
                 place.primary.subscribe(name)
-            elif self._error is not None:
-                raise self._error
         except Exception:
             self._follow()
             raise
-        place.names.add(name)
         if place.primary is None:
             self._follow()
+            if self._error is not None:
+                raise self._error
+        place.names.add(name)
 
     async def subscribed(self, channel: bytes) -> None:
         """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""
         place = self._of(channel)
         name = place.prefix + channel
         error: Exception = ConnectionError(f"not subscribed to {channel!r}")
+        moves = False
         for _ in range(TRIES):
             primary = place.primary
             if primary is not None:
                 try:
-                    return await primary.subscribed(name)
+                    await primary.subscribed(name)
+                    if (
+                        place.primary is primary
+                    ):  # else it was discarded there meanwhile
+                        return
                 except Exception as found:
-                    error = found
-                    if not is_moved(error) and place.primary is primary:
+                    error, moves = found, moves or is_moved(found)
+                    if place.primary is primary and not moves:
                         raise
             if name not in place.names:
-                break
+                return
             await self._next_round()
         raise error
 
@@ -195,7 +203,8 @@ class ClusterShard:
 
     def _follow(self) -> None:
         """Ask the cluster who has what, until all is where it should be."""
-        if self._following is None:
+        if self._following is None and not self._is_closed:
+            self._error = None
             self._following = begin(self._run())
 
     async def _run(self) -> None:
@@ -208,12 +217,12 @@ class ClusterShard:
                 if error is None and all(p.is_whole for p in self._partitions):
                     break
                 if error is not None and not any(p.names for p in self._partitions):
-                    break  # whoever publishes will ask again
+                    break  # nothing can be lost, and whoever publishes will ask again
                 await asyncio.sleep(delay * random.uniform(0.5, 1))
                 delay = min(2 * delay, LATEST)
         finally:
             self._following = None
-        if self._is_cut and self._error is None:
+        if self._is_cut:
             self._is_cut = False
             self._owner.reconnected(self)
 
@@ -224,16 +233,16 @@ class ClusterShard:
         except Exception as error:
             return error
         self._error = None
-        await asyncio.gather(*(self._settle(place) for place in self._partitions))
-        return None
+        settling = map(self._settle, self._partitions)
+        found = await asyncio.gather(*settling, return_exceptions=True)
+        return next((error for error in found if isinstance(error, Exception)), None)
 
     def _end_round(self, error: Exception | None) -> None:
-        """Tell whoever waits for the end of this round; if it failed, what waits for an owner fails."""
+        """Tell whoever waits for the end of this round; if it failed, so does what waits to be sent."""
         if error is not None:
             self._error = error
             for place in self._partitions:
-                if place.primary is None:
-                    self._fail(place, error)
+                self._fail(place, error)
         waiting, self._round = self._round, None
         if waiting is not None:
             waiting.set_result(error)
@@ -242,6 +251,8 @@ class ClusterShard:
     async def _next_round(self) -> None:
         """Wait until a round has ended. Raises its error."""
         self._follow()
+        if self._following is None:
+            raise ConnectionError("the connection was closed")
         if self._round is None:
             self._round = self._loop.create_future()
         error = await asyncio.shield(self._round)
@@ -258,7 +269,10 @@ class ClusterShard:
         if place.primary is None:
             place.primary = primary
         elif place.primary is not primary:
-            if not await self._move(place, place.primary, primary):
+            error = await self._move(place, place.primary, primary)
+            if error is not None:
+                if not is_moved(error):
+                    self._fail(place, error)
                 return
         if not primary.subscriptions.are_active(place.names):
             primary.adopt(place.names)
@@ -274,8 +288,10 @@ class ClusterShard:
             self._primaries[place] = Primary(host, self)
         return self._primaries[place]
 
-    async def _move(self, place: Partition, old: Primary, new: Primary) -> bool:
-        """Move a partition; return False if the new primary does not take it.
+    async def _move(
+        self, place: Partition, old: Primary, new: Primary
+    ) -> Exception | None:
+        """Move a partition; return an error if the new primary does not take it.
 
         The old one, if it is a replica by now, passes on what is published there: so a mark is sent behind
         that. When it has arrived, nothing can come late or a second time.
@@ -287,18 +303,19 @@ class ClusterShard:
                 async with asyncio.timeout(PATIENCE):
                     new.subscribe(mark)
                     await new.subscribed(mark)
-            except Exception:
-                return False  # what it says has been noted: see moved()
+            except Exception as error:
+                return error  # what it says has been noted: see moved()
             place.primary = None  # what is published now waits
             if place.names:
                 self._cut(ConnectionError(MOVES))
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     await self._part(place, old, mark, arrived)
-            except TimeoutError:
-                old.give_up(ConnectionError("it has lost its slots, and is silent"))
+            if place.sent or not arrived.done():
+                # nothing may be taken, or come, from there any more
+                await old.give_up(ConnectionError("it has lost its slots"))
             place.primary = new
-            return True
+            return None
         finally:
             del self._marks[mark]
             new.unsubscribe(mark)
@@ -310,12 +327,13 @@ class ClusterShard:
         for name in place.names:
             old.unsubscribe(name)
         if not old.is_connected:
-            return
+            return settle(arrived)(None)
         await old.flushed()
         answer: asyncio.Future[Any] = self._loop.create_future()
         old.publish(mark, b"", settle(answer))
-        if not isinstance(await answer, Exception):
-            await arrived
+        if isinstance(await answer, Exception):
+            settle(arrived)(None)  # it passes nothing on
+        await arrived
 
     def _fail(self, place: Partition, error: Exception) -> None:
         for message in place.take_waiting():
@@ -324,19 +342,21 @@ class ClusterShard:
 
     async def _close_unused(self) -> None:
         used = {place.primary for place in self._partitions}
+        wanted = {self._topology.place_of(place.slot) for place in self._partitions}
         for at, primary in [*self._primaries.items()]:
-            if primary not in used and not primary.is_sending:
-                del self._primaries[at]
+            if primary not in used and at not in wanted and not primary.is_sending:
                 await primary.close()
+                del self._primaries[at]
 
     async def close(self) -> None:
         """Close all connections; what waits for them fails. The shard is not used after that."""
+        self._is_closed = True
         await end(self._following)
         self._is_cut = False
         error = ConnectionError("the connection was closed")
         self._end_round(error)
         for place in self._partitions:
             self._fail(place, error)
-        for primary in self._primaries.values():
-            await primary.close()
+        closing = (primary.close() for primary in self._primaries.values())
+        await asyncio.gather(*closing)
         await self._topology.close()

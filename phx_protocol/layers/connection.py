@@ -234,6 +234,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             await asyncio.wait({self._closed})
 
+    async def closed(self) -> None:
+        """Wait until the connection is closed, and its commands have failed."""
+        await asyncio.wait({self._closed})
+
     def abort(self, error: Exception) -> None:
         """Close the connection at once, because of `error`."""
         self._error = self._error or error

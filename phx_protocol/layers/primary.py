@@ -57,10 +57,12 @@ class Primary(Shard):
         self._schedule()
         await answer
 
-    def give_up(self, error: Exception) -> None:
-        """End the connection: what arrives on it does not count any more."""
-        if self._connection is not None:
-            self._connection.abort(error)
+    async def give_up(self, error: Exception) -> None:
+        """End the connection, and all commands: nothing arrives from here any more, and nothing is taken."""
+        self._fail(error)
+        if (connection := self._connection) is not None:
+            connection.abort(error)
+            await connection.closed()
 
     def _refused(self, error: Exception) -> None:
         if is_moved(error):

@@ -7,13 +7,17 @@ import time
 from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ConnectionError, MovedError, RedisClusterException
+from redis.exceptions import ConnectionError, MovedError
 
 from ..concurrency.tasks import begin, end
 from .server import Place, cluster_of
 
 #: seconds for which what MOVED says is newer than what another node says: it may not have heard of it
 FRESH = 2.0
+#: seconds between two questions, which may come with each error of a call
+PAUSE = 0.1
+#: seconds for which a node is waited for, unless the settings say otherwise
+TIMEOUT = 5.0
 
 
 class Topology:
@@ -24,18 +28,18 @@ class Topology:
 
     def __init__(self, host: dict[str, Any], timeout: float | None = None) -> None:
         self._places, self._options = cluster_of(host)
-        self._timeout = timeout
+        self._timeout = TIMEOUT if timeout is None else timeout
         self._remap = self._options.pop("address_remap", None)
         self._cluster = self._make()
         self._asking: asyncio.Task[None] | None = None
+        self._next = 0.0  # when it may ask again
         # slot -> what MOVED said of it, and until when that is newer than the rest
         self._moved: dict[int, tuple[Place, float]] = {}
 
     def _make(self) -> RedisCluster:
         options = {**self._options, "protocol": 2}
-        if self._timeout is not None:
-            options.setdefault("socket_timeout", self._timeout)
-            options.setdefault("socket_connect_timeout", self._timeout)
+        options.setdefault("socket_timeout", self._timeout)
+        options.setdefault("socket_connect_timeout", self._timeout)
         return RedisCluster(
             startup_nodes=[ClusterNode(*place) for place in self._places],
             require_full_coverage=False,
@@ -48,18 +52,27 @@ class Topology:
 
         Raises errors of redis-py, or OSError.
         """
-        if self._asking is None or self._asking.done():
-            self._asking = begin(self._ask())
-        await asyncio.shield(self._asking)
+        asking = self._asking
+        if asking is None or asking.done():
+            asking = self._asking = begin(self._ask())
+        try:
+            await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if not asking.cancelled():
+                raise
+            raise ConnectionError("the connection was closed") from None
 
     async def _ask(self) -> None:
+        await asyncio.sleep(self._next - time.monotonic())
         try:
             await self._cluster.nodes_manager.initialize()
-        except RedisClusterException as error:
+        except Exception as error:  # redis-py has an IndexError for nodes without slots
             # perhaps all that it has found are gone: it begins with those of the settings again
             await self._close_nodes()
             self._cluster = self._make()
-            raise ConnectionError(str(error)) from error
+            raise ConnectionError(f"{error}") from error
+        finally:
+            self._next = time.monotonic() + PAUSE
         # the next question may come in days
         await self._close_nodes()
 

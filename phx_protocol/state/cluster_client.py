@@ -59,7 +59,7 @@ class ClusterClient:
                     self._is_stale = self._is_stale or is_away(error)
                     raise
                 if loop.time() > until:
-                    raise
+                    raise ConnectionError(f"its slot is nowhere: {error}") from error
                 if is_moved(error):
                     self._topology.note(error)
                     self._is_stale = True
@@ -87,7 +87,7 @@ class ClusterClient:
 
     async def close(self) -> None:
         """Close all connections; calls that wait for them fail. A later call makes others."""
-        for client in self._clients.values():
+        for client in [*self._clients.values()]:
             await client.close()
         await self._topology.close()
         self._is_stale = True

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 
-from phx_protocol.layers import RedisLayer
+from phx_protocol.layers import RedisLayer, inbox
 from phx_protocol.layers.cluster_shard import ClusterShard
-from phx_protocol.layers.inbox import Message
+from phx_protocol.layers.partition import Message
 from phx_protocol.layers.slots import TAGS
 from tests.layers.cluster_chaos import Publisher, Subscriber, look_at
 from tests.support import servers
@@ -157,6 +157,9 @@ async def test_for_a_minute_slots_move_and_primaries_fail_over(site: Site) -> No
         elif what == "fail over":
             await asyncio.to_thread(cluster.fail_over, primary)
         else:
+            # and connections are cut, whose messages may have been taken or not
+            kind = chance.choice(["normal", "pubsub"])
+            cluster.client(primary).client_kill_filter(_type=kind, skipme=True)
             for tag in chance.sample(TAGS, 5):
                 slot = key_slot(tag.encode())
                 if (owner := cluster.primary_of(slot)) != primary:
@@ -177,8 +180,7 @@ async def test_a_message_for_a_cluster_that_is_away_fails_and_later_ones_arrive(
         await layer.send("channel", {"type": "x"})
     with pytest.raises(ConnectionError, match="at least one reachable node"):
         await layer.new_channel()
-    (shard,) = layer._here().shards
-    assert isinstance(shard, ClusterShard)
+    shard = shard_of(layer)
     shard._topology._places[:] = [("127.0.0.1", cluster.ports[0])]  # it is there now
     shard._topology._cluster = shard._topology._make()
     async with asyncio.timeout(5):
@@ -192,17 +194,85 @@ async def test_a_message_for_a_cluster_that_is_away_fails_and_later_ones_arrive(
     await layer.flush()
 
 
+def shard_of(layer: RedisLayer) -> ClusterShard:
+    (shard,) = layer._here().shards
+    assert isinstance(shard, ClusterShard)
+    return shard
+
+
+async def test_what_no_primary_takes_fails_and_holds_nothing_up(
+    cluster: RedisCluster,
+) -> None:
+    layer = RedisLayer(hosts=[cluster.url])
+    channel, shard = await layer.new_channel(), shard_of(layer)
+    place = shard._of(channel.encode())
+    refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    name = place.prefix + b"name"
+    place.refused.append(Message(name, b"", refused.set_result, None))
+    gone = f"MOVED {place.slot} 127.0.0.1:{servers.free_port()}"
+    shard.moved(ResponseError(gone))
+    assert isinstance(await asyncio.wait_for(refused, 10), ConnectionError)
+    await asyncio.wait_for(layer.send(channel, {"type": "x"}), 10)
+    assert await layer.receive(channel) == {"type": "x"}
+    await layer.flush()
+
+
+async def test_a_layer_that_is_flushed_in_the_middle_has_nothing_left(
+    cluster: RedisCluster,
+) -> None:
+    answers: list[Any] = []
+    for turns in range(6):
+        layer = RedisLayer(hosts=[cluster.url])
+        subscriber = Subscriber(cluster.url)
+        subscriber.layer = layer
+        await subscriber.enter(GROUPS)
+        shard = shard_of(layer)
+        for n in range(1000):
+            message = {"group": GROUPS[n % 30], "by": "a", "n": n}
+            subscriber.channel.publish(GROUPS[n % 30], message, answers.append)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await layer.flush()
+        assert len(answers) == 1000 * (turns + 1)
+        await asyncio.sleep(0.3)
+        assert shard._following is None and shard._held == 0
+        assert not any(primary.is_connected for primary in shard._primaries.values())
+
+
+async def test_a_cluster_is_not_asked_with_each_message_that_fails(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = RedisLayer(hosts=[cluster.url])
+    shard, answers, asked = shard_of(layer), list[Any](), 0
+    nodes = shard._topology._cluster.nodes_manager
+
+    async def initialize() -> None:
+        nonlocal asked
+        asked += 1
+        raise IndexError("no node has slots")  # as redis-py does then
+
+    monkeypatch.setattr(type(nodes), "initialize", lambda self: initialize())
+    for _ in range(100):
+        shard.publish(b"name", b"", answers.append)
+        await asyncio.sleep(0.005)
+    assert 1 <= asked <= 8  # of 0.1 s each
+    await asyncio.sleep(0.3)
+    assert len(answers) == 100
+    assert {type(answer) for answer in answers} == {ConnectionError}
+    await layer.flush()
+
+
 async def test_a_channel_does_not_get_its_own_message_back(
     cluster: RedisCluster,
 ) -> None:
     layers = [RedisLayer(hosts=[cluster.url]) for _ in range(2)]
-    heard: list[list[Message]] = [[], []]
+    heard: list[list[inbox.Message]] = [[], []]
 
     class Listener:
         def __init__(self, place: int) -> None:
             self.place = place
 
-        def take(self, message: Message) -> None:
+        def take(self, message: inbox.Message) -> None:
             heard[self.place].append(message)
 
         def disconnected(self, error: Exception) -> None: ...

@@ -157,7 +157,7 @@ async def test_channels_are_adopted_now_or_as_soon_as_there_is_a_connection(
     await until(lambda: primary.subscriptions.are_active(names[:10]))
     primary.adopt(names)
     await until(lambda: primary.subscriptions.are_active(names))
-    primary.give_up(ConnectionError("for the test"))
+    await primary.give_up(ConnectionError("for the test"))
     await until(lambda: owner.of("disconnected") == ["for the test"])
     await until(lambda: owner.of("reconnected"))
     assert primary.subscriptions.are_active(names)
