@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from picows import WSError, ws_connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from benchmarks.phxload import PhxError, Sock
+from benchmarks.phxload import raise_fd_limit
 from tests.integration.test_presence_chaos import (
     APPLICATION,
     BEAT,
@@ -23,6 +24,7 @@ from tests.integration.test_presence_chaos import (
     Tab,
 )
 from tests.support import servers
+from tests.support.ws_client import TIMEOUT
 
 AFTER = 3
 UPGRADE = """
@@ -178,22 +180,26 @@ class Visitor:
         while True:
             try:
                 async with gate:
-                    sock = await self._enter()
-            except (OSError, WSError, PhxError, TimeoutError):
+                    connection = await self._enter()
+            except (OSError, InvalidStatus, ConnectionClosed, TimeoutError):
                 # a process drains, or is away
                 await asyncio.sleep(0.2)
                 continue
             self.is_in = True
-            await sock.closed
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await connection.recv(decode=False)
             self.is_in = False
             self.lost += 1
 
-    async def _enter(self) -> Sock:
-        _, listener = await ws_connect(Sock, self._url, max_frame_size=1 << 26)
-        assert isinstance(listener, Sock)
-        listener.hook = lambda _, data: b'"phx_reply"' not in data[:100]
-        await listener.join(TOPIC)
-        return listener
+    async def _enter(self) -> ClientConnection:
+        options: dict[str, Any] = {"compression": None, "max_size": None}
+        connection = await connect(self._url, ping_interval=None, proxy=None, **options)
+        await connection.send(json.dumps(["1", "1", TOPIC, "phx_join", {}]))
+        async with asyncio.timeout(TIMEOUT):
+            while b'"phx_reply"' not in (await connection.recv(decode=False))[:100]:
+                pass
+        return connection
 
 
 async def heartbeats(tab: Tab) -> None:
@@ -212,6 +218,7 @@ async def test_those_who_stay_see_no_diff_of_a_rolling_restart_with_a_thousand_p
         "PHX_REDIS_URL": redis_url,
         "PHX_LEAVE_AFTER": "15",
     }
+    raise_fd_limit(10_000)  # here, and in nginx, which has two for each
     ports = [servers.free_port() for _ in range(3)]
 
     def process(n: int) -> contextlib.AbstractContextManager[servers.Server]:
@@ -222,7 +229,8 @@ async def test_those_who_stay_see_no_diff_of_a_rolling_restart_with_a_thousand_p
         # those who stay are on a third process, which is not restarted
         *restarted, third = [stack.enter_context(process(n)) for n in range(3)]
         nginx = stack.enter_context(
-            servers.nginx(tmp_path, *restarted, location=UPGRADE)
+            # as docs/operate.md says: nginx asks a process that has drained again at once
+            servers.nginx(tmp_path, *restarted, location=UPGRADE, server="max_fails=0")
         )
         watcher = await watching(third)
         gate = asyncio.Semaphore(50)
