@@ -26,7 +26,7 @@ from .partition import Message, Partition
 from .primary import PREFIX, Primary
 from .server import Place
 from .shard import IN_FLIGHT, LIMIT, Owner, Shard
-from .slots import TAGS, place_of
+from .slots import TAGS, index_of
 from .topology import Topology
 
 #: least and most seconds between two questions to the cluster, while something is not where it should be
@@ -57,7 +57,7 @@ class ClusterShard:
         self._is_closed = False
 
     def _of(self, channel: bytes) -> Partition:
-        return self._partitions[place_of(channel, len(TAGS))]
+        return self._partitions[index_of(channel, len(TAGS))]
 
     # -------------------------------------------------------------------- commands
 
@@ -80,82 +80,80 @@ class ClusterShard:
         self, channel: bytes, data: bytes, done: Done, exclude: bytes | None = None
     ) -> None:
         """Publish `data`; `done` is called with the answer or the error, perhaps at once."""
-        place = self._of(channel)
-        message = Message(place.prefix + channel, data, done, exclude)
-        if place.primary is not None and not place.waits:
-            return self._send(place, place.primary, message)
+        partition = self._of(channel)
+        message = Message(partition.prefix + channel, data, done, exclude)
+        if partition.primary is not None and not partition.waits:
+            return self._send(partition, partition.primary, message)
         self._follow()
         if self._error is not None:
             return done(self._error)
         if self._held > LIMIT:
             return done(ConnectionError(f"{self._held} bytes wait for Redis"))
-        self._held += len(data)
-        place.held.append(message)
+        self._held += message.size
+        partition.held.append(message)
 
-    def _send(self, place: Partition, primary: Primary, message: Message) -> None:
-        place.sent += 1
-        done = partial(self._answered, place, message)
+    def _send(self, partition: Partition, primary: Primary, message: Message) -> None:
+        partition.sent += 1
+        done = partial(self._answered, partition, message)
         primary.publish(message.channel, message.data, done, message.exclude)
 
-    def _answered(self, place: Partition, message: Message, answer: Any) -> None:
-        place.sent -= 1
+    def _answered(self, partition: Partition, message: Message, answer: Any) -> None:
+        partition.sent -= 1
         if is_moved(answer):
-            place.refused.append(message)
-            self._held += len(message.data)
+            partition.refused.append(message)
+            self._held += message.size
             return self.moved(answer)
-        if isinstance(
-            answer, Exception
-        ):  # it may have lost its place without saying so
+        if isinstance(answer, Exception):
+            # the primary may have lost the slot without saying so
             self._follow()
         message.done(answer)
 
     def subscribe(self, channel: bytes) -> None:
         """Ask for a subscription to `channel`. Raises the error of the connection."""
-        place = self._of(channel)
-        name = place.prefix + channel
-        try:
-            if place.primary is not None:
-                place.primary.subscribe(name)
-        except Exception:
-            self._follow()
-            raise
-        if place.primary is None:
+        partition = self._of(channel)
+        name = partition.prefix + channel
+        if partition.primary is None:
             self._follow()
             if self._error is not None:
                 raise self._error
-        place.names.add(name)
+        else:
+            try:
+                partition.primary.subscribe(name)
+            except Exception:
+                self._follow()
+                raise
+        partition.names.add(name)
 
     async def subscribed(self, channel: bytes) -> None:
         """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""
-        place = self._of(channel)
-        name = place.prefix + channel
+        partition = self._of(channel)
+        name = partition.prefix + channel
         error: Exception = ConnectionError(f"not subscribed to {channel!r}")
         moves = False
         for _ in range(TRIES):
-            primary = place.primary
+            primary = partition.primary
             if primary is not None:
                 try:
                     await primary.subscribed(name)
-                    if (
-                        place.primary is primary
-                    ):  # else it was discarded there meanwhile
+                    # if the partition has moved meanwhile, it was discarded there
+                    if partition.primary is primary:
                         return
                 except Exception as found:
                     error, moves = found, moves or is_moved(found)
-                    if place.primary is primary and not moves:
+                    if partition.primary is primary and not moves:
                         raise
-            if name not in place.names:
+            if name not in partition.names:
                 return
             await self._next_round()
         raise error
 
     def unsubscribe(self, channel: bytes) -> None:
         """Unsubscribe from `channel`, without waiting for it."""
-        place = self._of(channel)
-        name = place.prefix + channel
-        place.names.discard(name)
-        if place.primary is not None:
-            place.primary.unsubscribe(name)
+        partition = self._of(channel)
+        name = partition.prefix + channel
+        partition.names.discard(name)
+        if partition.primary is not None:
+            partition.primary.unsubscribe(name)
 
     def look_now(self) -> None:
         """Look now if the servers are still primaries."""
@@ -241,8 +239,8 @@ class ClusterShard:
         """Tell whoever waits for the end of this round; if it failed, so does what waits to be sent."""
         if error is not None:
             self._error = error
-            for place in self._partitions:
-                self._fail(place, error)
+            for partition in self._partitions:
+                self._fail(partition, error)
         waiting, self._round = self._round, None
         if waiting is not None:
             waiting.set_result(error)
@@ -259,28 +257,28 @@ class ClusterShard:
         if error is not None:
             raise error
 
-    async def _settle(self, place: Partition) -> None:
+    async def _settle(self, partition: Partition) -> None:
         """Bring a partition to where it should be."""
-        owner = self._topology.place_of(place.slot)
-        primary = place.primary if owner is None else self._primary_at(owner)
+        owner = self._topology.place_of(partition.slot)
+        primary = partition.primary if owner is None else self._primary_at(owner)
         if primary is None:
-            nobody = f"no primary of the cluster has the slot {place.slot}"
-            return self._fail(place, ConnectionError(nobody))
-        if place.primary is None:
-            place.primary = primary
-        elif place.primary is not primary:
-            error = await self._move(place, place.primary, primary)
+            nobody = f"no primary of the cluster has the slot {partition.slot}"
+            return self._fail(partition, ConnectionError(nobody))
+        if partition.primary is None:
+            partition.primary = primary
+        elif partition.primary is not primary:
+            error = await self._move(partition, partition.primary, primary)
             if error is not None:
                 if not is_moved(error):
-                    self._fail(place, error)
+                    self._fail(partition, error)
                 return
-        if not primary.subscriptions.are_active(place.names):
-            primary.adopt(place.names)
-        place.has_lost = False
-        if not place.sent:
-            for message in place.take_waiting():
-                self._held -= len(message.data)
-                self._send(place, primary, message)
+        if not primary.subscriptions.are_active(partition.names):
+            primary.adopt(partition.names)
+        partition.has_lost = False
+        if not partition.sent:
+            for message in partition.take_waiting():
+                self._held -= message.size
+                self._send(partition, primary, message)
 
     def _primary_at(self, place: Place) -> Primary:
         if place not in self._primaries:
@@ -289,14 +287,14 @@ class ClusterShard:
         return self._primaries[place]
 
     async def _move(
-        self, place: Partition, old: Primary, new: Primary
+        self, partition: Partition, old: Primary, new: Primary
     ) -> Exception | None:
         """Move a partition; return an error if the new primary does not take it.
 
         The old one, if it is a replica by now, passes on what is published there: so a mark is sent behind
         that. When it has arrived, nothing can come late or a second time.
         """
-        mark = place.prefix + secrets.token_bytes(8)
+        mark = partition.prefix + secrets.token_bytes(8)
         self._marks[mark] = arrived = self._loop.create_future()
         try:
             try:
@@ -305,26 +303,30 @@ class ClusterShard:
                     await new.subscribed(mark)
             except Exception as error:
                 return error  # what it says has been noted: see moved()
-            place.primary = None  # what is published now waits
-            if place.names:
+            partition.primary = None  # what is published now waits
+            if partition.names:
                 self._cut(ConnectionError(MOVES))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
-                    await self._part(place, old, mark, arrived)
-            if place.sent or not arrived.done():
+                    await self._part(partition, old, mark, arrived)
+            if partition.sent or not arrived.done():
                 # nothing may be taken, or come, from there any more
                 await old.give_up(ConnectionError("it has lost its slots"))
-            place.primary = new
+            partition.primary = new
             return None
         finally:
             del self._marks[mark]
             new.unsubscribe(mark)
 
     async def _part(
-        self, place: Partition, old: Primary, mark: bytes, arrived: asyncio.Future[None]
+        self,
+        partition: Partition,
+        old: Primary,
+        mark: bytes,
+        arrived: asyncio.Future[None],
     ) -> None:
         """End what a partition has at `old`, and wait until `mark`, which is sent there, has arrived."""
-        for name in place.names:
+        for name in partition.names:
             old.unsubscribe(name)
         if not old.is_connected:
             return settle(arrived)(None)
@@ -335,14 +337,16 @@ class ClusterShard:
             settle(arrived)(None)  # it passes nothing on
         await arrived
 
-    def _fail(self, place: Partition, error: Exception) -> None:
-        for message in place.take_waiting():
-            self._held -= len(message.data)
+    def _fail(self, partition: Partition, error: Exception) -> None:
+        for message in partition.take_waiting():
+            self._held -= message.size
             message.done(error)
 
     async def _close_unused(self) -> None:
-        used = {place.primary for place in self._partitions}
-        wanted = {self._topology.place_of(place.slot) for place in self._partitions}
+        used = {partition.primary for partition in self._partitions}
+        wanted = {
+            self._topology.place_of(partition.slot) for partition in self._partitions
+        }
         for at, primary in [*self._primaries.items()]:
             if primary not in used and at not in wanted and not primary.is_sending:
                 await primary.close()
@@ -355,8 +359,6 @@ class ClusterShard:
         self._is_cut = False
         error = ConnectionError("the connection was closed")
         self._end_round(error)
-        for place in self._partitions:
-            self._fail(place, error)
         closing = (primary.close() for primary in self._primaries.values())
         await asyncio.gather(*closing)
         await self._topology.close()

@@ -22,9 +22,14 @@ class Message(NamedTuple):
     done: Done
     exclude: bytes | None
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits, as a Shard counts them."""
+        return len(self.channel) + len(self.data) + 40
+
 
 class Partition:
-    """What one event loop has of a partition: its channels, and what waits while it moves."""
+    """The channels of a partition in one event loop, and the messages that wait while it moves."""
 
     def __init__(self, tag: str) -> None:
         self.prefix = b"{%b}" % tag.encode()

@@ -23,7 +23,7 @@ CLUSTERS = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 
 
 class Place(NamedTuple):
-    """Where a node of a cluster is."""
+    """The host and the port of a node of a cluster."""
 
     host: str
     port: int

@@ -14,6 +14,6 @@ TAGS = (
 ).split()
 
 
-def place_of(name: bytes, places: int) -> int:
-    """Return the number of the place that has `name`, of so many places."""
-    return crc32(name) % places
+def index_of(name: bytes, count: int) -> int:
+    """Return which of `count` partitions has `name`."""
+    return crc32(name) % count

@@ -50,7 +50,7 @@ class Topology:
     async def refresh(self) -> None:
         """Ask the nodes which slots they have; who asks meanwhile waits for the same answer.
 
-        Raises errors of redis-py, or OSError.
+        Raises ConnectionError.
         """
         asking = self._asking
         if asking is None or asking.done():

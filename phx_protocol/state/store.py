@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError, TimeoutError
 from ..exceptions import StateError, StateRefused, StateTimeout
 from ..layers.connection import is_moved
 from ..layers.slots import TAGS as ALL_TAGS
-from ..layers.slots import place_of
+from ..layers.slots import index_of
 from .base import history_expiry
 from .client import ERRORS, Client, Word, is_away
 from .ledger import Ledger
@@ -51,7 +51,7 @@ MOVED, LOST = -1, -2
 
 def tag_of(name: str) -> str:
     """Return the hash tag of the keys of the group or topic `name`."""
-    return TAGS[place_of(name.encode(), SLICES)]
+    return TAGS[index_of(name.encode(), SLICES)]
 
 
 class Store:

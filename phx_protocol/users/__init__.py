@@ -1,4 +1,4 @@
-"""Who is online, when others were last, and signals when users and topics come and go.
+"""Who is online, when somebody was last online, and signals for users and topics that come and go.
 
 This needs the setting TRACK_USERS; topics need TRACK_TOPICS. Each function has an async twin with an
 ``a`` before its name. The plain ones are for views, commands and the shell, and raise RuntimeError on

@@ -8,7 +8,7 @@ import pytest
 from redis.crc import key_slot
 
 from phx_protocol.layers.partition import Message, Partition
-from phx_protocol.layers.slots import TAGS, place_of
+from phx_protocol.layers.slots import TAGS, index_of
 
 
 def message(n: int) -> Message:
@@ -33,7 +33,7 @@ def test_the_names_of_a_partition_have_its_slot_whatever_is_in_them() -> None:
 
 
 def test_names_are_spread_evenly() -> None:
-    found = [place_of(b"asgi__group__room:%d" % n, 64) for n in range(64_000)]
+    found = [index_of(b"asgi__group__room:%d" % n, 64) for n in range(64_000)]
     assert all(850 < found.count(n) < 1150 for n in range(64))
 
 
