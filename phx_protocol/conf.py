@@ -160,12 +160,15 @@ LONGPOLL: dict[str, Any] = {
     "SEND_TIMEOUT": 30.0,
 }
 #: BACKEND: "auto", "memory" or "redis". HOSTS: Redis servers as channels_redis takes them (None:
-#: those of the channel layer); topics are spread over them. PREFIX: the beginning of every key (None: the
+#: those of the channel layer); topics are spread over them. NEXT_HOSTS and PREVIOUS_HOSTS: other lists,
+#: with which the servers are changed while processes run. PREFIX: the beginning of every key (None: the
 #: layer's own prefix and ":phx:"). LEASE: seconds after which everything that a dead process owned
 #: is removed. TIMEOUT: seconds in which Redis must answer.
 STATE: dict[str, Any] = {
     "BACKEND": "auto",
     "HOSTS": None,
+    "NEXT_HOSTS": None,
+    "PREVIOUS_HOSTS": None,
     "PREFIX": None,
     "LEASE": 30.0,
     "TIMEOUT": 2.0,

@@ -70,6 +70,10 @@ class StateRefused(StateError):
     """The state was reached, but refused a step. Other steps may still work."""
 
 
+class StateMoved(StateError):
+    """The topic or user is on another server of the state since a moment ago. Nothing was done."""
+
+
 class StateTimeout(StateError):
     """The state did not answer in time, perhaps because the answer is large."""
 

@@ -22,7 +22,6 @@ from ..api import broadcast, close_topic
 from ..exceptions import EncodeError, PhxError
 from ..introspection import TopicDetails, TopicInfo
 from ..models import Topic
-from ..state import server_of
 from ..wire import json
 from . import tail
 from .connections import sockets_table
@@ -130,7 +129,7 @@ class TopicAdmin(LiveAdmin):
             **self._about(request, topic),
             "title": topic or "(empty)",
             "details": details.get(topic, UNKNOWN),
-            "server": server_of(topic),
+            "server": introspection.server_of(topic),
             "presences": [
                 _present(key, presences[key]) for key in sorted(presences)[:PRESENCES]
             ],

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 from ..conf import STATE, options
 from ..exceptions import StateError
 from ..pubsub.link import is_in_memory
-from ..state.factory import backend, get_state
+from ..state.factory import LISTS, backend, get_state
 from .values import is_like
 
 
@@ -40,7 +40,8 @@ def check_layer() -> Iterator[CheckMessage]:
         yield Error(f"CHANNEL_LAYERS[{alias!r}]: {error!r}", id="phx_protocol.E011")
         return
     named = configured[alias]["BACKEND"]
-    hosts = configured[alias].get("CONFIG", {}).get("hosts") or ()
+    config = configured[alias].get("CONFIG", {})
+    hosts = [host for name in LISTS for host in config.get(name) or ()]
     is_ours = type(layer).__module__.startswith("phx_protocol.")
     if not is_ours and any(map(_is_cluster, hosts)):
         yield Error(
@@ -70,6 +71,10 @@ def check_layer() -> Iterator[CheckMessage]:
         )
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, type(None)))
+
+
 def _is_cluster(host: Any) -> bool:
     address = host.get("address") if isinstance(host, dict) else host
     return str(address).startswith(("redis+cluster://", "rediss+cluster://"))
@@ -79,7 +84,7 @@ def check_state() -> Iterator[CheckMessage]:
     state = options().state
     known = {
         "BACKEND": state["BACKEND"] in ("auto", "memory", "redis"),
-        "HOSTS": isinstance(state["HOSTS"], (list, tuple, type(None))),
+        **{name: _is_list(state[name]) for name in map(str.upper, LISTS)},
         "PREFIX": isinstance(state["PREFIX"], (str, type(None))),
         "LEASE": is_like(state["LEASE"], STATE["LEASE"]),
         "TIMEOUT": is_like(state["TIMEOUT"], STATE["TIMEOUT"]),

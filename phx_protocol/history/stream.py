@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..concurrency.tasks import begin
 from ..exceptions import StateError, StateTimeout
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..node.node import Node
 
 logger = get_logger("phx_protocol.pubsub")
+
+Task: TypeAlias = asyncio.Task[None]
 
 #: seconds to wait for a missing broadcast before it is read from the history
 GAP_TIMEOUT = 0.1
@@ -52,9 +54,9 @@ class Stream:
         self.shared = SharedReading(self)
         self._held: dict[int, Broadcast] = {}
         self._early: list[tuple[Position, Broadcast]] = []
-        self._opening: asyncio.Task[None] | None = begin(self._open())
+        self._opening: Task | None = begin(self._open())
         self._timer: asyncio.TimerHandle | None = None
-        self._filling: asyncio.Task[None] | None = None
+        self._filling: Task | None = None
         self._failing_since: float | None = None
         self._is_closed = False
 
@@ -76,10 +78,57 @@ class Stream:
         except StateError:
             pass  # broadcasts are delivered as they come
         finally:
-            self._opening = None
-            early, self._early = self._early, []
-            for position, broadcast in early:
-                self.offer(position, broadcast)
+            self._offer_early()
+
+    def _offer_early(self) -> None:
+        self._opening = None
+        early, self._early = self._early, []
+        for position, broadcast in early:
+            self.offer(position, broadcast)
+
+    def move(self, heartbeat: Heartbeat) -> None:
+        """Go on with the history on another server of the state, which begins there."""
+        others = filter(None, (self._opening, self._filling))
+        self._opening = begin(self._move(heartbeat, [*others]))
+
+    async def _move(self, heartbeat: Heartbeat, others: list[Task]) -> None:
+        """Deliver the rest of the old history, to which nothing is added any more, then all of the new one."""
+        if others:
+            await asyncio.wait(others)
+            self._opening = asyncio.current_task()
+        is_whole = False
+        try:
+            is_whole = await self._begin_at(heartbeat)
+        finally:
+            self._offer_early()
+            if not is_whole:
+                self._interrupt()
+        self.schedule_fill()
+
+    async def _begin_at(self, heartbeat: Heartbeat) -> bool:
+        """Begin with the new history. Return whether all of the old one was delivered."""
+        try:
+            with heartbeat.state_call():
+                head = await heartbeat.state.open(self.topic, self.ttl)
+        except StateError:
+            head = None
+        known = self.position
+        # it may have been told of the new one by a broadcast before it knew anything
+        is_there = head is not None and self._is_at(head.epoch)
+        is_whole = known is None or is_there or await self._has_delivered_all()
+        if head is None or known is None:
+            self.position = head
+        elif not is_there:
+            self.position = Position(head.epoch, 0)
+        self._heartbeat, self._held = heartbeat, {}
+        self.shared.clear()
+        return is_whole
+
+    async def _has_delivered_all(self) -> bool:
+        try:
+            return await self._catch_up(was_here=True) is None
+        except StateError:
+            return False
 
     def offer(self, position: Position, broadcast: Broadcast) -> None:
         """Deliver `broadcast` if it is the next one, else keep it until it is."""
@@ -121,7 +170,7 @@ class Stream:
         self._timer = None
         self.fill()
 
-    def fill(self) -> asyncio.Task[None]:
+    def fill(self) -> Task:
         if self._filling is None:
             self._filling = begin(self._fill())
         return self._filling
@@ -140,17 +189,32 @@ class Stream:
             self.schedule_fill()
 
     async def _read(self) -> None:
-        """Read page after page, and deliver each before the next is read."""
+        gap = await self._catch_up()
+        if gap is None or self.position is None:
+            return
+        if gap.epoch == self.position.epoch:
+            return self._skip_to(gap)
+        with self._heartbeat.state_call(reads=True):
+            await self.restart()
+
+    async def _catch_up(self, **how: Any) -> Position | None:
+        """Read page after page, and deliver each before the next is read.
+
+        Return None, or if broadcasts are missing the position after them.
+        """
         is_done = False
         while self.position is not None and not is_done:
-            head, kept = await self._read_page(self.position.n, partial=True)
-            if head.epoch != self.position.epoch:
-                with self._heartbeat.state_call(reads=True):
-                    return await self.restart()
+            epoch, n = self.position
+            head, kept = await self._read_page(n, partial=True, **how)
+            if not self._is_at(epoch):
+                continue  # it has begun again, or moved, meanwhile
+            if head.epoch != epoch:
+                return head
             self._take(head.epoch, kept)
             is_done = not kept or kept[-1].n >= head.n
             if self.position.n < (head.n if is_done else kept[-1].n):
-                return self._skip_to(head)
+                return head
+        return None
 
     async def _read_page(self, n: int, **how: Any) -> tuple[Position, list[Kept]]:
         async with self._reads:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ..concurrency.tasks import begin, is_cancelled
-from ..exceptions import EncodeError, StateError
+from ..exceptions import EncodeError, StateError, StateMoved
 from ..logs import get_logger
 from ..logs.printable import describe
-from ..node.part import PARTS, StatePart
+from ..node.part import PARTS, HasMoved, StatePart
 from ..pubsub.sequence import Sequencer
 from ..state import Item, Kept, Position, is_behind
 from ..wire import json
@@ -60,6 +60,9 @@ class Streams(StatePart, Sequencer):
         self._streams: dict[str, Stream] = {}
         self._outbox: deque[PendingAppend] = deque()
         self._task: asyncio.Task[None] | None = None
+        # done when the batch that is being kept is; what other parts keep before: it was sent earlier
+        self._keeping: asyncio.Future[None] | None = None
+        self._earlier: set[asyncio.Future[None]] = set()
         # topics with a broadcast that could not be kept
         self._broken: set[str] = set()
         self._is_all_broken = False
@@ -87,19 +90,29 @@ class Streams(StatePart, Sequencer):
         item = Item(topic, id, broadcast.event, *rest)
         done: asyncio.Future[asyncio.Future[None] | None]
         done = self.node.loop.create_future()
-        self._outbox.append(PendingAppend(item, broadcast, done))
+        self._queue(PendingAppend(item, broadcast, done))
+        return await asyncio.shield(done)
+
+    def _queue(self, *pending: PendingAppend, is_first: bool = False) -> None:
+        if is_first:
+            self._outbox.extendleft(reversed(pending))
+        else:
+            self._outbox.extend(pending)
         if self._task is None:
             self._task = begin(self._run())
-        return await asyncio.shield(done)
 
     async def _run(self) -> None:
         """Keep and publish the queued broadcasts in order, even if their senders were cancelled."""
         try:
             while self._outbox:
+                if self._earlier:
+                    await asyncio.wait(self._earlier)
+                    self._earlier.clear()
+                    continue
                 batch = self._next_batch()
-                items = [waiting.item for waiting in batch]
+                self._keeping = self.node.loop.create_future()
                 try:
-                    positions = await self._keep(items)
+                    batch, positions = await self._keep(batch)
                 except (Exception, asyncio.CancelledError) as error:
                     if is_cancelled():
                         raise
@@ -108,6 +121,9 @@ class Streams(StatePart, Sequencer):
                     for waiting in batch:
                         waiting.done.set_exception(error)
                     continue
+                finally:
+                    self._keeping.set_result(None)
+                    self._keeping = None
                 for waiting, position in zip(batch, positions):
                     await self.node.pubsub.yield_to_loop()
                     try:
@@ -127,18 +143,58 @@ class Streams(StatePart, Sequencer):
             size += batch[-1].item.bytes
         return batch
 
-    async def _keep(self, items: list[Item]) -> list[Position | None]:
+    async def _keep(
+        self, batch: list[PendingAppend]
+    ) -> tuple[list[PendingAppend], list[Position | None]]:
+        """Keep `batch`. Return its broadcasts with their positions, None if they cannot be kept; but not
+        those that are queued again, because topics have moved."""
+        items = [waiting.item for waiting in batch]
         topics = {item.topic for item in items}
         try:
             with self.heartbeat.state_call():
                 await self._mend(topics)
-                return list(await self._state.append(items))
+                found = await self._state.append(items)
+        except StateMoved:
+            found = [None] * len(items)
         except StateError:
             self._break(topics)
             # even a process without sockets beats until the histories are mended
             self.node.keep_alive(self)
             self.heartbeat.start()
-            return [None] * len(items)
+            return batch, [None] * len(items)
+        if None not in found:
+            return batch, found
+        placement = self.node.placement
+        await placement.settled()
+        kept: list[tuple[PendingAppend, Position | None]] = []
+        again: dict[Streams, list[PendingAppend]] = {}
+        for waiting, position in zip(batch, found):
+            topic = waiting.item.topic
+            # else it is on a server that this process does not know
+            if position is None and placement.is_known(topic):
+                # it may still be here: what was to be kept in one step with another topic was refused too
+                again.setdefault(self.node.part(Streams, topic), []).append(waiting)
+            else:
+                kept.append((waiting, position))
+        for part, some in again.items():
+            part._queue(*some, is_first=True)
+        return [one for one, _ in kept], [position for _, position in kept]
+
+    def moved(self, has_moved: HasMoved) -> None:
+        for topic in [topic for topic in self._streams if has_moved(topic)]:
+            stream = self._streams.pop(topic)
+            part = self.node.part(Streams, topic)
+            part._streams[topic] = stream
+            stream.move(part.heartbeat)
+        self._broken = {topic for topic in self._broken if not has_moved(topic)}
+        outbox = [*self._outbox]
+        self._outbox.clear()
+        for waiting in outbox:
+            self.node.part(Streams, waiting.item.topic)._queue(waiting)
+        if self._keeping is not None:
+            for other in self.node.parts:
+                if isinstance(other, Streams) and other is not self:
+                    other._earlier.add(self._keeping)
 
     def _publish(
         self, waiting: PendingAppend, position: Position | None
@@ -240,7 +296,7 @@ class Streams(StatePart, Sequencer):
         for topic in [t for t in self._streams if t not in self.node.pubsub.registry]:
             self.unused(topic)
         await self._mend(set(self._broken))
-        streams = list(self._streams.values())
+        streams = [s for topic, s in self._streams.items() if self.has(topic)]
         known = [stream.position for stream in streams]
         heads = await self._state.heads({s.topic: s.ttl for s in streams})
         if any(map(is_behind, heads, known)):
@@ -248,7 +304,8 @@ class Streams(StatePart, Sequencer):
             await self._state.lost()
             return self.heartbeat.beat_soon()
         for stream, head in zip(streams, heads):
-            await stream.compare(head)
+            if self._streams.get(stream.topic) is stream:  # it may have moved meanwhile
+                await stream.compare(head)
 
 
 class Spread(Sequencer):

@@ -15,6 +15,7 @@ from .queries import (
     alist_presences,
     alist_sockets,
     alist_topics,
+    aserver_of,
     busiest_topics,
     describe_topics,
     history,
@@ -23,6 +24,7 @@ from .queries import (
     list_sockets,
     list_topics,
     sees_one_process,
+    server_of,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "alist_presences",
     "alist_sockets",
     "alist_topics",
+    "aserver_of",
     "busiest_topics",
     "describe_topics",
     "history",
@@ -45,5 +48,6 @@ __all__ = [
     "list_presences",
     "list_sockets",
     "list_topics",
+    "server_of",
     "sees_one_process",
 ]

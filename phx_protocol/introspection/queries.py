@@ -126,7 +126,7 @@ async def alist_presences(topic: str) -> Presences:
     for socket_class in known_sockets():
         # imports the channels, and with them their Presence classes
         routes_of(socket_class)
-    trackers = get_node().part(Trackers, topic)
+    trackers = get_node().part(Trackers)
     found = Roster()
     for presence_class in list(classes.values()):
         roster = await trackers.of(presence_class).roster(topic)
@@ -139,11 +139,23 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     kept = history_of(topic)
     if kept is None:
         return None
-    state = get_node().heartbeat_of(topic).state
-    position, count = await state.kept(topic, kept.ttl)
+    ttl = kept.ttl
+    position, count = await get_node().asked(
+        topic, lambda heartbeat: heartbeat.state.kept(topic, ttl)
+    )
     events = None if kept.events is None else sorted(kept.events)
     offset = None if position == NOWHERE else str(position)
     return HistoryInfo(kept.size, kept.ttl, events, count, offset)
+
+
+async def aserver_of(topic: str) -> str | None:
+    """Return the name of the server of the state that has `topic`; None if there is only one."""
+    node = get_node()
+    if len(node.heartbeats) == 1:
+        return None
+    await node.heartbeat.state.nodes()  # it knows if the servers have changed
+    await node.placement.settled()
+    return node.heartbeat_of(topic).state.server
 
 
 def sees_one_process() -> bool:
@@ -188,3 +200,4 @@ busiest_topics = sync(abusiest_topics)
 list_sockets = sync(alist_sockets)
 list_presences = sync(alist_presences)
 history = sync(ahistory)
+server_of = sync(aserver_of)

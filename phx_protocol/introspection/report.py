@@ -71,7 +71,7 @@ class NodeReport(Part):
         return list({f"{c.__module__}.{c.__qualname__}": None for c in classes})
 
     def _presences(self, topic: str) -> int:
-        return self.node.part(Trackers, topic).count(topic)
+        return self.node.part(Trackers).count(topic)
 
     async def _busiest(self, body: Body) -> Body:
         rates = self.node.pubsub.traffic.rates()

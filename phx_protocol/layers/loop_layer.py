@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from ..logs.outage import Outage
 from .connection import settle
 from .direct import DirectChannel, Listener
 from .inbox import Inbox, Message, Serializer, logger
-from .server import is_cluster
-from .shard import Shard
-
-if TYPE_CHECKING:
-    from .cluster_shard import ClusterShard
-
-AnyShard: TypeAlias = "Shard | ClusterShard"
+from .shards import AnyShard, Hosts, Shards
 
 
 class LoopLayer:
@@ -25,13 +18,13 @@ class LoopLayer:
 
     def __init__(
         self,
-        hosts: list[dict[str, Any]],
+        hosts: Hosts,
         prefix: str,
         serializer: Serializer,
         events: dict[str, str | None],
     ) -> None:
         self._hosts = hosts
-        self.shards = [_shard(host, self) for host in hosts]
+        self._servers = Shards(hosts, self)
         self._loop = asyncio.get_running_loop()
         self._prefix = prefix
         self.serializer = serializer
@@ -93,8 +86,8 @@ class LoopLayer:
         if name not in self._channels:
             self._channels[name] = Inbox(self.serializer, channel)
             try:
-                self.shard_of(name).subscribe(name)
-                await self.shard_of(name).subscribed(name)
+                self._subscribe(name)
+                await self._subscribed(name)
             except BaseException:
                 self._forget(channel)
                 raise
@@ -130,7 +123,7 @@ class LoopLayer:
         """End `channel`; it stays in its groups, until they are discarded."""
         name = channel.encode()
         if self._channels.pop(name, None) is not None:
-            self.shard_of(name).unsubscribe(name)
+            self._unsubscribe(name)
 
     # ---------------------------------------------------------------------- groups
 
@@ -144,9 +137,9 @@ class LoopLayer:
                 members[member] = waiting + 1
         try:
             for name in names:
-                self.shard_of(name).subscribe(name)
+                self._subscribe(name)
             for name in names:
-                await self.shard_of(name).subscribed(name)
+                await self._subscribed(name)
         except BaseException:
             for name in names:
                 self._not_added(name, member)
@@ -170,7 +163,7 @@ class LoopLayer:
         members = self._groups.get(name, {})
         members.pop(member, None)
         if not members and self._groups.pop(name, None) is not None:
-            self.shard_of(name).unsubscribe(name)
+            self._unsubscribe(name)
 
     def _require(self, channel: str) -> None:
         if channel.encode() not in self._channels:
@@ -184,12 +177,25 @@ class LoopLayer:
         """Return the channel of Redis for `group`."""
         return f"{self._prefix}__group__{group}".encode()
 
+    @property
+    def shards(self) -> list[AnyShard]:
+        return self._servers.all
+
     def shard_of(self, name: bytes) -> AnyShard:
-        """Return the server for `name`: the one that channels_redis takes."""
-        count = len(self.shards)
-        if count == 1:
-            return self.shards[0]
-        return self.shards[int((binascii.crc32(name) & 0xFFF) / (4096 / count))]
+        """Return the server on which messages to `name` are published."""
+        return self._servers.of(name)
+
+    def _subscribe(self, name: bytes) -> None:
+        for shard in self._servers.listening(name):
+            shard.subscribe(name)
+
+    async def _subscribed(self, name: bytes) -> None:
+        for shard in self._servers.listening(name):
+            await shard.subscribed(name)
+
+    def _unsubscribe(self, name: bytes) -> None:
+        for shard in self._servers.listening(name):
+            shard.unsubscribe(name)
 
     # -------------------------------------------------------- the owner of the shards
 
@@ -234,21 +240,12 @@ class LoopLayer:
     async def close(self) -> None:
         """Forget all channels and groups, and close the connections; others open when needed."""
         # first: what is asked from now on is for the next connections
-        closing, self.shards = self.shards, [_shard(host, self) for host in self._hosts]
+        closing, self._servers = self.shards, Shards(self._hosts, self)
         self._channels.clear()
         self._groups.clear()
         self._cut.clear()
         self.has_room()
         await asyncio.gather(*(shard.close() for shard in closing))
-
-
-def _shard(host: dict[str, Any], owner: LoopLayer) -> AnyShard:
-    if not is_cluster(host):
-        return Shard(host, owner)
-    # imported here: who has no cluster needs none of it
-    from .cluster_shard import ClusterShard
-
-    return ClusterShard(host, owner)
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None: ...

@@ -19,6 +19,7 @@ import asyncio
 import types
 import uuid
 from collections.abc import Callable, Coroutine
+from itertools import chain
 from typing import Any, TypeVar
 
 from channels_redis.serializers import registry
@@ -30,6 +31,7 @@ from .direct import DirectChannel, Listener
 from .inbox import Message
 from .loop_layer import LoopLayer
 from .server import cluster_of, is_cluster
+from .shards import Hosts
 
 Result = TypeVar("Result")
 
@@ -43,7 +45,9 @@ class RedisLayer:
     `hosts` are Redis servers (version 6 or newer) in the forms that channels_redis takes: URLs, pairs
     of host and port, or dicts with arguments of redis-py, sentinels included. Messages are spread
     over them by the names of channels and groups. ``redis+cluster://10.0.0.1:6379`` is a Redis Cluster
-    (version 7 or newer), whose other nodes are found by itself. `prefix` separates sites that share a server.
+    (version 7 or newer), whose other nodes are found by itself. Messages are also taken from
+    `next_hosts` and `previous_hosts`: two lists with which the servers can be changed while processes
+    run, as Phoenix.PubSub has `pool_size` and `broadcast_pool_size`. `prefix` separates sites that share a server.
     `symmetric_encryption_keys` encrypt messages, and `serializer_format` ("msgpack" or "json") is the
     format of messages. A message of the type `on_disconnect` goes to each channel of a process when it
     loses a connection, one of the type `on_reconnect` when messages arrive again.
@@ -63,14 +67,17 @@ class RedisLayer:
         serializer_format: str = "msgpack",
         on_disconnect: str | None = None,
         on_reconnect: str | None = None,
+        next_hosts: list[Any] | None = None,
+        previous_hosts: list[Any] | None = None,
         **ignored: Any,
     ) -> None:
         unknown = ignored.keys() - IGNORED
         if unknown:
             raise TypeError(f"RedisLayer has no option {', '.join(sorted(unknown))}")
         self.prefix = prefix
-        self._hosts = decode_hosts(hosts)
-        for host in filter(is_cluster, self._hosts):
+        others = [decode_hosts(some) for some in (next_hosts, previous_hosts) if some]
+        self._hosts = Hosts(decode_hosts(hosts), others)
+        for host in filter(is_cluster, chain(self._hosts.written, *others)):
             cluster_of(host)  # one that cannot be is an error at the start
         self._serializer = registry.get_serializer(
             serializer_format, symmetric_encryption_keys=symmetric_encryption_keys

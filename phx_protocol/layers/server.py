@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from channels_redis.utils import create_pool
 from redis.asyncio.connection import SSLConnection, parse_url
@@ -55,6 +55,37 @@ def cluster_of(host: dict[str, Any]) -> tuple[list[Place], dict[str, Any]]:
     if known.pop("connection_class", None) is SSLConnection:
         known["ssl"] = True
     return places, {**known, **options}
+
+
+def name_of(host: dict[str, Any]) -> str:
+    """Return what tells a host from others, without a password: ``"10.0.0.1:6379/0"``."""
+    return "".join(_name_of(host))
+
+
+def server_name(host: dict[str, Any]) -> str:
+    """Return the name of a host without the database, which means nothing to publish and subscribe."""
+    return _name_of(host)[0]
+
+
+def _name_of(host: dict[str, Any]) -> tuple[str, str]:
+    """Return the names of a server and of its database."""
+    database = f"/{host.get('db') or 0}"
+    if sentinels := host.get("sentinels"):
+        places = ",".join(sorted(":".join(map(str, place)) for place in sentinels))
+        return f"{host.get('master_name')} of {places}", database
+    if address := host.get("address"):
+        url = urlsplit(address)
+        if is_cluster(host):
+            nodes = url.netloc.rpartition("@")[2].split(",")
+            return f"the cluster of {','.join(sorted(nodes))}", ""
+        chosen = parse_qs(url.query).get("db", [""])[0]
+        if url.scheme == "unix":
+            return url.path, f"/{chosen or 0}"
+        chosen = chosen or url.path.strip("/") or database.strip("/")
+        return f"{url.hostname}:{url.port or 6379}", f"/{chosen}"
+    if path := host.get("path"):
+        return path, database
+    return f"{host.get('host', 'localhost')}:{host.get('port', 6379)}", database
 
 
 class Server:

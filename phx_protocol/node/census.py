@@ -10,7 +10,7 @@ import msgspec
 from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..logs import get_logger
-from .part import StatePart
+from .part import HasMoved, StatePart
 
 if TYPE_CHECKING:
     from .heartbeat import Heartbeat
@@ -41,6 +41,8 @@ class Census(StatePart):
         self._names: dict[str, list[str]] = {}  # id -> the names for which it counts
         # names of which the state may have other members of this node
         self._dirty: set[str] = set()
+        # names that are on another server now: the state has members of this node here
+        self._gone: set[str] = set()
 
     async def enter(self, name: str, id: str) -> list[Member]:
         """Count the connection `id` for `name`. Return all that count for it, the oldest first."""
@@ -63,7 +65,8 @@ class Census(StatePart):
         id = connection
         for name in self._names.pop(id, ()):
             members = self._members.get(name, {})
-            members.pop(id, None)
+            if members.pop(id, None) is None:
+                continue  # the name has moved
             if not members:
                 self._members.pop(name, None)
             begin(self._drop(name, id))
@@ -79,15 +82,32 @@ class Census(StatePart):
     def lost(self) -> None:
         self._dirty |= self._members.keys()
 
+    def moved(self, has_moved: HasMoved) -> None:
+        for name in [name for name in self._members if has_moved(name)]:
+            self._gone.add(name)
+            self.node.part(Census, name).take(name, self._members.pop(name))
+        self._dirty = {name for name in self._dirty if not has_moved(name)}
+
+    def take(self, name: str, members: dict[str, Member]) -> None:
+        """Count for `name` what another part has counted."""
+        self._members[name] = members
+        for id in members:
+            self._names.setdefault(id, []).append(name)
+        self._dirty.add(name)
+
     async def beat(self) -> None:
         """Keep what is counted from expiring, and write again what the state may have lost."""
-        names = list(self._members)
+        if gone := [name for name in self._gone if not self.has(name)]:
+            await self.heartbeat.state.clear(self.heartbeat.name, [*map(_group, gone)])
+        self._gone.clear()
+        names = [name for name in self._members if self.has(name)]
         if names:
             beat, groups = self.heartbeat, [_group(name) for name in names]
             found = await beat.state.positions(groups, beat.name)
             self._dirty |= {
                 n for n, position in zip(names, found) if not position.epoch
             }
+        self._dirty = {name for name in self._dirty if self.has(name)}
         while self._dirty:
             await self._write(next(iter(self._dirty)))
 

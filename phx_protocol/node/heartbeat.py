@@ -19,12 +19,13 @@ import channels
 import django
 
 from ..concurrency.tasks import begin, end, is_cancelled
-from ..exceptions import StateError, StateRefused, StateTimeout
+from ..exceptions import StateError, StateMoved, StateRefused, StateTimeout
 from ..logs import get_logger
 from ..logs.outage import Outage
 from ..pubsub.serving import mounted
 from ..signals import state_failed, state_recovered
 from ..state import State
+from ..state.rings import Rings, id_of
 from ..version import __version__
 from .part import Part, StatePart
 
@@ -73,6 +74,7 @@ class Heartbeat:
         self._wake = asyncio.Event()
         self._is_first = True
         self._counted = 0  # number of topics whose subscribers the state knows
+        self._gone: set[str] = set()  # topics that have moved to other servers
         self._sockets = 0  # number of sockets that the state knows
         self._started_at = time.time()
         self._load = Load()
@@ -127,6 +129,8 @@ class Heartbeat:
 
     def _failed(self, error: StateError) -> None:
         """Note that the state did not do a step. If it was not reached, beat now."""
+        if isinstance(error, StateMoved):
+            return  # the placement has learnt of it, and lets all be written again
         if isinstance(error, StateRefused):
             logger.error("the state refused a step: %s", error)
         else:
@@ -161,7 +165,7 @@ class Heartbeat:
             await self._guarded(self._compare)
         if has_state:
             self.outage.report(None)
-            for step in (self.state.reap, self._recount, self._report):
+            for step in (self.state.reap, self._recount, self._report, self._ask):
                 await self._guarded(step)
         for part in self._beating():
             if has_state or part.beats_without_state:
@@ -177,7 +181,8 @@ class Heartbeat:
 
     def has(self, name: str) -> bool:
         """Return whether `name` (a topic, a user, an address) is on this server."""
-        return self.node.heartbeat_of(name) is self
+        placement = self.node.placement
+        return placement.heartbeat_of(name) is self and placement.is_known(name)
 
     async def _guarded(self, step: Callable[[], Awaitable[Any]]) -> bool:
         """Run `step`, and log its error. Return True if it succeeded."""
@@ -223,7 +228,10 @@ class Heartbeat:
         return {
             # its name on the first server, by which it is known
             "node": self.node.heartbeat.name,
-            "servers": self._servers,
+            "servers": self.node.placement.servers,
+            "ring": self.node.placement.rings.number,
+            "knows": sorted(one.state.server for one in self.node.heartbeats),
+            "wants": self.node.placement.wanted,
             "round_trips": {
                 one.state.server: one.state.round_trip
                 for one in self.node.heartbeats
@@ -240,19 +248,18 @@ class Heartbeat:
             "serves": bool(mounted),
         }
 
-    @property
-    def _servers(self) -> list[str]:
-        """The servers of the state that this process knows."""
-        return sorted(heartbeat.state.server for heartbeat in self.node.heartbeats)
-
     async def _compare(self) -> None:
         """Log it if other processes know other servers of the state."""
-        nodes, mine = await self.state.nodes(), self._servers
-        # the only server has all topics, whatever it is called
+        nodes, placement = await self.state.nodes(), self.node.placement
+        await placement.settled()
+        mine, ring = placement.servers, placement.rings.number
+        # one that has not learnt of a change yet has another ring; the only server has all topics, whatever
+        # it is called
         others = [
             about
             for about in nodes.values()
             if (theirs := about.get("servers", mine)) != mine
+            and about.get("ring", 0) == ring
             and max(len(theirs), len(mine)) > 1
         ]
         if others:
@@ -263,8 +270,29 @@ class Heartbeat:
                 where,
             )
 
+    async def _ask(self) -> None:
+        """Ask once in each beat of the node, with the first server, for the servers that its settings want."""
+        if self is self.node.heartbeat:
+            await self.node.placement.ask()
+
+    def moved(self, before: Rings) -> None:
+        """Give what has moved from this server to the parts of others."""
+        id, now = id_of(self.state.server), self.node.placement.rings
+
+        def has_moved(name: str) -> bool:
+            return before.place(name).server == id != now.place(name).server
+
+        for part in self.parts:
+            part.moved(has_moved)
+        registry = self.node.pubsub.registry
+        self._gone |= set(filter(has_moved, registry.reported))
+        registry.all_changed(has_moved)
+
     async def _recount(self) -> None:
-        """Report all counts again if the state has lost some."""
+        """Report all counts again if the state has lost some; take back those of topics that moved."""
+        if gone := [topic for topic in self._gone if not self.has(topic)]:
+            await self.state.count(self.name, dict.fromkeys(gone, 0))
+        self._gone.clear()
         if self._counted and await self.state.count(self.name, {}) < self._counted:
             self.node.pubsub.registry.all_changed(self.has)
 

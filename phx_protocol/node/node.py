@@ -9,7 +9,7 @@ import itertools
 import os
 import secrets
 import weakref
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from channels.layers import get_channel_layer
@@ -17,6 +17,7 @@ from channels.layers import get_channel_layer
 from ..auth.credentials import Claim
 from ..bus.bus import is_on
 from ..conf import options
+from ..exceptions import StateMoved
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
@@ -26,18 +27,21 @@ from ..pubsub.link import LayerLink, is_in_memory
 from ..pubsub.local import LocalLink
 from ..pubsub.message import NODES
 from ..pubsub.pubsub import PubSub
-from ..state import get_states, rank
+from ..state.factory import get_servers
+from ..state.rings import Rings
 from .commands import Commands
 from .connections import Connections, OpeningSocket, OpenSocket
 from .drain import Drainer
 from .heartbeat import Heartbeat
 from .part import PARTS, Part, StatePart
+from .placement import Placement
 from .rpc import NodeRpc
 from .shutdown import install_signal_handlers
 
 logger = get_logger("phx_protocol.pubsub")
 
 P = TypeVar("P", bound=Part)
+Answer = TypeVar("Answer")
 
 
 class Node:
@@ -60,10 +64,14 @@ class Node:
         self.pubsub.on_unused = self._unused
         self.connections = Connections(self.is_shown)
         self.commands = Commands(self)
-        states = get_states()
+        servers = get_servers()
+        is_one_of_several = len(servers.states) > 1
         #: one for each server of the state
-        self.heartbeats = [Heartbeat(self, s, len(states) > 1) for s in states]
+        self.heartbeats = [
+            Heartbeat(self, state, is_one_of_several) for state in servers.states
+        ]
         self.heartbeat = self.heartbeats[0]
+        self.placement = Placement(servers, self.heartbeats, self._switched)
         self.drainer = Drainer(self)
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
@@ -127,9 +135,26 @@ class Node:
 
     def heartbeat_of(self, name: str) -> Heartbeat:
         """Return the heartbeat on the server of the state that has `name`: a topic, a user, an address."""
-        if len(self.heartbeats) == 1:
-            return self.heartbeat
-        return max(self.heartbeats, key=lambda one: rank(one.state.server, name))
+        return self.placement.heartbeat_of(name)
+
+    def _switched(self, before: Rings) -> None:
+        """Go by the servers of the state that are in use now: what lay on another one is written again."""
+        for heartbeat in self.heartbeats:
+            heartbeat.moved(before)
+        self.beat_soon()
+
+    async def asked(
+        self, name: str, ask: Callable[[Heartbeat], Awaitable[Answer]]
+    ) -> Answer:
+        """Return what `ask` returns for the server of the state that has `name`.
+
+        If it turns out that another one has it by now, that is asked.
+        """
+        try:
+            return await ask(self.heartbeat_of(name))
+        except StateMoved:
+            await self.placement.settled()
+            return await ask(self.heartbeat_of(name))
 
     def local(self) -> dict[str, Node]:
         """Return the nodes of this process by their names, even those without clients."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Call = Callable[[Body], Awaitable[Body]]
 Cast = Callable[[Body], None]
+#: whether a topic, a user or an address was on a server until now, and is on another one
+HasMoved = Callable[[str], bool]
 
 
 class Part:
@@ -93,6 +95,12 @@ class StatePart(Part):
 
     def lost(self) -> None:
         """Note that the state has nothing of this node: its lease is over, or the state was lost."""
+
+    def moved(self, has_moved: HasMoved) -> None:
+        """Give what has moved from this server to the part of the server that has it now.
+
+        What the state has of it here is dropped with the next beat.
+        """
 
     def stopped(self) -> None:
         """Note that this node has left the state, with all that it had there."""

@@ -71,6 +71,6 @@ def loop_of(
     if isinstance(where, Channel):
         return where.__phx__.server.connection.node.loop
     for node in all_nodes():
-        if node.part(Trackers, where).of(presence).owns(where):
+        if node.part(Trackers).of(presence).owns(where):
             return node.loop
     return None

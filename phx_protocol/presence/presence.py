@@ -243,7 +243,7 @@ class Presence:
             node = where.__phx__.server.connection.node
         else:
             node = get_node()
-        return node.part(Trackers, topic).of(cls)
+        return node.part(Trackers).of(cls)
 
     @classmethod
     def _place(cls, where: Channel | str, topic: str | None) -> tuple[Any, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..concurrency.tasks import begin
@@ -320,8 +320,11 @@ class PresenceTopic:
             return Roster([*self.own.values(), *self.waiting.entries])
 
     async def _from_state(self) -> tuple[Position, Entries]:
-        with self._beat.state_call(reads=True):
-            position, found = await self._state.entries(self.group)
+        async def ask(beat: Heartbeat) -> tuple[Position, Mapping[str, bytes]]:
+            with beat.state_call(reads=True):
+                return await beat.state.entries(self.group)
+
+        position, found = await self._node.asked(self.name, ask)
         return position, by_ref(map(Entry.unpack, found.values()))
 
     def unused(self) -> None:

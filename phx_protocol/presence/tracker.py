@@ -12,8 +12,9 @@ import msgspec
 
 from ..concurrency.tasks import begin
 from ..exceptions import AlreadyTracked, NotTracked
-from ..node.part import PARTS, Cast, Part, StatePart
+from ..node.part import PARTS, Cast, HasMoved, Part, StatePart
 from ..state import Position, is_behind
+from ..state.base import named_in
 from ..wire.reasons import Reason
 from .entries import Diff, Entry, Roster
 from .replica import Hint
@@ -34,13 +35,11 @@ _entries = msgspec.json.Decoder(list[Entry]).decode
 
 
 class Tracker:
-    """The presences of each owner on the topics of one server: a channel, or the process, has one meta per
-    topic and key."""
+    """The presences of each owner: a channel, or the process, has one meta per topic and key."""
 
-    def __init__(self, node: Node, heartbeat: Heartbeat, presence: Presence) -> None:
+    def __init__(self, node: Node, presence: Presence) -> None:
         self.presence = presence
         self._node = node
-        self._heartbeat = heartbeat
         self._topics: dict[str, PresenceTopic] = {}
         self._owned: dict[tuple[Owner, str], dict[str, Entry]] = {}
         self._last = 0
@@ -184,15 +183,24 @@ class Tracker:
         if name in self._topics:
             self._topics[name].unused()
 
-    def lose(self) -> None:
-        for topic in self._topics.values():
-            topic.lose()
+    def groups(self, has: Callable[[str], bool]) -> set[str]:
+        """Return the groups of the topics for which `has` returns True."""
+        return {topic.group for name, topic in self._topics.items() if has(name)}
 
-    async def beat(self) -> None:
-        """Write entries that the state lacks, and read changes that this process missed."""
+    def lose(self, has: Callable[[str], bool]) -> None:
+        """Note that the state has nothing of this process on the topics for which `has` returns True."""
+        for name, topic in self._topics.items():
+            if has(name):
+                topic.lose()
+
+    async def beat(self, beat: Heartbeat) -> None:
+        """Write entries that the state lacks, and read changes that this process missed.
+
+        Only on the topics of one server.
+        """
         for name in [n for n, topic in self._topics.items() if topic.is_idle]:
             del self._topics[name]
-        topics = list(self._topics.values())
+        topics = [topic for name, topic in self._topics.items() if beat.has(name)]
         for topic in topics:
             await topic.mend()
         # topics with own entries too: reading their position keeps them from expiring
@@ -200,7 +208,6 @@ class Tracker:
         if not kept:
             return
         known = [t.replica.position if t.replica else None for t in kept]
-        beat = self._heartbeat
         groups = [topic.group for topic in kept]
         positions = await beat.state.positions(groups, beat.name)
         if any(map(is_behind, positions, known)):
@@ -212,25 +219,11 @@ class Tracker:
             await topic.mend()
 
 
-class Presences(Part):
-    """The instances of the Presence classes of one node."""
+class Trackers(Part):
+    """The trackers of one node, by the name of their Presence class."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
-        self._instances: dict[str, Presence] = {}
-
-    def of(self, presence_class: type[Presence]) -> Presence:
-        name = presence_class.name
-        if name not in self._instances:
-            self._instances[name] = presence_class()
-        return self._instances[name]
-
-
-class Trackers(StatePart):
-    """The trackers of one node for the topics of one server, by the name of their Presence class."""
-
-    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
-        super().__init__(node, heartbeat)
         self._trackers: dict[str, Tracker] = {}
 
     @property
@@ -241,10 +234,12 @@ class Trackers(StatePart):
         name = presence_class.name
         tracker = self._trackers.get(name)
         if tracker is None:
-            presence = self.node.part(Presences).of(presence_class)
-            tracker = Tracker(self.node, self.heartbeat, presence)
-            self._trackers[name] = tracker
+            tracker = self._trackers[name] = Tracker(self.node, presence_class())
         return tracker
+
+    @property
+    def all(self) -> list[Tracker]:
+        return list(self._trackers.values())
 
     def count(self, topic: str) -> int:
         """Return how many keys are on `topic`, as far as this process knows without the state."""
@@ -253,24 +248,45 @@ class Trackers(StatePart):
     def _take(self, body: dict[str, Any]) -> None:
         presence_class = classes.get(body["name"])
         if presence_class is not None:
-            trackers = self.node.part(Trackers, body["topic"])
-            trackers.of(presence_class).take(body)
+            self.of(presence_class).take(body)
 
     async def settled(self) -> None:
-        for tracker in list(self._trackers.values()):
+        for tracker in self.all:
             await tracker.settled()
 
     def unused(self, topic: str) -> None:
         for tracker in self._trackers.values():
             tracker.unused(topic)
 
+
+class Written(StatePart):
+    """The presences of one node that are written to one server of the state."""
+
+    def __init__(self, node: Node, heartbeat: Heartbeat) -> None:
+        super().__init__(node, heartbeat)
+        # groups of topics that have moved, and entries of this node that are still here
+        self._gone: set[str] = set()
+
+    @property
+    def _trackers(self) -> list[Tracker]:
+        return self.node.part(Trackers).all
+
     def lost(self) -> None:
-        for tracker in self._trackers.values():
-            tracker.lose()
+        for tracker in self._trackers:
+            tracker.lose(self.has)
+
+    def moved(self, has_moved: HasMoved) -> None:
+        for tracker in self._trackers:
+            self._gone |= tracker.groups(has_moved)
+            tracker.lose(has_moved)
 
     async def beat(self) -> None:
-        for tracker in list(self._trackers.values()):
-            await tracker.beat()
+        if gone := [group for group in self._gone if not self.has(named_in(group))]:
+            await self.heartbeat.state.clear(self.heartbeat.name, gone)
+        self._gone.clear()
+        for tracker in self._trackers:
+            await tracker.beat(self.heartbeat)
 
 
 PARTS.append(Trackers)
+PARTS.append(Written)

@@ -114,6 +114,11 @@ class Registry:
             (self._reported.add if count else self._reported.discard)(topic)
         return counts
 
+    @property
+    def reported(self) -> set[str]:
+        """The topics whose count the state may know."""
+        return self._reported
+
     def report_again(self, counts: dict[str, int]) -> None:
         """Return `counts` again at the next ``take_changed``: the state may not have got them."""
         self._changed |= counts.keys()

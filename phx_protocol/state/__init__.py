@@ -5,7 +5,7 @@ process, ``redis`` for several. When the lease of a dead process ends, what it o
 """
 
 from .base import NOWHERE, STEP, Entries, Item, Kept, Position, State, is_behind
-from .factory import backend, get_state, get_states, rank, server_of
+from .factory import backend, get_state, get_states
 
 __all__ = [
     "NOWHERE",
@@ -18,7 +18,5 @@ __all__ = [
     "backend",
     "get_state",
     "get_states",
-    "rank",
-    "server_of",
     "is_behind",
 ]

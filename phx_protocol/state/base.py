@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .occupancy import Occupancy
+from .rings import Rings
 
 About = Mapping[str, Any]
 #: ref of a presence -> its encoded entry
@@ -35,6 +36,11 @@ class Position(NamedTuple):
         epoch, _, n = text.rpartition("-")
         digits = n.isascii() and n.isdigit()
         return cls(epoch, int(n)) if epoch and digits else None
+
+
+def named_in(group: str) -> str:
+    """Return the topic or user of a group: what is behind its kind."""
+    return group.partition("\n")[2]
 
 
 #: the position of a sequence that does not exist
@@ -115,6 +121,15 @@ class State(ABC):
     server: str = ""
     #: the seconds that the server needed for the answer to the latest beat; None in memory
     round_trip: float | None = None
+
+    def follow(self, rings: Rings, moved: Callable[[Rings], None]) -> None:
+        """Begin with these rings; call `moved` with those that the server has, if they are newer."""
+
+    async def adopt(self, rings: Rings) -> None:
+        """Go by these rings, and refuse from now on whoever does not know them. May raise StateError."""
+
+    async def clear(self, node: str, groups: Sequence[str]) -> None:
+        """Drop what `node` has in `groups`, which are on another server now."""
 
     @property
     def beat_every(self) -> float:
@@ -261,8 +276,11 @@ class State(ABC):
     # ----------------------------------------------------------------- history
 
     @abstractmethod
-    async def append(self, items: Sequence[Item]) -> list[Position]:
-        """Keep `items`, each at the next position of its topic. Return these positions."""
+    async def append(self, items: Sequence[Item]) -> list[Position | None]:
+        """Keep `items`, each at the next position of its topic. Return these positions.
+
+        It is None for one that is not kept, because its topic is on another server now.
+        """
 
     @abstractmethod
     async def since(
@@ -273,8 +291,11 @@ class State(ABC):
         *,
         partial: bool = False,
         limit: int | None = None,
+        was_here: bool = False,
     ) -> tuple[Position, list[Kept]]:
         """Return the position of `topic`, and in order the first page of the broadcasts after its `n`-th.
+
+        With `was_here` these are those that were kept before the topic moved to another server.
 
         The page is empty if some of these are no longer kept; with `partial` it has those that
         are. It is also empty if all of them together have more than `limit` bytes. A page ends

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -15,39 +13,51 @@ from ..conf import options
 from ..exceptions import StateError
 from .base import State
 from .memory import MemoryState
+from .rings import id_of
 
 if TYPE_CHECKING:
     from .store import AnyClient
 
+#: name -> server, as it is in the settings
+Hosts: TypeAlias = dict[str, dict[str, Any]]
 
-def get_states() -> list[State]:
-    """Return a state for the running event loop: in memory that of the process, else one for each server.
+
+class Servers(NamedTuple):
+    """The servers of the state in the settings.
+
+    `states` has one for each that they name. The others are ids: `used` of those that shall be in use, and
+    `previous` of those that were before; None if a list is not there. With `has_next` this process only
+    gets to know servers, and asks for no change.
+    """
+
+    states: list[State]
+    used: list[str]
+    previous: list[str] | None = None
+    has_next: bool = False
+
+
+def get_servers() -> Servers:
+    """Return the states for the running event loop: in memory that of the process, else one for each server.
 
     Raises StateError if STATE names Redis and no hosts are configured.
     """
     state = options().state
     if backend(state) == "memory":
-        return [_memory(state["LEASE"])]
-    return _redis(state)
+        memory = _memory(state["LEASE"])
+        return Servers([memory], [id_of(memory.server)])
+    lists = _lists(state)
+    used, upcoming, previous = (_ids(lists[name]) for name in LISTS)
+    return Servers(_redis(state, lists), used, previous or None, bool(upcoming))
+
+
+def get_states() -> list[State]:
+    """Return a state for each server that the settings name. Raises StateError, as ``get_servers``."""
+    return get_servers().states
 
 
 def get_state() -> State:
     """Return the first of ``get_states()``."""
     return get_states()[0]
-
-
-def server_of(name: str) -> str | None:
-    """Return which server of the state has a topic, a user or an address; None if there is only one."""
-    state = options().state
-    servers = [] if backend(state) == "memory" else list(_hosts(state))
-    if len(servers) < 2:
-        return None
-    return max(servers, key=lambda server: rank(server, name))
-
-
-def rank(server: str, name: str) -> bytes:
-    """Return the rank of a server for a topic or user: the highest has it (rendezvous hashing)."""
-    return hashlib.blake2b(f"{server}\n{name}".encode(), digest_size=8).digest()
 
 
 def backend(state: dict[str, Any]) -> str:
@@ -58,6 +68,8 @@ def backend(state: dict[str, Any]) -> str:
     return "redis" if state["HOSTS"] or _layer_is_in_redis() else "memory"
 
 
+#: the lists of servers, as options of the layer; in STATE they are written in capital letters
+LISTS = ("hosts", "next_hosts", "previous_hosts")
 #: the packages whose channel layers are in Redis
 IN_REDIS = ("phx_protocol.layers.", "channels_redis.")
 
@@ -88,16 +100,19 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _redis(state: dict[str, Any]) -> list[State]:
+def _redis(state: dict[str, Any], lists: dict[str, Hosts]) -> list[State]:
     # imported here: a project whose state is in memory needs neither package
     from .redis import RedisState
 
     prefix = state["PREFIX"]
     if prefix is None:
         prefix = f"{_layer().get('prefix', 'asgi')}:phx:"
+    hosts: Hosts = {}
+    for named in lists.values():
+        hosts = {**named, **hosts}
     return [
         RedisState(make_client(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
-        for name, host in _hosts(state).items()
+        for name, host in hosts.items()
     ]
 
 
@@ -109,16 +124,28 @@ def _layer() -> dict[str, Any]:
     return config
 
 
-def _hosts(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each server of the state once: name -> host. Raises StateError if there is none."""
+def _lists(state: dict[str, Any]) -> dict[str, Hosts]:
+    """Return the lists of servers, the one in use first. Raises StateError if there is none."""
     from channels_redis.utils import decode_hosts
 
-    hosts = state["HOSTS"]
-    if not hosts and not _layer_is_in_redis():
-        raise StateError(
-            'STATE is "redis", but neither it nor the channel layer has HOSTS'
-        )
-    return {_name_of(h): h for h in decode_hosts(hosts or _layer().get("hosts"))}
+    from ..layers.server import name_of
+
+    named = {name: state[name.upper()] for name in LISTS}
+    if not named["hosts"]:
+        if not _layer_is_in_redis():
+            raise StateError(
+                'STATE is "redis", but neither it nor the channel layer has HOSTS'
+            )
+        named = {name: _layer().get(name) for name in LISTS}
+        named["hosts"] = decode_hosts(named["hosts"])
+    return {
+        name: {name_of(host): host for host in decode_hosts(some)} if some else {}
+        for name, some in named.items()
+    }
+
+
+def _ids(hosts: Hosts) -> list[str]:
+    return sorted(map(id_of, hosts))
 
 
 def make_client(host: dict[str, Any], timeout: float) -> AnyClient:
@@ -131,24 +158,3 @@ def make_client(host: dict[str, Any], timeout: float) -> AnyClient:
     from .cluster_client import ClusterClient
 
     return ClusterClient(host, timeout)
-
-
-def _name_of(host: dict[str, Any]) -> str:
-    """Return what tells a host from others, without a password: ``"10.0.0.1:6379/0"``."""
-    database = f"/{host.get('db') or 0}"
-    if sentinels := host.get("sentinels"):
-        places = ",".join(sorted(":".join(map(str, place)) for place in sentinels))
-        return f"{host.get('master_name')} of {places}{database}"
-    if address := host.get("address"):
-        url = urlsplit(address)
-        if url.scheme.endswith("+cluster"):
-            nodes = url.netloc.rpartition("@")[2].split(",")
-            return f"the cluster of {','.join(sorted(nodes))}"
-        chosen = parse_qs(url.query).get("db", [""])[0]
-        if url.scheme == "unix":
-            return f"{url.path}/{chosen or 0}"
-        chosen = chosen or url.path.strip("/") or database.strip("/")
-        return f"{url.hostname}:{url.port or 6379}/{chosen}"
-    if path := host.get("path"):
-        return f"{path}{database}"
-    return f"{host.get('host', 'localhost')}:{host.get('port', 6379)}{database}"

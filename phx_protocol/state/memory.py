@@ -338,7 +338,7 @@ class MemoryState(State):
             self._rates[name] = till + step
             return 0.0
 
-    async def append(self, items: Sequence[Item]) -> list[Position]:
+    async def append(self, items: Sequence[Item]) -> list[Position | None]:
         with self._lock:
             return [self._append(item) for item in items]
 
@@ -374,6 +374,7 @@ class MemoryState(State):
         *,
         partial: bool = False,
         limit: int | None = None,
+        was_here: bool = False,
     ) -> tuple[Position, list[Kept]]:
         with self._lock:
             known = self._topics.get(topic)

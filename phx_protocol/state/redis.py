@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import msgspec
 
-from ..exceptions import StateError, StateRefused
+from ..exceptions import StateError, StateMoved
+from . import trial
 from .base import (
     NOWHERE,
     PAGE,
@@ -30,21 +30,22 @@ from .base import (
     State,
     history_expiry,
     is_waiting,
+    named_in,
     new_epoch,
     require_few,
     waiting,
 )
-from .client import Client, Word
+from .client import Word
 from .items import append_args, bundles, kept
 from .occupancy import KINDS, Occupancy
 from .redis_occupancy import SETS, RedisOccupancy
-from .scripts import NEEDED, TRY, Script
+from .rings import Rings, id_of
 from .store import (
     LAYOUT,
     NODES,
-    ONE_OF_MANY,
     TAGS,
     AnyClient,
+    Named,
     Store,
     spread,
     tag_of,
@@ -72,7 +73,9 @@ class RedisState(State):
         self.lease, self.server = lease, server
         self._prefix = prefix
         self._client = client
-        self._store = Store(self._client, prefix, self.expiry)
+        id = id_of(server)
+        self._store = Store(self._client, prefix, self.expiry, id, self._has_moved)
+        self._moved: Callable[[Rings], None] | None = None
         self._occupancies = {kind: RedisOccupancy(self._store, kind) for kind in KINDS}
         # hash tag -> free slots, where Redis remembers the result of an append; an append that is
         # done at the first try leaves its slot to the next one
@@ -90,6 +93,26 @@ class RedisState(State):
 
     async def lost(self) -> None:
         await self._store.forget()
+
+    # ------------------------------------------------------------------------- rings
+
+    def follow(self, rings: Rings, moved: Callable[[Rings], None]) -> None:
+        self._store.rings, self._moved = rings, moved
+
+    def _has_moved(self, rings: Rings) -> None:
+        if self._moved is not None:
+            self._moved(rings)
+
+    async def adopt(self, rings: Rings) -> None:
+        self._store.adopt(rings)
+        await self.nodes()
+        await self._ask_owners()
+
+    async def clear(self, node: str, groups: Sequence[str]) -> None:
+        by_tag: dict[str, list[str]] = {}
+        for group in groups:
+            by_tag.setdefault(tag_of(group), []).append(group)
+        await together([self._empty(t, node, some) for t, some in by_tag.items()])
 
     # ------------------------------------------------------------------------- nodes
 
@@ -133,12 +156,16 @@ class RedisState(State):
         """Drop what `node` has in the groups of `tag`, in steps."""
         keys = f"groups:{node}", "owners"
         while found := await self._store.run(tag, "groups", keys, node, GRAVES):
-            groups = [group.decode() for group in found]
-            while groups:
-                graves = chain.from_iterable(_grave(g, node) for g in groups)
-                args = node, STEP, self._linger, *groups
-                done = await self._store.run(tag, "bury", [*keys, *graves], *args)
-                del groups[:done]
+            await self._empty(tag, node, [group.decode() for group in found])
+
+    async def _empty(self, tag: str, node: str, groups: list[str]) -> None:
+        """Drop what `node` has in `groups`, all of `tag`."""
+        keys = f"groups:{node}", "owners"
+        while groups:
+            graves = chain.from_iterable(_grave(g, node) for g in groups[:GRAVES])
+            args = node, STEP, self._linger, *groups[:GRAVES]
+            done = await self._store.run(tag, "bury", [*keys, *graves], *args)
+            del groups[:done]
 
     async def nodes(self) -> dict[str, dict[str, Any]]:
         names, abouts = await self._store.run(NODES, "living", ("leases", "abouts"))
@@ -193,9 +220,14 @@ class RedisState(State):
         times = self._expiry, self._linger
         args = group, node, new_epoch(), *times, whose, len(drops), *drops
         rest = chain.from_iterable(puts.items())
-        found = await self._store.run(tag_of(group), "change", keys, *args, *rest)
+        found = await self._of(group, "change", keys, *args, *rest)
         epoch, first, now, n = found
         return position(epoch, first), position(now, n)
+
+    async def _of(self, group: str, name: str, keys: Sequence[str], *args: Any) -> Any:
+        """Run a script on a group. Raises StateMoved if its topic or user is on another server."""
+        tag, of = tag_of(group), (named_in(group),)
+        return await self._store.run(tag, name, keys, *args, of=of)
 
     async def replace(self, group: str, node: str, entries: Entries) -> Position:
         for _ in range(TRIES):
@@ -234,14 +266,14 @@ class RedisState(State):
         expiry = self._expiry + milliseconds(max(0.0, until - time.time()))
         args = group, node, waits, new_epoch(), expiry, "1" if puts else ""
         rest = chain.from_iterable(entries.items())
-        found = await self._store.run(tag_of(group), "wait", keys, *args, *rest)
+        found = await self._of(group, "wait", keys, *args, *rest)
         epoch, first, now, n = found
         return position(epoch, first), position(now, n)
 
     async def take(self, group: str, node: str, refs: Collection[str]) -> str | None:
         keys = *_grave(group, node), f"groups:{node}", "owners"
         args = group, node, self._expiry, *refs
-        found = await self._store.run(tag_of(group), "take", keys, *args)
+        found = await self._of(group, "take", keys, *args)
         return str(found.decode()) if found else None
 
     async def end_wait(
@@ -266,7 +298,7 @@ class RedisState(State):
         Return None if it has changed so much that not all of that is known.
         """
         tag, (at, entries, recent, _) = tag_of(group), _grave(group, "")
-        epoch, n, found = await self._store.run(tag, "entries", (at, entries), STEP)
+        epoch, n, found = await self._of(group, "entries", (at, entries), STEP)
         if epoch is None:
             return NOWHERE, {}
         if found is not None:
@@ -276,7 +308,7 @@ class RedisState(State):
             raw.update(pairs(page))
         while True:
             keys = at, entries, recent
-            news = await self._store.run(tag, "news", keys, epoch, n, STEP)
+            news = await self._of(group, "news", keys, epoch, n, STEP)
             if news is None:
                 return None
             n, refs, latest = news
@@ -297,7 +329,9 @@ class RedisState(State):
                     at, entries, _, refs = _grave(group, node)
                     keys += at, entries, refs
                 args = node, self._expiry, self._linger, *few
-                found += positions(await self._store.run(tag, "positions", keys, *args))
+                of = [named_in(group) for group in few]
+                run = self._store.run(tag, "positions", keys, *args, of=of)
+                found += positions(await run)
             return found
 
         return await spread(groups, str, ask)
@@ -309,13 +343,16 @@ class RedisState(State):
 
     # ----------------------------------------------------------------------- history
 
-    async def append(self, items: Sequence[Item]) -> list[Position]:
+    async def append(self, items: Sequence[Item]) -> list[Position | None]:
         return await spread(items, lambda item: item.topic, self._append)
 
-    async def _append(self, tag: str, items: Sequence[Item]) -> list[Position]:
-        found: list[Position] = []
+    async def _append(self, tag: str, items: Sequence[Item]) -> list[Position | None]:
+        found: list[Position | None] = []
         for some in bundles(items):
-            found += await self._keep(tag, some)
+            try:
+                found += await self._keep(tag, some)
+            except StateMoved:
+                found += [None] * len(some)
         return found
 
     async def _keep(self, tag: str, items: Sequence[Item]) -> list[Position]:
@@ -324,7 +361,7 @@ class RedisState(State):
         slot = slots.pop() if slots else secrets.token_hex(8)
         id, lasts = secrets.token_hex(8), 2 * history_expiry(max(i.ttl for i in items))
         each = list(chain.from_iterable(map(append_args, items)))
-        keys = [f"done:{slot}"]
+        keys: list[str | Named] = [f"done:{slot}"]
         for item in items:
             keys += _history(item.topic)
 
@@ -349,10 +386,12 @@ class RedisState(State):
         *,
         partial: bool = False,
         limit: int | None = None,
+        was_here: bool = False,
     ) -> tuple[Position, list[Kept]]:
         most = "" if limit is None else limit
         args = n, milliseconds(ttl), "1" if partial else "", most, PAGE_BYTES, PAGE
-        epoch, last, entries = await self._on(topic, "since", *args)
+        keys, tag = _history(topic, was_here), tag_of(topic)
+        epoch, last, entries = await self._store.run(tag, "since", keys, *args)
         return position(epoch, last), [kept(*entry) for entry in entries]
 
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
@@ -387,28 +426,11 @@ class RedisState(State):
     # ---------------------------------------------------------------- for the doctor
 
     async def lacks(self) -> dict[str, str]:
-        """Try each command that is used, on a key of its own. Raises StateError."""
-        script, found = Script.of(TRY), dict[str, str]()
-        hello, *_ = await tried(lambda again: self._client.everywhere("HELLO"))
-        if isinstance(self._client, Client) and hello[b"mode"] == b"cluster":
-            raise StateError(ONE_OF_MANY)
-        for command, args in NEEDED.items():
-            keys = [f"{self._prefix}{LAYOUT}:{{doctor}}{command}"]
-            call = partial(self._client.eval, script, keys, [command, *args])
-            try:
-                error_text = await tried(lambda again: call())
-            except StateRefused as error:
-                return {"EVALSHA": str(error)}
-            if error_text:
-                found[command] = error_text.decode()
-        return found
+        """Return the commands that the server does not let us have, and why. Raises StateError."""
+        return await trial.lacks(self._client, f"{self._prefix}{LAYOUT}:{{doctor}}")
 
     async def eviction_policy(self) -> str | None:
-        ask = "CONFIG", "GET", "maxmemory-policy"
-        each = await tried(lambda again: self._client.everywhere(*ask))
-        found = {p.decode() for one in each if (p := one.get(b"maxmemory-policy"))}
-        # of several servers the one that evicts
-        return max(found, key=lambda policy: policy != "noeviction", default=None)
+        return await trial.eviction_policy(self._client)
 
     async def close(self) -> None:
         await self._client.close()
@@ -420,6 +442,6 @@ def _grave(group: str, node: str) -> tuple[str, str, str, str]:
     return f"position:{group}", f"entries:{group}", f"recent:{group}", refs
 
 
-def _history(topic: str) -> tuple[str, str]:
+def _history(topic: str, was_here: bool = False) -> tuple[Named, Named]:
     """Return the keys of a history: its head and its stream."""
-    return f"head:{topic}", f"history:{topic}"
+    return Named(topic, "head", was_here), Named(topic, "history", was_here)

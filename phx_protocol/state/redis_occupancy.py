@@ -25,9 +25,16 @@ class RedisOccupancy(Occupancy):
         self._times = milliseconds(KEPT), milliseconds(self._lasts)
         self._keys = [f"{key}:{kind}" for key in ("here", "due", "seen", *SETS)]
 
-    async def _run(self, tag: str, script: str, *args: Any, lasts: float = 0) -> Any:
+    async def _run(
+        self,
+        tag: str,
+        script: str,
+        *args: Any,
+        lasts: float = 0,
+        of: Collection[str] = (),
+    ) -> Any:
         rest = *self._times, *args
-        return await self._store.run(tag, script, self._keys, *rest, lasts=lasts)
+        return await self._store.run(tag, script, self._keys, *rest, lasts=lasts, of=of)
 
     async def mark(
         self, node: str, marks: Sequence[Mark], delay: float
@@ -48,7 +55,8 @@ class RedisOccupancy(Occupancy):
         async def ask(tag: str, some: list[str]) -> list[Seen]:
             found: list[Seen] = []
             for few in chunks(some):
-                flat = await self._run(tag, "look", milliseconds(delay), *few)
+                args = milliseconds(delay), *few
+                flat = await self._run(tag, "look", *args, of=few)
                 found += map(_seen, flat[::2], flat[1::2])
             return found
 

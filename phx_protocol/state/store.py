@@ -3,7 +3,8 @@
 Each call has a routing key: the name of a group or topic. It selects one of SLICES hash tags, under which
 all keys of the call are, so that keys can be spread over servers. What concerns nodes is under the
 tag NODES. Keys carry the version of their layout, and the generation of the store: all slices have
-the same one. If one of them lacks steps, a new generation begins, and the whole store is empty.
+the same one. If one of them lacks steps, a new generation begins, and the whole store is empty. Behind
+the generation, each slice has the rings: who knows fewer is refused, and learns them.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError, TimeoutError
 
-from ..exceptions import StateError, StateRefused, StateTimeout
+from ..exceptions import StateError, StateMoved, StateRefused, StateTimeout
 from ..layers.connection import is_moved
 from ..layers.slots import TAGS as ALL_TAGS
 from ..layers.slots import index_of
 from .base import history_expiry
 from .client import ERRORS, Client, Word, is_away
 from .ledger import Ledger
+from .rings import RING, Rings, is_newer
 from .scripts import COUNTED, generation, script
 
 if TYPE_CHECKING:
@@ -49,17 +51,39 @@ ONE_OF_MANY = (
 MOVED, LOST = -1, -2
 
 
+class Named(NamedTuple):
+    """A key of what is remembered of `name`: another one if it comes back to a server. With `was_here`
+    the key that it had here before it moved, in the latest change."""
+
+    name: str
+    key: str
+    was_here: bool = False
+
+
 def tag_of(name: str) -> str:
     """Return the hash tag of the keys of the group or topic `name`."""
     return TAGS[index_of(name.encode(), SLICES)]
 
 
 class Store:
-    """The keys that begin with `prefix`; `expiry` is the seconds for which Redis remembers an author."""
+    """The keys that begin with `prefix`; `expiry` is the seconds for which Redis remembers an author.
 
-    def __init__(self, client: AnyClient, prefix: str, expiry: float) -> None:
+    `server` is the id of this server in the rings, and `moved` is called when it is known to be in others.
+    """
+
+    def __init__(
+        self,
+        client: AnyClient,
+        prefix: str,
+        expiry: float,
+        server: str,
+        moved: Callable[[Rings], None],
+    ) -> None:
         self.client = client
         self.ledger = Ledger(expiry)
+        self.rings = Rings([[server]])
+        self._server = server
+        self._moved = moved
         self._prefix = f"{prefix}{LAYOUT}:"
         self._author_ms = int(expiry * 1000)
         self._remembered = REMEMBERED
@@ -74,39 +98,49 @@ class Store:
     # ------------------------------------------------------------------------ calls
 
     async def run(
-        self, tag: str, name: str, keys: Sequence[str], *args: Any, lasts: float = 0
+        self,
+        tag: str,
+        name: str,
+        keys: Sequence[str | Named],
+        *args: Any,
+        lasts: float = 0,
+        of: Collection[str] = (),
     ) -> Any:
         """Run a script that may run twice. Raises StateError.
 
-        `lasts` is the number of seconds for which its keys may last.
+        `lasts` is the number of seconds for which its keys may last; `of` are the topics or users whose
+        server this must be, as it must be that of the names in `keys`.
         """
-        return await tried(lambda again: self.call(tag, name, keys, args, lasts))
+        return await tried(lambda again: self.call(tag, name, keys, args, lasts, of))
 
     async def call(
         self,
         tag: str,
         name: str,
-        keys: Sequence[str],
+        keys: Sequence[str | Named],
         args: Iterable[Word],
         lasts: float = 0,
+        of: Collection[str] = (),
     ) -> Any:
-        """Run a script once. Raises errors of redis-py, or OSError."""
+        """Run a script once. Raises errors of redis-py, OSError, or StateMoved."""
         for _ in range(TRIES):
             await self._remember(lasts)
             known, count = self.ledger.generation, self.ledger.of(tag)
+            self._require(of)
             begin = f"{self._prefix}{{{tag}}}"
             ours = f"{begin}generation", f"{begin}{known}:author:{count.author}"
-            rest = known, count.steps, int(self._remembered * 1000), self._author_ms
+            has = f"{known}{self.rings}"
+            rest = has, count.steps, int(self._remembered * 1000), self._author_ms
             said, *answer = await self.client.eval(
                 script(name),
-                [*(f"{begin}{known}:{key}" for key in keys), *ours],
+                [*(f"{begin}{known}:{self._key(key)}" for key in keys), *ours],
                 [*args, *rest, "1" if name in COUNTED else ""],
             )
             if said >= 0:
                 count.note(said)
                 return answer[0]
             if said == MOVED:
-                self.ledger.learn(answer[0].decode())
+                self._take(answer[0].decode())
             elif said == LOST:
                 await self._begin(known)
         raise ResponseError("generations begin faster than they are used")
@@ -119,6 +153,39 @@ class Store:
             return await self.client.call(command, self.key(tag, key), *args)
 
         return await tried(call)
+
+    # ------------------------------------------------------------------------ rings
+
+    def _require(self, names: Iterable[str]) -> None:
+        """Raise StateMoved if one of `names` is on another server."""
+        if self.rings.number or len(self.rings.servers) > 1:
+            for name in names:
+                if self.rings.place(name).server != self._server:
+                    raise StateMoved(f"{name!r} is on another server now")
+
+    def _key(self, key: str | Named) -> str:
+        if isinstance(key, str):
+            return key
+        if key.was_here:
+            since = self.rings.before.place(key.name).since
+        else:
+            self._require((key.name,))
+            since = self.rings.place(key.name).since
+        # the keys of the first ring have no number: most sites never have another one
+        return f"{key.key}{since or ''}:{key.name}"
+
+    def adopt(self, rings: Rings) -> None:
+        """Note these rings, unless newer ones are known; the next call of each tag tells it."""
+        if is_newer(rings, self.rings):
+            self.rings = rings
+
+    def _take(self, value: str) -> None:
+        """Note what a tag has: a generation and rings."""
+        generation, slash, rest = value.partition(RING)
+        self.ledger.learn(generation)
+        if slash and is_newer(rings := Rings.parse(slash + rest), self.rings):
+            self.rings = rings
+            self._moved(rings)
 
     # ------------------------------------------------------------------ generations
 
@@ -136,9 +203,9 @@ class Store:
 
     async def _learn(self, known: str, lacks: str) -> None:
         ms, key = int(self._remembered * 1000), f"{self._prefix}{{{NODES}}}generation"
-        args = known, secrets.token_hex(2), ms, lacks
+        args = known, secrets.token_hex(2), ms, lacks, str(self.rings)
         found = await self.client.eval(generation(), [key], [*args])
-        self.ledger.learn(found.decode())
+        self._take(found.decode())
 
     async def forget(self) -> None:
         """Begin a new generation, unless another author has done so. Raises StateError."""

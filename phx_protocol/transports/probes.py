@@ -58,7 +58,7 @@ def _lacks(node: Node, needs: Collection[str]) -> Iterator[str]:
         yield "draining"
     if "layer" in needs and node.link.is_failing:
         yield NEEDS["layer"]
-    if "state" in needs and any(h.outage.is_on for h in node.heartbeats):
+    if "state" in needs and any(h.outage.is_on for h in node.placement.in_use):
         yield NEEDS["state"]
 
 

@@ -83,6 +83,23 @@ class Names:
                 self.changed(mark.name)  # it may have changed meanwhile
         self._keep_node()
 
+    def move(
+        self, has_moved: Callable[[str], bool], names_of: Callable[[str], Names]
+    ) -> None:
+        """Give the names that have moved to those of their server, with what was told of them.
+
+        Here they are written once more: as names that this node does not have.
+        """
+        moved = [name for name in self._known if has_moved(name)]
+        for mark in self._marks(moved):
+            other = names_of(mark.name)
+            if mark.was_told:
+                other._written.add(mark.name)
+            other._doubt([mark.name])
+            other._keep_node()
+        self._doubt(moved)
+        self._keep_node()
+
     def _marks(self, names: list[str]) -> list[Mark]:
         self._doubtful.difference_update(names)
         due, claims = self.teller.due, self.teller.claims

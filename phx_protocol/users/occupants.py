@@ -12,7 +12,7 @@ from ..auth.users import key_of
 from ..conf import options
 from ..exceptions import StateError
 from ..node.connections import OpenSocket
-from ..node.part import PARTS, StatePart
+from ..node.part import PARTS, HasMoved, StatePart
 from ..signals import topic_occupied, topic_vacated, user_offline, user_online
 from ..state.occupancy import TOPIC, USER
 from ..wire.topics import TopicPatterns
@@ -44,7 +44,9 @@ class Occupants(StatePart):
         if chosen.track_topics:
             teller = Teller(heartbeat, TOPIC, topic_occupied, topic_vacated)
             self._topics = Names(
-                heartbeat, teller, lambda topic: registry.count_joined(topic) > 0
+                heartbeat,
+                teller,
+                lambda topic: self.has(topic) and registry.count_joined(topic) > 0,
             )
 
     @property
@@ -85,6 +87,21 @@ class Occupants(StatePart):
     def lost(self) -> None:
         for names in self._kinds:
             names.lost()
+
+    def moved(self, has_moved: HasMoved) -> None:
+        for connection in [c for c, key in self._keys.items() if has_moved(key)]:
+            key = self._keys.pop(connection)
+            self._connections.pop(key, None)
+            other = self.node.part(Occupants, key)
+            other._keys[connection] = key
+            other._connections[key] += 1
+        for kind in ("_users", "_topics"):
+            names: Names | None = getattr(self, kind)
+            if names is not None:
+                names.move(
+                    has_moved,
+                    lambda name: getattr(self.node.part(Occupants, name), kind),
+                )
 
     def stopped(self) -> None:
         for names in self._kinds:

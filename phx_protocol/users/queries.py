@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import options
+from ..exceptions import StateMoved
 from ..node.blocking import sync
 from ..node.heartbeat import Heartbeat
 from ..node.node import get_node
@@ -41,6 +42,15 @@ async def _look(users: Iterable[User]) -> list[tuple[User, Seen]]:
         raise ImproperlyConfigured(
             "PHX_PROTOCOL['TRACK_USERS'] is off: nobody knows who is online."
         )
+    users = list(users)
+    try:
+        return await _ask_all(users)
+    except StateMoved:
+        await get_node().placement.settled()
+        return await _ask_all(users)
+
+
+async def _ask_all(users: list[User]) -> list[tuple[User, Seen]]:
     node, by_server = get_node(), dict[Heartbeat, list[User]]()
     for user in users:
         by_server.setdefault(node.heartbeat_of(_key_of(user)), []).append(user)

@@ -163,7 +163,12 @@ class Teller:
             del self._running[change]
 
     async def _send(self, change: Change) -> None:
-        """Call the receivers. Whatever they raise, it is told; if the process ends, another one tells it."""
+        """Call the receivers. Whatever they raise, it is told; if the process ends, another one tells it.
+
+        Of a name that is on another server now, that of the other server tells.
+        """
+        if not self._heartbeat.has(change.name):
+            return
         at = datetime.datetime.fromtimestamp(change.at, datetime.timezone.utc)
         named = {self._kind: change.name, "id": change.id, "at": at}
         try:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from phx_protocol import abroadcast
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.history.recovery import RecoveryRequest
-from phx_protocol.history.streams import BROKEN, READS
+from phx_protocol.history.streams import BROKEN, READS, PendingAppend
 from phx_protocol.node.heartbeat import Heartbeat
 from phx_protocol.node.node import get_node
 from phx_protocol.pubsub import message
@@ -125,12 +125,19 @@ async def test_a_long_outage_does_not_remember_every_topic() -> None:
     (before,) = [await state.open("t", 60)]
     for some in range(0, 3 * BROKEN, BROKEN // 2):
         names = [f"t{i}" for i in range(some, some + BROKEN // 2)]
-        await node.pubsub.sequencer._keep([item(name, name) for name in names])
+        await keep(node, *names)
         assert len(node.pubsub.sequencer._broken) <= BROKEN
     del state.append, state.heads
     node.heartbeat.outage.report(None)
-    await node.pubsub.sequencer._keep([item("another", "another")])
+    await keep(node, "another")
     assert await state.heads({"t": 60.0}) != [before]
+
+
+async def keep(node: Any, *topics: str) -> None:
+    broadcast, done = Broadcast("", "", Raw(b"{}")), node.loop.create_future()
+    items = [item(topic, topic) for topic in topics]
+    batch = [PendingAppend(item, broadcast, done) for item in items]
+    await node.pubsub.sequencer._keep(batch)
 
 
 async def refuse(*args: Any) -> Any:

@@ -98,6 +98,14 @@ class Ledger:
                         assert unseen, f"nobody knows {position.epoch}-{between}"
                         unseen.pop()
             n = position.n
+        if view.is_last and view.since is not None:
+            last = max((position.n for position, _ in view.shown), default=n or 0)
+            for (topic, position), missing in self.kept.items():
+                if topic == room.topic and position.epoch == view.since.epoch:
+                    said = f"{tab} lacks {missing}, {position}: it came before the topic moved"
+                    assert position.n <= last or not self.sent[missing].is_for(
+                        tab
+                    ), said
 
     def check_senders(self) -> None:
         """Check that the messages of one join are kept in their order."""
@@ -112,9 +120,14 @@ class Ledger:
 
 @dataclasses.dataclass
 class View:
-    """The broadcasts that a room shows since its last loss; `since` is None if there was none."""
+    """The broadcasts that a room shows since its last loss; `since` is None if there was none.
+
+    Also since the topic moved to another server, where a history of its own begins. `is_last` says that
+    nothing may follow in the history that it had before.
+    """
 
     since: Position | None
+    is_last: bool = False
     shown: list[tuple[Position, int]] = dataclasses.field(default_factory=list)
     #: what came without an offset
     loose: list[int] = dataclasses.field(default_factory=list)
@@ -175,6 +188,9 @@ class Room:
             if last and last.epoch == position.epoch and position.n <= last.n:
                 assert self.polls, f"{self.tab.name} is given {position} again"
             elif self.state == "joined":
+                if last and last.epoch != position.epoch:
+                    self.view.is_last = True
+                    self.views.append(View(Position(position.epoch, 0)))
                 self.have["offset"] = ref
                 self.view.shown.append((position, payload["i"]))
                 self.ledger.take(self.topic, position, payload["i"])

@@ -23,7 +23,7 @@ from phx_protocol.exceptions import StateTimeout
 from phx_protocol.node.node import get_node
 from phx_protocol.presence.entries import Diff
 from phx_protocol.presence.replica import Hint
-from phx_protocol.presence.tracker import Trackers
+from phx_protocol.presence.tracker import Trackers, Written
 from phx_protocol.testing import TestChannel, TestSocket, connect
 from tests.support.visitor import Visitor
 
@@ -489,7 +489,7 @@ async def test_a_state_that_is_lost_without_a_word_gets_them_again_too() -> None
     # another node begins the group again
     await state.change(topic.group, "another", {}, ())
     for _ in range(3):
-        await get_node().part(Trackers).beat()
+        await get_node().part(Written).beat()
     _, known = await state.entries(topic.group)
     assert set(known) == {ref for refs in before.values() for ref in refs}
     for page in (await opened("ada"), bob):

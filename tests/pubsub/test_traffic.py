@@ -87,7 +87,7 @@ async def test_in_an_outage_a_topic_that_everybody_left_is_forgotten() -> None:
     for i in range(30):
         await tracker.track(None, f"t{i}", "ada", {})
         await tracker.untrack(None, f"t{i}", "ada")
-    await tracker.beat()
+    await tracker.beat(node.heartbeat)
     assert not tracker._topics
     await node.close()
 

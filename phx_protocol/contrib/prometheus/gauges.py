@@ -70,7 +70,9 @@ def sample() -> None:
     FAILING.set(
         {
             ("layer",): sum(node.link.is_failing for node in nodes),
-            ("state",): sum(any(h.is_down for h in node.heartbeats) for node in nodes),
+            ("state",): sum(
+                any(h.is_down for h in node.placement.in_use) for node in nodes
+            ),
         }
     )
 

@@ -6,7 +6,9 @@
 -- twice. So the writes of every author are counted: if fewer are found than the author knows of, nothing is done, and
 -- the caller begins a new generation (generation.lua). That one is empty; the keys of the old one expire.
 -- Returns the count of the author (0 if it is not counted) and the answer; or, if nothing was done,
--- MOVED and the newer generation, or LOST.
+-- MOVED and what this tag has, or LOST.
+-- Behind the generation are the rings (rings.py), if the servers have ever changed: with fewer than this tag knows
+-- nothing is done, with more the tag learns them.
 local MOVED, LOST = -1, -2
 local is_counted = table.remove(ARGV) == '1'
 local author_ms, generation_ms = table.remove(ARGV), tonumber(table.remove(ARGV))
@@ -15,11 +17,18 @@ local author, at = table.remove(KEYS), table.remove(KEYS)
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local found = redis.call('GET', at)
-if found ~= known then
-  local function born(generation) return tonumber(string.match(generation, '^%d+')) end
-  if found and born(found) >= born(known) then return {MOVED, found} end
-  redis.call('SET', at, known, 'PX', generation_ms)
+if found and found ~= known then
+  local function parts(value)
+    local generation, rings = string.match(value, '^([^/]*)(.*)$')
+    local _, count = string.gsub(rings, '/', '/')
+    return generation, tonumber(string.match(generation, '^%d+')), rings, count
+  end
+  local generation, born, rings, count = parts(known)
+  local its, its_born, has_rings, has_count = parts(found)
+  local has_more = has_count > count or has_count == count and has_rings > rings
+  if its ~= generation and its_born >= born or has_more then return {MOVED, found} end
 end
+if found ~= known then redis.call('SET', at, known, 'PX', generation_ms) end
 local step = tonumber(redis.call('GET', author) or 0)
 if step < steps then return {LOST} end
 if is_counted then
