@@ -191,6 +191,10 @@ class LoopLayer:
             return self.shards[0]
         return self.shards[int((binascii.crc32(name) & 0xFFF) / (4096 / count))]
 
+    def is_spared(self, name: bytes) -> bool:
+        """Return True if messages are lost, but not on the server for `name`."""
+        return bool(self._cut) and self.shard_of(name) not in self._cut
+
     # -------------------------------------------------------- the owner of the shards
 
     def message(self, name: bytes, data: bytes, exclude: bytes | None) -> None:
