@@ -68,12 +68,13 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	cd $* && npm install --no-audit --no-fund --loglevel=error
 	touch $@
 
-# redis-server, chromium, nginx and PostgreSQL, from Debian, when they are missing
+# redis-server, chromium, nginx, HAProxy and PostgreSQL, from Debian, when they are missing
 debian:
 	@PATH=$$PATH:/usr/sbin; command -v redis-server >/dev/null && command -v chromium >/dev/null && \
-		command -v nginx >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
+		command -v nginx >/dev/null && command -v haproxy >/dev/null && \
+		ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
 		( $(SUDO) apt-get update -qq && \
-		$(SUDO) apt-get install -y -qq redis-server chromium nginx postgresql >/dev/null )
+		$(SUDO) apt-get install -y -qq redis-server chromium nginx haproxy postgresql >/dev/null )
 
 clean:
 	rm -rf $(VENV) .tox project/node_modules tests/node_modules build docs/_build *.egg-info

@@ -71,6 +71,14 @@ class DirectChannel:
         """Wait until the event loop has less sent and not answered."""
         await self._layer.room()
 
+    def server_of(self, group: str) -> object:
+        """Return what is the same for all groups on one server."""
+        return self._layer.shard_of(self._layer.name_of(group))
+
+    def is_spared(self, group: str) -> bool:
+        """Return True if another server is away, and not that of `group`."""
+        return self._layer.is_spared(self._layer.name_of(group))
+
     async def groups_add(self, groups: Iterable[str]) -> None:
         """Join `groups`; return when their messages arrive. If an error is raised, none is joined."""
         await self._layer.group_add(groups, self.name)

@@ -197,6 +197,10 @@ class LoopLayer:
         for shard in self._servers.listening(name):
             shard.unsubscribe(name)
 
+    def is_spared(self, name: bytes) -> bool:
+        """Return True if messages are lost, but not on the server for `name`."""
+        return bool(self._cut) and self.shard_of(name) not in self._cut
+
     # -------------------------------------------------------- the owner of the shards
 
     def message(self, name: bytes, data: bytes, exclude: bytes | None) -> None:

@@ -39,6 +39,12 @@ class DirectChannel(Protocol):
     ) -> None:
         """Send to the other channels of `group`; call `done` with the answer, or the error."""
 
+    def server_of(self, group: str) -> object:
+        """Return what is the same for all groups on one server."""
+
+    def is_spared(self, group: str) -> bool:
+        """Return True if another server is away, and not that of `group`."""
+
     async def groups_add(self, groups: Iterable[str]) -> None:
         """Join all of `groups`; return when their messages arrive."""
 
@@ -79,6 +85,11 @@ class DirectLink(LayerLink):
         """Note the result of a call; while the connection is lost, none means that the layer works."""
         if error is not None or not self._is_cut:
             super().report(error)
+
+    def _fails(self, key: Key) -> bool:
+        channel = self.groups.channel
+        is_spared = channel is not None and channel.is_spared(group_name(key))
+        return self.is_failing and not is_spared
 
     async def _listen(self) -> None:
         """Open the channel of this node; the layer calls ``take`` from then on."""
@@ -151,8 +162,14 @@ class DirectGroups(Groups):
 
     def _begin(self) -> None:
         self._is_scheduled = False
-        topics = self._steps.keys() - self._running
-        if topics and self.channel is not None:
+        if self.channel is None:
+            return
+        # one that is away must not hold up those of others
+        by_server: dict[object, set[Key]] = {}
+        for topic in self._steps.keys() - self._running:
+            server = self.channel.server_of(group_name(topic))
+            by_server.setdefault(server, set()).add(topic)
+        for topics in by_server.values():
             self._running |= topics
             task = begin(self._make_steps(topics, self.channel))
             self._tasks.add(task)

@@ -108,7 +108,7 @@ class LayerLink:
         If the layer is down, return at once.
         """
         if not self.is_ready(key):
-            await self._done(self.groups.add(key))
+            await self._done(self.groups.add(key), lambda: self._fails(key))
 
     @property
     def is_settled(self) -> bool:
@@ -119,10 +119,16 @@ class LayerLink:
         """Wait for the topics that wait for the layer now, READY_TIMEOUT at most without progress."""
         last = self.groups.last()
         if last is not None:
-            await self._done(last)
+            await self._done(last, lambda: self.is_failing)
 
-    async def _done(self, step: asyncio.Future[None]) -> None:
-        while not self.is_failing:
+    def _fails(self, key: Key) -> bool:
+        """Return True if there is no use in waiting for a step of `key`: the layer fails."""
+        return self.is_failing
+
+    async def _done(
+        self, step: asyncio.Future[None], fails: Callable[[], bool]
+    ) -> None:
+        while not fails():
             done = self.groups.done
             if await within(READY_TIMEOUT, step):
                 return step.result()

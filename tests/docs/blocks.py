@@ -14,6 +14,7 @@ ELSEWHERE = {
     "tutorial.md": {"": "browser/test_tutorial.py"},
     "react.md": {"tsx": "browser/test_react.py"},
     "typed.md": {"ts": "schema/test_typescript.py"},
+    "scaling.md": {"text": "integration/test_affinity.py"},  # HAProxy's
 }
 #: a fence, and above it, maybe, why nobody can check what is in it
 FENCED = re.compile(

@@ -9,5 +9,5 @@ from tests.conformance.settings import *  # noqa: F401,F403
 PHX_PROTOCOL = {
     "LOCAL_BUS": bool(os.environ.get("PHX_LOCAL_BUS")),
     "SOCKETS": {"/socket": "tests.integration.history_sockets.HistorySocket"},
-    "STATE": {"LEASE": 2.0},
+    "STATE": {"LEASE": float(os.environ.get("PHX_LEASE", 2.0))},
 }

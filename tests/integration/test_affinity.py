@@ -1,4 +1,4 @@
-"""nginx sends the clients of a room to one process, as docs/scaling.md says."""
+"""nginx and HAProxy send the clients of a room to one process, as docs/scaling.md says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.support import servers
@@ -24,63 +26,73 @@ proxy_set_header Connection upgrade;
 """
 
 
-def documented() -> tuple[str, str]:
-    """The map and the hash of the recipe."""
-    found = re.search(r"```nginx\n(map .*?\n})\n\nupstream \w+ {\n(.*?;)", PAGE, re.S)
+def nginx_as_documented(folder: Path, running: list[servers.Server]) -> Any:
+    """With the map and the hash of the recipe."""
+    recipe = r"```nginx\n(map .*?\n})\n\nupstream \w+ {\n(.*?;)\n +server \S+ (.*?);"
+    found = re.search(recipe, PAGE, re.S)
     assert found is not None
-    return found[1], found[2]
+    key, place, server = found.groups()
+    lines = {"http": key, "upstream": place, "server": server}
+    return servers.nginx(folder, *running, location=UPGRADE, **lines)
 
 
-@contextmanager
-def site(
-    folder: Path, redis_url: str, processes: int
-) -> Iterator[list[servers.Server]]:
-    """An nginx as in the docs, and processes behind it."""
-    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
-    key, place = documented()
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                servers.serve("frames", folder / f"{n}.log", APPLICATION, **env)
-            )
-            for n in range(processes)
-        ]
-        nginx = servers.nginx(
-            folder,
-            *running,
-            location=UPGRADE,
-            http=key,
-            upstream=place,
-            server="max_fails=0",
-        )
-        yield [stack.enter_context(nginx), *running]
+def haproxy_as_documented(folder: Path, running: list[servers.Server]) -> Any:
+    """With the lines of the recipe, and the parameters of its servers."""
+    recipe = r"```text\nbackend \w+\n(.*?)\n +server \w+ \S+ (.*?)\n"
+    found = re.search(recipe, PAGE, re.S)
+    assert found is not None
+    return servers.haproxy(folder, *running, backend=found[1], server=found[2])
 
 
-async def upstream(proxy: servers.Server, room: str) -> str:
-    """The process to which a client of that room comes."""
-    url = f"{proxy.url}/socket/websocket?room={room}&vsn=2.0.0"
+PROXIES = {"nginx": nginx_as_documented, "haproxy": haproxy_as_documented}
+
+
+@pytest.fixture(params=PROXIES)
+def proxied(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Any:
+    """A proxy as in the docs, and as many processes behind it as one likes."""
+
+    @contextmanager
+    def site(processes: int) -> Iterator[list[servers.Server]]:
+        env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
+        with ExitStack() as stack:
+            running = [
+                stack.enter_context(
+                    servers.serve("frames", tmp_path / f"{n}.log", APPLICATION, **env)
+                )
+                for n in range(processes)
+            ]
+            proxy = PROXIES[request.param](tmp_path, running)
+            yield [stack.enter_context(proxy), *running]
+
+    return site
+
+
+async def upstream(proxy: servers.Server, room: str | None) -> str:
+    """The process to which a client of that room comes; None is one without a room."""
+    url = f"{proxy.url}/socket/websocket?vsn=2.0.0"
+    url += f"&room={room}" if room else ""
     async with connect(url, proxy=None) as opened:
         assert opened.response is not None
         return opened.response.headers["x-upstream"]
 
 
 async def test_clients_of_a_room_meet_in_one_process(
-    tmp_path: Path, redis_url: str
+    proxied: Any,
 ) -> None:
-    with site(tmp_path, redis_url, 3) as (proxy, *processes):
+    with proxied(3) as (proxy, *processes):
         places = {room: await upstream(proxy, room) for room in ROOMS}
         assert {*places.values()} == {process.address for process in processes}
         for room, place in places.items():
             for _ in range(3):
                 assert await upstream(proxy, room) == place
         # those without a room are spread
-        assert len({await upstream(proxy, "") for _ in range(20)}) > 1
+        assert len({await upstream(proxy, None) for _ in range(20)}) > 1
 
 
 async def test_over_long_poll_they_meet_there_too(
-    tmp_path: Path, redis_url: str
+    proxied: Any,
 ) -> None:
-    with site(tmp_path, redis_url, 2) as (proxy, *_):
+    with proxied(2) as (proxy, *_):
         url = f"http://{proxy.address}/socket/longpoll"
         async with httpx.AsyncClient(params={"vsn": "2.0.0"}) as client:
             for room in ROOMS[:4]:
@@ -97,9 +109,9 @@ async def test_over_long_poll_they_meet_there_too(
 
 
 async def test_a_process_that_goes_takes_its_rooms_only(
-    tmp_path: Path, redis_url: str
+    proxied: Any,
 ) -> None:
-    with site(tmp_path, redis_url, 3) as (proxy, *processes):
+    with proxied(3) as (proxy, *processes):
         before = {room: await upstream(proxy, room) for room in ROOMS}
         processes[0].stop()
         after = {room: (await upstream(proxy, room)).split(", ")[-1] for room in ROOMS}
@@ -111,9 +123,9 @@ async def test_a_process_that_goes_takes_its_rooms_only(
 
 
 async def test_who_lands_elsewhere_misses_nothing(
-    tmp_path: Path, redis_url: str
+    proxied: Any,
 ) -> None:
-    with site(tmp_path, redis_url, 2) as (proxy, *processes):
+    with proxied(2) as (proxy, *processes):
         place = await upstream(proxy, "1")
         (other,) = [process for process in processes if process.address != place]
         async with Client(proxy.url, room="1") as ada, Client(other.url) as bob:

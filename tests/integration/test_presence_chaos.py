@@ -19,6 +19,7 @@ from redis import Redis
 
 from tests.support import servers
 from tests.support.presence_js import Shown
+from tests.support.spread import SHARDS, Shards
 from tests.support.ws_client import TIMEOUT, Client
 
 APPLICATION = "tests.support.presence_app:application"
@@ -116,11 +117,13 @@ async def show(wanted: dict[str, list[str]], *tabs: Tab, within: float) -> None:
 
 
 async def open_tabs(
-    stack: contextlib.AsyncExitStack, *wanted: tuple[servers.Server, str, str]
+    stack: contextlib.AsyncExitStack,
+    *wanted: tuple[servers.Server, str, str],
+    topic: str = TOPIC,
 ) -> list[Tab]:
     tabs = []
     for server, user, device in wanted:
-        tabs.append(await Tab(server, user, device).enter())
+        tabs.append(await Tab(server, user, device).enter(topic))
         stack.push_async_callback(tabs[-1].exit)
     return tabs
 
@@ -130,23 +133,37 @@ class Cluster:
 
     def __init__(self, directory: Path, layer: str) -> None:
         self._directory = directory
-        self._port = servers.free_port()
         self._stack = contextlib.ExitStack()
+        self._begin()
         self.env = {
             "PHX_LAYER": layer,
-            "PHX_REDIS_URL": f"redis://127.0.0.1:{self._port}/0",
+            "PHX_REDIS_URL": " ".join(f"redis://127.0.0.1:{p}/0" for p in self.ports),
             "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
         }
-        self.start_redis()
-        self.client = Redis(port=self._port)
-        self._stack.callback(self.client.close)
+        self.clients = [Redis(port=port) for port in self.ports]
+        for client in self.clients:
+            self._stack.callback(client.close)
         self.one, self.two = self.start("one"), self.start("two")
+
+    def _begin(self) -> None:
+        self.ports = [servers.free_port()]
+        #: on each server one
+        self.topics = [TOPIC]
+        self.start_redis()
 
     def start_redis(self) -> None:
         """An empty Redis, where the last one was."""
         self.redis = self._stack.enter_context(
-            servers.redis(self._directory, self._port)
+            servers.redis(self._directory, self.ports[0])
         )
+
+    @property
+    def client(self) -> Redis:
+        return self.clients[0]
+
+    @property
+    def all_of_redis(self) -> list[servers.Server]:
+        return [self.redis]
 
     def start(self, name: str) -> servers.Server:
         log = self._directory / name
@@ -163,8 +180,26 @@ class Cluster:
         return {key: self.client.pttl(key) / 1000 for key in found}  # type: ignore[operator]
 
     def entries(self) -> list[str]:
-        groups = self.client.scan_iter("asgi:phx:*:entries:*")
-        return [ref.decode() for key in groups for ref in self.client.hkeys(key)]  # type: ignore[union-attr]
+        return [
+            ref.decode()
+            for client in self.clients
+            for key in client.scan_iter("asgi:phx:*:entries:*")
+            for ref in client.hkeys(key)  # type: ignore[union-attr]
+        ]
+
+
+class SpreadCluster(Cluster):
+    """Two processes, and three servers for the layer and the state."""
+
+    def _begin(self) -> None:
+        self.topics = [f"room:{n}" for n in range(SHARDS)]
+        self.shards = Shards(self._directory, self.topics)
+        self._stack.callback(self.shards.stop)
+        self.ports = self.shards.ports
+
+    @property
+    def all_of_redis(self) -> list[servers.Server]:
+        return self.shards.servers
 
 
 def signalled(server: servers.Server, how: signal.Signals) -> float:
@@ -173,9 +208,15 @@ def signalled(server: servers.Server, how: signal.Signals) -> float:
     return time.monotonic()
 
 
+#: marks what also runs on three servers
+ON_THREE_TOO = pytest.mark.parametrize(
+    "cluster", [Cluster, SpreadCluster], ids=["one", "three"], indirect=True
+)
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, "redis")
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = getattr(request, "param", Cluster)(tmp_path, "redis")
     yield cluster
     cluster.close()
 
@@ -231,6 +272,7 @@ async def visit(stack: Stack, cluster: Cluster) -> None:
     await show({"bob": ["sofa"], "eve": ["watch"]}, eve, tabs[1], within=SLACK)
 
 
+@ON_THREE_TOO
 async def test_a_storm_on_both_processes_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack
 ) -> None:
@@ -238,6 +280,7 @@ async def test_a_storm_on_both_processes_ends_the_same_everywhere(
 
 
 @pytest.mark.big
+@ON_THREE_TOO
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_big_storm_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack, seed: int
@@ -246,6 +289,7 @@ async def test_a_big_storm_ends_the_same_everywhere(
 
 
 @pytest.mark.big
+@ON_THREE_TOO
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_storm_in_bad_weather_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack, seed: int
@@ -258,13 +302,14 @@ async def test_a_storm_in_bad_weather_ends_the_same_everywhere(
             await chance.choice([flush, deafen, pause])()
 
     async def flush() -> None:
-        cluster.client.flushall()
+        chance.choice(cluster.clients).flushall()
 
     async def deafen() -> None:
-        cluster.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        client = chance.choice(cluster.clients)
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def pause() -> None:
-        paused = chance.choice([cluster.one, cluster.two, cluster.redis])
+        paused = chance.choice([cluster.one, cluster.two, *cluster.all_of_redis])
         signalled(paused, signal.SIGSTOP)
         try:
             await asyncio.sleep(chance.choice([0.05, 0.3, LEASE + BEAT]))
@@ -289,7 +334,11 @@ async def storm(
 ) -> None:
     chance = random.Random(seed)
     one, two = cluster.one, cluster.two
-    watchers = await open_tabs(stack, (one, "one", "-"), (two, "two", "-"))
+    watching = (one, "one", "-"), (two, "two", "-")
+    watchers = {
+        topic: await open_tabs(stack, *watching, topic=topic)
+        for topic in cluster.topics
+    }
     running: dict[int, Tab] = {}
     devices: dict[int, str] = {}
 
@@ -297,7 +346,8 @@ async def storm(
         if n not in running:
             devices[n] = f"d{n}"
             server = chance.choice([one, two])
-            running[n] = await Tab(server, f"u{n % 5}", devices[n]).enter()
+            topic = cluster.topics[n % len(cluster.topics)]
+            running[n] = await Tab(server, f"u{n % 5}", devices[n]).enter(topic)
             stack.push_async_callback(running[n].exit)
         elif chance.random() < 0.5:
             devices[n] = f"d{n}.{chance.randrange(100)}"
@@ -313,13 +363,15 @@ async def storm(
     if calms is not None:
         calms.cancel()
         await asyncio.wait({calms})
-    wanted = {"one": ["-"], "two": ["-"]}
-    for n in running:
-        wanted.setdefault(f"u{n % 5}", []).append(devices[n])
-        wanted[f"u{n % 5}"].sort()
     # after bad weather leases are lost and dead ones are buried
     seconds = 2 * BEAT + SLACK if calms is None else 2 * LEASE + SLACK
-    await show(wanted, *watchers, *running.values(), within=seconds)
+    for place, topic in enumerate(cluster.topics):
+        there = {n: t for n, t in running.items() if n % len(cluster.topics) == place}
+        wanted = {"one": ["-"], "two": ["-"]}
+        for n in there:
+            wanted.setdefault(f"u{n % 5}", []).append(devices[n])
+            wanted[f"u{n % 5}"].sort()
+        await show(wanted, *watchers[topic], *there.values(), within=seconds)
 
 
 async def test_a_killed_process_is_gone_from_every_list_when_its_lease_ends(

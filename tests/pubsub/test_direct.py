@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ class DirectChannel:
     def make_room(self) -> None:
         self.is_full = False
         self._room.set()
+
+    def server_of(self, group: str) -> object:
+        return None
 
     async def groups_add(self, groups: Any) -> None:
         self.added.append(set(groups))
@@ -258,9 +262,9 @@ class NewsSocket(Socket):
 
 
 @contextlib.asynccontextmanager
-async def node_on(url: str, layer: str = "redis") -> AsyncIterator[Node]:
+async def node_on(*urls: str, layer: str = "redis") -> AsyncIterator[Node]:
     """A node as another process has it: on a layer of its own."""
-    backend = {"BACKEND": LAYERS[layer], "CONFIG": {"hosts": [url]}}
+    backend = {"BACKEND": LAYERS[layer], "CONFIG": {"hosts": [*urls]}}
     with override_settings(CHANNEL_LAYERS={"default": backend}):
         node = Node()
         node.keep_alive("the test")
@@ -416,6 +420,42 @@ async def test_kept_broadcasts_that_were_lost_are_read_when_it_is_back(
         await get_node().link.layer.flush()
 
 
+async def test_a_server_that_is_away_holds_up_no_join_on_another_one(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if both are asked in the same turn, as by a client that comes back with all of its topics."""
+    with servers.redis(tmp_path) as server:
+        urls = redis_url, f"redis://127.0.0.1:{server.port}/0"
+        async with node_on(*urls) as node, node_on(*urls) as other:
+            assert await node.address() and await other.address()
+            layer = node.link.layer._here()
+            here: list[str] = []
+            away: list[str] = []
+            for n in range(40):
+                name = layer.name_of(group_name(f"room:{n}"))
+                is_here = layer.shard_of(name) is layer.shards[0]
+                (here if is_here else away).append(f"room:{n}")
+            for topic in (here[0], away[0]):
+                await node.ready(topic)
+            server.stop(signal.SIGKILL)
+            await until(lambda: node.link.is_failing)
+
+            heard: list[str] = []
+            monkeypatch.setattr(
+                node.pubsub, "deliver_local", lambda b, *args: heard.append(b.topic)
+            )
+            for topic in (*here[1:], *away[1:]):
+                node.link.used(topic)
+            await asyncio.gather(*map(node.ready, (*here, *away)))
+            assert [topic for topic in here if not node.link.is_ready(topic)] == []
+            assert not any(map(node.link.is_ready, away[1:]))
+            for topic in here:
+                other.pubsub.publish_remote(broadcast(topic, "said"))
+            await until(lambda: heard == here)
+            with servers.redis(tmp_path, server.port):
+                await until(lambda: all(map(node.link.is_ready, away)))
+
+
 async def test_a_state_that_finds_a_replica_makes_the_layer_look(
     tmp_path: Path,
 ) -> None:
@@ -437,7 +477,7 @@ async def test_a_state_that_finds_a_replica_makes_the_layer_look(
 async def test_a_site_can_change_its_layer_one_process_after_the_other(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with node_on(redis_url) as new, node_on(redis_url, "pubsub") as old:
+    async with node_on(redis_url) as new, node_on(redis_url, layer="pubsub") as old:
         found: dict[Node, list[str]] = {}
         for node in (new, old):
             events = found[node] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -25,8 +26,8 @@ from hypothesis.stateful import (
 from phx_protocol.state import Item, Kept, Position, State
 from phx_protocol.state.base import NOWHERE, STEP, waiting
 from phx_protocol.state.memory import MemoryState
-from phx_protocol.state.redis import RedisState
 from tests.support.redis_cluster import RedisCluster
+from tests.support.spread import SpreadState, servers_of, shards, spread
 from tests.support.state import (
     admin,
     connected,
@@ -47,6 +48,7 @@ TTL = 100_000.0
 # names that begin with each other, and such as would break a key or a line
 NODE_NAMES = ["a", "ab", "b"]
 GROUP_NAMES = ["", "lobby\nü"]
+TOPICS_OF_GROUPS = ["", "ü"]
 TOPIC_NAMES = ["room:1", "room:1\x00☃"]
 REF_NAMES = ["1", "12", "b\n1", "é"]
 
@@ -229,10 +231,8 @@ class StateMachine(RuleBasedStateMachine):
         owners = {o for g in self.groups.values() for o, _ in g.entries.values()}
         wait = {waiting(until) for until in (SOON, LATER)}
         dead = {*self.nodes, *owners} - self.alive().keys() - wait
-        if isinstance(self.state, RedisState):
-            self.state._owners = (
-                None  # who came after the latest beat is for the next one
-            )
+        for one in servers_of(self.state):
+            one._owners = None  # who came after the latest beat is for the next one
         # more if all that a node had was dropped by others
         assert self.run(self.state.reap()) >= len(dead)
         for name in dead:
@@ -430,29 +430,56 @@ return found
 
 
 class RedisMachine(StateMachine):
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, state: State) -> None:
         super().__init__()
-        self.prefix = f"{secrets.token_hex(8)}:"
-        self.state = connected(url, self.prefix, LEASE)
-        self.redis = admin(self.state)
+        self.state = state
+
+    @classmethod
+    def on(cls, url: str) -> RedisMachine:
+        """On a server, or a cluster."""
+        return cls(connected(url, lease=LEASE))
 
     def pause(self) -> None:
         """Redis has the time of day: leases end earlier instead."""
-        leases = key(self.state, "leases")
-        for name in self.redis.zrange(leases, 0, -1):
-            self.redis.zincrby(leases, -PAUSE * 1000, name)
+        for one in servers_of(self.state):
+            leases = key(one, "leases")
+            for name in admin(one).zrange(leases, 0, -1):
+                admin(one).zincrby(leases, -PAUSE * 1000, name)
 
     def lose_everything(self) -> None:
         forget(self.state)
 
     @invariant()
     def every_key_expires(self) -> None:
-        assert not any(everywhere(self.state, IMMORTAL, self.prefix))
+        for one in servers_of(self.state):
+            assert not any(everywhere(one, IMMORTAL, one._prefix))
 
     def teardown(self) -> None:
         self.lose_everything()
         super().teardown()
+
+
+class SpreadMachine(RedisMachine):
+    """On three servers, of which one may lose what it has."""
+
+    state: SpreadState
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.run(spread()))
+
+    @rule(place=st.sampled_from([0, 1, 2]))
+    def a_server_loses_what_it_has(self, place: int) -> None:
+        self.reap()
+        lost = self.state.states[place]
+        forget(lost)
+        for topic in [t for t in self.topics if self.state.of(t) is lost]:
+            del self.topics[topic]
+        for group in [g for g in self.groups if self.state.of_group(g) is lost]:
+            del self.groups[group]
+        for name, node in self.nodes.items():
+            self.run(self.state.lose(place, name, node.about))
+            self.beat(name, node.about, False)
+            self.count(name, node.counts)
 
 
 def runs(examples: int, steps: int = 30) -> settings:
@@ -473,11 +500,16 @@ def test_the_memory_does_what_the_model_does() -> None:
 
 
 def test_redis_does_what_the_model_does(redis_url: str) -> None:
-    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(40))
+    run_state_machine_as_test(lambda: RedisMachine.on(redis_url), settings=runs(40))
 
 
 def test_a_cluster_does_what_the_model_does(cluster: RedisCluster) -> None:
-    run_state_machine_as_test(lambda: RedisMachine(cluster.url), settings=runs(10))
+    run_state_machine_as_test(lambda: RedisMachine.on(cluster.url), settings=runs(10))
+
+
+def test_three_servers_do_what_the_model_does(tmp_path: Path) -> None:
+    with shards(tmp_path, TOPIC_NAMES, TOPICS_OF_GROUPS, lease=LEASE):
+        run_state_machine_as_test(SpreadMachine, settings=runs(20))
 
 
 @pytest.mark.big
@@ -487,10 +519,18 @@ def test_the_memory_does_what_the_model_does_for_long() -> None:
 
 @pytest.mark.big
 def test_redis_does_what_the_model_does_for_long(redis_url: str) -> None:
-    run_state_machine_as_test(lambda: RedisMachine(redis_url), settings=runs(250, 60))
+    run_state_machine_as_test(
+        lambda: RedisMachine.on(redis_url), settings=runs(250, 60)
+    )
 
 
 @pytest.mark.big
 def test_a_cluster_does_what_the_model_does_for_long(cluster: RedisCluster) -> None:
     machine = runs(100, 60)
-    run_state_machine_as_test(lambda: RedisMachine(cluster.url), settings=machine)
+    run_state_machine_as_test(lambda: RedisMachine.on(cluster.url), settings=machine)
+
+
+@pytest.mark.big
+def test_three_servers_do_what_the_model_does_for_long(tmp_path: Path) -> None:
+    with shards(tmp_path, TOPIC_NAMES, TOPICS_OF_GROUPS, lease=LEASE):
+        run_state_machine_as_test(SpreadMachine, settings=runs(100, 60))

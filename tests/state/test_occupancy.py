@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -26,6 +27,7 @@ from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.occupancy import KINDS, Change, Mark
 from tests.state.test_model import IMMORTAL, runs
 from tests.support.redis_cluster import RedisCluster
+from tests.support.spread import SpreadState, servers_of, shards, spread
 from tests.support.state import connected, end_lease, everywhere, forget
 
 T = TypeVar("T")
@@ -213,17 +215,35 @@ class MemoryMachine(OccupancyMachine):
 
 
 class RedisMachine(OccupancyMachine):
-    def __init__(self, kind: str, url: str) -> None:
+    def __init__(self, kind: str, state: State) -> None:
         super().__init__(kind)
-        self.state = connected(url)
+        self.state = state
 
     @invariant()
     def every_key_expires(self) -> None:
-        assert not any(everywhere(self.state, IMMORTAL, self.state._prefix))
+        for one in servers_of(self.state):
+            assert not any(everywhere(one, IMMORTAL, one._prefix))
 
     def teardown(self) -> None:
         forget(self.state)
         super().teardown()
+
+
+class SpreadMachine(RedisMachine):
+    """On three servers, of which one may lose what it has."""
+
+    state: SpreadState
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, asyncio.run(spread()))
+
+    @rule(place=st.sampled_from([0, 1, 2]))
+    def a_server_loses_what_it_has(self, place: int) -> None:
+        lost = self.state.states[place]
+        self.run(lost.lost())
+        for name in NAMES:
+            if self.state.of(name) is lost:
+                self.names[name] = Name()
 
 
 def about(wait: float | None) -> Any:
@@ -237,18 +257,40 @@ def test_the_memory_does_what_the_model_does(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_redis_does_what_the_model_does(kind: str, redis_url: str) -> None:
-    run_state_machine_as_test(lambda: RedisMachine(kind, redis_url), settings=runs(40))
+    run_state_machine_as_test(
+        lambda: RedisMachine(kind, connected(redis_url)), settings=runs(40)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_servers_do_what_the_model_does(kind: str, tmp_path: Path) -> None:
+    with shards(tmp_path, NAMES):
+        run_state_machine_as_test(lambda: SpreadMachine(kind), settings=runs(15))
 
 
 @pytest.mark.big
 @pytest.mark.parametrize("kind", KINDS)
 def test_redis_does_what_the_model_does_for_long(kind: str, redis_url: str) -> None:
     machine = runs(250, 60)
-    run_state_machine_as_test(lambda: RedisMachine(kind, redis_url), settings=machine)
+    run_state_machine_as_test(
+        lambda: RedisMachine(kind, connected(redis_url)), settings=machine
+    )
 
 
 @pytest.mark.big
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cluster_does_what_the_model_does(kind: str, cluster: RedisCluster) -> None:
     machine = runs(40)
-    run_state_machine_as_test(lambda: RedisMachine(kind, cluster.url), settings=machine)
+    run_state_machine_as_test(
+        lambda: RedisMachine(kind, connected(cluster.url)), settings=machine
+    )
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_servers_do_what_the_model_does_for_long(
+    kind: str, tmp_path: Path
+) -> None:
+    with shards(tmp_path, NAMES):
+        machine = runs(100, 60)
+        run_state_machine_as_test(lambda: SpreadMachine(kind), settings=machine)

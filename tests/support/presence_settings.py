@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.conformance.settings import *  # noqa: F401,F403
 
-PHX_PROTOCOL = {"STATE": {"LEASE": 2.0}}
+PHX_PROTOCOL = {"STATE": {"LEASE": float(os.environ.get("PHX_LEASE", 2.0))}}

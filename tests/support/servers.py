@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis, nginx, Daphne, uvicorn, hypercorn, granian, as users start them."""
+"""Real servers for the tests: Redis, nginx, HAProxy, Daphne, uvicorn, hypercorn, granian, as users start them."""
 
 from __future__ import annotations
 
@@ -309,4 +309,42 @@ def nginx(
     executable = shutil.which("nginx") or "/usr/sbin/nginx"
     args = [executable, "-p", str(home), "-c", "nginx.conf", "-e", "stderr"]
     with run(args, port, home / "log") as running:
+        yield running
+
+
+HAPROXY = """
+global
+    log stdout format raw local0
+defaults
+    mode http
+    log global
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout tunnel 60s
+frontend site
+    bind 127.0.0.1:{port}
+    default_backend processes
+    http-response set-header x-upstream %si:%sp  # who answered
+backend processes
+    {backend}
+    {listed}
+"""
+
+
+@contextlib.contextmanager
+def haproxy(
+    directory: Path, *upstreams: Server, backend: str = "", server: str = ""
+) -> Iterator[Server]:
+    """An HAProxy in front of `upstreams`. `backend` are lines of that block, `server` are parameters of
+    every upstream. It logs when an upstream goes or comes."""
+    port = free_port()
+    home = directory / f"haproxy-{port}"
+    home.mkdir()
+    listed = "\n    ".join(f"server {s.port} {s.address} {server}" for s in upstreams)
+    text = HAPROXY.format(port=port, backend=backend, listed=listed)
+    (home / "haproxy.cfg").write_text(text)
+    # Debian keeps it where only root's PATH leads
+    executable = shutil.which("haproxy") or "/usr/sbin/haproxy"
+    with run([executable, "-db", "-f", str(home)], port, home / "log") as running:
         yield running

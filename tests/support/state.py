@@ -16,6 +16,7 @@ from phx_protocol.state.factory import make_client
 from phx_protocol.state.memory import MemoryState
 from phx_protocol.state.redis import RedisState
 from phx_protocol.state.store import LAYOUT, NODES, tag_of
+from tests.support.spread import SpreadState, servers_of
 
 FORGET = """
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end
@@ -34,14 +35,15 @@ def admin(state: RedisState) -> Any:
     return redis_py.Redis(**known)
 
 
-def everywhere(state: RedisState, script: str, *args: str) -> list[Any]:
-    """Run a script without keys on each primary; return what each has returned."""
-    client = admin(state)
-    if isinstance(client, redis_py.RedisCluster):
-        nodes = client.get_primaries()
-        clients = [client.get_redis_connection(node) for node in nodes]
-    else:
-        clients = [client]
+def everywhere(state: State, script: str, *args: str) -> list[Any]:
+    """Run a script without keys on each server or primary; return what each has returned."""
+    clients: list[Any] = []
+    for client in map(admin, servers_of(state)):
+        if isinstance(client, redis_py.RedisCluster):
+            nodes = client.get_primaries()
+            clients += [client.get_redis_connection(node) for node in nodes]
+        else:
+            clients.append(client)
     return [one.eval(script, 0, *args) for one in clients]
 
 
@@ -50,6 +52,9 @@ async def end_lease(state: State, node: str) -> None:
     if isinstance(state, MemoryState):
         if node in state._nodes:
             state._nodes[node].until = 0.0
+    elif isinstance(state, SpreadState):
+        for one, name in state.names_of(node):
+            await end_lease(one, name)
     else:
         assert isinstance(state, RedisState)
         admin(state).zadd(key(state, "leases"), {node: 1}, xx=True)
@@ -70,9 +75,10 @@ def key(state: RedisState, name: str) -> str:
     return f"{state._prefix}{LAYOUT}:{{{tag}}}{generation}:{name}"
 
 
-def forget(state: RedisState) -> None:
+def forget(state: State) -> None:
     """Delete all of its keys, as if Redis had lost them."""
-    everywhere(state, FORGET, f"{state._prefix}*")
+    for one in servers_of(state):
+        everywhere(one, FORGET, f"{one._prefix}*")
 
 
 def item(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,10 @@ from phx_protocol.asgi import get_phoenix_application
 from phx_protocol.node.node import get_node
 from tests.support import servers
 from tests.support.sites import MOUNTS, page
-from tests.support.ws_client import TIMEOUT
+from tests.support.ws_client import TIMEOUT, Client
+
+APPLICATION = "tests.integration.health_app:application"
+DEPLOY = (servers.ROOT / "docs/deploy.md").read_text()
 
 urlpatterns = [path("live", health.live), path("ready", health.ready)]
 
@@ -93,12 +98,11 @@ async def test_both_are_views_too() -> None:
 async def test_a_redis_that_goes_and_comes_is_noticed_without_a_client(
     tmp_path: Path,
 ) -> None:
-    application = "tests.integration.health_app:application"
     with servers.redis(tmp_path) as redis:
         env = {"PHX_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0"}
         env["PHX_LAYER"] = "redis"
         log = tmp_path / "log"
-        with servers.serve("uvicorn", log, application, **env) as server:
+        with servers.serve("uvicorn", log, APPLICATION, **env) as server:
             async with httpx.AsyncClient(
                 base_url=f"http://{server.address}", trust_env=False, timeout=TIMEOUT
             ) as http:
@@ -120,3 +124,47 @@ async def test_a_redis_that_goes_and_comes_is_noticed_without_a_client(
                 assert await until("/healthz/ready", 200) == "ok"
                 with servers.redis(tmp_path, redis.port):
                     assert await until("/healthz/ready?layer&state", 200) == "ok"
+
+
+DRAIN = """
+import django
+django.setup()
+from django.core.management import call_command
+call_command("phx_drain", "{}")
+"""
+
+
+async def test_haproxy_asks_and_sends_nobody_to_a_process_that_drains(
+    tmp_path: Path, redis_url: str
+) -> None:
+    asks = re.search(r"HAProxy does\s+\(`(option httpchk .+?)`\)", DEPLOY)
+    assert asks is not None
+    env = {"PHX_REDIS_URL": redis_url, "PHX_LAYER": "redis"}
+    env["DJANGO_SETTINGS_MODULE"] = "tests.conformance.settings"
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                servers.serve("frames", tmp_path / f"{n}.log", APPLICATION, **env)
+            )
+            for n in range(2)
+        ]
+        often = "check inter 100 fall 1 rise 1"
+        haproxy = servers.haproxy(tmp_path, *processes, backend=asks[1], server=often)
+        proxy = stack.enter_context(haproxy)
+
+        async def upstream() -> str:
+            async with Client(proxy.url) as client:
+                assert client.ws.response is not None
+                return client.ws.response.headers["x-upstream"]
+
+        assert {await upstream() for _ in range(4)} == {p.address for p in processes}
+        going, staying = processes
+        async with Client(going.url):  # so that the command finds the process
+            code = DRAIN.format(going.process.pid)
+            drained = await asyncio.to_thread(servers.python, code, env)
+            assert drained.returncode == 0, drained.stderr
+            async with asyncio.timeout(TIMEOUT):
+                while f"{going.port} is DOWN" not in proxy.logged():
+                    await asyncio.sleep(0.05)
+            assert "Layer7 wrong status, code: 503" in proxy.logged()
+            assert {await upstream() for _ in range(4)} == {staying.address}
