@@ -6,8 +6,10 @@ it has to run out by itself; the others end it. Beats are frequent all the same:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from redis import Redis
@@ -30,6 +32,19 @@ def beat_often() -> None:
     from phx_protocol.state import State
 
     State.beat_every = BEAT  # type: ignore[assignment, method-assign]
+
+
+@contextlib.contextmanager
+def frequent_beats() -> Iterator[None]:
+    """Beat so in the process of a test, for a while."""
+    from phx_protocol.state import State
+
+    before = State.__dict__["beat_every"]
+    beat_often()
+    try:
+        yield
+    finally:
+        State.beat_every = before  # type: ignore[method-assign]
 
 
 def end(client: Redis[bytes], server: servers.Server) -> None:
