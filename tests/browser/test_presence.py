@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 from redis import Redis as Blocking
 from redis.asyncio import Redis
@@ -66,7 +67,7 @@ def cluster(
         yield Cluster(tmp_path_factory.mktemp("cluster"), redis_url, running)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(redis_url) as redis:
         yield redis
