@@ -85,6 +85,7 @@ async def quiet(wanted: dict[str, list[str]], *watchers: Watcher) -> None:
     while True:
         for watcher in watchers:
             watcher.diffs.clear()
+            watcher.missed.clear()  # a diff may come before the list that it changes
         await asyncio.sleep(BEAT)
         if not any(watcher.diffs for watcher in watchers):
             return
