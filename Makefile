@@ -8,6 +8,8 @@ PYTEST := $(BIN)/python -m pytest
 # three files at a time, on two cores: most of them wait for servers. In the order of tests/conftest.py,
 # else those with one test would come last, of which some take a minute
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+# the processes of the tests start faster when what they import is compiled once
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test quick test-all soak lint format docs diagrams bench debian clean
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from phx_protocol.concurrency import garbage
@@ -27,6 +28,12 @@ LONG = (
 
 
 WATCH = marks.Watch()
+
+# how fast examples are made and run says something of the machine only
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` chooses

@@ -73,7 +73,7 @@ class DirectChannel:
 
     def server_of(self, group: str) -> object:
         """Return what is the same for all groups on one server."""
-        return self._layer.shard_of(self._layer.name_of(group))
+        return self._layer.servers_of(self._layer.name_of(group))
 
     def is_spared(self, group: str) -> bool:
         """Return True if another server is away, and not that of `group`."""

@@ -185,6 +185,10 @@ class LoopLayer:
         """Return the server on which messages to `name` are published."""
         return self._servers.of(name)
 
+    def servers_of(self, name: bytes) -> tuple[AnyShard, ...]:
+        """Return the servers from which messages to `name` may come."""
+        return self._servers.listening(name)
+
     def _subscribe(self, name: bytes) -> None:
         for shard in self._servers.listening(name):
             shard.subscribe(name)
@@ -198,8 +202,8 @@ class LoopLayer:
             shard.unsubscribe(name)
 
     def is_spared(self, name: bytes) -> bool:
-        """Return True if messages are lost, but not on the server for `name`."""
-        return bool(self._cut) and self.shard_of(name) not in self._cut
+        """Return True if messages are lost, but not on a server for `name`."""
+        return bool(self._cut) and self._cut.isdisjoint(self.servers_of(name))
 
     # -------------------------------------------------------- the owner of the shards
 

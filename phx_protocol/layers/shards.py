@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .server import is_cluster, server_name
@@ -44,11 +44,11 @@ class Shards:
         """Return the server on which messages to `name` are published."""
         return _of(self._lists[0], name)
 
-    def listening(self, name: bytes) -> Iterable[AnyShard]:
+    def listening(self, name: bytes) -> tuple[AnyShard, ...]:
         """Return the servers from which messages to `name` may come."""
         if len(self._lists) == 1:
             return (self.of(name),)
-        return dict.fromkeys(_of(some, name) for some in self._lists)
+        return tuple(dict.fromkeys(_of(some, name) for some in self._lists))
 
 
 def _of(shards: Sequence[AnyShard], name: bytes) -> AnyShard:

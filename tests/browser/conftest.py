@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from tests.browser.pages import TIMEOUT, Visit, all_logged
@@ -21,6 +24,18 @@ OPTIONS = [
 ]
 
 
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file have one browser, and so one event loop."""
+    for item in items:
+        if HERE in item.path.parents and isinstance(item, pytest.Function):
+            if inspect.iscoroutinefunction(item.function):
+                item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
 @pytest.fixture
 def console() -> Iterator[list[str]]:
     """The errors in the consoles of all pages; one that is left fails the test."""
@@ -29,7 +44,7 @@ def console() -> Iterator[list[str]]:
     assert errors == []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -39,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
     """Makes the page of a new visitor, who shares no cookies with the others."""
     pages: list[Page] = []
@@ -60,3 +75,5 @@ async def visit(browser: Browser, console: list[str]) -> AsyncIterator[Visit]:
     for page in pages:
         if not page.is_closed():
             await all_logged(page)
+    for page in pages:
+        await page.context.close()

@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
+from redis import Redis as Blocking
 from redis.asyncio import Redis
 
 from tests.browser.pages import TIMEOUT, Visit, all_logged, forget_outage
-from tests.support import servers
+from tests.support import leases, servers
+from tests.support.leases import BEAT
 
 APPLICATION = "tests.browser.presence_app:application"
-#: as presence_settings has it, and the seconds between two beats
-LEASE = 2.0
-BEAT = LEASE / 4
 #: seconds that a busy machine may be late
 SLACK = 6.0
 
@@ -49,6 +49,12 @@ class Cluster:
         log = self._directory / f"{name}.log"
         return self._running.enter_context(servers.run(command, port, log, **env))
 
+    def kill_two(self) -> None:
+        """Kill it, and end its lease."""
+        self.two.stop(signal.SIGKILL)
+        with Blocking.from_url(self._redis_url) as redis:
+            leases.end(redis, self.two)
+
     def start_two_again(self) -> None:
         self.two = self.start("two-again", self.two.port)
 
@@ -61,7 +67,7 @@ def cluster(
         yield Cluster(tmp_path_factory.mktemp("cluster"), redis_url, running)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(redis_url) as redis:
         yield redis
@@ -286,8 +292,8 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
         await all_logged(tab)
     assert console == []
 
-    cluster.two.stop(signal.SIGKILL)
-    await expect_people({"ada": ["phone fine"]}, ada, within=LEASE + SLACK)
+    cluster.kill_two()
+    await expect_people({"ada": ["phone fine"]}, ada, within=BEAT + SLACK)
     lost = [
         ["leave", "ada", ["phone fine"], ["laptop fine"]],
         ["leave", "bob", [], ["desk tired"]],
@@ -298,7 +304,7 @@ async def test_the_tabs_of_a_killed_process_vanish_and_are_back_when_it_is(
         await expect(tab.locator("#connection")).to_have_text("closed")
 
     cluster.start_two_again()
-    await expect_people(people, *tabs, within=LEASE + SLACK + TIMEOUT / 1000)
+    await expect_people(people, *tabs, within=SLACK + TIMEOUT / 1000)
     back = [
         ["join", "ada", ["phone fine"], ["laptop fine"]],
         ["join", "bob", None, ["desk fine"]],

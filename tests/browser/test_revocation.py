@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.pages import TIMEOUT, Visit, all_logged, forget_outage
@@ -15,7 +15,7 @@ from tests.clients.test_revocation_js import Site
 from tests.support.ws_client import Client
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     site = await asyncio.to_thread(
         Site, tmp_path, "tests.browser.revoked_app:application"

@@ -16,7 +16,11 @@ from tests.support import servers
 HERE = Path(__file__).parent
 MODULE = servers.ROOT / "phx_protocol/static/phx_protocol/history.js"
 #: those that take the params of a channel as a function
-PACKAGES = ["phoenix", "phoenix-1.8.12", "phoenix-1.6"]
+PACKAGES = [
+    "phoenix",
+    pytest.param("phoenix-1.8.12", marks=pytest.mark.big),
+    "phoenix-1.6",
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,12 @@ def test_what_comes_twice_is_given_once(
     assert printed("given_twice.mjs", server, tmp_path, package) == list(range(14))
 
 
-CLIENTS = [(package, "WebSocket") for package in PACKAGES] + [("phoenix", "LongPoll")]
+CLIENTS = [
+    ("phoenix", "WebSocket"),
+    pytest.param("phoenix-1.8.12", "WebSocket", marks=pytest.mark.big),
+    ("phoenix-1.6", "WebSocket"),
+    ("phoenix", "LongPoll"),
+]
 
 
 @pytest.mark.parametrize("kind", ["kept", "masked"])

@@ -18,7 +18,7 @@ MODULE = servers.ROOT / "phx_protocol/static/phx_protocol/session.js"
 CLIENTS = [
     ("phoenix", "WebSocket"),
     ("phoenix", "LongPoll"),
-    ("phoenix-1.8.12", "WebSocket"),
+    pytest.param("phoenix-1.8.12", "WebSocket", marks=pytest.mark.big),
 ]
 
 

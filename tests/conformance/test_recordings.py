@@ -24,7 +24,7 @@ DIVERGENCES: dict[str, dict[str, Any]] = json.loads(
 SERVERS = [
     "uvicorn-frames",
     "daphne",
-    "uvicorn-redis",
+    pytest.param("uvicorn-redis", marks=pytest.mark.big),
     pytest.param("uvicorn", marks=pytest.mark.big),
     pytest.param("uvicorn-core", marks=pytest.mark.big),
     pytest.param("uvicorn-cluster", marks=pytest.mark.big),

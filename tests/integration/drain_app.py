@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integration.drain_setting
 
 from phx_protocol import Channel, History, Reason, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+from tests.support import leases  # noqa: E402
 from tests.support.rooms import OpenRoom  # noqa: E402
 
 
@@ -43,4 +44,5 @@ class DrainedSocket(Socket):
     check_origin = False
 
 
+leases.beat_often()
 application = get_phoenix_application()

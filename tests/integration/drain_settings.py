@@ -5,11 +5,12 @@ import os
 
 from tests.conformance.settings import *  # noqa: F401,F403
 from tests.conformance.settings import LOGGING
+from tests.support import leases
 
 PHX_PROTOCOL = {
     "SOCKETS": {"/socket": "tests.integration.drain_app.DrainedSocket"},
     "DRAINER": json.loads(os.environ.get("PHX_DRAINER", "true")),
-    "STATE": {"LEASE": 2.0},
+    "STATE": leases.state(),
     "SHUTDOWN_TIMEOUT": 3,
 }
 ASGI_APPLICATION = "tests.integration.drain_app.application"

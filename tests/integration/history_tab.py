@@ -28,8 +28,6 @@ from tests.support.ws_client import TIMEOUT
 APPLICATION = "tests.integration.history_app:application"
 #: as history.js has it
 KEPT = re.compile(r"^[a-z]\w*-\d+$")
-#: as history_settings has it
-LEASE = 2.0
 
 
 @dataclasses.dataclass

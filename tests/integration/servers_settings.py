@@ -6,6 +6,7 @@ import json
 import os
 
 from tests.conformance.settings import *  # noqa: F401,F403
+from tests.support import leases
 
 CHANNEL_LAYERS = {
     "default": {
@@ -15,5 +16,5 @@ CHANNEL_LAYERS = {
 }
 PHX_PROTOCOL = {
     "SOCKETS": {"/socket": os.environ["PHX_SOCKET"]},
-    "STATE": {"LEASE": 8.0},
+    "STATE": leases.state(),
 }

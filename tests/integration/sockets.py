@@ -16,17 +16,20 @@ class SmallSocket(ConformanceSocket):
     inbound = 50
 
 
-class PolledSocket(ConformanceSocket):
-    """Its polls end soon."""
+#: a body may be larger than what can be relayed
+LARGE = {"MAX_BODY_SIZE": 8_000_000}
 
-    # a body may be larger than what can be relayed
-    longpoll = {"WINDOW": 2, "MAX_BODY_SIZE": 8_000_000}
+
+class PolledSocket(ConformanceSocket):
+    """Its polls end soon, and yet a busy machine ends no session."""
+
+    longpoll = {"WINDOW": 5, "SESSION_TIMEOUT": 5, **LARGE}
 
 
 class PolledSlowlySocket(ConformanceSocket):
     """Its sessions live on when they are not polled for a while."""
 
-    longpoll = {"WINDOW": 15}
+    longpoll = {"WINDOW": 15, **LARGE}
 
 
 class HastySocket(ConformanceSocket):

@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support import servers
+from tests.support import leases, servers
 from tests.support.poll_client import Poller
 from tests.support.ws_client import TIMEOUT, Client
 
 from .history_tab import (
     APPLICATION,
-    LEASE,
     Cluster,
     Ledger,
     Room,
@@ -170,7 +169,7 @@ async def test_clients_of_a_process_that_was_paused_for_long_are_up_to_date_agai
             for topic, last in zip(topics, lasts):
                 await all_show(topic, last, ada, bob)
             said, _ = await eve.say(long)  # to who does not read now
-            await asyncio.sleep(1.5 * LEASE)
+            leases.end(shared.client, shared.two)
         finally:
             signalled(shared.two, signal.SIGCONT)
         await all_show(long, said, *tabs)

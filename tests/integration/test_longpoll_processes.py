@@ -157,7 +157,7 @@ async def test_a_client_that_polls_broadcasts_to_all_the_others(
 async def test_messages_beyond_the_relay_limit_come_in_several_answers(
     cluster: Cluster,
 ) -> None:
-    session = RawSession()
+    session = RawSession("/slow")
     await session.open(cluster.one.port)
     frames = [["1", "1", "room:large", "phx_join", {}]]
     frames += [
@@ -178,7 +178,7 @@ async def test_messages_beyond_the_relay_limit_come_in_several_answers(
 async def test_a_post_that_is_too_large_to_be_relayed_is_refused_and_the_session_lives(
     cluster: Cluster,
 ) -> None:
-    session = RawSession()
+    session = RawSession("/slow")
     await session.open(cluster.one.port)
     join = ["1", "1", "room:large", "phx_join", {}]
     large = [
@@ -295,7 +295,7 @@ async def raw_session(
     cluster: Cluster, topic: str
 ) -> AsyncIterator[tuple[RawSession, Client]]:
     """A session on process one that has joined, and a publisher on process two."""
-    session = RawSession()
+    session = RawSession("/slow")
     await session.open(cluster.one.port)
     async with Client(cluster.two.url, "/polled") as publisher:
         await publisher.join(topic)
@@ -388,8 +388,12 @@ async def test_an_answer_that_is_cut_off_in_the_middle_comes_again(
 ) -> None:
     topic = "room:cut"
     async with raw_session(cluster, topic) as (session, publisher):
-        for i in range(8):
-            await publisher.ask(topic, "shout_ack", {"i": i, "x": "x" * 10**6})
+        async with Client(cluster.one.url, "/polled") as other:
+            await other.join(topic)
+            for i in range(8):
+                await publisher.ask(topic, "shout_ack", {"i": i, "x": "x" * 10**6})
+                # the session, in the same process, has it too
+                assert (await other.until("shout"))["i"] == i
         for _ in range(3):
             # else the kernel may have all of an answer, which is written then
             poll = await session.request(cluster.one.port, "GET", receive_buffer=4096)
@@ -470,7 +474,7 @@ async def test_a_process_that_is_stopped_sends_its_clients_to_the_other(
 ) -> None:
     """With SIGTERM, as a deployment does: the waiting polls of its sessions are answered 410."""
     one, two, _ = mortal
-    session = RawSession()
+    session = RawSession("/slow")
     await session.open(one.port)
     join = ["1", "1", "bench:stopped", "phx_join", {}]
     assert await session.send(one.port, join) == {"status": 200}

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support import servers
+from tests.support import leases, servers
+from tests.support.leases import BEAT, LEASE, SHORT
 from tests.support.presence_js import Shown
 from tests.support.spread import SHARDS, Shards
 from tests.support.ws_client import TIMEOUT, Client
@@ -25,11 +26,10 @@ from tests.support.ws_client import TIMEOUT, Client
 APPLICATION = "tests.support.presence_app:application"
 LAYERS = ["redis", "core"]
 TOPIC = "room:lobby"
-#: as presence_settings has it, and the seconds between two beats
-LEASE = 2.0
-BEAT = LEASE / 4
-#: seconds that a busy machine may be late
-SLACK = 3.0
+#: seconds that a busy machine may be late; whatever waited for a lease would be later
+SLACK = 10.0
+#: less than the two tries, of two seconds each, after which a call of Redis is given up
+TRIES = 4.0
 
 
 class Tab(Client):
@@ -131,7 +131,7 @@ async def open_tabs(
 class Cluster:
     """Two processes and their Redis."""
 
-    def __init__(self, directory: Path, layer: str) -> None:
+    def __init__(self, directory: Path, layer: str, lease: float = LEASE) -> None:
         self._directory = directory
         self._stack = contextlib.ExitStack()
         self._begin()
@@ -139,6 +139,7 @@ class Cluster:
             "PHX_LAYER": layer,
             "PHX_REDIS_URL": " ".join(f"redis://127.0.0.1:{p}/0" for p in self.ports),
             "DJANGO_SETTINGS_MODULE": "tests.support.presence_settings",
+            "PHX_LEASE": str(lease),
         }
         self.clients = [Redis(port=port) for port in self.ports]
         for client in self.clients:
@@ -215,10 +216,24 @@ ON_THREE_TOO = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    cluster = getattr(request, "param", Cluster)(tmp_path, "redis")
+def lease(request: pytest.FixtureRequest) -> float:
+    return getattr(request, "param", LEASE)
+
+
+@pytest.fixture
+def cluster(
+    request: pytest.FixtureRequest, tmp_path: Path, lease: float
+) -> Iterator[Cluster]:
+    cluster = getattr(request, "param", Cluster)(tmp_path, "redis", lease)
     yield cluster
     cluster.close()
+
+
+def with_lease(seconds: float) -> pytest.MarkDecorator:
+    """For a test that waits until one has run out."""
+    return pytest.mark.parametrize(
+        "lease", [seconds], indirect=True, ids="lease={}".format
+    )
 
 
 @pytest.fixture
@@ -230,6 +245,10 @@ async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
 Stack = contextlib.AsyncExitStack
 
 
+#: seconds that a key may live, of which the last was about to begin when it was written
+EXPIRY = 10 * LEASE + 1
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 async def test_all_tabs_show_the_same_and_nothing_stays_behind(
     layer: str, tmp_path: Path
@@ -238,7 +257,7 @@ async def test_all_tabs_show_the_same_and_nothing_stays_behind(
     try:
         async with contextlib.AsyncExitStack() as stack:
             await visit(stack, cluster)
-            assert all(0 < ttl <= 61 for ttl in cluster.keys().values())
+            assert all(0 < ttl <= EXPIRY for ttl in cluster.keys().values())
         stop = time.monotonic() + TIMEOUT
         while cluster.entries():  # what the last ones had goes with their sockets
             assert time.monotonic() < stop, cluster.keys()
@@ -247,7 +266,7 @@ async def test_all_tabs_show_the_same_and_nothing_stays_behind(
             server.stop(signal.SIGTERM)
             assert server.logged() == ""
         assert cluster.entries() == []
-        assert all(0 < ttl <= 61 for ttl in cluster.keys().values())
+        assert all(0 < ttl <= EXPIRY for ttl in cluster.keys().values())
     finally:
         cluster.close()
 
@@ -288,8 +307,13 @@ async def test_a_big_storm_ends_the_same_everywhere(
     await storm(cluster, stack, tabs=40, steps=1500, seed=seed)
 
 
+#: seconds of a lease that is lost again and again
+BAD = 2.0
+
+
 @pytest.mark.big
 @ON_THREE_TOO
+@with_lease(BAD)
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_storm_in_bad_weather_ends_the_same_everywhere(
     cluster: Cluster, stack: Stack, seed: int
@@ -312,7 +336,7 @@ async def test_a_storm_in_bad_weather_ends_the_same_everywhere(
         paused = chance.choice([cluster.one, cluster.two, *cluster.all_of_redis])
         signalled(paused, signal.SIGSTOP)
         try:
-            await asyncio.sleep(chance.choice([0.05, 0.3, LEASE + BEAT]))
+            await asyncio.sleep(chance.choice([0.05, 0.3, BAD + BEAT]))
         finally:
             signalled(paused, signal.SIGCONT)
 
@@ -364,7 +388,7 @@ async def storm(
         calms.cancel()
         await asyncio.wait({calms})
     # after bad weather leases are lost and dead ones are buried
-    seconds = 2 * BEAT + SLACK if calms is None else 2 * LEASE + SLACK
+    seconds = 2 * BEAT + SLACK if calms is None else 2 * BAD + SLACK
     for place, topic in enumerate(cluster.topics):
         there = {n: t for n, t in running.items() if n % len(cluster.topics) == place}
         wanted = {"one": ["-"], "two": ["-"]}
@@ -374,6 +398,7 @@ async def storm(
         await show(wanted, *watchers[topic], *there.values(), within=seconds)
 
 
+@with_lease(SHORT)
 async def test_a_killed_process_is_gone_from_every_list_when_its_lease_ends(
     cluster: Cluster, stack: Stack
 ) -> None:
@@ -387,8 +412,8 @@ async def test_a_killed_process_is_gone_from_every_list_when_its_lease_ends(
     both = {"ada": ["laptop", "phone"], "bob": ["desk"], "eve": ["watch"]}
     await show(both, *tabs, within=SLACK)
     killed = signalled(cluster.two, signal.SIGKILL)
-    await show({"ada": ["phone"], "bob": ["desk"]}, *tabs[:2], within=LEASE + SLACK)
-    assert time.monotonic() - killed <= LEASE + SLACK
+    await show({"ada": ["phone"], "bob": ["desk"]}, *tabs[:2], within=SHORT + SLACK)
+    assert time.monotonic() - killed <= SHORT + SLACK
     assert len(cluster.entries()) == 2
     assert cluster.one.logged() == ""
 
@@ -406,7 +431,8 @@ async def test_a_process_that_is_paused_longer_than_its_lease_is_back_with_all(
     await show(both, *tabs, within=SLACK)
     signalled(cluster.two, signal.SIGSTOP)
     try:
-        await show({"ada": ["phone"]}, tabs[0], within=LEASE + SLACK)
+        leases.end(cluster.client, cluster.two)
+        await show({"ada": ["phone"]}, tabs[0], within=SLACK)
         await tabs[0].do("update", {"device": "tablet"})
         tabs += await open_tabs(stack, (cluster.one, "bob", "desk"))
     finally:
@@ -428,7 +454,7 @@ async def test_redis_may_go_and_come_back_empty(cluster: Cluster, stack: Stack) 
     cluster.redis.stop(signal.SIGKILL)
     started = time.monotonic()
     tabs += await open_tabs(stack, (cluster.one, "eve", "watch"))
-    assert time.monotonic() - started < 2.5  # it waits for nothing that is not there
+    assert time.monotonic() - started < TRIES  # it waits for nothing that is not there
     near = {**wanted, "eve": ["watch"]}
     await show(near, tabs[0], tabs[2], within=SLACK)
     await tabs[1].do("update", {"device": "sofa"})
@@ -469,13 +495,12 @@ async def test_a_redis_that_hangs_holds_nobody_up(
     try:
         asking = asyncio.create_task(tabs[0].do("update", {"device": "tablet"}))
         near = {"ada": ["tablet"], "bob": ["desk"]}
-        # two tries of two seconds
-        await show(near, tabs[0], within=4 + SLACK)
+        await show(near, tabs[0], within=TRIES + SLACK)
         await asking
         # from then on it is known to hang
         started = time.monotonic()
         await tabs[0].do("update", {"device": "glasses"})
-        assert time.monotonic() - started < SLACK
+        assert time.monotonic() - started < TRIES
     finally:
         signalled(cluster.redis, signal.SIGCONT)
     await show({"ada": ["glasses"], "bob": ["desk"]}, *tabs, within=5 + SLACK)
@@ -535,18 +560,23 @@ async def test_a_hint_that_is_lost_is_made_up_for_at_the_next_beat(
     seen = len(tabs[1].shown.diffs)
     # nobody can subscribe while this goes on: what is published is lost for all
     cluster.client.execute_command("ACL", "SETUSER", "default", "-subscribe")
-    cluster.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    changed = time.monotonic()
-    await tabs[0].do("track", {"key": "second"})
-    await tabs[0].do("track", {"key": "third"})
-    await tabs[0].do("untrack", {"key": "third"})
-    assert cluster.client.pubsub_numpat() == 0 and not cluster.client.pubsub_channels()
-    assert len(tabs[1].shown.diffs) == seen
+    signalled(cluster.two, signal.SIGSTOP)  # it would beat meanwhile
+    try:
+        cluster.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await tabs[0].do("track", {"key": "second"})
+        await tabs[0].do("track", {"key": "third"})
+        await tabs[0].do("untrack", {"key": "third"})
+        client = cluster.client
+        assert client.pubsub_numpat() == 0 and not client.pubsub_channels()
+        assert len(tabs[1].shown.diffs) == seen
+    finally:
+        changed = signalled(cluster.two, signal.SIGCONT)
     await show({**wanted, "second": ["second"]}, *tabs, within=BEAT + SLACK)
     assert time.monotonic() - changed < BEAT + SLACK
     cluster.client.execute_command("ACL", "SETUSER", "default", "+subscribe")
 
 
+@with_lease(SHORT)
 async def test_a_change_without_a_hint_shows_at_the_next_beat(
     cluster: Cluster, stack: Stack
 ) -> None:
@@ -572,7 +602,7 @@ asyncio.run(main())
 """
     await run_script(cluster, code)
     await show({**wanted, "eve": ["watch"]}, *tabs, within=BEAT + SLACK)
-    await show(wanted, *tabs, within=LEASE + SLACK)  # and goes with its lease
+    await show(wanted, *tabs, within=SHORT + SLACK)  # and goes with its lease
 
 
 async def run_script(cluster: Cluster, code: str) -> None:
@@ -596,9 +626,8 @@ async def test_a_process_that_is_stopped_takes_its_clients_with_it_at_once(
         stack, (cluster.one, "ada", "phone"), (cluster.two, "bob", "desk")
     )
     await show({"ada": ["phone"], "bob": ["desk"]}, *tabs, within=SLACK)
-    stopped = signalled(cluster.two, signal.SIGTERM)
-    await show({"ada": ["phone"]}, tabs[0], within=1.0)
-    assert time.monotonic() - stopped < 1.0
+    signalled(cluster.two, signal.SIGTERM)
+    await show({"ada": ["phone"]}, tabs[0], within=SLACK)
     cluster.two.stop()
     assert cluster.two.logged() == ""
     assert len(cluster.entries()) == 1

@@ -13,33 +13,45 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
 from tests.support import servers
 from tests.support.ws_client import Client
 
 LAYERS = ["redis", "pubsub", "core"]
+Two = tuple[servers.Server, servers.Server]
+#: for what is the same on each layer, as far as it can be told
+ONE_LAYER = pytest.mark.parametrize(
+    "layer",
+    ["redis", *(pytest.param(layer, marks=pytest.mark.big) for layer in LAYERS[1:])],
+    indirect=True,
+)
 
 
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(scope="module", params=LAYERS)
 def layer(request: pytest.FixtureRequest, redis_url: str) -> dict[str, str]:
-    # a database for each layer keeps the tests apart, and empty it knows no process that was
-    # killed in the one before
+    # a database for each layer keeps the tests apart
     url = redis_url.replace("/0", f"/{1 + LAYERS.index(request.param)}")
-    with Redis.from_url(url) as redis:
-        redis.flushdb()
     return {"PHX_LAYER": request.param, "PHX_REDIS_URL": url}
 
 
-@pytest.fixture
-def two(
-    layer: dict[str, str], tmp_path: Path
-) -> Iterator[tuple[servers.Server, servers.Server]]:
+@contextlib.contextmanager
+def two_on(
+    layer: dict[str, str], folder: Path, application: str = servers.CONFORMANCE
+) -> Iterator[Two]:
     with (
-        servers.serve("uvicorn", tmp_path / "one", **layer) as one,
-        servers.serve("uvicorn", tmp_path / "two", **layer) as two,
+        servers.serve("uvicorn", folder / "one", application, **layer) as one,
+        servers.serve("uvicorn", folder / "two", application, **layer) as two,
     ):
         yield one, two
+
+
+@pytest.fixture(scope="module")
+def two(
+    layer: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Two]:
+    """For the tests that leave the processes as they were."""
+    with two_on(layer, tmp_path_factory.mktemp("processes")) as two:
+        yield two
 
 
 @contextlib.asynccontextmanager
@@ -51,9 +63,6 @@ async def joined(topic: str, *running: servers.Server) -> AsyncIterator[list[Cli
         for client in clients:
             assert await client.join(topic) == ("ok", {})
         yield clients
-
-
-Two = tuple[servers.Server, servers.Server]
 
 
 async def test_a_broadcast_reaches_the_other_process_once_and_in_order(
@@ -93,14 +102,11 @@ async def test_disconnect_closes_sockets_on_every_process(two: Two) -> None:
 
 @pytest.fixture
 def guarded(layer: dict[str, str], tmp_path: Path) -> Iterator[Two]:
-    application = "tests.integration.asgi:application"
-    with (
-        servers.serve("uvicorn", tmp_path / "g1", application, **layer) as one,
-        servers.serve("uvicorn", tmp_path / "g2", application, **layer) as two,
-    ):
-        yield one, two
+    with two_on(layer, tmp_path, "tests.integration.asgi:application") as two:
+        yield two
 
 
+@ONE_LAYER
 async def test_a_logout_and_a_reauthorize_reach_every_process(guarded: Two) -> None:
     one, other = guarded
     async with (
@@ -119,16 +125,7 @@ async def test_a_logout_and_a_reauthorize_reach_every_process(guarded: Two) -> N
         assert (await stranger.ask("guarded", "shut"))[0] == "ok"
 
 
-async def test_a_killed_process_leaves_nothing_that_hurts_the_rest(two: Two) -> None:
-    one, other = two
-    async with joined("room:killed", one, other) as (sender, victim):
-        other.stop(signal.SIGKILL)
-        assert await victim.closed() == 1006
-        for i in range(20):
-            await sender.push("room:killed", "shout", {"i": i})
-            assert (await sender.until("shout"))["i"] == i
-
-
+@ONE_LAYER
 async def test_a_command_and_a_shell_reach_the_sockets(
     two: Two, layer: dict[str, str]
 ) -> None:
@@ -213,7 +210,10 @@ LOOK = """
 import json, time
 from phx_protocol.introspection import *
 end = time.monotonic() + 30
-while sum(t.subscribers for t in list_topics()) < 3 and time.monotonic() < end:
+def is_there():  # and what the tests before had is gone
+    topics = {t.topic: t.subscribers for t in list_topics()}
+    return topics == {"presence:look": 2, "room:look": 1} and all(n.sockets == 1 for n in list_nodes())
+while not is_there() and time.monotonic() < end:
     time.sleep(0.1)
 print(json.dumps({
     "nodes": sorted(n.sockets for n in list_nodes()),
@@ -225,6 +225,7 @@ print(json.dumps({
 """
 
 
+@ONE_LAYER
 async def test_another_process_sees_nodes_topics_sockets_and_presences(
     two: Two, layer: dict[str, str]
 ) -> None:
@@ -248,3 +249,17 @@ async def test_another_process_sees_nodes_topics_sockets_and_presences(
             "of one": [["presence:look", "room:look"]],
             "presences": ["a", "b"],
         }
+
+
+# the last one: the process that it kills is on lease for a while
+@ONE_LAYER
+async def test_a_killed_process_leaves_nothing_that_hurts_the_rest(
+    layer: dict[str, str], tmp_path: Path
+) -> None:
+    with two_on(layer, tmp_path) as (one, other):
+        async with joined("room:killed", one, other) as (sender, victim):
+            other.stop(signal.SIGKILL)
+            assert await victim.closed() == 1006
+            for i in range(20):
+                await sender.push("room:killed", "shout", {"i": i})
+                assert (await sender.until("shout"))["i"] == i

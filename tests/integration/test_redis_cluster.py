@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from phx_protocol.layers.slots import TAGS
 from tests.integration import history_tab, test_presence_chaos
 from tests.integration.history_tab import Ledger, at_rest, tabs_of
-from tests.integration.test_presence_chaos import BEAT, LEASE, SLACK, open_tabs, show
+from tests.integration.test_presence_chaos import SLACK, open_tabs, show
 from tests.support import servers
 from tests.support.redis_cluster import RedisCluster
 
@@ -117,7 +117,7 @@ async def test_presence_lists_are_right_again_soon_after_a_primary_died(
                 # whoever comes and goes meanwhile or after that is seen
                 (joe,) = await open_tabs(stack, (other, "joe", "phone"))
                 both = {**wanted, "joe": ["phone"]}
-                await show(both, *tabs, joe, within=TAKES_OVER + LEASE)
+                await show(both, *tabs, joe, within=TAKES_OVER + SLACK)
                 await joe.exit()
-                await show(wanted, *tabs, within=TAKES_OVER + LEASE + BEAT)
+                await show(wanted, *tabs, within=TAKES_OVER + SLACK)
             assert "Traceback" not in one.logged() + other.logged()

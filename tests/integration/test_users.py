@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 from redis import Redis
 
-from tests.support import servers
+from tests.support import leases, servers
+from tests.support.leases import LEASE, SHORT
 from tests.support.ws_client import Client
 
 APPLICATION = "tests.integration.users_app:application"
@@ -31,7 +32,8 @@ class Line(NamedTuple):
 class Site:
     """Two processes, and the file in which their receivers write."""
 
-    def __init__(self, folder: Path, redis_url: str) -> None:
+    def __init__(self, folder: Path, redis_url: str, lease: float = LEASE) -> None:
+        self._redis_url = redis_url
         self._folder, self._told = folder, folder / "told"
         self._told.touch()
         self.env = {
@@ -39,6 +41,7 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "tests.integration.users_settings",
             "PHX_LAYER": "redis",
             "PHX_REDIS_URL": redis_url,
+            "PHX_LEASE": str(lease),
         }
         self._stack = contextlib.ExitStack()
         self.servers = [self.start() for _ in range(2)]
@@ -50,6 +53,12 @@ class Site:
 
     def stop(self) -> None:
         self._stack.close()
+
+    def kill(self, server: servers.Server) -> None:
+        """Kill it, and end its lease."""
+        server.stop(signal.SIGKILL)
+        with Redis.from_url(self._redis_url) as redis:
+            leases.end(redis, server)
 
     def lines(self, name: str) -> list[Line]:
         split = (line.split(" ") for line in self._told.read_text().splitlines())
@@ -77,11 +86,14 @@ def lasting(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-async def site(tmp_path: Path, redis_url: str) -> AsyncIterator[Site]:
+async def site(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str
+) -> AsyncIterator[Site]:
     """One of which a process may die."""
     with Redis.from_url(redis_url) as redis:
         redis.flushall()
-    site = await asyncio.to_thread(Site, tmp_path, redis_url)
+    lease = getattr(request, "param", LEASE)
+    site = await asyncio.to_thread(Site, tmp_path, redis_url, lease)
     yield site
     await asyncio.to_thread(site.stop)
 
@@ -107,7 +119,10 @@ async def test_a_user_with_tabs_on_two_processes_comes_and_goes_once(
             await lasting.until("ada", "user_online")
             for server in lasting.servers:
                 assert await online(server, "ada", "bob") == ["ada"]
-        await asyncio.sleep(3)  # longer than OFFLINE_AFTER, and a second to write it
+        async with tab(two, "eve"):
+            await lasting.until("eve", "user_online")
+        # she left two after ada, who would be told of before her
+        await lasting.until("eve", "user_online", "user_offline")
         assert lasting.said("ada") == ["user_online"]
     lines = await lasting.until("ada", "user_online", "user_offline")
     assert lines[0].id != lines[1].id
@@ -134,8 +149,11 @@ async def test_topics_are_told_as_users_are(lasting: Site) -> None:
         await first.join("room:shared")
         await second.join("room:shared")
         await lasting.until("room:shared", "topic_occupied")
-        await first.send("room:shared", "phx_leave", {}, first.join_refs["room:shared"])
-        await asyncio.sleep(3)
+        await first.join("room:brief")
+        await lasting.until("room:brief", "topic_occupied")
+        for topic in ("room:shared", "room:brief"):
+            await first.send(topic, "phx_leave", {}, first.join_refs[topic])
+        await lasting.until("room:brief", "topic_occupied", "topic_vacated")
         assert lasting.said("room:shared") == ["topic_occupied"]
     await lasting.until("room:shared", "topic_occupied", "topic_vacated")
 
@@ -159,7 +177,7 @@ async def test_a_process_that_is_killed_takes_its_users_with_it(site: Site) -> N
     async with tab(one, "ada"), tab(one, "bob"), tab(two, "bob"):
         await site.until("ada", "user_online")
         await site.until("bob", "user_online")
-        await asyncio.to_thread(one.stop, signal.SIGKILL)
+        await asyncio.to_thread(site.kill, one)
         await site.until("ada", "user_online", "user_offline")
         assert await online(two, "ada", "bob") == ["bob"]
         assert site.said("bob") == ["user_online"]
@@ -179,6 +197,7 @@ async def test_a_process_that_is_killed_after_the_last_tab_closed_leaves_that_to
         assert lines[1].pid == two.process.pid
 
 
+@pytest.mark.parametrize("site", [SHORT], indirect=True, ids="lease={}".format)
 @pytest.mark.parametrize("how", ["slow", "late"])
 async def test_a_process_that_is_killed_while_receivers_run_tells_again_with_the_same_id(
     how: str, site: Site

@@ -12,6 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.integration.users_setting
 from phx_protocol import Channel, Socket, event, signals  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
 from phx_protocol.users import aonline  # noqa: E402
+from tests.support import leases  # noqa: E402
 
 TOLD = os.environ["PHX_TOLD"]
 
@@ -71,4 +72,5 @@ signals.user_offline.connect(offline)
 signals.topic_occupied.connect(occupied)
 signals.topic_vacated.connect(vacated)
 
+leases.beat_often()
 application = get_phoenix_application()

@@ -7,7 +7,6 @@ import os
 from tests.conformance.settings import *  # noqa: F401,F403
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "channels",

@@ -41,6 +41,10 @@ class Subscriber:
     def reconnected(self) -> None:
         self.cuts[-1].append(time.monotonic())
 
+    def arrived(self) -> int:
+        """How many messages arrived, of whichever publisher."""
+        return sum(map(len, self.got.values()))
+
     @property
     def is_cut(self) -> bool:
         return bool(self.cuts) and len(self.cuts[-1]) == 1

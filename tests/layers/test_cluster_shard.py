@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -84,7 +85,7 @@ async def site(cluster: RedisCluster) -> AsyncIterator[Site]:
 
 
 async def test_in_a_quiet_cluster_nothing_is_lost(site: Site) -> None:
-    await asyncio.sleep(1)
+    await site.until(lambda: all(s.arrived() > 2000 for s in site.subscribers))
     for counts in await site.end():
         assert counts["sent"] == counts["taken"] == counts["arrived"] > 500
     assert all(subscriber.cuts == [] for subscriber in site.subscribers)
@@ -130,11 +131,10 @@ async def test_a_primary_that_dies_is_replaced(site: Site) -> None:
     primary = next(iter(site.cluster.primaries()))
     replica = site.cluster.replica_of(primary)
     await asyncio.to_thread(site.cluster.kill, primary)
-    await site.until(lambda: all(s.is_cut for s in site.subscribers), 2)
+    await site.until(lambda: all(s.is_cut for s in site.subscribers))
     is_known = lambda: replica in site.cluster.primaries()  # noqa: E731
     await asyncio.to_thread(site.cluster.until, is_known)
-    # two seconds, and a slow machine's
-    await site.until(lambda: not any(s.is_cut for s in site.subscribers), 5)
+    await site.until(lambda: not any(s.is_cut for s in site.subscribers))
     site.cluster.start(primary)
     await site.settled()
     await site.end()
@@ -252,10 +252,12 @@ async def test_a_cluster_is_not_asked_with_each_message_that_fails(
         raise IndexError("no node has slots")  # as redis-py does then
 
     monkeypatch.setattr(type(nodes), "initialize", lambda self: initialize())
+    began = time.monotonic()
     for _ in range(100):
         shard.publish(b"name", b"", answers.append)
         await asyncio.sleep(0.005)
-    assert 1 <= asked <= 8  # of 0.1 s each
+    took = time.monotonic() - began
+    assert 1 <= asked <= 3 + took / 0.1  # one for each 0.1 s
     await asyncio.sleep(0.3)
     assert len(answers) == 100
     assert {type(answer) for answer in answers} == {ConnectionError}

@@ -369,7 +369,8 @@ def test_the_end_of_an_event_loop_closes_its_connections(redis_url: str) -> None
 
 
 WORKER = """
-import asyncio, os, sys
+import asyncio, logging, os, sys
+logging.getLogger("asyncio").setLevel("ERROR")  # not that a step was slow on a busy machine
 from asgiref.sync import async_to_sync
 from redis import Redis
 from phx_protocol.layers import RedisLayer

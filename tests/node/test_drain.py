@@ -86,7 +86,7 @@ class Reader:
                 self.read.append(payload["n"])
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.big)])
+@pytest.mark.parametrize("count", [80, pytest.param(1000, marks=pytest.mark.big)])
 async def test_in_a_rolling_restart_nobody_misses_anything(
     count: int, tmp_path: Path, redis_url: str
 ) -> None:

@@ -27,7 +27,7 @@ from phx_protocol.signals import user_offline, user_online
 from phx_protocol.state.base import Position
 from phx_protocol.users import aonline
 from phx_protocol.wire.messages import Broadcast
-from tests.support import servers
+from tests.support import leases, servers
 from tests.users.people import Connection, Subscriber
 
 TOPICS = [f"room:{n}" for n in range(24)]
@@ -75,7 +75,7 @@ class Site:
         with override_settings(
             CHANNEL_LAYERS={"default": backend},
             PHX_PROTOCOL={
-                "STATE": {**state, "LEASE": 8.0, "TIMEOUT": 2.0},
+                "STATE": {**state, "TIMEOUT": 2.0},
                 "TRACK_USERS": True,
                 "OFFLINE_AFTER": 0.2,
             },
@@ -111,7 +111,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path, redis_url: str) -> AsyncIterator[Site]:
     site = Site(tmp_path, redis_url)
-    with site.settings(hosts=[0]):
+    with leases.frequent_beats(), site.settings(hosts=[0]):
         yield site
         await site.end(*site.nodes)
     for place in [*site._running]:

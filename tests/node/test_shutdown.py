@@ -140,6 +140,8 @@ from pathlib import Path
 from django.utils.autoreload import file_changed
 from tests.integration.drain_settings import *
 
+INSTALLED_APPS = ["daphne", *INSTALLED_APPS]  # for runserver
+
 DJANGO = "django.template.backends.django.DjangoTemplates"
 TEMPLATES = [{"BACKEND": DJANGO, "DIRS": [Path(__file__).parent / "templates"]}]
 file_changed.connect(lambda file_path, **_: print("CHANGED", file_path.name), weak=False)

@@ -23,7 +23,7 @@ from phx_protocol.pubsub.registry import Fastlane
 from phx_protocol.state.base import NOWHERE
 from phx_protocol.state.redis import RedisState
 from phx_protocol.state.store import tag_of
-from tests.support import servers
+from tests.support import leases, servers
 from tests.support.rooms import OpenRoom
 from tests.support.state import CALLS, admin, connected, forget, ids, item, key
 
@@ -409,8 +409,16 @@ class LobbySocket(Socket):
 async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
     """Nodes as of so many processes, that beat when a test wants it."""
     prefix = f"{secrets.token_hex(8)}:"
-    state = {"BACKEND": "redis", "HOSTS": [url], "PREFIX": prefix, "LEASE": 2}
-    with override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}):
+    state = {
+        "BACKEND": "redis",
+        "HOSTS": [url],
+        "PREFIX": prefix,
+        "LEASE": leases.LEASE,
+    }
+    with (
+        leases.frequent_beats(),
+        override_settings(PHX_PROTOCOL={"STATE": state}, CHANNEL_LAYERS={}),
+    ):
         found = [Node() for _ in range(count)]
         for node in found:
             await node.heartbeat.beat()

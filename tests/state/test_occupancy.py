@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from phx_protocol.state import State
 from phx_protocol.state.memory import MemoryState
-from phx_protocol.state.occupancy import KINDS, Change, Mark
+from phx_protocol.state.occupancy import KINDS, TOPIC, USER, Change, Mark
 from tests.state.test_model import IMMORTAL, runs
 from tests.support.redis_cluster import RedisCluster
 from tests.support.spread import SpreadState, servers_of, shards, spread
@@ -255,7 +255,7 @@ def test_the_memory_does_what_the_model_does(kind: str) -> None:
     run_state_machine_as_test(lambda: MemoryMachine(kind), settings=runs(100))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [USER, pytest.param(TOPIC, marks=pytest.mark.big)])
 def test_redis_does_what_the_model_does(kind: str, redis_url: str) -> None:
     run_state_machine_as_test(
         lambda: RedisMachine(kind, connected(redis_url)), settings=runs(40)

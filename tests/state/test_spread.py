@@ -23,7 +23,8 @@ from phx_protocol.state import get_states
 from phx_protocol.state.base import Position
 from phx_protocol.users import aonline
 from phx_protocol.wire.messages import Broadcast
-from tests.support import servers
+from tests.support import leases, servers
+from tests.support.state import end_lease
 from tests.users.people import Connection, Subscriber
 
 TOPICS = [f"room:{n}" for n in range(20)]
@@ -51,7 +52,7 @@ class Sites:
         self.settings = {
             "CHANNEL_LAYERS": {"default": backend},
             "PHX_PROTOCOL": {
-                "STATE": {"HOSTS": hosts, "LEASE": 2.0, "TIMEOUT": 0.5},
+                "STATE": {"HOSTS": hosts, "LEASE": leases.LEASE},
                 "TRACK_USERS": True,
             },
         }
@@ -70,7 +71,7 @@ class Sites:
 @pytest.fixture
 def sites(tmp_path: Path, redis_url: str) -> Iterator[Sites]:
     sites = Sites(tmp_path, redis_url)
-    with override_settings(**sites.settings):
+    with leases.frequent_beats(), override_settings(**sites.settings):
         yield sites
     sites.stop()
 
@@ -290,6 +291,7 @@ async def test_a_process_that_dies_is_removed_from_all_servers(
         task, heartbeat._task = heartbeat._task, None
         assert task is not None
         task.cancel()
+        await end_lease(heartbeat.state, heartbeat.name)
 
     async def is_gone() -> bool:
         rosters = [await seats(two, topic).roster(topic) for topic in TOPICS]

@@ -9,6 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.presence_settings
 
 from phx_protocol import Channel, Presence, Socket, event  # noqa: E402
 from phx_protocol.asgi import get_phoenix_application  # noqa: E402
+from tests.support import leases  # noqa: E402
 
 
 class RoomPresence(Presence):
@@ -53,4 +54,5 @@ class RoomSocket(Socket):
     check_origin = False
 
 
+leases.beat_often()
 application = get_phoenix_application({"/socket": RoomSocket})

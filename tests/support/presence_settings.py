@@ -1,9 +1,8 @@
-"""The settings of the conformance application, with a lease that a test can wait for."""
+"""The settings of the conformance application, with leases for tests."""
 
 from __future__ import annotations
 
-import os
-
 from tests.conformance.settings import *  # noqa: F401,F403
+from tests.support import leases
 
-PHX_PROTOCOL = {"STATE": {"LEASE": float(os.environ.get("PHX_LEASE", 2.0))}}
+PHX_PROTOCOL = {"STATE": leases.state()}
