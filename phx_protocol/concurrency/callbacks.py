@@ -11,9 +11,9 @@ import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, iscoroutinefunction, sync_to_async
@@ -24,6 +24,8 @@ from ..conf import options
 from ..logs import get_logger
 
 logger = get_logger("phx_protocol.callbacks")
+
+Result = TypeVar("Result")
 
 AsyncCallable = Callable[..., Awaitable[Any]]
 Finish = Callable[[Any], Any]
@@ -317,7 +319,15 @@ def close_stale_connections() -> None:
     own close stale connections there, through ``database_sync_to_async``.)
     """
     if not thread_sensitive and threads_are_real:
-        SyncToAsync.single_thread_executor.submit(close_old)
+        submit(SyncToAsync.single_thread_executor, close_old)
+
+
+def submit(executor: Executor, call: Callable[[], Result]) -> Future[Result] | None:
+    """Have `executor` run `call`; return None if the process is ending, and its threads with it."""
+    try:
+        return executor.submit(call)
+    except RuntimeError:
+        return None
 
 
 # Returns True while a callback runs: it must not lose its connection in the middle.
@@ -341,8 +351,9 @@ def _check() -> None:
     if is_busy():
         return _schedule_check(STALE_AFTER)
     del _timers[loop]
-    closing = SyncToAsync.single_thread_executor.submit(_close_due)
-    closing.add_done_callback(functools.partial(_after_check, loop))
+    closing = submit(SyncToAsync.single_thread_executor, _close_due)
+    if closing is not None:
+        closing.add_done_callback(functools.partial(_after_check, loop))
 
 
 def _after_check(

@@ -169,7 +169,7 @@ def _close_old_connections(place: ThreadSensitiveContext) -> None:
     """Close old connections, as Django does before and after a request; do not wait for it."""
     executor = SyncToAsync.context_to_thread_executor.get(place)
     if executor is not None:  # None if no sync code has been awaited yet
-        executor.submit(callbacks.close_old)
+        callbacks.submit(executor, callbacks.close_old)
 
 
 #: most idle threads that are kept for the sync code of calls

@@ -8,10 +8,11 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from channels.db import database_sync_to_async
 from django.db import transaction
 
@@ -77,6 +78,22 @@ async def test_the_last_look_comes_when_no_callback_runs_any_more(
     callbacks.close_stale_connections_if_due()
     await asked.wait()
     assert await sync_to_async(lambda: len(looks))() == 2
+
+
+async def test_no_look_is_missed_when_the_process_ends(
+    looks: list[threading.Thread],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its threads take no work any more, and its connections end with it."""
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    monkeypatch.setattr(SyncToAsync, "single_thread_executor", ended)
+    monkeypatch.setattr(callbacks, "STALE_AFTER", 0.01)
+    callbacks.close_stale_connections_if_due()
+    while asyncio.get_running_loop() in callbacks._timers:
+        await asyncio.sleep(0.01)
+    assert looks == [] and "Exception in callback" not in caplog.text
 
 
 async def test_a_look_that_fails_is_logged(

@@ -12,10 +12,11 @@ from django.test import override_settings
 
 from phx_protocol.node.neighbours import known_counts, known_nodes
 from phx_protocol.node.node import Node
-from phx_protocol.state import Item, Kept, Position, State, rank
+from phx_protocol.state import Item, Kept, Position, State
 from phx_protocol.state.base import About, Entries
 from phx_protocol.state.occupancy import Change, Mark, Occupancy, Seen
 from phx_protocol.state.redis import RedisState
+from phx_protocol.state.rings import Rings, id_of
 from tests.support import servers
 
 SHARDS = 3
@@ -53,7 +54,8 @@ class Shards:
 
     def place_of(self, topic: str) -> int:
         """Which of them has the state of a topic."""
-        return max(range(SHARDS), key=lambda place: rank(self.names[place], topic))
+        ids = [*map(id_of, self.names)]
+        return ids.index(Rings([ids]).place(topic).server)
 
     def start(self, place: int) -> servers.Server:
         """Start one, which is empty, where it was."""
@@ -221,7 +223,7 @@ class SpreadState(State):
     async def rate(self, name: str, times: int, seconds: float) -> float:
         return await self.of(name).rate(name, times, seconds)
 
-    async def append(self, items: Sequence[Item]) -> list[Position]:
+    async def append(self, items: Sequence[Item]) -> list[Position | None]:
         places = (self.of(item.topic) for item in items)
         found = {}
         for state, own in _split(items, places):
