@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..concurrency.tasks import begin
-from ..exceptions import StateError
 from ..logs import get_logger
 from ..state.factory import Servers
 from ..state.rings import Rings, id_of, is_newer
@@ -30,6 +29,10 @@ AGAINST = (
 NOT_PREVIOUS = (
     "the servers of the state stay as they are: other processes (%s, pid %s) use others. To change them while "
     "processes run, name those in use as PREVIOUS_HOSTS"
+)
+SAME = (
+    "two of the servers %s are the same one: messages come twice, and the servers of the state stay as they are. "
+    "Give it one name in all lists"
 )
 
 
@@ -110,11 +113,9 @@ class Placement:
                 *(beat.state.adopt(rings) for beat in beats), return_exceptions=True
             )
             for beat, error in zip(beats, adopted):
-                if isinstance(error, StateError):
+                if error is not None:
                     where = beat.state.server
                     logger.warning("%s is away while servers change: %s", where, error)
-                elif error is not None:
-                    raise error
             if self._newest is rings:  # else a server had a newer one
                 before, self.rings = self.rings, rings
                 if before.servers != rings.servers:
@@ -141,7 +142,8 @@ class Placement:
         They must know these servers, if this process names those in use as the previous ones; else they must
         want them too. A process that has seen a change asks for none: a later one has made that.
         """
-        if not self._asks or any(beat.is_down for beat in self._heartbeats.values()):
+        beats = self._heartbeats.values()
+        if any(beat.is_down for beat in beats) or self._are_same() or not self._asks:
             return
         self._has_asked = True
         if [*self.rings.servers] == self.wanted:
@@ -149,6 +151,21 @@ class Placement:
         elif await self._all_agree([*self.rings.servers] == self._previous):
             self._newest = self.rings.then(self.wanted)
             await asyncio.shield(self._begin())
+
+    def _are_same(self) -> bool:
+        """Return True if two of the servers are one with two names; tell the log once."""
+        known = (beat.state.store for beat in self._heartbeats.values())
+        stores = [*filter(None, known)]
+        if len({*stores}) == len(stores):
+            return False
+        names = (beat.state.server for beat in self._heartbeats.values())
+        self._tell_once(SAME, ", ".join(sorted(names)))
+        return True
+
+    def _tell_once(self, *args: Any) -> None:
+        if not self._is_told:
+            self._is_told = True
+            logger.error(*args)
 
     async def _all_agree(self, is_next: bool) -> bool:
         """Return True if no living process is against it; tell the log once if one is."""
@@ -161,9 +178,7 @@ class Placement:
             known = {id_of(server) for server in about.get("knows", ())}
             agrees = known.issuperset(self.wanted) if is_next else False
             if not agrees and about.get("wants") != self.wanted:
-                if not self._is_told:
-                    self._is_told = True
-                    where = about["host"], about["pid"]
-                    logger.error(AGAINST if is_next else NOT_PREVIOUS, *where)
+                why = AGAINST if is_next else NOT_PREVIOUS
+                self._tell_once(why, about["host"], about["pid"])
                 return False
         return True

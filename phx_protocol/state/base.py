@@ -132,6 +132,11 @@ class State(ABC):
         """Drop what `node` has in `groups`, which are on another server now."""
 
     @property
+    def store(self) -> str:
+        """What tells the store from any other, whatever its name; "" if that is not known."""
+        return ""
+
+    @property
     def beat_every(self) -> float:
         """Seconds between two beats of a node."""
         return self.lease / 4

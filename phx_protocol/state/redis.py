@@ -99,6 +99,10 @@ class RedisState(State):
     def follow(self, rings: Rings, moved: Callable[[Rings], None]) -> None:
         self._store.rings, self._moved = rings, moved
 
+    @property
+    def store(self) -> str:
+        return self._store.ledger.generation
+
     def _has_moved(self, rings: Rings) -> None:
         if self._moved is not None:
             self._moved(rings)

@@ -60,7 +60,9 @@ class Site:
         self._running.pop(place).close()
 
     def url(self, place: int) -> str:
-        return f"redis://127.0.0.1:{self.ports[place]}/0"
+        """That of a server; of a negative one another name of it."""
+        host = "localhost" if place < 0 else "127.0.0.1"
+        return f"redis://{host}:{self.ports[abs(place)]}/0"
 
     @contextlib.contextmanager
     def settings(self, **lists: list[int]) -> Iterator[None]:
@@ -263,6 +265,17 @@ async def test_a_process_without_the_previous_servers_changes_nothing_of_others(
     await three.heartbeat.beat()
     assert "name those in use as PREVIOUS_HOSTS" in caplog.text
     assert use(two, three) == {3}
+
+
+async def test_a_server_with_another_name_is_not_taken_for_another_server(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await site.process(hosts=[1], previous_hosts=[-1])
+    for _ in range(3):
+        for heartbeat in one.heartbeats:
+            await heartbeat.beat()
+    assert one.placement.rings.number == 0
+    assert caplog.text.count("are the same one") == 1
 
 
 async def test_two_processes_that_want_different_servers_at_once_agree_on_one_list(
