@@ -97,9 +97,12 @@ class Census(StatePart):
 
     async def beat(self) -> None:
         """Keep what is counted from expiring, and write again what the state may have lost."""
-        if gone := [name for name in self._gone if not self.has(name)]:
+        gone = {name for name in self._gone if not self.has(name)}
+        back = self._gone - gone
+        if gone:
             await self.heartbeat.state.clear(self.heartbeat.name, [*map(_group, gone)])
-        self._gone.clear()
+        self._gone -= gone | back  # more may have moved meanwhile
+        self._dirty |= back
         names = [name for name in self._members if self.has(name)]
         if names:
             beat, groups = self.heartbeat, [_group(name) for name in names]

@@ -271,9 +271,14 @@ class Heartbeat:
             )
 
     async def _ask(self) -> None:
-        """Ask once in each beat of the node, with the first server, for the servers that its settings want."""
-        if self is self.node.heartbeat:
-            await self.node.placement.ask()
+        """Ask for the servers that the settings want: with the first server in each of its beats, with others
+        in their first ones, as all must have been heard of."""
+        placement = self.node.placement
+        is_due = self is self.node.heartbeat or not self._has_beaten.is_set()
+        if placement.asks and is_due:
+            self.node.start_heartbeats()
+            if not any(beat._is_first for beat in self.node.heartbeats):
+                await placement.ask()
 
     def moved(self, before: Rings) -> None:
         """Give what has moved from this server to the parts of others."""
@@ -283,18 +288,25 @@ class Heartbeat:
             return before.place(name).server == id != now.place(name).server
 
         for part in self.parts:
-            part.moved(has_moved)
+            try:
+                part.moved(has_moved)
+            except Exception:
+                logger.exception("the servers change, though a part did not follow")
         registry = self.node.pubsub.registry
         self._gone |= set(filter(has_moved, registry.reported))
         registry.all_changed(has_moved)
 
     async def _recount(self) -> None:
         """Report all counts again if the state has lost some; take back those of topics that moved."""
-        if gone := [topic for topic in self._gone if not self.has(topic)]:
+        registry = self.node.pubsub.registry
+        # also of those that are here again, but without subscribers
+        gone = {t for t in self._gone if not self.has(t) or t not in registry}
+        back = self._gone - gone
+        if gone:
             await self.state.count(self.name, dict.fromkeys(gone, 0))
-        self._gone.clear()
+        self._gone -= gone | back  # more may have moved meanwhile
         if self._counted and await self.state.count(self.name, {}) < self._counted:
-            self.node.pubsub.registry.all_changed(self.has)
+            registry.all_changed(self.has)
 
     async def _report(self) -> None:
         """Write to the state what has changed: how many subscribers topics have, and what parts report."""

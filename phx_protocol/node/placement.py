@@ -49,7 +49,9 @@ class Placement:
         #: the ids of the servers that its settings want
         self.wanted = servers.used
         self._previous = servers.previous
-        self._asks = not servers.has_next
+        #: whether it may ask for a change
+        self.asks = True
+        self._leaves_it_to_others = servers.has_next
         self._has_asked = False
         self._heartbeats = {id_of(beat.state.server): beat for beat in heartbeats}
         self._first = heartbeats[0]
@@ -86,6 +88,10 @@ class Placement:
         """The names of the servers in use, by which processes with different lists are found."""
         return sorted(beat.state.server for beat in self.in_use)
 
+    @property
+    def _beats(self) -> list[Heartbeat]:
+        return [*self._heartbeats.values()]
+
     # ------------------------------------------------------------------- a change
 
     def _learn(self, rings: Rings) -> None:
@@ -108,7 +114,7 @@ class Placement:
         """Let the servers refuse whoever goes by an older ring, then go by the newest."""
         while self.rings is not self._newest:
             rings = self._newest
-            beats = self._heartbeats.values()
+            beats = self._beats
             adopted = await asyncio.gather(
                 *(beat.state.adopt(rings) for beat in beats), return_exceptions=True
             )
@@ -119,7 +125,7 @@ class Placement:
             if self._newest is rings:  # else a server had a newer one
                 before, self.rings = self.rings, rings
                 if before.servers != rings.servers:
-                    self._asks = self._asks and not self._has_asked
+                    self.asks = self.asks and not self._has_asked
                     self._tell()
                 self._switched(before)
 
@@ -142,23 +148,26 @@ class Placement:
         They must know these servers, if this process names those in use as the previous ones; else they must
         want them too. A process that has seen a change asks for none: a later one has made that.
         """
-        beats = self._heartbeats.values()
-        if any(beat.is_down for beat in beats) or self._are_same() or not self._asks:
+        known = self._newest
+        is_changing = self.rings is not known
+        if not self.asks or is_changing or any(b.is_down for b in self._beats):
+            return
+        if self._are_same():
             return
         self._has_asked = True
-        if [*self.rings.servers] == self.wanted:
-            self._asks = False
-        elif await self._all_agree([*self.rings.servers] == self._previous):
-            self._newest = self.rings.then(self.wanted)
-            await asyncio.shield(self._begin())
+        if self._leaves_it_to_others or [*known.servers] == self.wanted:
+            self.asks = False
+        elif await self._all_agree([*known.servers] == self._previous):
+            if self._newest is known:  # else another process was faster
+                self._newest = known.then(self.wanted)
+                await asyncio.shield(self._begin())
 
     def _are_same(self) -> bool:
         """Return True if two of the servers are one with two names; tell the log once."""
-        known = (beat.state.store for beat in self._heartbeats.values())
-        stores = [*filter(None, known)]
+        stores = [*filter(None, (beat.state.store for beat in self._beats))]
         if len({*stores}) == len(stores):
             return False
-        names = (beat.state.server for beat in self._heartbeats.values())
+        names = (beat.state.server for beat in self._beats)
         self._tell_once(SAME, ", ".join(sorted(names)))
         return True
 

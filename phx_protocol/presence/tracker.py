@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -193,6 +193,12 @@ class Tracker:
             if has(name):
                 topic.lose()
 
+    def doubt(self, groups: Collection[str]) -> None:
+        """Note that the state may have other entries of this process in `groups` than it should."""
+        for group in groups:
+            if group.startswith(f"{self.presence.name}\n"):
+                self.topic(named_in(group)).is_dirty = True
+
     async def beat(self, beat: Heartbeat) -> None:
         """Write entries that the state lacks, and read changes that this process missed.
 
@@ -281,10 +287,13 @@ class Written(StatePart):
             tracker.lose(has_moved)
 
     async def beat(self) -> None:
-        if gone := [group for group in self._gone if not self.has(named_in(group))]:
-            await self.heartbeat.state.clear(self.heartbeat.name, gone)
-        self._gone.clear()
+        gone = {group for group in self._gone if not self.has(named_in(group))}
+        back = self._gone - gone
+        if gone:
+            await self.heartbeat.state.clear(self.heartbeat.name, [*gone])
+        self._gone -= gone | back  # more may have moved meanwhile
         for tracker in self._trackers:
+            tracker.doubt(back)
             await tracker.beat(self.heartbeat)
 
 

@@ -107,9 +107,10 @@ def _redis(state: dict[str, Any], lists: dict[str, Hosts]) -> list[State]:
     prefix = state["PREFIX"]
     if prefix is None:
         prefix = f"{_layer().get('prefix', 'asgi')}:phx:"
+    # first those in HOSTS: with the first one a node beats for all that is on no server
     hosts: Hosts = {}
     for named in lists.values():
-        hosts = {**named, **hosts}
+        hosts = {**hosts, **named, **hosts}
     return [
         RedisState(make_client(host, state["TIMEOUT"]), prefix, state["LEASE"], name)
         for name, host in hosts.items()

@@ -365,10 +365,8 @@ class RedisState(State):
         slot = slots.pop() if slots else secrets.token_hex(8)
         id, lasts = secrets.token_hex(8), 2 * history_expiry(max(i.ttl for i in items))
         each = list(chain.from_iterable(map(append_args, items)))
-        keys: list[str | Named] = [f"done:{slot}"]
-        for item in items:
-            keys += _history(item.topic)
-
+        histories = chain.from_iterable(_history(item.topic) for item in items)
+        keys: list[str | Named] = [f"done:{slot}", *histories]
         tries = 0
 
         async def keep(again: bool) -> Any:

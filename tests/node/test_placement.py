@@ -267,10 +267,11 @@ async def test_a_process_without_the_previous_servers_changes_nothing_of_others(
     assert use(two, three) == {3}
 
 
+@pytest.mark.parametrize("other", ["next_hosts", "previous_hosts"])
 async def test_a_server_with_another_name_is_not_taken_for_another_server(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: Site, other: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = await site.process(hosts=[1], previous_hosts=[-1])
+    one = await site.process(hosts=[1], **{other: [-1]})
     for _ in range(3):
         for heartbeat in one.heartbeats:
             await heartbeat.beat()
