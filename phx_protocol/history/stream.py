@@ -72,9 +72,13 @@ class Stream:
 
     async def _open(self) -> None:
         """Read the position of the topic. Broadcasts that arrive meanwhile wait."""
+
+        async def ask(heartbeat: Heartbeat) -> Position:
+            with heartbeat.state_call():
+                return await heartbeat.state.open(self.topic, self.ttl)
+
         try:
-            with self._heartbeat.state_call():
-                self.position = await self._heartbeat.state.open(self.topic, self.ttl)
+            self.position = await self._node.asked(self.topic, ask)
         except StateError:
             pass  # broadcasts are delivered as they come
         finally:
@@ -106,7 +110,7 @@ class Stream:
         self.schedule_fill()
 
     async def _begin_at(self, heartbeat: Heartbeat) -> bool:
-        """Begin with the new history. Return whether all of the old one was delivered."""
+        """Begin with the new history. Return whether all of the old one was delivered, as far as it is known."""
         try:
             with heartbeat.state_call():
                 head = await heartbeat.state.open(self.topic, self.ttl)
@@ -115,7 +119,7 @@ class Stream:
         known = self.position
         # it may have been told of the new one by a broadcast before it knew anything
         is_there = head is not None and self._is_at(head.epoch)
-        is_whole = known is None or is_there or await self._has_delivered_all()
+        is_whole = is_there or known is not None and await self._has_delivered_all()
         if head is None or known is None:
             self.position = head
         elif not is_there:

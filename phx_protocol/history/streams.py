@@ -105,9 +105,9 @@ class Streams(StatePart, Sequencer):
         """Keep and publish the queued broadcasts in order, even if their senders were cancelled."""
         try:
             while self._outbox:
-                if self._earlier:
-                    await asyncio.wait(self._earlier)
-                    self._earlier.clear()
+                if earlier := set(self._earlier):
+                    await asyncio.wait(earlier)
+                    self._earlier -= earlier  # there may be others by now
                     continue
                 batch = self._next_batch()
                 self._keeping = self.node.loop.create_future()
@@ -157,15 +157,15 @@ class Streams(StatePart, Sequencer):
         except StateMoved:
             found = [None] * len(items)
         except StateError:
-            self._break(topics)
-            # even a process without sockets beats until the histories are mended
-            self.node.keep_alive(self)
-            self.heartbeat.start()
+            for topic in topics:
+                # one that has moved meanwhile has a gap where it is now
+                self.node.part(Streams, topic)._break(topic)
             return batch, [None] * len(items)
         if None not in found:
             return batch, found
         placement = self.node.placement
         await placement.settled()
+        await asyncio.sleep(0)  # whatever comes, the loop goes on
         kept: list[tuple[PendingAppend, Position | None]] = []
         again: dict[Streams, list[PendingAppend]] = {}
         for waiting, position in zip(batch, found):
@@ -206,12 +206,15 @@ class Streams(StatePart, Sequencer):
         # with its `sender`: that client may have joined again by now, in another process
         return self.node.pubsub.publish_remote(broadcast)
 
-    def _break(self, topics: set[str]) -> None:
-        if len(self._broken) + len(topics) > BROKEN:
+    def _break(self, topic: str) -> None:
+        if not self._is_all_broken:
+            self._broken.add(topic)
+        if len(self._broken) > BROKEN:
             self._is_all_broken = True
             self._broken.clear()
-        elif not self._is_all_broken:
-            self._broken |= topics
+        # even a process without sockets beats until the histories are mended
+        self.node.keep_alive(self)
+        self.heartbeat.start()
 
     async def _mend(self, topics: set[str]) -> None:
         """Begin the histories of `topics` again where they have a gap. Raises StateError."""
@@ -295,6 +298,8 @@ class Streams(StatePart, Sequencer):
     async def beat(self) -> None:
         for topic in [t for t in self._streams if t not in self.node.pubsub.registry]:
             self.unused(topic)
+        # of those that this process cannot reach others begin the histories again
+        self._broken = {topic for topic in self._broken if self.has(topic)}
         await self._mend(set(self._broken))
         streams = [s for topic, s in self._streams.items() if self.has(topic)]
         known = [stream.position for stream in streams]
