@@ -350,7 +350,9 @@ class PresenceTopic:
             if position.epoch == self._epoch and not self.waiting.is_lost:
                 for ref in self.waiting.refs - entries.keys():
                     self.waiting.take(ref)
-            news = replica.read(position, entries)
+            # those of this process are here, also if its lease has just ended, and others saw them leave
+            shown = {r: e for r, e in self.own.items() if r in replica.entries}
+            news = replica.read(position, {**shown, **entries})
             if replica is self.replica:
                 self._deliver(news)
         finally:

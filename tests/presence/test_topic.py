@@ -180,6 +180,25 @@ async def test_a_client_hears_of_the_end_of_what_it_was_sent_before_the_first_re
     assert list(tab.shown.diffs[-1]["leaves"]) == ["ada"]
 
 
+async def test_clients_do_not_see_those_leave_that_are_here_though_the_lease_has_ended(
+    enter: Enter,
+) -> None:
+    """A process that was too slow is taken for dead by others, before it hears of that itself."""
+    tab = await enter("ada")
+    await Merging.track(TOPIC, "bob", {})
+    await tab.shows("ada", "bob")
+    beat, diffs = get_node().heartbeat, [*tab.shown.diffs]
+    topic = get_node().part(Trackers).of(Merging).topic(TOPIC)
+    _, written = await beat.state.entries(topic.group)
+    await beat.state.leave(beat.name)
+    await topic._read_soon()
+    await beat.beat()
+    await topic._read_soon()
+    await tab.shows("ada", "bob")
+    assert tab.shown.diffs == diffs
+    assert (await beat.state.entries(topic.group))[1] == written != {}
+
+
 async def test_very_many_changes_at_once_are_made_in_steps(enter: Enter) -> None:
     """The state takes no step with more entries than STEP; the clients see all of them."""
     tab = await enter("ada")
