@@ -400,10 +400,10 @@ class PresenceTopic:
         if replica is None or replica.has_come_to(position):
             return
         # missing hints may still arrive; after a new epoch, wait for the other nodes, which write
-        # their entries again at their next beat
+        # their entries again at their next beat: that lasts, too, and begins behind the one before it
         timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            timeout += self._state.beat_every
+            timeout += 2 * self._state.beat_every
         self._node.loop.call_later(
             timeout, self._compare_again, position, context=contextvars.Context()
         )

@@ -53,6 +53,8 @@ async def test_who_is_here_is_not_told_to_have_left_while_the_new_server_is_away
         raise StateError("away")
 
     occupancy.mark = away  # type: ignore[method-assign]
+    busy = one.heartbeats[0].state.occupancy(USER)
+    busy.claim = busy.sweep = away  # type: ignore[method-assign]
     two = await site.process(hosts=[1], previous_hosts=[0])
     await until(lambda: one.placement.rings.number)
     for _ in range(8):
