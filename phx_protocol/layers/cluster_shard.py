@@ -18,7 +18,7 @@ import secrets
 from functools import partial
 from typing import Any
 
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, RedisError
 
 from ..concurrency.tasks import begin, end
 from .connection import Done, is_moved, settle
@@ -123,6 +123,20 @@ class ClusterShard:
                 self._follow()
                 raise
         partition.names.add(name)
+
+    def want(self, channel: bytes) -> None:
+        """Ask for a subscription to `channel`, which comes later if its primary is away."""
+        partition = self._of(channel)
+        partition.names.add(partition.prefix + channel)
+        with contextlib.suppress(RedisError, OSError):
+            self.subscribe(channel)
+
+    def is_away(self) -> bool:
+        """Return True if the cluster cannot be reached; tell the owner that messages are missed then."""
+        if self._error is not None and not self._is_cut:
+            self._is_cut = True
+            self._owner.disconnected(self, self._error)
+        return self._error is not None
 
     async def subscribed(self, channel: bytes) -> None:
         """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""

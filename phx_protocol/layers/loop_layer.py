@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ..logs.outage import Outage
 from .connection import settle
 from .direct import DirectChannel, Listener
@@ -190,12 +192,23 @@ class LoopLayer:
         return self._servers.listening(name)
 
     def _subscribe(self, name: bytes) -> None:
+        here = self.shard_of(name)
+        here.subscribe(name)
         for shard in self._servers.listening(name):
-            shard.subscribe(name)
+            if shard is not here:
+                shard.want(name)
 
     async def _subscribed(self, name: bytes) -> None:
+        """Wait until messages to `name` arrive. Raises the error of the server on which they are published."""
+        here = self.shard_of(name)
         for shard in self._servers.listening(name):
-            await shard.subscribed(name)
+            # one of another list may be away: it is subscribed to when it is back
+            if shard is not here and not shard.is_away():
+                try:
+                    await shard.subscribed(name)
+                except (RedisError, OSError):
+                    shard.is_away()
+        await here.subscribed(name)
 
     def _unsubscribe(self, name: bytes) -> None:
         for shard in self._servers.listening(name):

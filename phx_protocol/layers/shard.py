@@ -94,6 +94,20 @@ class Shard:
         if self.subscriptions.add(channel):
             self._schedule()
 
+    def want(self, channel: bytes) -> None:
+        """Ask for a subscription to `channel`, which comes later if the server is away."""
+        if self.subscriptions.add(channel):
+            self._schedule()
+        if self._connection is None:
+            self._connect()
+
+    def is_away(self) -> bool:
+        """Return True if the last try to connect has failed; tell the owner that messages are missed then."""
+        if self._error is not None and not self._is_cut:
+            self._is_cut = True
+            self._owner.disconnected(self, self._error)
+        return self._error is not None
+
     async def subscribed(self, channel: bytes) -> None:
         """Wait until Redis has acknowledged the subscription to `channel`. Raises its error."""
         await self.subscriptions.added(channel)

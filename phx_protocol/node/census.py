@@ -10,6 +10,7 @@ import msgspec
 from ..concurrency.tasks import begin
 from ..exceptions import StateError
 from ..logs import get_logger
+from ..state.base import Entries
 from .part import HasMoved, StatePart
 
 if TYPE_CHECKING:
@@ -49,16 +50,20 @@ class Census(StatePart):
         member = Member(time.time(), id)
         self._members.setdefault(name, {})[id] = member
         self._names.setdefault(id, []).append(name)
-        beat = self.heartbeat
-        await beat.ready()
         group, packed = _group(name), {id: msgspec.json.encode(member)}
-        try:
+
+        async def ask(beat: Heartbeat) -> Entries:
+            await beat.ready()
             with beat.state_call():
                 await beat.state.change(group, beat.name, packed, ())
-                _, found = await beat.state.entries(group)
+                return (await beat.state.entries(group))[1]
+
+        try:
+            found = await self.node.asked(name, ask)
         except StateError:
-            self._dirty.add(name)
-            return sorted(self._members[name].values())
+            part = self.node.part(Census, name)  # another one, if the name has moved
+            part._dirty.add(name)
+            return sorted(part._members.get(name, {id: member}).values())
         return sorted(map(_member, found.values()))
 
     def closed(self, connection: str) -> None:
@@ -86,7 +91,9 @@ class Census(StatePart):
         for name in [name for name in self._members if has_moved(name)]:
             self._gone.add(name)
             self.node.part(Census, name).take(name, self._members.pop(name))
-        self._dirty = {name for name in self._dirty if not has_moved(name)}
+        moved = set(filter(has_moved, self._dirty))
+        self._dirty -= moved
+        self._gone |= moved
 
     def take(self, name: str, members: dict[str, Member]) -> None:
         """Count for `name` what another part has counted."""
@@ -97,7 +104,8 @@ class Census(StatePart):
 
     async def beat(self) -> None:
         """Keep what is counted from expiring, and write again what the state may have lost."""
-        gone = {name for name in self._gone if not self.has(name)}
+        # also of those that could not be dropped here any more
+        gone = {name for name in self._gone | self._dirty if not self.has(name)}
         back = self._gone - gone
         if gone:
             await self.heartbeat.state.clear(self.heartbeat.name, [*map(_group, gone)])

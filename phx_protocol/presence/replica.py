@@ -39,8 +39,14 @@ class Replica:
 
     @property
     def is_lost(self) -> bool:
-        """True if so many hints are early that the missing one will not arrive any more."""
-        return len(self._early) > MAX_EARLY_HINTS
+        """True if so many hints are early that the missing one will not arrive any more.
+
+        Those of a new epoch wait: not all nodes have written their entries again.
+        """
+        if len(self._early) <= MAX_EARLY_HINTS or self.position is None:
+            return len(self._early) > MAX_EARLY_HINTS
+        epoch = self.position.epoch
+        return sum(h.after.epoch == epoch for h in self._early) > MAX_EARLY_HINTS
 
     def apply(self, hint: Hint) -> Diff:
         """Apply `hint`. Return the part of its diff that is new."""

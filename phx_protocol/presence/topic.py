@@ -150,16 +150,16 @@ class PresenceTopic:
         return changes
 
     async def _put(self, diff: Diff, last: Diff) -> Hint | None:
-        beat = self._beat
         puts = _packed(diff.joins)
         # True if this process has no entries on the topic after this change
         is_last = diff is last and not self.own and not self._outbox
         try:
-            with beat.state_call():
+            with self._beat.state_call():
                 async with self._writing:
+                    beat = self._beat  # another one, if the topic has moved
                     self._is_put = True
                     args = self.group, beat.name, puts, diff.leaves
-                    done = await self._state.change(*args)
+                    done = await beat.state.change(*args)
                     self._is_put = not is_last
         except StateError:
             self.is_dirty = self._is_put or bool(self.own)
@@ -185,12 +185,12 @@ class PresenceTopic:
         self._queue(left, "over", until)
 
     async def _let_wait(self, diff: Diff, until: float) -> Hint | None:
-        beat = self._beat
         try:
-            with beat.state_call():
+            with self._beat.state_call():
                 async with self._writing:
+                    beat = self._beat  # another one, if the topic has moved
                     args = self.group, beat.name, until, _packed(diff.leaves)
-                    _, position = await self._state.wait(*args)
+                    _, position = await beat.state.wait(*args)
                     self._is_put = bool(self.own)
         except StateError:
             self.is_dirty = True
@@ -200,9 +200,10 @@ class PresenceTopic:
 
     async def _end_wait(self, diff: Diff, until: float) -> Hint | None:
         """Tell of the leaves of those whose clients have not come back to another process."""
+        beat = self._beat
         try:
-            with self._beat.state_call():
-                before, after = await self._state.end_wait(
+            with beat.state_call():
+                before, after = await beat.state.end_wait(
                     self.group, until, diff.leaves.keys()
                 )
         except StateError:
@@ -374,16 +375,14 @@ class PresenceTopic:
             self.is_dirty = False
             try:
                 self._is_put = True
-                node = self._beat.name
-                position = await self._state.replace(self.group, node, mine)
+                node, state = self._beat.name, self._state
+                position = await state.replace(self.group, node, mine)
                 # those that left meanwhile must not come back, unless all is lost
                 puts = self.waiting.is_lost or position.epoch != self._epoch
                 for until in self.waiting.untils():
                     for part in self.waiting.leaves(until).parts(STEP):
                         waits = _packed(part.leaves)
-                        await self._state.wait(
-                            self.group, node, until, waits, puts=puts
-                        )
+                        await state.wait(self.group, node, until, waits, puts=puts)
                 self.waiting.is_lost = False
                 self._is_put, self._epoch = bool(mine), position.epoch
             except StateError:
@@ -402,10 +401,10 @@ class PresenceTopic:
         if replica is None or replica.has_come_to(position):
             return
         # missing hints may still arrive; after a new epoch, wait for the other nodes, which write
-        # their entries again at their next beat
+        # their entries again at their next beat: that lasts, too, and begins behind the one before it
         timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
-            timeout += self._state.beat_every
+            timeout += 2 * self._state.beat_every
         self._node.loop.call_later(
             timeout, self._compare_again, position, context=contextvars.Context()
         )

@@ -35,6 +35,9 @@ class Names:
         self._written: set[str] = set()  # those that the state knows to be here
         # those of which that is not sure: they are written whatever they are
         self._doubtful: set[str] = set()
+        self._writing: set[str] = set()
+        # those that have moved, and which write them first: else they would be nowhere in between
+        self._moved: dict[str, Names] = {}
 
     def changed(self, name: str) -> None:
         """Note that this node may have got `name`, or lost it."""
@@ -54,6 +57,7 @@ class Names:
         self._changed = {name for name in self._known if self._is_here(name)}
         self._written.clear()
         self._doubtful.clear()
+        self._moved.clear()
         self._keep_node()
 
     @property
@@ -69,19 +73,26 @@ class Names:
 
     async def write(self) -> None:
         """Write what has changed. Raises StateError."""
-        while self._changed:
-            some = list(islice(self._changed, AT_ONCE))
+        moved = self._moved.items()
+        self._moved = {n: other for n, other in moved if other._is_to_write(n)}
+        while some := list(islice(self._changed - self._moved.keys(), AT_ONCE)):
             self._changed.difference_update(some)
+            self._writing = {*some}
             marks = self._marks(some)
             try:
                 waits = await self._write(marks)
             except BaseException:  # it may be done all the same
                 self._doubt(some)
                 raise
+            finally:
+                self._writing = set()
             for mark, wait in zip(marks, waits):
                 self.teller.expect(mark.name, wait)
                 self.changed(mark.name)  # it may have changed meanwhile
         self._keep_node()
+
+    def _is_to_write(self, name: str) -> bool:
+        return name in self._changed or name in self._writing
 
     def move(
         self, has_moved: Callable[[str], bool], names_of: Callable[[str], Names]
@@ -96,6 +107,9 @@ class Names:
             if mark.was_told:
                 other._written.add(mark.name)
             other._doubt([mark.name])
+            other._moved.pop(mark.name, None)
+            if other is not self:
+                self._moved[mark.name] = other
             other._keep_node()
         self._doubt(moved)
         self._keep_node()

@@ -13,7 +13,7 @@ from ..exceptions import StateError
 from ..logs import get_logger
 from ..node.blocking import on_its_own
 from ..signals import AwaitedSignal
-from ..state.occupancy import Change, Occupancy
+from ..state.occupancy import Change, Occupancy, Seen
 
 if TYPE_CHECKING:
     from ..node.heartbeat import Heartbeat
@@ -155,20 +155,34 @@ class Teller:
 
     async def _tell(self, change: Change) -> None:
         try:
-            await self._send(change)
-            self._told.append(change)
             with contextlib.suppress(StateError):
+                if await self._is_ours(change):
+                    await self._send(change)
+                self._told.append(change)
                 await self._note()
         finally:
             del self._running[change]
 
-    async def _send(self, change: Change) -> None:
-        """Call the receivers. Whatever they raise, it is told; if the process ends, another one tells it.
+    async def _is_ours(self, change: Change) -> bool:
+        """Return False if its name is on another server now, where that is told. Raises StateError.
 
-        Of a name that is on another server now, that of the other server tells.
+        Of one that nobody took there, as its last process had ended before, it is told here that it left.
         """
-        if not self._heartbeat.has(change.name):
-            return
+        if self._heartbeat.has(change.name):
+            return True
+        if change.is_here:
+            return False
+
+        async def ask(heartbeat: Heartbeat) -> list[Seen]:
+            with heartbeat.state_call(reads=True):
+                occupancy = heartbeat.state.occupancy(self._kind)
+                return await occupancy.look([change.name], 0.0)
+
+        (seen,) = await self._node.asked(change.name, ask)
+        return seen.at is None
+
+    async def _send(self, change: Change) -> None:
+        """Call the receivers. Whatever they raise, it is told; if the process ends, another one tells it."""
         at = datetime.datetime.fromtimestamp(change.at, datetime.timezone.utc)
         named = {self._kind: change.name, "id": change.id, "at": at}
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,4 +112,28 @@ async def test_a_server_of_both_lists_has_one_connection_whatever_its_database(
                 while await redis.pubsub_channels("*__group__room-*"):
                     await asyncio.sleep(0.01)
     assert heard.messages == [{"n": 1}]
+    await layer.flush()
+
+
+async def test_a_next_server_that_is_away_takes_no_messages_of_those_in_use(
+    three: list[str], tmp_path: Path
+) -> None:
+    port = servers.free_port()
+    away = f"redis://127.0.0.1:{port}/0"
+    layer, heard = await joined({"hosts": three[:1], "next_hosts": [away]})
+    for group in GROUPS:
+        await RedisLayer(hosts=three[:1]).group_send(group, {"group": group})
+    await heard.until(lambda: len(heard.messages) == len(GROUPS))
+    assert layer._here()._cut  # the log knows
+    channel = await layer.new_channel()
+    await layer.send(channel, {"n": 1})
+    assert await asyncio.wait_for(layer.receive(channel), 10) == {"n": 1}
+    # when it is there, it is listened to
+    with servers.redis(tmp_path, port):
+        async with Redis.from_url(away) as redis, asyncio.timeout(20):
+            while len(await redis.pubsub_channels("*__group__room-*")) < len(GROUPS):
+                await asyncio.sleep(0.05)
+        await RedisLayer(hosts=[away]).group_send("room-1", {"group": "new"})
+        await heard.until(lambda: {"group": "new"} in heard.messages)
+        assert not layer._here()._cut
     await layer.flush()

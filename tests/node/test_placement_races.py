@@ -218,3 +218,52 @@ async def test_the_first_server_is_one_that_is_in_use_not_one_that_may_be_away(
     for lists in steps([0], [1, 2])[:2]:
         node = site.make(**lists)
         assert str(site.ports[0]) in node.heartbeat.state.server
+
+
+async def test_a_connection_that_is_counted_at_the_moment_of_the_change(
+    site: Site,
+) -> None:
+    one = await site.process(hosts=[0], next_hosts=[1])
+    census, state = one.part(Census, "ada"), one.heartbeat.state
+    await census.enter("ada", "first")
+    change = state.change
+
+    async def late(*args: Any) -> Any:
+        await until(lambda: one.placement.rings.number)
+        return await change(*args)
+
+    state.change = late  # type: ignore[method-assign]
+    counted = asyncio.create_task(census.enter("ada", "second"))
+    two = await site.process(hosts=[1], previous_hosts=[0])
+    assert "second" in [member.id for member in await counted]
+    for _ in range(2):
+        for heartbeat in one.heartbeats:
+            await heartbeat.beat()
+    found = await two.part(Census, "ada").enter("ada", "third")
+    assert [member.id for member in found] == ["first", "second", "third"]
+
+
+async def test_a_connection_that_ends_at_the_moment_of_the_change_is_not_counted_later(
+    site: Site,
+) -> None:
+    one = await site.process(hosts=[0], next_hosts=[1])
+    census, state = one.part(Census, "ada"), one.heartbeat.state
+    await census.enter("ada", "first")
+    change = state.change
+
+    async def late(*args: Any) -> Any:
+        await until(lambda: one.placement.rings.number)
+        return await change(*args)
+
+    state.change = late  # type: ignore[method-assign]
+    census.closed("first")
+    await asyncio.sleep(0)
+    await site.process(hosts=[1], previous_hosts=[0])
+    await until(lambda: one.placement.rings.number)
+    await asyncio.sleep(0.1)
+    del state.change  # type: ignore[attr-defined]
+    await one.heartbeat.beat()
+    three = await site.process(hosts=[0], previous_hosts=[1])
+    await until(lambda: three.placement.rings.number == 2)
+    found = await three.part(Census, "ada").enter("ada", "second")
+    assert [member.id for member in found] == ["second"]
