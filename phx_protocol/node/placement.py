@@ -137,7 +137,7 @@ class Placement:
                 "there stays in this process. Change its list of servers (HOSTS, PREVIOUS_HOSTS)",
                 len(unknown),
             )
-        else:
+        elif self._has_asked:  # else this process has only just looked
             logger.warning("the state is on %s now", ", ".join(self.servers))
 
     # ------------------------------------------------------------ to ask for a change

@@ -25,7 +25,13 @@ if found and found ~= known then
   end
   local generation, born, rings, count = parts(known)
   local its, its_born, has_rings, has_count = parts(found)
-  local has_more = has_count > count or has_count == count and has_rings > rings
+  local function is_after(a, b)  -- `>` goes by the locale of the server
+    for i = 1, math.min(#a, #b) do
+      if string.byte(a, i) ~= string.byte(b, i) then return string.byte(a, i) > string.byte(b, i) end
+    end
+    return #a > #b
+  end
+  local has_more = has_count > count or has_count == count and is_after(has_rings, rings)
   if its ~= generation and its_born >= born or has_more then return {MOVED, found} end
 end
 if found ~= known then redis.call('SET', at, known, 'PX', generation_ms) end

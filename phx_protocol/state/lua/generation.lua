@@ -6,7 +6,8 @@ local known, ms, rings = ARGV[1], tonumber(ARGV[3]), ARGV[5]
 local found, has = string.match(redis.call('GET', KEYS[1]) or '', '^([^/]*)(.*)$')
 local function born(generation) return tonumber(string.match(generation, '^%d+') or 0) end
 local function count(some) return select(2, string.gsub(some, '/', '/')) end
-if count(has) > count(rings) or count(has) == count(rings) and has > rings then rings = has end
+-- of two with as many either does: the slices compare them
+if count(has) >= count(rings) then rings = has end
 if found == '' or born(found) < born(known) or found == known and ARGV[4] == '1' then
   local t = redis.call('TIME')
   local us = math.max(t[1] * 1000000 + t[2], born(found) + 1, born(known) + 1)
