@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
 from ..introspection import NodeInfo, list_nodes
+from ..introspection.infos import disagree
 from ..models import Node
 from .live import LiveAdmin, to_datetime, visibility
 
@@ -17,11 +18,16 @@ class NodeAdmin(LiveAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
+        infos = list_nodes()
         nodes = [
-            (node, to_datetime(node.started_at), _round_trips(node))
-            for node in list_nodes()
+            (node, to_datetime(node.started_at), _round_trips(node)) for node in infos
         ]
-        context = {"title": "Nodes", "nodes": nodes, "visibility": visibility()}
+        context = {
+            "title": "Nodes",
+            "nodes": nodes,
+            "disagree": disagree(infos),
+            "visibility": visibility(),
+        }
         return self.render(request, "nodes", context)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 Info = TypeVar("Info")
@@ -15,7 +16,8 @@ class NodeInfo:
     `started_at` is in seconds of the epoch. `sockets` and `load` (the share of one CPU that its
     process used) are those of its last beat. `address` is its channel on the channel layer, or
     None. `versions` are those of "python", "django", "channels" and "phx_protocol" in its process.
-    `round_trips` are the seconds that each server of the state needed for an answer at that beat.
+    `round_trips` are the seconds that each server of the state needed for an answer at that beat, and
+    `servers` those of them that are in use, as far as that process knows.
     """
 
     name: str
@@ -28,6 +30,16 @@ class NodeInfo:
     load: float = 0.0
     is_draining: bool = False
     round_trips: dict[str, float] = dataclasses.field(default_factory=dict)
+    servers: list[str] = dataclasses.field(default_factory=list)
+
+
+def disagree(nodes: Iterable[NodeInfo]) -> bool:
+    """Return True if `nodes` use different servers of the state.
+
+    The only server has all topics, whatever it is called.
+    """
+    lists = {tuple(node.servers) for node in nodes if node.servers}
+    return len(lists) > 1 and max(map(len, lists)) > 1
 
 
 @dataclasses.dataclass(frozen=True)

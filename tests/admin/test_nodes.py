@@ -10,6 +10,8 @@ import django
 import pytest
 
 import phx_protocol
+from phx_protocol.admin import nodes
+from phx_protocol.introspection import NodeInfo
 from phx_protocol.node.node import get_node
 from tests.admin.conftest import Open, Staff, html, rows
 
@@ -32,6 +34,33 @@ async def test_a_node_is_listed_with_its_versions_and_load(
     assert node[5].endswith(" %")
     versions = [phx_protocol.__version__, django.__version__]
     assert [node[6], node[8], node[9]] == [*versions, platform.python_version()]
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ([["a:1/0", "b:1/0"], ["b:1/0", "c:1/0"]], True),
+        ([["a:1/0", "b:1/0"], ["a:1/0"]], True),
+        ([["a:1/0", "b:1/0"]] * 2, False),
+        # the only server, by two names
+        ([["a:1/0"], ["localhost:1/0"]], False),
+        # a process of an earlier version does not tell
+        ([["a:1/0", "b:1/0"], []], False),
+    ],
+)
+async def test_processes_with_different_servers_of_the_state_are_shown(
+    staff: Staff, monkeypatch: pytest.MonkeyPatch, lists: list[list[str]], said: bool
+) -> None:
+    infos = [
+        NodeInfo(f"node{n}", "web", n, 0.0, 1, "an address", servers=servers)
+        for n, servers in enumerate(lists)
+    ]
+    monkeypatch.setattr(nodes, "list_nodes", lambda: infos)
+    client = await staff("view_node")
+    page = html(await client.get("/admin/phx_protocol/node/"))
+    assert ("different servers of the state" in page) == said
+    for servers in lists if said else ():
+        assert f"on {', '.join(servers)}" in page
 
 
 @pytest.mark.parametrize("address", PAGES)

@@ -18,6 +18,8 @@ from phx_protocol.exceptions import StateError, StateMoved
 from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.history.streams import Streams
 from phx_protocol.introspection import aserver_of
+from phx_protocol.management.doctor import layer
+from phx_protocol.management.doctor.findings import Status
 from phx_protocol.node import node as nodes_of_loops
 from phx_protocol.node.census import Census
 from phx_protocol.node.neighbours import known_counts
@@ -27,6 +29,7 @@ from phx_protocol.signals import user_offline, user_online
 from phx_protocol.state.base import Position
 from phx_protocol.users import aonline
 from phx_protocol.wire.messages import Broadcast
+from tests.management.doctor.site import site as doctored
 from tests.support import leases, servers
 from tests.users.people import Connection, Subscriber
 
@@ -293,6 +296,20 @@ async def test_two_processes_that_want_different_servers_at_once_agree_on_one_li
         lambda: len({node.placement.rings.servers for node in site.nodes}) == 1
         and use(*site.nodes) == {2}
     )
+
+
+async def test_the_log_and_the_doctor_tell_of_processes_with_different_lists(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.process(hosts=[0, 1])
+    await site.process(hosts=[1, 2])
+    assert caplog.text.count("another list of servers") >= 1
+    with site.settings(hosts=[0, 1]):
+        verdict = await layer.state(doctored("http://127.0.0.1:1/socket"))
+    assert verdict.status is Status.WARNING
+    assert "processes use different servers" in verdict.message
+    for place in range(3):
+        assert str(site.ports[place]) in verdict.message
 
 
 # ------------------------------------------------------- what a process may not do

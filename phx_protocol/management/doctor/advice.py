@@ -128,6 +128,9 @@ EVICTION = """\
 When its memory is full Redis drops presences, histories and leases: the processes restore them, but late.
     redis-cli config set maxmemory-policy noeviction
 and give caches a Redis of their own."""
+OTHER_SERVERS = """\
+A topic may be on two of them. Give all processes the same list (hosts of the layer, or STATE["HOSTS"]); to change
+it while they run: docs/scaling.md, "Other servers while the site runs". While they change it lasts a beat."""
 NO_NODE = """\
 The site uses another Redis, database or prefix than these settings (its layer may be in memory).
 Run this with the settings of the site, or with --no-layer."""

@@ -15,6 +15,7 @@ from channels.layers import get_channel_layer
 from phx_protocol.conf import options
 from phx_protocol.exceptions import StateError, StateRefused
 from phx_protocol.introspection import NodeInfo, alist_nodes, sees_one_process
+from phx_protocol.introspection.infos import disagree
 from phx_protocol.node.node import get_node
 from phx_protocol.node.rpc import CALL_TIMEOUT, NoAnswer, call_node
 from phx_protocol.pubsub.link import is_in_memory
@@ -85,6 +86,9 @@ async def state(site: Site) -> Verdict:
     # in a thread, as above
     states = await asyncio.to_thread(get_states)
     verdicts = [await _server(state) for state in states]
+    if all(verdict.status is Status.OK for verdict in verdicts):
+        if different := await _different():
+            return warning(different, advice.OTHER_SERVERS)
     if len(states) == 1:
         return verdicts[0]
     named = [
@@ -94,6 +98,20 @@ async def state(site: Site) -> Verdict:
     # a message for all, and what to change for the first that is not well
     worst = next((v for v in named if v.status is not Status.OK), named[0])
     return worst._replace(message="; ".join(verdict.message for verdict in named))
+
+
+async def _different() -> str:
+    """Say which processes use which servers of the state, if it is not the same for all."""
+    try:
+        nodes = await alist_nodes()
+    except StateError:
+        return ""
+    finally:
+        await get_node().close()
+    if not disagree(nodes):
+        return ""
+    said = (f"{n.host}, pid {n.pid}: {', '.join(n.servers)}" for n in nodes)
+    return f"processes use different servers of the state ({'; '.join(said)})"
 
 
 async def _server(state: State) -> Verdict:
