@@ -276,7 +276,10 @@ class Heartbeat:
         placement = self.node.placement
         is_due = self is self.node.heartbeat or not self._has_beaten.is_set()
         if placement.asks and is_due:
-            self.node.start_heartbeats()
+            if (
+                self._task is not None
+            ):  # else the node has been stopped during this beat
+                self.node.start_heartbeats()
             if not any(beat._is_first for beat in self.node.heartbeats):
                 await placement.ask()
 

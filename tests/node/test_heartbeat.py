@@ -42,6 +42,21 @@ async def test_a_part_that_is_cancelled_itself_ends_no_heartbeat(pubsub: Node) -
     await asyncio.wait_for(beaten.wait(), 5)
 
 
+async def test_a_node_that_is_stopped_during_its_first_beat_does_not_start_again(
+    pubsub: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def and_stop() -> int:
+        pubsub._stop()
+        return 0
+
+    monkeypatch.setattr(pubsub.heartbeat.state, "reap", and_stop)
+    pubsub.start_heartbeats()
+    async with asyncio.timeout(5):
+        while pubsub._ending is None or not pubsub._ending.done():
+            await asyncio.sleep(0)
+    assert pubsub.heartbeat._task is None and pubsub._timer is None
+
+
 async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
     pubsub: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -393,8 +393,9 @@ async def test_a_node_that_stops_leaves_nothing_in_redis(
         await node.ready("room:1")
         assert len(await redis.pubsub_channels("asgi*")) == 3
         await node.close()
-        while await redis.pubsub_channels("asgi*"):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while await redis.pubsub_channels("asgi*"):
+                await asyncio.sleep(0.01)
         await node.ready("room:2")  # it starts again
         assert node.link.is_ready("room:2") and not node.link.is_ready(NODES)
 
