@@ -96,7 +96,7 @@ def wire(request: pytest.FixtureRequest) -> bool:
 async def room(
     wire: bool, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestChannel]:
-    monkeypatch.setattr(clients, "TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "TIMEOUT", 1.0)
     socket = await connect(RoomSocket, wire=wire)
     channel = await socket.join("room:1")
     ended.clear()
