@@ -401,7 +401,7 @@ class PresenceTopic:
         if replica is None or replica.has_come_to(position):
             return
         # missing hints may still arrive; after a new epoch, wait for the other nodes, which write
-        # their entries again at their next beat: that lasts, too, and begins behind the one before it
+        # their entries again at their next beat; it may have to wait for the beat that runs now
         timeout = HINT_TIMEOUT
         if replica.position is not None and replica.position.epoch != position.epoch:
             timeout += 2 * self._state.beat_every

@@ -133,7 +133,7 @@ class State(ABC):
 
     @property
     def store(self) -> str:
-        """What tells the store from any other, whatever its name; "" if that is not known."""
+        """The id of the data on this server: the same under all names of the server, "" while it is not known."""
         return ""
 
     @property

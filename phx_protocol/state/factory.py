@@ -25,9 +25,9 @@ Hosts: TypeAlias = dict[str, dict[str, Any]]
 class Servers(NamedTuple):
     """The servers of the state in the settings.
 
-    `states` has one for each that they name. The others are ids: `used` of those that shall be in use, and
-    `previous` of those that were before; None if a list is not there. With `has_next` this process only
-    gets to know servers, and asks for no change.
+    `states` has a state for each server of any list. `used` are the ids of the servers in HOSTS, and
+    `previous` are those of PREVIOUS_HOSTS, None without that list. `has_next` is True with NEXT_HOSTS: this
+    process then knows the next servers, and asks for no change.
     """
 
     states: list[State]

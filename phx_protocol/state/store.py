@@ -52,8 +52,9 @@ MOVED, LOST = -1, -2
 
 
 class Named(NamedTuple):
-    """A key of what is remembered of `name`: another one if it comes back to a server. With `was_here`
-    the key that it had here before it moved, in the latest change."""
+    """A key under which something of `name` is kept. It is another one after the name has moved away
+    and come back. `was_here` is True for the key from before the latest change of the servers.
+    """
 
     name: str
     key: str

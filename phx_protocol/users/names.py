@@ -36,7 +36,7 @@ class Names:
         # those of which that is not sure: they are written whatever they are
         self._doubtful: set[str] = set()
         self._writing: set[str] = set()
-        # those that have moved, and which write them first: else they would be nowhere in between
+        # name that has moved -> the names of its new server. They write it there before it is dropped here
         self._moved: dict[str, Names] = {}
 
     def changed(self, name: str) -> None:

@@ -164,9 +164,10 @@ class Teller:
             del self._running[change]
 
     async def _is_ours(self, change: Change) -> bool:
-        """Return False if its name is on another server now, where that is told. Raises StateError.
+        """Return False if the name is on another server now, and is told there. Raises StateError.
 
-        Of one that nobody took there, as its last process had ended before, it is told here that it left.
+        If the last process that had the name ended before the change, the other server does not know it:
+        then this one tells that it has left.
         """
         if self._heartbeat.has(change.name):
             return True
