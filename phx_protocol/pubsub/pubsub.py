@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from ..conf import options
 from ..exceptions import EncodeError
 from ..signals import broadcast_delivered, broadcast_sent
+from ..state import Row
 from ..wire.messages import Broadcast
 from . import message as layer_message
 from .link import LayerLink
@@ -86,20 +86,12 @@ class PubSub:
 
         Raises EncodeError if it is larger than MAX_BROADCAST_SIZE, and in the cases of ``broadcast``.
         """
-        topic, event = broadcast.topic, broadcast.event
-        limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
-        if whole > limit:
-            raise EncodeError(
-                f"the broadcast {event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
-            )
-        if broadcast_sent.receivers:
-            size = len(memoryview(broadcast.payload))
-            broadcast_sent.emit(None, topic=topic, event=event, size=size)
+        _is_sent(broadcast)
         if history is not None and history.keeps(broadcast):
             # by its id, as the client may have another channel when this is delivered
             if exclude is not None:
                 broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
-            return await self.sequencer.broadcast(history, broadcast)
+            return await asyncio.shield(self.sequencer.append(history, broadcast))
         try:
             self.deliver_local(broadcast, exclude, strict=True)
         except EncodeError:
@@ -108,6 +100,27 @@ class PubSub:
                 self.publish_remote(broadcast)
             raise
         return self.publish_remote(broadcast)
+
+    def append_row(
+        self, broadcast: Broadcast, history: Any, row: Row
+    ) -> asyncio.Future[asyncio.Future[None] | None]:
+        """Keep a row of an outbox and deliver it, unless the history has had it. Raises EncodeError.
+
+        The future has an error if it could not be kept; then nothing was delivered.
+        """
+        _is_sent(broadcast)
+        return self.sequencer.append(history, broadcast, row)
+
+    async def publish_rows(self, broadcasts: Sequence[Broadcast]) -> None:
+        """Send rows of an outbox, all of one topic, in one message, and deliver them here after that.
+
+        Raises BroadcastError, and then nothing was delivered.
+        """
+        for broadcast in broadcasts:
+            _is_sent(broadcast)
+        await self._link.publish_together(broadcasts)
+        for broadcast in broadcasts:
+            self.deliver_local(broadcast)
 
     def publish_remote(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """Send `broadcast` to the other nodes."""
@@ -184,6 +197,15 @@ class PubSub:
         """Remember `replier`. Return the layer channel to which replies for it are sent."""
         self.replies.expect(replier)
         return self._link.groups.channel_name or self.name
+
+
+def _is_sent(broadcast: Broadcast) -> None:
+    """Note that `broadcast` is sent. Raises EncodeError if it is too large."""
+    layer_message.require_size(broadcast)
+    if broadcast_sent.receivers:
+        topic, event = broadcast.topic, broadcast.event
+        size = len(memoryview(broadcast.payload))
+        broadcast_sent.emit(None, topic=topic, event=event, size=size)
 
 
 def _ignore(topic: str) -> None: ...

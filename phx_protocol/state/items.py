@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .base import Item, Kept, history_expiry, new_epoch
-from .words import milliseconds
+from .base import Had, Item, Kept, Position, history_expiry, new_epoch
+from .words import milliseconds, pairs, position
 
 #: most broadcasts in one call, and their bytes
 ITEMS = 100
@@ -25,7 +25,15 @@ def append_args(item: Item) -> tuple[Any, ...]:
     payload = item.payload if bytes <= most else b""
     what = item.id, item.event, payload, item.sender or "", bytes
     rest = milliseconds(history_expiry(item.ttl)), new_epoch()
-    return *what, item.size, milliseconds(item.ttl), most, *rest
+    row = item.row or ("", 0)
+    return *what, item.size, milliseconds(item.ttl), most, *rest, *row
+
+
+def appended(answer: Sequence[Any]) -> list[Position]:
+    """Return the positions that ``lua/append.lua`` answers."""
+    # refused ones have a negative number
+    found = (position(*pair) for pair in pairs(answer))
+    return [one if one.n > 0 else Had(one.epoch, -one.n) for one in found]
 
 
 def bundles(items: Sequence[Item]) -> Iterator[list[Item]]:

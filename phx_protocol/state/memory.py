@@ -15,9 +15,11 @@ from .base import (
     PAGE_BYTES,
     About,
     Entries,
+    Had,
     Item,
     Kept,
     Position,
+    Row,
     State,
     history_expiry,
     is_waiting,
@@ -94,6 +96,14 @@ class Topic:
         self.bytes = 0
         self.ttl = 0.0
         self.until = 0.0
+        self.rows: dict[str, int] = {}  # source -> the number of the last row
+
+    def has(self, row: Row) -> bool:
+        """Return whether the row came before; note it if not."""
+        if self.rows.get(row.source, 0) >= row.n:
+            return True
+        self.rows[row.source] = row.n
+        return False
 
     def append(self, item: Item, now: float) -> None:
         self.n += 1
@@ -344,6 +354,8 @@ class MemoryState(State):
 
     def _append(self, item: Item) -> Position:
         topic = self._topic(item.topic, item.ttl)
+        if item.row is not None and topic.has(item.row):
+            return Had(*self._where(topic))
         topic.append(item, self._clock())
         while self._total.bytes > MOST_BYTES:
             # shrink the largest, not all: a client that fills its own topics must not empty others

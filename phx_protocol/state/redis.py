@@ -36,7 +36,7 @@ from .base import (
     waiting,
 )
 from .client import Word
-from .items import append_args, bundles, kept
+from .items import append_args, appended, bundles, kept
 from .occupancy import KINDS, Occupancy
 from .redis_occupancy import SETS, RedisOccupancy
 from .rings import Rings, id_of
@@ -355,8 +355,8 @@ class RedisState(State):
         for some in bundles(items):
             try:
                 found += await self._keep(tag, some)
-            except StateMoved:
-                found += [None] * len(some)
+            except StateMoved:  # those of a topic stay in their order
+                return found + [None] * (len(items) - len(found))
         return found
 
     async def _keep(self, tag: str, items: Sequence[Item]) -> list[Position]:
@@ -375,7 +375,7 @@ class RedisState(State):
             tries += 1
             return await self._store.call(tag, "append", keys, [id, *each], lasts)
 
-        found = positions(await tried(keep))
+        found = appended(await tried(keep))
         if tries == 1:  # else one may still be on its way
             slots.append(slot)
         return found
