@@ -121,30 +121,32 @@ class Relay:
 
     def _pause(self) -> float:
         """Return the seconds until something is to be done."""
-        has_work = self._last.sent or self._last.aside or self._ready
-        then = self._times.next(bool(self.held))
-        return (
-            0.0
-            if has_work and not self._times.is_paused
-            else max(0.0, then - time.monotonic())
-        )
+        then = 0.0 if self._has_work else self._times.next(bool(self.held))
+        return max(then, self._times.paused_until) - time.monotonic()
 
     @property
     def _ready(self) -> frozenset[int]:
         """The partitions with rows that may be sent now."""
-        now = time.monotonic()
-        return frozenset(p for p in self._due if self._times.retries.get(p, 0.0) <= now)
+        now, retries = time.monotonic(), self._times.retries
+        return frozenset(p for p in self._due if retries.get(p, 0.0) <= now)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._last.sent or self._last.aside or self._ready)
 
     async def _turn(self) -> None:
-        now = time.monotonic()
-        if now >= self._times.renew:
+        times = self._times
+        if time.monotonic() < times.paused_until:
+            return
+        if time.monotonic() >= times.renew:
             await self._renew()
-        if now >= self._times.poll and self.held:
-            self._times.poll = now + self._poll
-            self._due |= await self._in_thread(self._rows.due)
-        while (self._ready or self._last.sent or self._last.aside) and not (
-            self._is_ending or time.monotonic() >= self._times.renew
-        ):
+        if time.monotonic() >= times.poll and self.held:
+            times.poll = time.monotonic() + self._poll
+            found = await self._in_thread(self._rows.due)
+            self._due |= found
+        while self._has_work and time.monotonic() < times.renew:
+            if self._is_ending:
+                return
             await self._step()
 
     async def _renew(self) -> None:
@@ -159,8 +161,7 @@ class Relay:
 
     async def _step(self) -> None:
         """Delete what was sent, read what is next, and send it."""
-        began = time.monotonic()
-        deadline = began + self._leases.seconds * (PARTS - 1) / PARTS
+        deadline = time.monotonic() + self._leases.seconds * (PARTS - 1) / PARTS
         batch = await self._next()
         self._last = await self._sender.send(batch.rows, deadline)
         self._due |= batch.more
@@ -172,10 +173,16 @@ class Relay:
     async def _next(self) -> Batch:
         last, ready = self._last, self._ready
         most = PROBE if last.unsent and not last.sent else BATCH
-        call = lambda: self._rows.next(ready, last.sent, last.aside, most)  # noqa: E731
-        batch = await self._in_thread(call)
-        self._last = Outcome()
+        # first: rows may be written while it reads
         self._due -= ready
+        try:
+            batch = await self._in_thread(
+                lambda: self._rows.next(ready, last.sent, last.aside, most)
+            )
+        except Exception:
+            self._due |= ready
+            raise
+        self._last = Outcome()
         return batch
 
     async def _leave(self) -> None:
@@ -219,20 +226,14 @@ class Times:
         self.poll = 0.0
         #: partition -> when it is tried again
         self.retries: dict[int, float] = {}
-        self._until = 0.0
+        self.paused_until = 0.0
 
     def pause(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    @property
-    def is_paused(self) -> bool:
-        return time.monotonic() < self._until
+        self.paused_until = time.monotonic() + seconds
 
     def next(self, has_partitions: bool) -> float:
         """Return when something is to be done next."""
-        times = [self.renew, *self.retries.values()]
-        if has_partitions:
-            times.append(self.poll)
         now = time.monotonic()
         self.retries = {p: then for p, then in self.retries.items() if then > now}
-        return max(min(times), self._until)
+        polls = [self.poll] if has_partitions else []
+        return min([self.renew, *polls, *self.retries.values()])
