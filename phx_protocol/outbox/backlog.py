@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
 
 from .models import Message
 
@@ -21,9 +24,11 @@ class Backlog(NamedTuple):
     aside: int
 
 
-def backlog(database: str) -> Backlog:
-    """Ask the database for its backlog. Raises the errors of the database."""
-    rows = Message._default_manager.using(database)
+def backlog(database: str, partitions: Collection[int] | None = None) -> Backlog:
+    """Ask the database for its backlog, of `partitions` or of all. Raises the errors of the database."""
+    rows: QuerySet[Any] = Message._default_manager.using(database)
+    if partitions is not None:
+        rows = rows.filter(partition__in=partitions)
     waiting = rows.filter(failed_at__isnull=True)
     # nearly the oldest: ids are given in the order of the writing
     oldest = waiting.order_by("id").values_list("written_at", flat=True).first()

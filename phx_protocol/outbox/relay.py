@@ -20,6 +20,8 @@ from ..concurrency import callbacks
 from ..concurrency.tasks import begin
 from ..logs import get_logger
 from ..logs.outage import Outage
+from ..signals import outbox_sent, outbox_set_aside, outbox_waiting
+from .backlog import backlog
 from .leases import Leases
 from .rows import BATCH, Batch, Rows
 from .sending import Outcome, Sender
@@ -158,6 +160,10 @@ class Relay:
             self._changed()
         if has_given:
             self._gave()
+        if self.held and outbox_waiting.receivers:
+            found = await self._in_thread(lambda: backlog(self.database, self.held))
+            place = {"database": self.database, "count": found.waiting}
+            outbox_waiting.emit(None, **place, age=found.age)
 
     async def _step(self) -> None:
         """Delete what was sent, read what is next, and send it."""
@@ -165,10 +171,23 @@ class Relay:
         batch = await self._next()
         self._last = await self._sender.send(batch.rows, deadline)
         self._due |= batch.more
+        self._tell(batch)
         for id, partition in self._last.unsent.items():
             if id not in self._last.aside:
                 self._times.retries[partition] = time.monotonic() + RETRY
             self._due |= {partition}
+
+    def _tell(self, batch: Batch) -> None:
+        last = self._last
+        if last.sent:
+            outbox_sent.emit(None, database=self.database, count=len(last.sent))
+        for row in batch.rows if last.aside else ():
+            if (reason := last.aside.get(row.id)) is not None:
+                broadcast = row.broadcast
+                what = {"topic": broadcast.topic, "event": broadcast.event}
+                logger.error("a row is set aside: %s", reason)
+                where = {"database": self.database, "row": row.id}
+                outbox_set_aside.emit(None, **where, **what, reason=reason)
 
     async def _next(self) -> Batch:
         last, ready = self._last, self._ready

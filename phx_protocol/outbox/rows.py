@@ -104,9 +104,8 @@ class Rows:
         left, room = most, BATCH_BYTES
         for behind, partition in zip(range(len(held), 0, -1), held):
             # all partitions get their share, and what those before leave
-            own, has_more = self._choose(
-                partition, numbers[partition.number], left // behind, room // behind
-            )
+            share = max(0, left) // behind, max(0, room) // behind
+            own, has_more = self._choose(partition, numbers[partition.number], *share)
             left, room = left - len(own), room - sum(own.values())
             chosen += own
             if has_more:

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import msgspec
 
 from ..exceptions import EncodeError
-from ..signals import broadcast_delivered, broadcast_sent
+from ..signals import broadcast_delivered, broadcast_sent, change_delivered
 from ..state import Row
 from ..wire.messages import Broadcast
 from . import message as layer_message
+from .latencies import Latencies
 from .link import LayerLink
 from .registry import Registry, Subscriber, is_carried
 from .replies import Replier, Replies
@@ -39,6 +40,7 @@ class PubSub:
         self.name = name  # of the node, to recognize messages that it sent itself
         self.registry = Registry()
         self.traffic = Traffic()
+        self.latencies = Latencies()
         self.replies = Replies()
         #: decides the order of kept broadcasts; ``history`` replaces it
         self.sequencer = Sequencer(self.deliver_local)
@@ -181,6 +183,21 @@ class PubSub:
                 event=broadcast.event,
                 subscribers=delivered,
                 latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
+            )
+        if broadcast.committed_at is not None and delivered:
+            self._measure(broadcast, broadcast.committed_at)
+
+    def _measure(self, broadcast: Broadcast, committed_at: float) -> None:
+        """Note how long a change took to get here."""
+        latency = max(0.0, time.time() - committed_at)
+        self.latencies.add(broadcast.topic, latency)
+        if change_delivered.receivers:
+            change_delivered.emit(
+                None,
+                topic=broadcast.topic,
+                event=broadcast.event,
+                latency=latency,
+                unsent=max(0.0, (broadcast.sent_at or committed_at) - committed_at),
             )
 
     async def yield_to_loop(self) -> None:
