@@ -115,10 +115,10 @@ def close_sockets_at_exit() -> None:
 
 
 def _close_sockets() -> None:
-    from .node import serving_nodes
+    from .node import all_nodes
 
     closing = [
         asyncio.run_coroutine_threadsafe(node.drainer.drain_now(), node.loop)
-        for node in serving_nodes()
+        for node in all_nodes()
     ]
     concurrent.futures.wait(closing, timeout=RELOAD_TIMEOUT)

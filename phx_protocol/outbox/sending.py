@@ -26,7 +26,7 @@ CHUNK = 100
 CHUNK_BYTES = 256 * 1024
 #: how often a row is tried, if nothing else fails, before it is set aside
 TRIES = 5
-#: most seconds to wait until the channel layer has what a history has kept already
+#: seconds that the channel layer has to take what a history has kept
 PATIENCE = 2.0
 
 
@@ -78,18 +78,21 @@ class Sender:
                 outcome.aside[waiting.id] = describe(error)
             else:
                 begun.append((waiting, kept))
-        published: list[asyncio.Future[None]] = []
         if begun:
             await asyncio.wait([kept for _, kept in begun])
+        # what was kept, but not taken by the layer, is sent again: the history then only tells the others
         errors = [kept.exception() for _, kept in begun]
-        for (waiting, kept), failure in zip(begun, errors):
-            if failure is not None:
-                return waiting, failure
+        published = [
+            None if error else kept.result() for (_, kept), error in zip(begun, errors)
+        ]
+        if accepted := [*filter(None, published)]:
+            await asyncio.wait(accepted, timeout=PATIENCE)
+        for (waiting, _), error, taken in zip(begun, errors, published):
+            if error is None and taken is not None:
+                error = taken.exception() if taken.done() else TimeoutError()
+            if error is not None:
+                return waiting, error
             outcome.sent.append(waiting.id)
-            if (accepted := kept.result()) is not None:
-                published.append(accepted)
-        if published:
-            await asyncio.wait(published, timeout=PATIENCE)
         return None, None
 
     async def _publish(

@@ -44,6 +44,7 @@ class Hearing:
     def __init__(self, node: Node, topics: tuple[str, ...]) -> None:
         self._node, self._topics = node, topics
         self.broadcasts: list[Broadcast] = []
+        self.losses = 0
         self._more = asyncio.Event()
 
     @classmethod
@@ -67,7 +68,8 @@ class Hearing:
         self._more.set()
 
     def interrupt(self) -> None:
-        self.deliver_broadcast(Broadcast("", "history lost", b""))
+        """It was told that it misses something."""
+        self.losses += 1
 
     def payloads(self, topic: str | None = None) -> list[Any]:
         return [

@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import Counter
 from collections.abc import Awaitable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
-from django.db import connections, transaction
+from django.db import connections
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,7 +21,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from phx_protocol import outbox
 from phx_protocol.exceptions import BroadcastError, StateError
 from phx_protocol.node.node import Node, get_node
 from phx_protocol.outbox.leases import Leases
@@ -33,6 +30,7 @@ from phx_protocol.outbox.sending import Outcome, Sender
 from phx_protocol.state import factory
 
 from .hearing import Hearing
+from .transactions import Writer, Written, check_heard
 
 T = TypeVar("T")
 TOPICS = ["room:a", "room:b", "kept:a", "kept:b", "partly:a"]
@@ -42,58 +40,6 @@ RELAYS = [0, 1]
 
 writers, relays = st.sampled_from(WRITERS), st.sampled_from(RELAYS)
 topics, events = st.sampled_from(TOPICS), st.sampled_from(EVENTS)
-
-
-class Written:
-    """A row: its transaction, and its place in it."""
-
-    def __init__(self, n: int, topic: str, event: str, begun: int) -> None:
-        self.n, self.topic, self.event, self.begun = n, topic, event, begun
-        self.committed: int | None = None  # when, if it is
-
-
-class Writer:
-    """A connection in a thread, in which a transaction may be open."""
-
-    def __init__(self, database: str) -> None:
-        self.database = database
-        self._thread = ThreadPoolExecutor(1)
-        self._open: Any = None
-        self.begun = 0
-        self.rows: list[Written] = []
-
-    @property
-    def is_open(self) -> bool:
-        return self._open is not None
-
-    def _do(self, call: Any, *args: Any) -> None:
-        self._thread.submit(call, *args).result(30)
-
-    def begin(self, now: int) -> None:
-        self._open = transaction.atomic(using=self.database)
-        self._do(self._open.__enter__)
-        self.begun, self.rows = now, []
-
-    def write(self, row: Written) -> None:
-        send, payload = outbox.broadcast, {"n": row.n}
-        self._do(lambda: send(row.topic, row.event, payload, using=self.database))
-        self.rows.append(row)
-
-    def end(self, now: int | None) -> None:
-        """Commit at `now`, or roll back."""
-        error: Any = (None, None, None)
-        if now is None:
-            error = RuntimeError, RuntimeError(), None
-        self._do(self._open.__exit__, *error)
-        self._open = None
-        for row in self.rows:
-            row.committed = now
-
-    def close(self) -> None:
-        if self.is_open:
-            self.end(None)
-        self._do(lambda: connections[self.database].close())
-        self._thread.shutdown()
 
 
 class Sending:
@@ -251,7 +197,7 @@ class OutboxModel(RuleBasedStateMachine):
             self.faults.plan = []
             self.time_passes()
             self.drain()
-            self.check()
+            check_heard(self.written, self.hearing.numbers())
         finally:
             self.run(self._close())
             self.loop.close()
@@ -275,30 +221,6 @@ class OutboxModel(RuleBasedStateMachine):
 
     def committed(self) -> set[int]:
         return {n for n, row in self.written.items() if row.committed is not None}
-
-    def check(self) -> None:
-        heard = self.hearing.numbers()
-        assert {*heard} == self.committed()
-        for n, count in Counter(heard).items():
-            row = self.written[n]
-            is_kept = row.topic.startswith("kept") or (
-                row.topic.startswith("partly") and row.event == "kept"
-            )
-            assert count == 1 or not is_kept, (n, heard)
-        first = {n: heard.index(n) for n in {*heard}}
-        for a, b in itertools.combinations(sorted(first), 2):
-            if self.must_be_before(self.written[a], self.written[b]):
-                assert first[a] < first[b], (a, b, heard)
-            if self.must_be_before(self.written[b], self.written[a]):
-                assert first[b] < first[a], (a, b, heard)
-
-    @staticmethod
-    def must_be_before(a: Written, b: Written) -> bool:
-        """`a` was committed before the transaction of `b` began; or both are of one, and `a` is the first."""
-        if a.topic != b.topic:
-            return False
-        assert a.committed is not None and b.committed is not None
-        return a.committed < b.begun or (a.committed == b.committed and a.n < b.n)
 
 
 @pytest.fixture
