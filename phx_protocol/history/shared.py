@@ -10,6 +10,7 @@ from ..exceptions import StateError, StateTimeout
 from ..state import Kept, Position
 
 if TYPE_CHECKING:
+    from .policy import History
     from .stream import Stream
 
 
@@ -23,8 +24,9 @@ class SharedReading:
         self._gone = (
             0  # the number of the latest one that is known not to be kept any more
         )
-        # where a rewind up to a position begins; of the latest position
-        self._first: tuple[Position, int | None] | None = None
+        # what a rewind was asked for at last, and where it begins
+        self._asked: tuple[Position, History] | None = None
+        self._first: int | None = None
         self._lock = asyncio.Lock()
         self._failures = 0  # readings that failed
 
@@ -40,22 +42,21 @@ class SharedReading:
 
     def clear(self) -> None:
         self._kept.clear()
-        self._gone, self._first = 0, None
+        self._gone, self._asked, self._first = 0, None, None
 
-    async def first(self, position: Position) -> int | None:
+    async def first(self, position: Position, history: History) -> int | None:
         """Return the number before the first broadcast of a rewind up to `position`.
 
         None if the topic began again. Raises StateError.
         """
+        asked = position, history
 
         async def read() -> None:
-            self._first = position, await self._stream.read_first(position)
+            self._first = await self._stream.read_first(*asked)
+            self._asked = asked
 
-        await self._once(lambda: self._begins(position), read)
-        return self._first[1] if self._begins(position) and self._first else None
-
-    def _begins(self, position: Position) -> bool:
-        return self._first is not None and self._first[0] == position
+        await self._once(lambda: self._asked == asked, read)
+        return self._first if self._asked == asked else None
 
     async def page(
         self, epoch: str, n: int, limit: int | None = None, *, partial: bool = False

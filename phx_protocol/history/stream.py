@@ -300,7 +300,9 @@ class Stream:
             return None
         return [kept for kept in missed if kept.n <= self.position.n]
 
-    async def rewind(self, have: Position | None) -> list[Kept] | None:
+    async def rewind(
+        self, history: History, have: Position | None
+    ) -> list[Kept] | None:
         """Return the newest broadcasts up to the last one that was delivered here, for a rewind.
 
         None if they are not known. Those up to `have`, which the client has, are left out. Nothing
@@ -310,12 +312,12 @@ class Stream:
             if self.position is None:
                 return None
             epoch = self.position.epoch
-            first = await self.shared.first(self.position)
+            first = await self.shared.first(self.position, history)
             found = await self._newest(epoch, first)
             if found is not None:
                 is_here = have is not None and have.epoch == epoch
                 n = have.n if have is not None and is_here else 0
-                return [kept for kept in self.history.newest(found) if kept.n > n]
+                return [kept for kept in history.newest(found) if kept.n > n]
             await asyncio.shield(self.fill())
         return None
 
@@ -342,12 +344,11 @@ class Stream:
         head, kept = await self._read_page(n, **how)
         return kept if head.epoch == epoch and self._is_at(epoch) else []
 
-    async def read_first(self, position: Position) -> int | None:
+    async def read_first(self, position: Position, history: History) -> int | None:
         """Read the number before the first broadcast of a rewind up to `position`.
 
         None if the topic began again.
         """
-        history = self.history
         async with self._reads:
             with self._heartbeat.state_call(reads=True):
                 head, first = await self._heartbeat.state.rewind(

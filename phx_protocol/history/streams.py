@@ -275,7 +275,7 @@ class Streams(StatePart, Sequencer):
             )
         stream.shared.enter()
         try:
-            missed, recovered = await self._missed(stream, request)
+            missed, recovered = await self._missed(stream, history, request)
         finally:
             stream.shared.leave()
         position = stream.position
@@ -288,18 +288,18 @@ class Streams(StatePart, Sequencer):
         return Recovery(position, recovered, others, rewound=not recovered)
 
     async def _missed(
-        self, stream: Stream, request: RecoveryRequest
+        self, stream: Stream, history: History, request: RecoveryRequest
     ) -> tuple[list[Kept] | None, bool]:
         """Return what the client missed and True, or what a rewind gives it and False; or None."""
         await stream.opened()
-        if request.position is None and not stream.history.rewind:
+        if request.position is None and not history.rewind:
             return None, False
         try:
             with self.heartbeat.state_call():
                 await self._mend({stream.topic})
             missed = await stream.since(request.position)
-            if missed is None and stream.history.rewind:
-                return await stream.rewind(request.position), False
+            if missed is None and history.rewind:
+                return await stream.rewind(history, request.position), False
             return missed, True
         except StateError:
             return None, False  # during an outage no node keeps broadcasts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.pages import Visit, all_logged, forget_outage
 from tests.support import servers
@@ -281,6 +282,117 @@ async def test_a_tab_that_was_offline_catches_up(
     forget_outage(console)
 
 
+async def open_room(page: Page, name: str) -> None:
+    await page.get_by_label("Open a room").fill(name)
+    await page.get_by_role("button", name="Open").click()
+    await expect_status(page, "connected")
+
+
+async def test_a_page_has_what_was_said_between_its_making_and_its_join(
+    demo: Demo, visit: Visit
+) -> None:
+    """The script comes late; somebody talks before, meanwhile and while the page joins."""
+    mia = await enter(visit, demo, "mia")
+    await open_room(mia, "between")
+    await say(mia, "0")
+    await expect_message(mia, "mia", "0")
+    ned = await enter(visit, demo, "ned")
+    said = 1
+
+    async def talk(count: int) -> None:
+        nonlocal said
+        for _ in range(count):
+            await say(mia, f"{said}")
+            said += 1
+        await expect(mia.locator("#messages .message")).to_have_count(said)
+
+    has_loaded = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await talk(3)
+        await route.continue_()
+        has_loaded.set()
+
+    await ned.route("**/chat.js", late)
+    await ned.goto(demo.url("/rooms/between/"), wait_until="commit")
+    await expect(ned.locator("#message-template")).to_be_attached()
+    made_with = json.loads(await ned.locator("#latest").text_content() or "")
+    assert [message["body"] for message in made_with] == ["0"]
+    await has_loaded.wait()
+    await asyncio.gather(talk(10), expect_status(ned, "connected"))
+    bodies = ned.locator("#messages .body")
+    await expect(bodies).to_have_text([str(i) for i in range(said)])
+    # who was not away has missed nothing
+    await expect(ned.locator(".missed")).to_have_count(0)
+
+
+async def test_pages_joined_while_somebody_talks_all_the_time_have_everything_once(
+    demo: Demo, visit: Visit
+) -> None:
+    olga = await enter(visit, demo, "olga")
+    await open_room(olga, "busy")
+    paul = await enter(visit, demo, "paul")
+    is_over = False
+
+    async def talk() -> int:
+        said = 0
+        while not is_over:
+            await say(olga, f"{said}")
+            said += 1
+        return said
+
+    talking = asyncio.create_task(talk())
+    pages = []
+    for _ in range(4):
+        pages.append(await paul.context.new_page())
+        await pages[-1].goto(demo.url("/rooms/busy/"))
+        await expect_status(pages[-1], "connected")
+    is_over = True
+    said = await talking
+    assert said > 4
+    for page in [olga, *pages]:
+        bodies = page.locator("#messages .body")
+        await expect(bodies).to_have_text([str(i) for i in range(said)][-50:])
+        await page.close()
+
+
+async def test_what_was_said_while_a_server_without_redis_was_away_is_in_the_page_again(
+    tmp_path: Path, visit: Visit, console: list[str]
+) -> None:
+    """Its history is gone with it: the page has to be made again."""
+    with on_bus() as env:
+        demo = prepare(tmp_path, "")
+        demo.env |= {
+            key: env[key] for key in ("XDG_RUNTIME_DIR", "PYTEST_CURRENT_TEST")
+        }
+        with demo.running():
+            rosa = await enter(visit, demo, "rosa")
+            await say(rosa, "Before")
+            await expect_message(rosa, "rosa", "Before")
+            await rosa.evaluate("window.neverReloaded = true")
+        await expect_status(rosa, "reconnecting")
+        create = (
+            "from project.chat.models import Message, Room, settings;"
+            "from django.contrib.auth.models import User;"
+            "Message.objects.create(room=Room.objects.get(name='lobby'),"
+            " author=User.objects.get(username='rosa'), body='Meanwhile')"
+        )
+        demo.manage("shell", "-c", create)
+        with demo.running():
+            await expect_message(rosa, "rosa", "Meanwhile")
+            await expect_message(rosa, "rosa", "Before")
+            after = rosa.locator(".missed ~ .message .body")
+            await expect(after).to_have_text(["Meanwhile"])
+            assert await rosa.evaluate("window.neverReloaded") is True
+            sven = await enter(visit, demo, "sven")
+            bodies = sven.locator("#messages .body")
+            await expect(bodies).to_have_text(["Before", "Meanwhile"])
+            await all_logged(rosa)
+            await rosa.close()
+            await sven.close()
+    forget_outage(console)
+
+
 async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     demo: Demo, visit: Visit
 ) -> None:
@@ -291,6 +403,7 @@ async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     await expect_status(page, "refused")
     await expect(page.get_by_label("Message to")).to_have_count(0)
     await expect(page.locator("#messages > *")).to_have_count(0)
+    await expect(page.locator("#latest")).to_have_count(0)
     await notice.get_by_role("link", name="Sign in").click()
     await sign_in(page, "fred")
     await expect(page).to_have_url(demo.url("/rooms/lobby/"))

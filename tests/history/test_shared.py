@@ -40,7 +40,7 @@ async def test_newcomers_share_where_the_rewind_begins_and_what_is_read() -> Non
     assert state.rewinds == 1
     assert state.reads == 4  # each page has 16 of them
     shared = node.pubsub.sequencer._streams["t"].shared  # type: ignore[attr-defined]
-    assert not shared._kept and shared._first is None  # nobody waits for it any more
+    assert not shared._kept and shared._asked is None  # nobody waits for it any more
 
 
 async def test_newcomers_and_those_that_come_back_share_pages() -> None:
