@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..logs import get_logger
 from ..state import Kept
@@ -61,27 +62,6 @@ class History:
                 f"a rewind is 0 to {self.size} broadcasts: not more than are kept"
             )
 
-    @property
-    def rewind_count(self) -> int | None:
-        """Most broadcasts of a rewind; None for any number."""
-        return self.rewind if isinstance(self.rewind, int) else None
-
-    @property
-    def rewind_seconds(self) -> float | None:
-        """The age of the oldest broadcast of a rewind; None for any age."""
-        rewind = self.rewind
-        return None if isinstance(rewind, int) else rewind.total_seconds()
-
-    def newest(self, kept: Sequence[Kept]) -> list[Kept]:
-        """Return the last of these broadcasts: as many as a rewind may have, and their bytes."""
-        first, size = len(kept), 0
-        while first and len(kept) - first != self.rewind_count:
-            size += kept[first - 1].bytes
-            if size > self.max_replay_bytes:
-                break
-            first -= 1
-        return list(kept[first:])
-
     def keeps(self, broadcast: Broadcast) -> bool:
         return self.events is None or broadcast.event in self.events
 
@@ -119,3 +99,23 @@ def queued_events(
         return ALL_EVENTS
     kept = frozenset(history.events)
     return intercepts | kept if intercepts & kept else intercepts
+
+
+def bounds_of(history: History) -> dict[str, Any]:
+    """Return what bounds a rewind, as ``State.rewind`` takes it."""
+    rewind, limit = history.rewind, history.max_replay_bytes
+    if isinstance(rewind, datetime.timedelta):
+        return {"count": None, "seconds": rewind.total_seconds(), "limit": limit}
+    return {"count": rewind, "seconds": None, "limit": limit}
+
+
+def newest(kept: Sequence[Kept], history: History) -> Sequence[Kept]:
+    """Return the last of these broadcasts: as many as a rewind may have, and their bytes."""
+    count = bounds_of(history)["count"]
+    first, size = len(kept), 0
+    while first and len(kept) - first != count:
+        size += kept[first - 1].bytes
+        if size > history.max_replay_bytes:
+            break
+        first -= 1
+    return kept[first:]

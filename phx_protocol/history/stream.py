@@ -16,7 +16,7 @@ from ..exceptions import StateError
 from ..logs import get_logger
 from ..state import Kept, Position
 from ..wire.messages import Broadcast
-from .policy import History
+from .policy import History, bounds_of, newest
 from .recovery import kept_broadcast
 from .shared import SharedReading
 
@@ -317,7 +317,7 @@ class Stream:
             if found is not None:
                 is_here = have is not None and have.epoch == epoch
                 n = have.n if have is not None and is_here else 0
-                return [kept for kept in history.newest(found) if kept.n > n]
+                return [kept for kept in newest(found, history) if kept.n > n]
             await asyncio.shield(self.fill())
         return None
 
@@ -351,14 +351,9 @@ class Stream:
         """
         async with self._reads:
             with self._heartbeat.state_call(reads=True):
-                head, first = await self._heartbeat.state.rewind(
-                    self.topic,
-                    position.n,
-                    self.ttl,
-                    count=history.rewind_count,
-                    seconds=history.rewind_seconds,
-                    limit=history.max_replay_bytes,
-                )
+                ask = self._heartbeat.state.rewind
+                args = self.topic, position.n, self.ttl
+                head, first = await ask(*args, **bounds_of(history))
         return first if head.epoch == position.epoch else None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,10 @@ from tests.support.tcp_proxy import TcpProxy
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
 HELLO = "Hello from a Django view!"
+
+
+#: numbers of databases in Redis: what is kept there is of one database of the demo
+databases = itertools.count(1)
 
 
 @dataclass
@@ -73,7 +78,7 @@ def prepare(directory: Path, redis_url: str) -> Demo:
         # pytest-django has put the tests' settings into the environment
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "PHX_DEMO_DB": str(directory / "db.sqlite3"),
-        "PHX_REDIS_URL": redis_url,
+        "PHX_REDIS_URL": redis_url and f"{redis_url[:-1]}{next(databases)}",
     }
     demo = Demo(directory, servers.free_port(), env)
     demo.manage("migrate", "--verbosity", "0")

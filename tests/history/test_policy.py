@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from phx_protocol import History, abroadcast
-from phx_protocol.history.policy import ALL_EVENTS, queued_events
+from phx_protocol.history.policy import ALL_EVENTS, bounds_of, newest, queued_events
 from phx_protocol.state import Kept
 from phx_protocol.wire.messages import Broadcast
 from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, frames
@@ -66,7 +66,8 @@ def test_a_rewind_is_a_number_of_broadcasts_that_are_kept_or_a_time() -> None:
     ]
     for rewind, count, seconds in given:
         history = History(rewind=rewind)
-        assert (history.rewind_count, history.rewind_seconds) == (count, seconds)
+        bounds = {"count": count, "seconds": seconds, "limit": 1024 * 1024}
+        assert bounds_of(history) == bounds
     for wrong in (-1, 101):
         with pytest.raises(ValueError, match="0 to 100 broadcasts: not more than are"):
             History(rewind=wrong)
@@ -84,8 +85,8 @@ def test_the_newest_are_as_many_and_as_large_as_a_rewind_may_be() -> None:
     hour = datetime.timedelta(hours=1)
     for rewind, most, wanted in [(2, 100, 2), (4, 90, 3), (4, 39, 0), (hour, 100, 4)]:
         history = History(rewind=rewind, max_replay_bytes=most)
-        assert history.newest(kept) == kept[4 - wanted :]
-    assert History(rewind=3).newest([]) == []
+        assert newest(kept, history) == kept[4 - wanted :]
+    assert newest([], History(rewind=3)) == []
 
 
 def test_what_is_binary_is_kept_like_the_rest() -> None:
