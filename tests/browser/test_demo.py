@@ -120,6 +120,12 @@ async def enter(visit: Visit, demo: Demo, name: str, room: str = "lobby") -> Pag
     return page
 
 
+async def open_room(page: Page, name: str) -> None:
+    await page.get_by_label("Open a room").fill(name)
+    await page.get_by_role("button", name="Open").click()
+    await expect_status(page, "connected")
+
+
 async def expect_status(page: Page, state: str) -> None:
     await expect(page.locator("#status")).to_have_attribute("data-state", state)
 
@@ -160,14 +166,15 @@ async def test_a_broadcast_from_the_command_line_arrives_in_the_page(
     demo: Demo, visit: Visit
 ) -> None:
     page = await enter(visit, demo, "carol")
+    await open_room(page, "lunch")  # its id is larger than those of the others
     payload = {
         "id": 1_000_000,
         "author": "operator",
         "body": "Lunch is ready <b>now</b>",
         "created": "2025-01-02T03:04:05.678Z",
     }
-    said = demo.manage("phx_broadcast", "room:lobby", "new_msg", json.dumps(payload))
-    assert "new_msg was broadcast on room:lobby." in said
+    said = demo.manage("phx_broadcast", "room:lunch", "new_msg", json.dumps(payload))
+    assert "new_msg was broadcast on room:lunch." in said
     await expect_message(page, "operator", "Lunch is ready <b>now</b>")
     time = page.locator('[data-id="1000000"] time')
     await expect(time).to_have_attribute("datetime", "2025-01-02T03:04:05.678Z")
@@ -285,12 +292,6 @@ async def test_a_tab_that_was_offline_catches_up(
         await all_logged(kim)
         await kim.close()  # before the line is cut again
     forget_outage(console)
-
-
-async def open_room(page: Page, name: str) -> None:
-    await page.get_by_label("Open a room").fill(name)
-    await page.get_by_role("button", name="Open").click()
-    await expect_status(page, "connected")
 
 
 async def test_a_page_has_what_was_said_between_its_making_and_its_join(

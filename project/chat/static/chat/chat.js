@@ -92,18 +92,16 @@ async function renew() {
 }
 
 // a line between what was there and what was said while the page was away, if anything was
-let away = null;
+let wasAway = false;
 
 function showMissed() {
-  away = messages.lastElementChild;
-  setTimeout(() => (away = null), 1000);
+  wasAway = messages.childElementCount > 0;
+  setTimeout(() => (wasAway = false), 1000);
 }
 
 // what a shell broadcasts is shown and not saved, so it has no id
 function show({ id, by = "somebody", author = by, body, created = new Date().toISOString() }) {
   if (id && messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
-  if (away) away.after(clone("missed-template"));
-  away = null;
   const item = clone("message-template");
   if (id) item.dataset.id = id;
   item.classList.toggle("mine", author === user);
@@ -121,6 +119,8 @@ function show({ id, by = "somebody", author = by, body, created = new Date().toI
 
   const later = id && [...messages.children].find((other) => Number(other.dataset.id) > id);
   messages.insertBefore(item, later || null);
+  if (wasAway) item.before(clone("missed-template"));
+  wasAway = false;
   $("empty").hidden = true;
   follow();
   showTyping(null, author);
