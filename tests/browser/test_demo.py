@@ -320,7 +320,9 @@ async def test_a_page_has_what_was_said_between_its_making_and_its_join(
         has_loaded.set()
 
     await ned.route("**/chat.js", late)
-    await ned.goto(demo.url("/rooms/between/"), wait_until="commit")
+    url, requests = demo.url("/rooms/between/"), list[str]()
+    ned.on("request", lambda request: requests.append(request.url))
+    await ned.goto(url, wait_until="commit")
     await expect(ned.locator("#message-template")).to_be_attached()
     made_with = json.loads(await ned.locator("#latest").text_content() or "")
     assert [message["body"] for message in made_with] == ["0"]
@@ -328,6 +330,7 @@ async def test_a_page_has_what_was_said_between_its_making_and_its_join(
     await asyncio.gather(talk(10), expect_status(ned, "connected"))
     bodies = ned.locator("#messages .body")
     await expect(bodies).to_have_text([str(i) for i in range(said)])
+    assert requests.count(url) == 1  # the page was not made again
     # who was not away has missed nothing
     await expect(ned.locator(".missed")).to_have_count(0)
 

@@ -6,10 +6,13 @@ import asyncio
 import dataclasses
 from typing import Any
 
+from msgspec import Raw
+
 from phx_protocol.exceptions import StateError
 from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.history.streams import Streams
 from phx_protocol.state import Position
+from phx_protocol.wire.messages import Broadcast
 from tests.node import test_placement
 from tests.node.test_placement import Hearing, Site, say, until
 
@@ -98,13 +101,15 @@ async def test_a_newcomer_gets_what_the_new_server_has(site: Site) -> None:
     assert heard_first(await newcomer(one)) == ["before"]
     two = await site.process(**CHANGES)
     await until(lambda: one.placement.rings.number)
-    for what in ("after", "later"):
-        await say(two, TOPIC, what)
+    await say(two, TOPIC, "after")
+    binary = Broadcast(TOPIC, "later", b"\x00\xff")
+    await two.pubsub.broadcast(binary, test_placement.KEPT)
     await until(lambda: "later" in client.heard)
     for node in (one, two):
         found = await newcomer(node)
         assert (found.rewound, found.recovered) == (True, False)
         assert heard_first(found) == ["after", "later"]
+        assert [kept.payload for kept in found.missed] == [Raw(b"{}"), b"\x00\xff"]
         assert found.position.n == 0
 
 

@@ -241,6 +241,21 @@ async def test_after_the_history_was_lost_it_begins_again() -> None:
     await socket.close()
 
 
+async def test_a_newcomer_notices_the_loss_and_so_do_those_that_are_there() -> None:
+    first, _ = await enter("room:noticed")
+    await say("room:noticed", 0, 1)
+    await frames(first, "room:noticed", 2)
+    await get_node().heartbeat.state.reset("room:noticed")
+    socket, history = await enter("room:noticed")
+    assert (which(history), history["offset"][-2:]) == ("rewound", "-0")
+    ((*_, event, reason),) = await frames(first, "room:noticed", 1)
+    assert (event, reason) == ("phx_error", {"reason": "history lost"})
+    await say("room:noticed", 2)
+    assert await heard(socket, "room:noticed", 1) == [2]
+    await first.close()
+    await socket.close()
+
+
 async def test_while_the_state_is_away_a_join_is_neither(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
