@@ -11,6 +11,7 @@ from .. import signals
 from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import InvalidPayload, JoinDenied
+from ..history import History
 from ..history.recovery import Recovery, RecoveryRequest, seconds_of
 from ..history.streams import Streams
 from ..logs import get_logger
@@ -183,33 +184,33 @@ class Joining:
 
         Return the `decision`, or another one if ``rewind_from`` raises an error.
         """
-        server, channel = self.server, self.channel
-        server.previous_ids = NO_IDS
-        if channel.history is None:
+        self.server.previous_ids = NO_IDS
+        if self.channel.history is None:
             return decision
+        decision = await self._safely(self._look_up(decision, self.channel.history))
+        # ``join`` has returned, so ``terminate`` must be called if the client is refused now
+        is_ok = decision.status == "ok"
+        return decision if is_ok else decision._replace(status="error")
+
+    async def _look_up(self, decision: Decision, history: History) -> Decision:
+        server, channel = self.server, self.channel
         request = RecoveryRequest.of(self.message.payload)
         server.previous_ids = request.senders
         server.fastlane = server.connection.fastlane(type(channel), request.is_made)
-        rewind_from = channel.__phx_tables__.callbacks["rewind_from"]
-        since = -math.inf
-        if rewind_from is not Channel.rewind_from and (
-            request.position is not None or channel.history.rewind
-        ):
-
-            async def ask() -> Decision:
-                nonlocal since
-                user = server.connection.socket.user
-                since = seconds_of(await rewind_from(channel, user))
-                return decision
-
-            decision = await self._safely(ask())
-            if decision.status != "ok":
-                # ``join`` has returned, so ``terminate`` must be called
-                return decision._replace(status="error")
+        since = await self._since(history, request)
         streams = server.connection.node.part(Streams, server.topic)
-        rest = channel.history, request, since
-        self._recovery = await streams.catch_up(server.topic, *rest)
+        found = await streams.catch_up(server.topic, history, request, since)
+        self._recovery = found
         return decision
+
+    async def _since(self, history: History, request: RecoveryRequest) -> float:
+        """Return from which time on the client may get what is kept, in seconds of the epoch."""
+        channel = self.channel
+        rewind_from = channel.__phx_tables__.callbacks["rewind_from"]
+        may_get_some = request.position is not None or history.rewind
+        if rewind_from is Channel.rewind_from or not may_get_some:
+            return -math.inf
+        return seconds_of(await rewind_from(channel, channel.socket.user))
 
 
 def _unauthorized() -> Decision:
