@@ -16,6 +16,7 @@ from django.urls import re_path, set_script_prefix
 from .bus.bus import is_on
 from .concurrency import garbage
 from .node.node import get_node
+from .node.part import SERVING
 from .socket.connect_info import ConnectInfo
 from .transports.http import Receive, Send, respond
 from .transports.lifespan import Application, lifespan
@@ -61,6 +62,8 @@ def get_phoenix_application(
             is_first = False
             if is_on():
                 get_node().welcome_neighbours()
+            for begin in SERVING:
+                begin(get_node())
         if scope["type"] in ("http", "websocket") and "path_remaining" not in scope:
             # a copy would stay as long as the connection; URLRouter makes one anyway
             prefix = get_script_prefix(scope)

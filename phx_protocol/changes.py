@@ -10,8 +10,10 @@ from django.db.models import Model
 from django.db.models.signals import class_prepared, post_delete, post_save
 
 from .api import broadcast_on_commit
+from .api.broadcasts import message_of, sender_of
 from .concurrency.callbacks import is_async
 from .middleware import current_request
+from .outbox.api import write
 
 M = TypeVar("M", bound=Model)
 
@@ -24,6 +26,7 @@ def broadcast_changes(
     payload: Callable[[Any], Any],
     *,
     events: Mapping[str, str | None] | None = None,
+    outbox: bool = False,
 ) -> Callable[[type[M]], type[M]]:
     """Decorate a model so that its changes are broadcast when the transaction is committed.
 
@@ -37,7 +40,8 @@ def broadcast_changes(
     `events` names the events: by default ``{"created": "message_created", "updated":
     "message_updated", "deleted": "message_deleted"}`` for a model ``Message``. None as a name
     means no broadcast. With ``ConnectionMiddleware`` the page whose request makes the change is left
-    out, if it names its connection.
+    out, if it names its connection. With `outbox` the broadcasts are written to the outbox, in the
+    transaction and the database of the change: ``phx_protocol.outbox`` is in INSTALLED_APPS.
 
     It receives ``post_save`` and ``post_delete``, so each ``save()`` is an event, and
     ``bulk_create``, ``QuerySet.update`` and fixtures are not. Instances that are saved through a
@@ -80,10 +84,14 @@ def broadcast_changes(
             topics = topic(instance) if callable(topic) else topic
             if topics is None:
                 return
-            body = make(instance)
-            for each in [topics] if isinstance(topics, str) else topics:
-                exclude = current_request()
-                broadcast_on_commit(each, event, body, using=using, exclude=exclude)
+            body, exclude = make(instance), current_request()
+            each = [topics] if isinstance(topics, str) else topics
+            if outbox:
+                sender = sender_of(exclude)
+                write([message_of(t, event, body, sender) for t in each], using)
+            else:
+                for t in each:
+                    broadcast_on_commit(t, event, body, using=using, exclude=exclude)
 
         def saved(
             instance: M, created: bool, raw: bool, using: str, **kwargs: Any

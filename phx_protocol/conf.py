@@ -114,6 +114,8 @@ class Options:
     #: whether processes of one machine whose channel layer is in memory reach each other; None for
     #: only when DEBUG is on
     local_bus: bool | None = None
+    #: whether and how rows of the outbox are sent: a dict that changes some of OUTBOX
+    outbox: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: level (a name such as "INFO") at which every request of a transport is logged, or None
     transport_log: str | None = None
 
@@ -141,6 +143,7 @@ PROJECT_ONLY = frozenset(
         "track_users",
         "track_topics",
         "offline_after",
+        "outbox",
     }
 )
 WEBSOCKET = {"PATH": "websocket"}
@@ -172,6 +175,15 @@ STATE: dict[str, Any] = {
     "PREFIX": None,
     "LEASE": 30.0,
     "TIMEOUT": 2.0,
+}
+#: DATABASES: those that have an outbox. RELAY: whether processes that serve clients send them; None for all but
+#: those of tests. POLL: seconds between two looks for rows that nobody has told of. LEASE: seconds after which
+#: another process goes on for one that has died.
+OUTBOX: dict[str, Any] = {
+    "DATABASES": ("default",),
+    "RELAY": None,
+    "POLL": 1.0,
+    "LEASE": 10.0,
 }
 #: BATCH_SIZE: how many sockets one round closes. BATCH_INTERVAL: seconds between two rounds (a
 #: random time between half of it and all of it). SHUTDOWN: seconds that all rounds may take; if
@@ -211,6 +223,7 @@ def _options(socket_class: Any) -> Options:
         "hard_bytes": hard_bytes,
         **values.get("outbound", {}),
     }
+    values["outbox"] = {**OUTBOX, **values.get("outbox", {})}
     state = values.get("state", {})
     state = {"BACKEND": state} if isinstance(state, str) else state
     values["state"] = {**STATE, **state}

@@ -126,6 +126,17 @@ state_recovered = Signal()
 #: the HTTP status of a refused connection), as ``refusals`` counts it
 refused = Signal()
 
+#: a relay has sent rows of an outbox: database, count
+outbox_sent = Signal()
+#: a row of an outbox was set aside, as it cannot be sent: database, row (its id), topic, event, reason
+outbox_set_aside = Signal()
+#: what waits in the partitions of a relay, some times in each OUTBOX["LEASE"]: database, count (100,000 at most), age
+#: (seconds since the oldest was written). It is measured only if there is a receiver.
+outbox_waiting = Signal()
+#: a broadcast that tells of a change in the database was delivered to the clients of this process: topic, event, latency
+#: (seconds since the change was committed, or its row of the outbox written), unsent (those of them before it was sent)
+change_delivered = Signal()
+
 # The signals of ``phx_protocol.users`` are sent once for all processes, by one of them. The sender is None. If that
 # process dies before its receivers have returned, another one sends them again, with the same id.
 

@@ -82,6 +82,13 @@ def cluster(
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Server]:
+    """A real PostgreSQL for the whole run, whose superuser is ``postgres``."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def distribution(tmp_path_factory: pytest.TempPathFactory) -> wheel.Distribution:
     """The sdist and the wheel, built once for all workers of the run."""
     if not (servers.ROOT / ".git").exists():

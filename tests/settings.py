@@ -14,6 +14,7 @@ INSTALLED_APPS = [
     "channels",
     "phx_protocol",
     "phx_protocol.revocations",
+    "phx_protocol.outbox",
     "rest_framework.authtoken",
 ]
 MIDDLEWARE = [

@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from .. import introspection
 from ..api import broadcast, close_topic
 from ..exceptions import EncodeError, PhxError
-from ..introspection import TopicDetails, TopicInfo
+from ..introspection import LatencyInfo, TopicDetails, TopicInfo
 from ..models import Topic
 from ..wire import json
 from . import tail
@@ -135,6 +135,7 @@ class TopicAdmin(LiveAdmin):
             ],
             "more_presences": max(0, len(presences) - PRESENCES),
             "history": introspection.history(topic),
+            "latencies": _times(introspection.latencies(topic)),
         }
         # a WSGI server would wait for the end of the stream
         if has_perm(request, "listen_topic") and isinstance(request, ASGIRequest):
@@ -250,3 +251,11 @@ def _present(key: str, presence: dict[str, Any]) -> dict[str, Any]:
     metas = presence["metas"]
     lines = [msgspec.json.format(json.encode(meta), indent=0) for meta in metas]
     return {"key": key, "count": len(metas), "metas": b"\n".join(lines).decode()}
+
+
+def _times(found: LatencyInfo | None) -> list[tuple[str, str]]:
+    """Return percentiles of `found`, and the milliseconds of each."""
+    if found is None:
+        return []
+    times = {"median": found.p50, "95 %": found.p95, "99 %": found.p99}
+    return [(name, f"{seconds * 1000:.0f} ms") for name, seconds in times.items()]

@@ -7,6 +7,7 @@ import functools
 import time
 from typing import Any
 
+import msgspec
 from django.db import transaction
 
 from ..auth.tabs import Tab
@@ -33,14 +34,14 @@ async def abroadcast(
     the type in ``Channel.pushes`` of the topic's channel class; BroadcastError if the layer did
     not accept it. Mirrors ``Phoenix.Endpoint.broadcast/3``.
     """
-    await _abroadcast(_message(topic, event, payload, _sender_of(exclude)))
+    await _abroadcast(message_of(topic, event, payload, sender_of(exclude)))
 
 
 async def abroadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
     """Do as ``abroadcast``, but leave out the channel `sender` (a reply ref, or a channel id)."""
-    await _abroadcast(_message(topic, event, payload, sender))
+    await _abroadcast(message_of(topic, event, payload, sender))
 
 
 def broadcast(topic: str, event: str, payload: Any, *, exclude: Any = None) -> None:
@@ -49,14 +50,14 @@ def broadcast(topic: str, event: str, payload: Any, *, exclude: Any = None) -> N
     It does what ``abroadcast`` does, without a new event loop or connection for each call. Raises
     RuntimeError on a running event loop: use ``await abroadcast(...)`` there.
     """
-    _broadcast(_message(topic, event, payload, _sender_of(exclude)))
+    _broadcast(message_of(topic, event, payload, sender_of(exclude)))
 
 
 def broadcast_from(
     sender: ReplyRef | str, topic: str, event: str, payload: Any
 ) -> None:
     """Do as ``broadcast``, but leave out the channel `sender` (a reply ref, or a channel id)."""
-    _broadcast(_message(topic, event, payload, sender))
+    _broadcast(message_of(topic, event, payload, sender))
 
 
 def broadcast_on_commit(
@@ -72,10 +73,9 @@ def broadcast_on_commit(
     `payload` is encoded now; `exclude` is as for ``abroadcast``. `using` names the database, as in ``transaction.on_commit``. Django
     logs an error of the broadcast after the commit; the error does not undo anything.
     """
-    message = _message(topic, event, payload, _sender_of(exclude))
-    transaction.on_commit(
-        functools.partial(_broadcast, message), using=using, robust=True
-    )
+    message = message_of(topic, event, payload, sender_of(exclude))
+    send = functools.partial(_broadcast_committed, message)
+    transaction.on_commit(send, using=using, robust=True)
 
 
 async def local_broadcast(topic: str, event: str, payload: Any) -> None:
@@ -83,7 +83,7 @@ async def local_broadcast(topic: str, event: str, payload: Any) -> None:
 
     Mirrors ``Phoenix.Endpoint.local_broadcast/3``.
     """
-    get_node().pubsub.deliver(_message(topic, event, payload))
+    get_node().pubsub.deliver(message_of(topic, event, payload))
 
 
 async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
@@ -113,14 +113,16 @@ async def reply(ref: ReplyRef, status: str = "ok", payload: Any = None) -> None:
         ) from error
 
 
-def _sender_of(request: Any) -> str | None:
+def sender_of(request: Any) -> str | None:
+    """Return the sender of a broadcast that leaves out the page of `request`."""
     tab = None if request is None else Tab.of(request)
     return tab and tab.sender
 
 
-def _message(
+def message_of(
     topic: str, event: str, payload: Any, sender: ReplyRef | str | None = None
 ) -> Broadcast:
+    """Return a broadcast with its payload encoded. Raises TypeError, EncodeError."""
     if not isinstance(topic, str) or not isinstance(event, str):
         raise TypeError(
             f"topic and event are strings, not {shown(topic, 100)} and {shown(event, 100)}"
@@ -142,6 +144,11 @@ async def _abroadcast(message: Broadcast) -> None:
     if published is not None:
         await published
     await node.pubsub.yield_to_loop()
+
+
+def _broadcast_committed(message: Broadcast) -> None:
+    now = time.time()
+    _broadcast(msgspec.structs.replace(message, sent_at=now, committed_at=now))
 
 
 def _broadcast(message: Broadcast) -> None:

@@ -59,6 +59,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "FILTER_PARAMETERS": (list, tuple, set, frozenset, Mapping),
     "SERIALIZERS": (Mapping,),
     "STATE": (str, Mapping),
+    "OUTBOX": (Mapping,),
     "TRANSPORT_LOG": (str, type(None)),
 }
 KEYS = [name.upper() for name in Options.__dataclass_fields__]

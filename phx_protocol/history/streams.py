@@ -7,6 +7,7 @@ delivers the broadcasts of a topic in the order of their offsets: see ``stream``
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,11 +20,11 @@ from ..logs import get_logger
 from ..logs.printable import describe
 from ..node.part import PARTS, HasMoved, StatePart
 from ..pubsub.sequence import Sequencer
-from ..state import Item, Kept, Position, is_behind
+from ..state import Had, Item, Kept, Position, Row, is_behind
 from ..wire import json
 from ..wire.messages import Broadcast
 from .policy import History
-from .recovery import Recovery, RecoveryRequest
+from .recovery import Recovery, RecoveryRequest, kept_broadcast
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -71,14 +72,9 @@ class Streams(StatePart, Sequencer):
 
     # ------------------------------------------------------------------ keeping
 
-    async def broadcast(
-        self, history: History, broadcast: Broadcast
-    ) -> asyncio.Future[None] | None:
-        """Keep `broadcast`, deliver it here, queue it for the layer; return the publisher's future.
-
-        If the state fails it is still delivered, and the history begins again.
-        Raises EncodeError.
-        """
+    def append(
+        self, history: History, broadcast: Broadcast, row: Row | None = None
+    ) -> asyncio.Future[asyncio.Future[None] | None]:
         payload = broadcast.payload
         # raises EncodeError for strings with lone surrogates
         json.encode((broadcast.topic, broadcast.event, broadcast.sender))
@@ -90,11 +86,11 @@ class Streams(StatePart, Sequencer):
                 )
         id, topic = self.node.new_id(), broadcast.topic
         rest = payload, broadcast.sender, history.size, history.ttl, history.max_bytes
-        item = Item(topic, id, broadcast.event, *rest)
+        item = Item(topic, id, broadcast.event, *rest, row=row)
         done: asyncio.Future[asyncio.Future[None] | None]
         done = self.node.loop.create_future()
         self._queue(PendingAppend(item, broadcast, done))
-        return await asyncio.shield(done)
+        return done
 
     def _queue(self, *pending: PendingAppend, is_first: bool = False) -> None:
         if is_first:
@@ -123,6 +119,7 @@ class Streams(StatePart, Sequencer):
                         error = StateError(describe(error))
                     for waiting in batch:
                         waiting.done.set_exception(error)
+                    self._fail_rows(batch, error)
                     continue
                 finally:
                     self._keeping.set_result(None)
@@ -135,6 +132,7 @@ class Streams(StatePart, Sequencer):
                         waiting.done.set_exception(error)
                     else:
                         waiting.done.set_result(published)
+                await self._tell_again(batch, positions)
         finally:
             self._task = None
 
@@ -159,8 +157,10 @@ class Streams(StatePart, Sequencer):
                 found = await self._state.append(items)
         except StateMoved:
             found = [None] * len(items)
-        except StateError:
-            for topic in topics:
+        except StateError as error:
+            self._fail_rows(batch, error)
+            # a row is not published: the outbox sends it again
+            for topic in {item.topic for item in items if item.row is None}:
                 # one that has moved meanwhile has a gap where it is now
                 self.node.part(Streams, topic)._break(topic)
             return batch, [None] * len(items)
@@ -199,9 +199,46 @@ class Streams(StatePart, Sequencer):
                 if isinstance(other, Streams) and other is not self:
                     other._earlier.add(self._keeping)
 
+    def _fail_rows(self, batch: list[PendingAppend], error: BaseException) -> None:
+        """Fail the queued rows of the topics of which `batch` has rows: none may overtake one that failed."""
+        topics = {w.item.topic for w in batch if w.item.row is not None}
+        if not topics:
+            return
+        queued, self._outbox = self._outbox, deque()
+        for waiting in queued:
+            if waiting.item.row is None or waiting.item.topic not in topics:
+                self._outbox.append(waiting)
+            elif not waiting.done.done():
+                waiting.done.set_exception(error)
+
+    async def _tell_again(
+        self, batch: list[PendingAppend], positions: list[Position | None]
+    ) -> None:
+        """Publish the last broadcast of topics that have had a row: who kept it may not have published it.
+
+        Whoever lacks something then reads it from the history.
+        """
+        had = {
+            waiting.item.topic: (waiting.item.ttl, position.n)
+            for waiting, position in zip(batch, positions)
+            if isinstance(position, Had)
+        }
+        for topic, (ttl, n) in had.items():
+            with contextlib.suppress(StateError), self.heartbeat.state_call():
+                head, kept = await self._state.since(topic, n - 1, ttl, partial=True)
+                for last in kept[-1:]:
+                    broadcast = kept_broadcast(topic, head.epoch, last)
+                    self.node.pubsub.deliver(broadcast, strict=False)
+                    self.node.pubsub.publish_remote(broadcast)
+
     def _publish(
         self, waiting: PendingAppend, position: Position | None
     ) -> asyncio.Future[None] | None:
+        if isinstance(position, Had):
+            return None
+        if position is None and waiting.item.row is not None:
+            self._fail_rows([waiting], error := StateError("it cannot be kept now"))
+            raise error
         broadcast = waiting.broadcast
         if position is not None:
             broadcast = msgspec.structs.replace(broadcast, offset=str(position))
@@ -342,10 +379,10 @@ class Spread(Sequencer):
     def _of(self, topic: str) -> Streams:
         return self._node.part(Streams, topic)
 
-    async def broadcast(
-        self, history: History, broadcast: Broadcast
-    ) -> asyncio.Future[None] | None:
-        return await self._of(broadcast.topic).broadcast(history, broadcast)
+    def append(
+        self, history: History, broadcast: Broadcast, row: Row | None = None
+    ) -> asyncio.Future[asyncio.Future[None] | None]:
+        return self._of(broadcast.topic).append(history, broadcast, row)
 
     def offer(self, broadcast: Broadcast) -> None:
         self._of(broadcast.topic).offer(broadcast)

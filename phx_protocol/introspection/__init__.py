@@ -6,11 +6,19 @@ if the state cannot be reached. With a state in memory they see only this proces
 """
 
 from . import report  # noqa: F401 - adds its part to every node
-from .infos import HistoryInfo, NodeInfo, SocketInfo, TopicDetails, TopicInfo
+from .infos import (
+    HistoryInfo,
+    LatencyInfo,
+    NodeInfo,
+    SocketInfo,
+    TopicDetails,
+    TopicInfo,
+)
 from .queries import (
     abusiest_topics,
     adescribe_topics,
     ahistory,
+    alatencies,
     alist_nodes,
     alist_presences,
     alist_sockets,
@@ -19,6 +27,7 @@ from .queries import (
     busiest_topics,
     describe_topics,
     history,
+    latencies,
     list_nodes,
     list_presences,
     list_sockets,
@@ -29,6 +38,7 @@ from .queries import (
 
 __all__ = [
     "HistoryInfo",
+    "LatencyInfo",
     "NodeInfo",
     "SocketInfo",
     "TopicDetails",
@@ -36,6 +46,7 @@ __all__ = [
     "abusiest_topics",
     "adescribe_topics",
     "ahistory",
+    "alatencies",
     "alist_nodes",
     "alist_presences",
     "alist_sockets",
@@ -44,6 +55,7 @@ __all__ = [
     "busiest_topics",
     "describe_topics",
     "history",
+    "latencies",
     "list_nodes",
     "list_presences",
     "list_sockets",

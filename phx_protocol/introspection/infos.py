@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Any, TypeVar
 
 Info = TypeVar("Info")
@@ -96,6 +97,30 @@ class HistoryInfo:
     events: list[str] | None
     kept: int
     offset: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyInfo:
+    """How long changes in the database took to reach the processes of a topic's clients, in seconds.
+
+    The percentiles are over the last `count` deliveries, at most 100 of each process.
+    """
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+
+    @classmethod
+    def of(cls, latencies: Sequence[float]) -> LatencyInfo | None:
+        """Return those of `latencies`; None if there are none."""
+        if not latencies:
+            return None
+        ordered = sorted(latencies)
+        # the one that so many of a hundred do not exceed
+        at = [ordered[ceil(len(ordered) * p / 100) - 1] for p in (50, 95, 99)]
+        return cls(len(ordered), at[0], at[1], at[2], ordered[-1])
 
 
 def from_answer(info: type[Info], answer: dict[str, Any]) -> Info:

@@ -23,6 +23,7 @@ from ..socket.routes import history_of, known_sockets, routes_of
 from ..state import NOWHERE, backend
 from .infos import (
     HistoryInfo,
+    LatencyInfo,
     NodeInfo,
     SocketInfo,
     TopicDetails,
@@ -148,6 +149,16 @@ async def ahistory(topic: str) -> HistoryInfo | None:
     return HistoryInfo(kept.size, kept.ttl, events, count, offset)
 
 
+async def alatencies(topic: str) -> LatencyInfo | None:
+    """Return how long the last changes on `topic` took to arrive; None if nobody got any.
+
+    These are broadcasts of the outbox, ``broadcast_changes`` and ``broadcast_on_commit``. It calls every
+    node, as ``alist_sockets`` does.
+    """
+    answers = await _survey("latencies", {"topic": topic})
+    return LatencyInfo.of([one for _, a in answers for one in a["latencies"]])
+
+
 async def aserver_of(topic: str) -> str | None:
     """Return the name of the server of the state that has `topic`; None if there is only one."""
     node = get_node()
@@ -200,4 +211,5 @@ busiest_topics = sync(abusiest_topics)
 list_sockets = sync(alist_sockets)
 list_presences = sync(alist_presences)
 history = sync(ahistory)
+latencies = sync(alatencies)
 server_of = sync(aserver_of)

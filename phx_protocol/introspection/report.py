@@ -37,6 +37,7 @@ class NodeReport(Part):
             "list_sockets": self._sockets,
             "describe_topics": self._topics,
             "busiest_topics": self._busiest,
+            "latencies": self._latencies,
         }
 
     async def _sockets(self, body: Body) -> Body:
@@ -79,6 +80,9 @@ class NodeReport(Part):
         return {
             topic: rates[topic] for topic in within(busiest[: body["limit"]], ANSWER)
         }
+
+    async def _latencies(self, body: Body) -> Body:
+        return {"latencies": self.node.pubsub.latencies.of(body["topic"])}
 
 
 def within(items: Iterable[Item], limit: int) -> Iterator[Item]:

@@ -106,5 +106,7 @@ class StatePart(Part):
         """Note that this node has left the state, with all that it had there."""
 
 
+#: called with the node of an event loop when an ASGI application is called there for the first time
+SERVING: list[Callable[[Node], None]] = []
 #: the classes of which every node has an instance, or one for each server of the state
 PARTS: list[type[Part]] = []

@@ -28,6 +28,7 @@ from ..exceptions import PhxError
 from ..logs import get_logger
 from ..logs.printable import shown
 from ..pubsub import message as layer_message
+from ..pubsub.groups import Key
 from ..pubsub.message import NODES
 from .pacer import Pacer
 
@@ -207,7 +208,7 @@ class NodeRpc:
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         await self._node.link.cast(NODES, _message(**note))
 
-    async def cast_topic(self, topic: str, name: str, body: Body) -> None:
+    async def cast_topic(self, topic: Key, name: str, body: Body) -> None:
         """Cast to the other nodes with subscribers of `topic`. It is lost if the layer fails."""
         note = {"do": "note", "name": name, "body": body, "node": self._node.name}
         try:

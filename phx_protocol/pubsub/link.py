@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer
@@ -83,6 +83,13 @@ class LayerLink:
     def publish(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """Send `broadcast`. The future is done when the layer has accepted it. None: no need to wait."""
         return self.publisher.publish(broadcast)
+
+    async def publish_together(self, broadcasts: Sequence[Broadcast]) -> None:
+        """Send broadcasts of one topic in one message; return when the layer has accepted it.
+
+        Raises BroadcastError, or EncodeError for text with lone surrogates.
+        """
+        await self.publisher.publish_together(broadcasts)
 
     async def neighbours(self) -> list[str]:
         """Return the addresses of the other processes on the local bus that serve clients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ..bus.bus import Bus, is_on, is_tested
@@ -104,6 +104,11 @@ class LocalLink(LayerLink):
         # elsewhere the offset says nothing: each process has histories of its own
         items = [{**items[0], "offset": None}]
         return self._near.send(layer_message.pack(items, self.name), None)
+
+    async def publish_together(self, broadcasts: Sequence[Broadcast]) -> None:
+        waiting = [self.publish(broadcast) for broadcast in broadcasts]
+        for done in filter(None, waiting):
+            await done
 
     async def cast(self, key: Key, message: Message) -> None:
         self._hand(self._others(), message)

@@ -5,7 +5,8 @@
     {"type": "phx.broadcast", "v": 1, "node": <node name or None>,
      "items": [{"topic": str, "event": str, "payload": <JSON text | bytes | dict>,
                 "from": <channel id or None>, "offset": <str or None>,
-                "at": <seconds of the epoch or None>, "headers": <dict of str, or None>}]}
+                "at": <seconds of the epoch or None>, "committed": <the same>,
+                "headers": <dict of str, or None>}]}
 
 Any code may ``group_send`` it to ``group_name(topic)`` and so reach Phoenix clients. A payload
 of type ``str`` is encoded JSON (msgpack refuses datetimes, and integer keys in it break the
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..conf import options
 from ..exceptions import EncodeError
 from ..logs.printable import shown
 from ..state import Position
@@ -69,6 +71,15 @@ def size_of(broadcast: Broadcast) -> int:
     return text + len(memoryview(broadcast.payload))
 
 
+def require_size(broadcast: Broadcast) -> None:
+    """Raise EncodeError if `broadcast` is larger than MAX_BROADCAST_SIZE."""
+    limit, whole = options().max_broadcast_size, size_of(broadcast)
+    if whole > limit:
+        raise EncodeError(
+            f"the broadcast {broadcast.event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
+        )
+
+
 def pack_item(broadcast: Broadcast) -> dict[str, Any]:
     """Make an item of a message. Raises EncodeError for a payload that is not UTF-8."""
     payload = broadcast.payload
@@ -76,7 +87,7 @@ def pack_item(broadcast: Broadcast) -> dict[str, Any]:
         packed = payload if isinstance(payload, bytes) else bytes(payload).decode()
     except UnicodeError as error:
         raise EncodeError(f"the payload is not UTF-8: {error}") from error
-    return {
+    item = {
         "topic": broadcast.topic,
         "event": broadcast.event,
         "payload": packed,
@@ -85,6 +96,9 @@ def pack_item(broadcast: Broadcast) -> dict[str, Any]:
         "at": broadcast.sent_at,
         "headers": broadcast.headers,
     }
+    if broadcast.committed_at is not None:
+        item["committed"] = broadcast.committed_at
+    return item
 
 
 def pack(items: list[dict[str, Any]], node: str | None) -> dict[str, Any]:
@@ -124,18 +138,26 @@ def unpack(message: dict[str, Any]) -> Iterator[Broadcast]:
         offset = item.get("offset")
         if offset is not None and Position.parse(offset) is None:
             raise Unreadable(f"the offset {shown(offset, 100)}")
-        fields = offset, *_metadata(item)
-        yield Broadcast(topic, event, raw, *fields, item.get("from"))
+        at, headers = _time(item, "at"), _headers(item)
+        committed_at = _time(item, "committed")
+        sender = item.get("from")
+        yield Broadcast(topic, event, raw, offset, at, headers, sender, committed_at)
 
 
-def _metadata(item: dict[str, Any]) -> tuple[float | None, dict[str, str] | None]:
-    """Return the time at which the broadcast was sent, and its headers. Raises Unreadable."""
-    at, headers = item.get("at"), item.get("headers")
+def _time(item: dict[str, Any], name: str) -> float | None:
+    """Return when the broadcast was sent, or its change committed. Raises Unreadable."""
+    at: float | None = item.get(name)
     if at is not None and not isinstance(at, (int, float)):
-        raise Unreadable(f"at is a number, not {shown(at, 100)}")
+        raise Unreadable(f"{name} is a number, not {shown(at, 100)}")
+    return at
+
+
+def _headers(item: dict[str, Any]) -> dict[str, str] | None:
+    """Return the headers of the broadcast. Raises Unreadable."""
+    headers: dict[str, str] | None = item.get("headers")
     is_text = isinstance(headers, dict) and all(
         isinstance(text, str) for pair in headers.items() for text in pair
     )
     if headers is not None and not is_text:
         raise Unreadable(f"headers are a dict of str, not {shown(headers, 100)}")
-    return at, headers
+    return headers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..concurrency.tasks import begin, is_cancelled
@@ -31,6 +31,8 @@ class Entry(NamedTuple):
     item: dict[str, Any]
     size: int
     done: asyncio.Future[None]
+    #: whether the sender keeps it, and sends it again if the layer does not accept it
+    is_kept: bool = False
 
 
 class Pacer(Protocol):
@@ -84,6 +86,16 @@ class Publisher:
         self._take(broadcast.topic, Entry(item, size, done))
         return done
 
+    async def publish_together(self, broadcasts: Sequence[Broadcast]) -> None:
+        """Send broadcasts of one topic in one message, before those that wait. Raises BroadcastError."""
+        batch: list[Entry] = []
+        for broadcast in broadcasts:
+            item, size = message.pack_item(broadcast), message.size_of(broadcast)
+            batch.append(Entry(item, size, self._loop.create_future(), is_kept=True))
+        self._bytes += sum(entry.size for entry in batch)
+        await self._try(broadcasts[0].topic, batch)
+        await batch[0].done
+
     def _take(self, topic: str, entry: Entry) -> None:
         """Queue `entry`."""
         self._outbox.setdefault(topic, deque()).append(entry)
@@ -99,7 +111,9 @@ class Publisher:
             self._task = None
 
     async def _send_next(self) -> None:
-        topic, batch = self._next_batch()
+        await self._try(*self._next_batch())
+
+    async def _try(self, topic: str, batch: list[Entry]) -> None:
         try:
             if self._pacer is not None:
                 await self._pacer.room_for(sum(entry.size for entry in batch))
@@ -143,7 +157,8 @@ class Publisher:
         return topic, batch
 
     def _fail(self, batch: list[Entry], error: BroadcastError) -> None:
-        messages_dropped.emit(None, count=len(batch), where="layer")
+        if lost := sum(not entry.is_kept for entry in batch):
+            messages_dropped.emit(None, count=lost, where="layer")
         for entry in batch:
             if not entry.done.done():
                 entry.done.set_exception(error)

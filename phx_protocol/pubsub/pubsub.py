@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from ..conf import options
 from ..exceptions import EncodeError
-from ..signals import broadcast_delivered, broadcast_sent
+from ..signals import broadcast_delivered, broadcast_sent, change_delivered
+from ..state import Row
 from ..wire.messages import Broadcast
 from . import message as layer_message
+from .latencies import Latencies
 from .link import LayerLink
 from .registry import Registry, Subscriber, is_carried
 from .replies import Replier, Replies
@@ -39,6 +40,7 @@ class PubSub:
         self.name = name  # of the node, to recognize messages that it sent itself
         self.registry = Registry()
         self.traffic = Traffic()
+        self.latencies = Latencies()
         self.replies = Replies()
         #: decides the order of kept broadcasts; ``history`` replaces it
         self.sequencer = Sequencer(self.deliver_local)
@@ -86,20 +88,12 @@ class PubSub:
 
         Raises EncodeError if it is larger than MAX_BROADCAST_SIZE, and in the cases of ``broadcast``.
         """
-        topic, event = broadcast.topic, broadcast.event
-        limit, whole = options().max_broadcast_size, layer_message.size_of(broadcast)
-        if whole > limit:
-            raise EncodeError(
-                f"the broadcast {event!r:.100} has {whole} bytes, MAX_BROADCAST_SIZE is {limit}"
-            )
-        if broadcast_sent.receivers:
-            size = len(memoryview(broadcast.payload))
-            broadcast_sent.emit(None, topic=topic, event=event, size=size)
+        _is_sent(broadcast)
         if history is not None and history.keeps(broadcast):
             # by its id, as the client may have another channel when this is delivered
             if exclude is not None:
                 broadcast = msgspec.structs.replace(broadcast, sender=exclude.id)
-            return await self.sequencer.broadcast(history, broadcast)
+            return await asyncio.shield(self.sequencer.append(history, broadcast))
         try:
             self.deliver_local(broadcast, exclude, strict=True)
         except EncodeError:
@@ -108,6 +102,27 @@ class PubSub:
                 self.publish_remote(broadcast)
             raise
         return self.publish_remote(broadcast)
+
+    def append_row(
+        self, broadcast: Broadcast, history: Any, row: Row
+    ) -> asyncio.Future[asyncio.Future[None] | None]:
+        """Keep a row of an outbox and deliver it, unless the history has had it. Raises EncodeError.
+
+        The future has an error if it could not be kept; then nothing was delivered.
+        """
+        _is_sent(broadcast)
+        return self.sequencer.append(history, broadcast, row)
+
+    async def publish_rows(self, broadcasts: Sequence[Broadcast]) -> None:
+        """Send rows of an outbox, all of one topic, in one message, and deliver them here after that.
+
+        Raises BroadcastError, and then nothing was delivered.
+        """
+        for broadcast in broadcasts:
+            _is_sent(broadcast)
+        await self._link.publish_together(broadcasts)
+        for broadcast in broadcasts:
+            self.deliver_local(broadcast)
 
     def publish_remote(self, broadcast: Broadcast) -> asyncio.Future[None] | None:
         """Send `broadcast` to the other nodes."""
@@ -169,6 +184,21 @@ class PubSub:
                 subscribers=delivered,
                 latency=broadcast.sent_at and max(0.0, time.time() - broadcast.sent_at),
             )
+        if broadcast.committed_at is not None and delivered:
+            self._measure(broadcast, broadcast.committed_at)
+
+    def _measure(self, broadcast: Broadcast, committed_at: float) -> None:
+        """Note how long a change took to get here."""
+        latency = max(0.0, time.time() - committed_at)
+        self.latencies.add(broadcast.topic, latency)
+        if change_delivered.receivers:
+            change_delivered.emit(
+                None,
+                topic=broadcast.topic,
+                event=broadcast.event,
+                latency=latency,
+                unsent=max(0.0, (broadcast.sent_at or committed_at) - committed_at),
+            )
 
     async def yield_to_loop(self) -> None:
         """Let the loop run other tasks, if deliveries have blocked it for a while."""
@@ -184,6 +214,15 @@ class PubSub:
         """Remember `replier`. Return the layer channel to which replies for it are sent."""
         self.replies.expect(replier)
         return self._link.groups.channel_name or self.name
+
+
+def _is_sent(broadcast: Broadcast) -> None:
+    """Note that `broadcast` is sent. Raises EncodeError if it is too large."""
+    layer_message.require_size(broadcast)
+    if broadcast_sent.receivers:
+        topic, event = broadcast.topic, broadcast.event
+        size = len(memoryview(broadcast.payload))
+        broadcast_sent.emit(None, topic=topic, event=event, size=size)
 
 
 def _ignore(topic: str) -> None: ...

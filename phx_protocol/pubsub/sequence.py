@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..state import Row
 from ..wire.messages import Broadcast
 
 
@@ -18,10 +19,15 @@ class Sequencer:
     def __init__(self, deliver: Callable[..., None]) -> None:
         self._deliver_now = deliver
 
-    async def broadcast(
-        self, history: Any, broadcast: Broadcast
-    ) -> asyncio.Future[None] | None:
-        """Keep `broadcast`, deliver it here, queue it for the layer; return the publisher's future."""
+    def append(
+        self, history: Any, broadcast: Broadcast, row: Row | None = None
+    ) -> asyncio.Future[asyncio.Future[None] | None]:
+        """Keep `broadcast`, then deliver it here and queue it for the layer. Raises EncodeError.
+
+        The result is the publisher's future. If the state fails the broadcast is still delivered, and
+        the history begins again; but with `row`, which an outbox sends again, the future has a StateError.
+        Rows of a topic are kept in their order, each once.
+        """
         raise NotImplementedError
 
     def offer(self, broadcast: Broadcast) -> None:

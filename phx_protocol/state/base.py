@@ -40,6 +40,10 @@ class Position(NamedTuple):
         return cls(epoch, int(n)) if epoch and digits else None
 
 
+class Had(Position):
+    """The position of a history that has got the row of an item before, so that the item was not appended."""
+
+
 def named_in(group: str) -> str:
     """Return the topic or user of a group: what is behind its kind."""
     return group.partition("\n")[2]
@@ -62,6 +66,17 @@ def new_epoch() -> str:
     return f"e{secrets.token_hex(5)}"
 
 
+class Row(NamedTuple):
+    """A row of an outbox: the `n`-th of the rows of `source` that are sent.
+
+    Rows of a source reach a history in the order of their numbers. So one whose number is not above
+    the last one's is there already, and is refused.
+    """
+
+    source: str
+    n: int
+
+
 class Item(NamedTuple):
     """A broadcast for a history to keep: `payload` is JSON (``msgspec.Raw``) or binary, `id` is unique."""
 
@@ -74,6 +89,7 @@ class Item(NamedTuple):
     size: int
     ttl: float
     max_bytes: int = 4 * 1024 * 1024
+    row: Row | None = None
 
     @property
     def bytes(self) -> int:
@@ -288,7 +304,8 @@ class State(ABC):
     async def append(self, items: Sequence[Item]) -> list[Position | None]:
         """Keep `items`, each at the next position of its topic. Return these positions.
 
-        It is None for one that is not kept, because its topic is on another server now.
+        It is None for one that is not kept, because its topic is on another server now, and ``Had`` for one
+        whose row the topic has had.
         """
 
     @abstractmethod

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from .base import Item, Kept, history_expiry, new_epoch
-from .words import milliseconds
+from .base import Had, Item, Kept, Position, history_expiry, new_epoch
+from .words import milliseconds, pairs, position
 
 #: most broadcasts in one call, and their bytes
 ITEMS = 100
@@ -36,7 +36,15 @@ def append_args(item: Item) -> tuple[Any, ...]:
     payload = _marked(item.payload) if bytes <= most else b""
     what = item.id, item.event, payload, item.sender or "", bytes
     rest = milliseconds(history_expiry(item.ttl)), new_epoch()
-    return *what, item.size, milliseconds(item.ttl), most, *rest
+    row = item.row or ("", 0)
+    return *what, item.size, milliseconds(item.ttl), most, *rest, *row
+
+
+def appended(answer: Sequence[Any]) -> list[Position]:
+    """Return the positions that ``lua/append.lua`` answers."""
+    # refused ones have a negative number
+    found = (position(*pair) for pair in pairs(answer))
+    return [one if one.n > 0 else Had(one.epoch, -one.n) for one in found]
 
 
 def _marked(payload: msgspec.Raw | bytes) -> bytes:

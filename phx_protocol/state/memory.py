@@ -14,6 +14,7 @@ from .base import (
     NOWHERE,
     About,
     Entries,
+    Had,
     Item,
     Kept,
     Position,
@@ -303,6 +304,8 @@ class MemoryState(State):
 
     def _append(self, item: Item) -> Position:
         topic = self._topic(item.topic, item.ttl)
+        if item.row is not None and topic.has(item.row):
+            return Had(*self._where(topic))
         topic.append(item, self._clock())
         while self._total.bytes > MOST_BYTES:
             # shrink the largest, not all: a client that fills its own topics must not empty others

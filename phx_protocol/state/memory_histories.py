@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from .base import PAGE, PAGE_BYTES, Item, Kept, new_epoch
+from .base import PAGE, PAGE_BYTES, Item, Kept, Row, new_epoch
 
 
 class Total:
@@ -28,6 +28,14 @@ class Topic:
         self.bytes = 0
         self.ttl = 0.0
         self.until = 0.0
+        self.rows: dict[str, int] = {}  # source -> the number of the last row
+
+    def has(self, row: Row) -> bool:
+        """Return whether the row came before; note it if not."""
+        if self.rows.get(row.source, 0) >= row.n:
+            return True
+        self.rows[row.source] = row.n
+        return False
 
     def append(self, item: Item, now: float) -> None:
         self.n += 1

@@ -19,7 +19,7 @@ from .base import (
     new_epoch,
 )
 from .client import Word
-from .items import append_args, bundles, kept
+from .items import append_args, appended, bundles, kept
 from .store import TAGS, Named, Store, spread, tag_of, tried
 from .words import chunks, milliseconds, position, positions
 
@@ -45,8 +45,8 @@ class RedisHistories(State):
         for some in bundles(items):
             try:
                 found += await self._keep(tag, some)
-            except StateMoved:
-                found += [None] * len(some)
+            except StateMoved:  # those of a topic stay in their order
+                return found + [None] * (len(items) - len(found))
         return found
 
     async def _keep(self, tag: str, items: Sequence[Item]) -> list[Position]:
@@ -65,7 +65,7 @@ class RedisHistories(State):
             tries += 1
             return await self._store.call(tag, "append", keys, [id, *each], lasts)
 
-        found = positions(await tried(keep))
+        found = appended(await tried(keep))
         if tries == 1:  # else one may still be on its way
             slots.append(slot)
         return found

@@ -52,8 +52,9 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``). `offset` is
     its place in the topic's history, if the history keeps it; clients get it as the ref, which is
-    null otherwise. `sent_at` (seconds of the epoch), `headers` (for tracing) and `sender` (the id
-    of the channel that must not get it) never reach a client.
+    null otherwise. `sent_at` (seconds of the epoch), `headers` (for tracing), `sender` (the id
+    of the channel that must not get it) and `committed_at` (when the change that it tells of was committed) never reach a
+    client.
     """
 
     topic: str
@@ -63,3 +64,4 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     sent_at: float | None = None
     headers: dict[str, str] | None = None
     sender: str | None = None
+    committed_at: float | None = None

@@ -65,9 +65,9 @@ async def test_a_state_that_is_cancelled_itself_keeps_nobody_waiting(
         patched.setattr(pubsub.pubsub.sequencer._state, "append", cancelled)
         with pytest.raises(StateError):
             await asyncio.wait_for(
-                pubsub.pubsub.sequencer.broadcast(History(), broadcast), 5
+                pubsub.pubsub.sequencer.append(History(), broadcast), 5
             )
-    done = pubsub.pubsub.sequencer.broadcast(History(), broadcast)
+    done = pubsub.pubsub.sequencer.append(History(), broadcast)
     await asyncio.wait_for(done, 5)
 
 

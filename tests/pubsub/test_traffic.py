@@ -116,7 +116,7 @@ async def test_work_for_a_topic_does_not_run_in_the_context_of_its_cause() -> No
         "t", History(), RecoveryRequest(None, frozenset())
     )
     message = Broadcast("t", "e", json.encode_payload({}))
-    await node.pubsub.sequencer.broadcast(History(), message)
+    await node.pubsub.sequencer.append(History(), message)
     await node.pubsub.sequencer._state.append([item("1", "t")])
     await node.pubsub.sequencer._streams["t"].fill()
     own = [what for what, heard in seen if heard is None]

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from msgspec import Raw
 
-from phx_protocol.state import Item, Kept, Position, State
+from phx_protocol.state import Had, Item, Kept, Position, Row, State
 from phx_protocol.state.base import NOWHERE, STEP, waiting
 from phx_protocol.state.memory import MemoryState
 from tests.support.redis_cluster import RedisCluster
@@ -85,6 +85,7 @@ items = st.builds(
     size=st.integers(1, 4),
     ttl=st.just(TTL),
     max_bytes=st.sampled_from([4, 9, 1000]),
+    row=st.none() | st.builds(Row, st.sampled_from(["one", "two"]), st.integers(1, 9)),
 )
 
 
@@ -121,11 +122,13 @@ class Topic(Place):
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[Kept] = []
+        self.rows: dict[str, int] = {}
 
     def append(self, item: Item) -> int:
-        for kept in self.kept:
-            if kept.id == item.id:
-                return kept.n
+        if item.row is not None:
+            if self.rows.get(item.row.source, 0) >= item.row.n:
+                return self.n
+            self.rows[item.row.source] = item.row.n
         self.n += 1
         kept = Kept(self.n, item.id, item.event, item.payload, item.sender, 0.0)
         self.kept = [*self.kept, kept][-item.size :]
@@ -338,7 +341,9 @@ class StateMachine(RuleBasedStateMachine):
         assert len(positions) == len(items)
         for item, position in zip(items, positions):
             topic = self.topics.setdefault(item.topic, Topic())
+            before = topic.n
             self.is_at(position, topic, topic.append(item))
+            assert isinstance(position, Had) == (topic.n == before)
 
     @rule(
         name=topics,

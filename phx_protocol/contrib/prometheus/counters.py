@@ -73,6 +73,12 @@ REFUSALS = Counter("phx_refusals", "Refusals by reason", ["reason"])
 OUTAGES = Counter(
     "phx_outages", "Times that the channel layer or the state began to fail", ["what"]
 )
+OUTBOX_SENT = Counter(
+    "phx_outbox_sent", "Rows of an outbox that were sent", ["database"]
+)
+OUTBOX_ASIDE = Counter(
+    "phx_outbox_set_aside", "Rows of an outbox that cannot be sent", ["database"]
+)
 
 
 def dotted(cls: type) -> str:
@@ -149,6 +155,14 @@ def _state_failed(sender: Any, **kwargs: Any) -> None:
     OUTAGES.labels("state").inc()
 
 
+def _outbox_sent(sender: Any, database: str, count: int, **kwargs: Any) -> None:
+    OUTBOX_SENT.labels(database).inc(count)
+
+
+def _outbox_set_aside(sender: Any, database: str, **kwargs: Any) -> None:
+    OUTBOX_ASIDE.labels(database).inc()
+
+
 RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.socket_connected: _connected,
     signals.socket_disconnected: _disconnected,
@@ -163,6 +177,8 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.refused: _refused,
     signals.layer_failed: _layer_failed,
     signals.state_failed: _state_failed,
+    signals.outbox_sent: _outbox_sent,
+    signals.outbox_set_aside: _outbox_set_aside,
 }
 
 

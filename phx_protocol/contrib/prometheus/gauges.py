@@ -55,6 +55,19 @@ BUFFERED_MAX = Gauge(
     "Bytes that wait for the slowest client",
     multiprocess_mode="livemax",
 )
+#: set by the relays, not with the others
+OUTBOX_WAITING = Gauge(
+    "phx_outbox_waiting",
+    "Rows that wait in the partitions of the relays of this process",
+    ["database"],
+    multiprocess_mode="livesum",
+)
+OUTBOX_AGE = Gauge(
+    "phx_outbox_age_seconds",
+    "Time since the oldest of them was written",
+    ["database"],
+    multiprocess_mode="livemax",
+)
 
 
 def sample() -> None:
@@ -113,9 +126,15 @@ def _disconnected(sender: Any, socket: Socket, **kwargs: Any) -> None:
     get_node().part(Sampler).disconnected()
 
 
+def _waiting(sender: Any, database: str, count: int, age: float, **kwargs: Any) -> None:
+    OUTBOX_WAITING.labels(database).set(count)
+    OUTBOX_AGE.labels(database).set(age)
+
+
 RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.socket_connected: _connected,
     signals.socket_disconnected: _disconnected,
+    signals.outbox_waiting: _waiting,
 }
 
 

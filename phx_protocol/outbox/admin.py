@@ -1,0 +1,85 @@
+"""The admin's list of what waits in the outbox, and of what was set aside."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from ..admin.live import ModelAdmin, to_datetime
+from ..logs.printable import printable
+from . import hints
+from .models import Message
+
+#: most characters of a payload
+SHOWN = 10_000
+
+
+class State(admin.SimpleListFilter):
+    """What waits, or what was set aside."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("waiting", "waiting"), ("aside", "set aside")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() is None:
+            return queryset
+        return queryset.filter(failed_at__isnull=self.value() == "waiting")
+
+
+@admin.register(Message)
+class MessageAdmin(ModelAdmin):
+    list_display = ("topic", "event", "waits_for", "size", "state", "reason")
+    list_filter = (State,)
+    search_fields = ("topic", "event")
+    fields = ("topic", "event", "written", "state", "reason", "size", "sender", "shown")
+    readonly_fields = fields
+    ordering = ("id",)
+    # it may have millions of rows
+    show_full_result_count = False
+    actions = ("send_again",)
+
+    @admin.display(description="waits for", ordering="written_at")
+    def waits_for(self, row: Message) -> str:
+        return f"{row.age:.1f} s"
+
+    @admin.display(ordering="written_at")
+    def written(self, row: Message) -> datetime:
+        return to_datetime(row.written_at)
+
+    @admin.display
+    def state(self, row: Message) -> str:
+        return "waiting" if row.failed_at is None else "set aside"
+
+    @admin.display(description="payload")
+    def shown(self, row: Message) -> str:
+        payload = bytes(row.payload)
+        if row.is_binary:
+            return f"{len(payload)} bytes"
+        return printable(payload.decode(errors="replace")[:SHOWN], None)
+
+    @admin.action(description="Send again", permissions=["delete"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Send rows again that were set aside, as new ones: the place of the old ones is over."""
+        aside = queryset.filter(failed_at__isnull=False)
+        with transaction.atomic(using=queryset.db):
+            rows = [*aside.select_for_update().order_by("id")]
+            aside.filter(pk__in=[row.pk for row in rows]).delete()
+            for row in rows:
+                row.pk, row.failed_at, row.reason = None, None, ""
+            Message._default_manager.using(queryset.db).bulk_create(rows)
+        hints.tell(queryset.db, {row.partition for row in rows})
+        messages.success(request, f"{len(rows)} rows are sent again.")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,103 @@
+"""Leases: which partitions of a database a relay has. Called in a thread; the clock is the database's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from .api import PARTITIONS
+from .models import Partition, Relay
+
+
+class Leases:
+    """The leases of one relay: it has as many partitions as every other one.
+
+    A lease is taken with SKIP LOCKED, where the database has that, so relays do not wait for each other.
+    """
+
+    def __init__(self, database: str, seconds: float) -> None:
+        self.database = database
+        self.seconds = seconds
+        self.name = secrets.token_hex(8)
+        self.held: frozenset[int] = frozenset()
+        #: whether it has fewer partitions than the others
+        self.lacks = True
+
+    @property
+    def _relays(self) -> QuerySet[Any]:
+        return Relay._default_manager.using(self.database)
+
+    @property
+    def partitions(self) -> QuerySet[Any]:
+        return Partition._default_manager.using(self.database)
+
+    def renew(self, wants_all: bool = False) -> bool:
+        """Renew what it has, take what it lacks, and give away what is too much; return whether it gave.
+
+        With `wants_all` it takes all that are free.
+        """
+        until = Now() + timedelta(seconds=self.seconds)
+        with transaction.atomic(using=self.database):
+            # a write first: SQLite then waits for its turn, in place of failing later
+            if not self._relays.filter(pk=self.name).update(until=until):
+                host, pid = socket.gethostname(), os.getpid()
+                self._relays.create(name=self.name, host=host, pid=pid, until=until)
+            self._relays.filter(until__lt=Now()).delete()
+            share = PARTITIONS
+            if not wants_all:
+                share = ceil(PARTITIONS / max(1, self._relays.count()))
+            mine = [*self._mine.values_list("number", flat=True)]
+            given = mine[share:]
+            self.partitions.filter(number__in=given).update(holder="", until=Now())
+            kept = mine[:share]
+            if len(kept) < share:
+                kept += self._free(share - len(kept))
+            self.partitions.filter(number__in=kept).update(
+                holder=self.name, until=until
+            )
+        self.held, self.lacks = frozenset(kept), len(kept) < share
+        return bool(given)
+
+    @property
+    def _mine(self) -> QuerySet[Any]:
+        return self.partitions.filter(holder=self.name, until__gt=Now())
+
+    def _free(self, most: int) -> list[int]:
+        """Return partitions that nobody has, and lock them until the transaction ends."""
+        free = self.partitions.filter(until__lte=Now()).order_by("number")
+        found = free.select_for_update(skip_locked=True).values_list(
+            "number", flat=True
+        )
+        taken = [*found[:most]]
+        if not taken and self.partitions.count() < PARTITIONS:
+            self._make()
+            taken = [*found[:most]]
+        return taken
+
+    def _make(self) -> None:
+        made = [
+            Partition(number=number, until=Now(), source=secrets.token_hex(4))
+            for number in range(PARTITIONS)
+        ]
+        self.partitions.bulk_create(made, ignore_conflicts=True)
+
+    def look(self, numbers: frozenset[int]) -> list[Partition]:
+        """Renew the leases of `numbers`, in a transaction; return those that it still has, locked."""
+        mine = self._mine.filter(number__in=numbers)
+        mine.update(until=Now() + timedelta(seconds=self.seconds))
+        return [*self._mine.filter(number__in=numbers)]
+
+    def leave(self) -> None:
+        """Give all partitions away: this relay ends."""
+        with transaction.atomic(using=self.database):
+            self._mine.update(holder="", until=Now())
+            self._relays.filter(pk=self.name).delete()
+        self.held = frozenset()
