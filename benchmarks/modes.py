@@ -81,6 +81,9 @@ MODES = {
     ),
     "echo": _phxload("echo", {"sockets": 100, "duration": 3}, quick={"duration": 1}),
     "join": _phxload("join", {"cycles": 1000}, quick={"cycles": 200}),
+    "rewind": _phxload(
+        "join", {"cycles": 1000, "rewind": 50}, quick={"cycles": 200}, servers=ALONE
+    ),
     "idle": _phxload(
         "idle",
         {"sockets": 5000, "quiet": 5},

@@ -16,7 +16,8 @@ Modes
           when everyone has everything (or nothing has arrived for --wait seconds).
   paced   the same sockets; the publisher shouts R times a second; reports delivery latency.
   echo    M sockets, one push in flight on each.
-  join    connect, join, leave, close, in a loop, C at a time.
+  join    connect, join, leave, close, in a loop, C at a time. With --rewind each join brings so
+          many messages; the channel is `rewound:*` then, with a history of phx_protocol.
   idle    N sockets, each joined to one of 100 topics: memory per socket, then heartbeats.
   topics  T topics with one subscriber each, 100 on a socket: what joining them costs, and the
           broadcasts to them.
@@ -439,17 +440,26 @@ async def echo(load: Load) -> None:
 
 async def join(load: Load) -> None:
     latencies = array("d")
-    failures = 0
+    failures, rewind = 0, load.o.rewind
+    topics = [f"{'rewound' if rewind else 'bench'}:{i}" for i in range(100)]
+
+    def on_shout(sock: Sock, data: bytes) -> bool:
+        is_shout = b'"shout"' in data
+        sock.count += is_shout
+        return is_shout
 
     async def cycle(i: int) -> None:
         nonlocal failures
         started = time.monotonic()
         try:
             sock = await load.connect()
-            await sock.join(f"bench:{i % 100}")
+            sock.hook = on_shout if rewind else None
+            await sock.join(topics[i % 100])
             latencies.append(time.monotonic() - started)
-            await sock.call(sock.topic, "phx_leave", {})
+            await sock.call(sock.topic, "phx_leave", {})  # its answer is the last
             await sock.close()
+            if sock.count != rewind:
+                raise PhxError(f"{sock.count} of {rewind} messages came")
         except Exception as error:
             failures += 1
             print(f"phxload: {error!r}", file=sys.stderr)
@@ -470,6 +480,18 @@ async def join(load: Load) -> None:
     def more() -> Round:
         return {"lost": failures, **latency_ms(latencies)}
 
+    async def fill(topic: str) -> None:
+        """Let `rewind` messages be there for everyone who comes."""
+        sock = await load.connect()
+        await sock.join(topic)
+        sock.hook = on_shout
+        for _ in range(rewind):
+            sock.push(topic, "shout", {"p": load.payload})
+        await load.settle(lambda: sock.count, rewind)
+        await sock.close()
+
+    if rewind:
+        await asyncio.gather(*map(fill, topics))
     await drive(load.o.concurrency * 2)  # warm up
     for _ in range(load.o.rounds):
         await load.measure(drive(load.o.cycles), "join", more)
@@ -603,6 +625,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--concurrency", type=int, default=20, help="join, topics: so many at a time")
     add("--topics", type=int, default=1000, help="topics: on all sockets together")
     add("--cycles", type=int, default=1000, help="join: cycles in a round")
+    add("--rewind", type=int, default=0, help="join: messages that each join brings")
     add("--quiet", type=float, default=3, help="idle: seconds of silence measured")
     o = p.parse_args(argv)
     o.sockets = o.sockets or DEFAULT_SOCKETS.get(o.mode, 1000)

@@ -142,6 +142,12 @@ ROWS: dict[str, list[Row]] = {
             "4.4 / 4.1 L",
         )
     ],
+    "rewind": [
+        _absolute(
+            "connect, join with a rewind of {rewind}, leave, close: CPU µs each",
+            "cpu_us_per_join",
+        )
+    ],
     "idle": [
         Row(
             "idle {sockets:,}: CPU µs per heartbeat",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..logs import get_logger
+from ..state import Kept
 from ..wire.messages import Broadcast
 
 logger = get_logger("phx_protocol.channel")
@@ -13,13 +16,17 @@ logger = get_logger("phx_protocol.channel")
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """``Channel.history``: the broadcasts that a client gets when it comes back.
+    """``Channel.history``: the broadcasts that a client gets when it comes back, or is new.
 
     The last `size` broadcasts of each topic are kept for `ttl` seconds, as long as they have
     at most `max_bytes` together (payloads and event names): those with one of the `events`, or all.
-    Binary broadcasts and pushes are not kept. A client that missed more than `max_replay_bytes` gets
-    none of it, and ``recovered: false`` in the reply to its join. Clients need only phoenix.js: see
-    ``static/phx_protocol/history.js``. Raises ValueError, TypeError.
+    Pushes are not kept. A client that missed more than `max_replay_bytes` gets none of it, and
+    ``recovered: false`` in the reply to its join. Clients need only phoenix.js: see
+    ``static/phx_protocol/history.js``.
+
+    With `rewind` a client that joins for the first time, or of which it is not known what it missed,
+    gets the newest ones: so many (1: the last value), or those of a time (a ``timedelta``), and of
+    these at most `max_replay_bytes`. By default, 0, it gets none. Raises ValueError, TypeError.
     """
 
     size: int = 100
@@ -27,6 +34,7 @@ class History:
     events: Iterable[str] | None = None
     max_bytes: int = 4 * 1024 * 1024
     max_replay_bytes: int = 1024 * 1024
+    rewind: int | datetime.timedelta = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1 or self.ttl < 0.001:
@@ -34,14 +42,27 @@ class History:
         for limit in (self.max_bytes, self.max_replay_bytes):
             if not isinstance(limit, int) or limit < 1:
                 raise ValueError("a history has limits of 1 byte or more")
+        self._check_rewind()
         if isinstance(self.events, str):
             raise TypeError("the events of a history are a set of names, not a string")
         if self.events is not None:
             object.__setattr__(self, "events", frozenset(self.events))
 
+    def _check_rewind(self) -> None:
+        rewind = self.rewind
+        if isinstance(rewind, datetime.timedelta):
+            if rewind <= datetime.timedelta():
+                raise ValueError("the time of a rewind is above 0")
+        elif isinstance(rewind, bool) or not isinstance(rewind, int):
+            raise TypeError(
+                f"a rewind is a number of broadcasts or a timedelta, not {rewind!r:.100}"
+            )
+        elif not 0 <= rewind <= self.size:
+            raise ValueError(
+                f"a rewind is 0 to {self.size} broadcasts: not more than are kept"
+            )
+
     def keeps(self, broadcast: Broadcast) -> bool:
-        if isinstance(broadcast.payload, bytes):
-            return False
         return self.events is None or broadcast.event in self.events
 
 
@@ -78,3 +99,23 @@ def queued_events(
         return ALL_EVENTS
     kept = frozenset(history.events)
     return intercepts | kept if intercepts & kept else intercepts
+
+
+def bounds_of(history: History) -> dict[str, Any]:
+    """Return what bounds a rewind, as ``State.rewind`` takes it."""
+    rewind, limit = history.rewind, history.max_replay_bytes
+    if isinstance(rewind, datetime.timedelta):
+        return {"count": None, "seconds": rewind.total_seconds(), "limit": limit}
+    return {"count": rewind, "seconds": None, "limit": limit}
+
+
+def newest(kept: Sequence[Kept], history: History) -> Sequence[Kept]:
+    """Return the last of these broadcasts: as many as a rewind may have, and their bytes."""
+    count = bounds_of(history)["count"]
+    first, size = len(kept), 0
+    while first and len(kept) - first != count:
+        size += kept[first - 1].bytes
+        if size > history.max_replay_bytes:
+            break
+        first -= 1
+    return kept[first:]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import msgspec
+from django.conf import settings
+from django.utils import timezone
 
 from ..logs import get_logger
+from ..logs.printable import shown
 from ..state import Kept, Position
 from ..wire.messages import Broadcast
 from .policy import History
@@ -63,14 +67,16 @@ def _is_request(value: Any) -> bool:
 
 
 class Recovery(NamedTuple):
-    """The answer to a request: the topic's position, and the broadcasts that the client missed.
+    """The answer to a request: a position in the topic, and the broadcasts that the client gets.
 
-    `recovered` is False if it is not known what it missed.
+    `recovered` is True if these are what it missed, and `position` is that of the topic then.
+    `rewound` is True if they are the newest ones, and `position` is that before the first of them.
     """
 
     position: Position | None
     recovered: bool = False
     missed: tuple[Kept, ...] = ()
+    rewound: bool = False
 
     def broadcasts(self, topic: str) -> Iterator[Broadcast]:
         """Yield the missed broadcasts, as they were sent."""
@@ -79,11 +85,15 @@ class Recovery(NamedTuple):
             yield kept_broadcast(topic, self.position.epoch, kept)
 
     def add_to(self, reply: Any, sender: str) -> Any:
-        """Return the `reply` of a join with the key "history" added: offset, recovered, sender."""
+        """Return the `reply` of a join with the key "history" added.
+
+        It has offset, recovered, rewound, sender.
+        """
         if not isinstance(reply, dict):
             return reply  # Phoenix allows any JSON; only a dict has room for the key
         offset = None if self.position is None else str(self.position)
-        history = {"offset": offset, "recovered": self.recovered, "sender": sender}
+        which = {"recovered": self.recovered, "rewound": self.rewound}
+        history = {"offset": offset, **which, "sender": sender}
         if "history" in reply:
             logger.error("the reply of a join has its own 'history', which is replaced")
         return {**reply, "history": history}
@@ -91,5 +101,26 @@ class Recovery(NamedTuple):
 
 def kept_broadcast(topic: str, epoch: str, kept: Kept) -> Broadcast:
     offset = str(Position(epoch, kept.n))
-    payload = msgspec.Raw(kept.payload)
-    return Broadcast(topic, kept.event, payload, offset, sender=kept.sender)
+    return Broadcast(topic, kept.event, kept.payload, offset, sender=kept.sender)
+
+
+def seconds_of(bound: Any) -> float:
+    """Return what ``rewind_from`` returned as seconds of the epoch. Raises TypeError.
+
+    None is -inf: nothing is too old. A naive datetime is one of TIME_ZONE in a project without
+    USE_TZ, whose models have such; in others it is an error.
+    """
+    if bound is None:
+        return -math.inf
+    if isinstance(bound, datetime.datetime):
+        if timezone.is_naive(bound) and not settings.USE_TZ:
+            bound = timezone.make_aware(bound, timezone.get_default_timezone())
+        if timezone.is_aware(bound):
+            return float(bound.timestamp())
+    elif isinstance(bound, (int, float)) and not isinstance(bound, bool):
+        if not math.isnan(bound):
+            return float(bound)
+    raise TypeError(
+        "rewind_from must return None, an aware datetime or seconds of the epoch, "
+        f"not {shown(bound, 100)}"
+    )

@@ -12,12 +12,13 @@ import contextvars
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..concurrency.tasks import begin
-from ..exceptions import StateError, StateTimeout
+from ..exceptions import StateError
 from ..logs import get_logger
 from ..state import Kept, Position
 from ..wire.messages import Broadcast
-from .policy import History
+from .policy import History, bounds_of, newest
 from .recovery import kept_broadcast
+from .shared import SharedReading
 
 if TYPE_CHECKING:
     from ..node.heartbeat import Heartbeat
@@ -299,10 +300,65 @@ class Stream:
             return None
         return [kept for kept in missed if kept.n <= self.position.n]
 
-    async def read_shared(self, epoch: str, n: int, limit: int) -> list[Kept]:
+    async def rewind(
+        self, history: History, have: Position | None
+    ) -> list[Kept] | None:
+        """Return the newest broadcasts up to the last one that was delivered here, for a rewind.
+
+        None if they are not known. Those up to `have`, which the client has, are left out. Nothing
+        is delivered between the last of them and the return. Raises StateError.
+        """
+        for _ in range(2):  # twice: the history may have been lost, which is known then
+            if self.position is None:
+                return None
+            epoch = self.position.epoch
+            first = await self.shared.first(self.position, history)
+            found = await self._newest(epoch, first)
+            if found is not None:
+                is_here = have is not None and have.epoch == epoch
+                n = have.n if have is not None and is_here else 0
+                return [kept for kept in newest(found, history) if kept.n > n]
+            await asyncio.shield(self.fill())
+        return None
+
+    async def _newest(self, epoch: str, n: int | None) -> list[Kept] | None:
+        """Read the broadcasts after the `n`-th; None if the topic began again.
+
+        The first of them may go while the others are read; there is no gap in what is returned.
+        """
+        found: list[Kept] = []
+        while n is not None and self._is_at(epoch) and n < self._n:
+            page = await self.shared.page(epoch, n, partial=True)
+            if not page or page[0].n != n + 1:
+                found.clear()
+            if not page:
+                break
+            found += page
+            n = page[-1].n
+        if n is None or not self._is_at(epoch):
+            return None
+        return [kept for kept in found if kept.n <= self._n]
+
+    async def read_shared(self, epoch: str, n: int, **how: Any) -> list[Kept]:
         """Read some of the broadcasts after the `n`-th; return none if the topic began again."""
-        head, kept = await self._read_page(n, limit=limit)
+        head, kept = await self._read_page(n, **how)
         return kept if head.epoch == epoch and self._is_at(epoch) else []
+
+    async def read_first(self, position: Position, history: History) -> int | None:
+        """Read the number before the first broadcast of a rewind up to `position`.
+
+        None if the topic began again.
+        """
+        async with self._reads:
+            with self._heartbeat.state_call(reads=True):
+                ask = self._heartbeat.state.rewind
+                args = self.topic, position.n, self.ttl
+                head, first = await ask(*args, **bounds_of(history))
+        return first if head.epoch == position.epoch else None
+
+    @property
+    def _n(self) -> int:
+        return 0 if self.position is None else self.position.n
 
     def _is_at(self, epoch: str) -> bool:
         return self.position is not None and self.position.epoch == epoch
@@ -310,56 +366,3 @@ class Stream:
     def _is_ahead(self, position: Position) -> bool:
         assert self.position is not None
         return position.epoch == self.position.epoch and position.n > self.position.n
-
-
-class SharedReading:
-    """The pages that the joins of one topic read of its history: joins at the same time share it."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.users = 0  # joins that are waiting for the broadcasts they missed
-        self._kept: dict[int, Kept] = {}  # n -> broadcast
-        self._lock = asyncio.Lock()
-        self._failures = 0  # readings that failed
-
-    def enter(self) -> None:
-        """Note that a join needs broadcasts."""
-        self.users += 1
-
-    def leave(self) -> None:
-        """Note that a join is done. After the last one, forget the shared broadcasts."""
-        self.users -= 1
-        if not self.users:
-            self._kept.clear()
-
-    def clear(self) -> None:
-        self._kept.clear()
-
-    async def page(self, epoch: str, n: int, limit: int) -> list[Kept]:
-        """Return some of the broadcasts after the `n`-th, without a gap; nothing if there is a gap.
-
-        Joins that need them at the same time share the reading, and its error.
-        """
-        failures = self._failures
-        async with self._lock:
-            if n + 1 not in self._kept:
-                if failures != self._failures:
-                    raise StateTimeout("it did not answer to another join either")
-                try:
-                    await self._read(epoch, n, limit)
-                except StateError:
-                    self._failures += 1
-                    raise
-        page: list[Kept] = []
-        while (kept := self._kept.get(n + 1)) is not None:
-            page.append(kept)
-            n, limit = kept.n, limit - kept.bytes
-        return page if limit >= 0 else []
-
-    async def _read(self, epoch: str, n: int, limit: int) -> None:
-        found = await self._stream.read_shared(epoch, n, limit)
-        if not found:
-            return
-        if sum(k.bytes for k in self._kept.values()) > self._stream.history.max_bytes:
-            self._kept.clear()  # there were joins all the time, so it was never cleared
-        self._kept.update((one.n, one) for one in found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,13 +75,15 @@ class Streams(StatePart, Sequencer):
     def append(
         self, history: History, broadcast: Broadcast, row: Row | None = None
     ) -> asyncio.Future[asyncio.Future[None] | None]:
-        payload = bytes(broadcast.payload)
+        payload = broadcast.payload
         # raises EncodeError for strings with lone surrogates
         json.encode((broadcast.topic, broadcast.event, broadcast.sender))
-        if payload[:1] != b"{":
-            raise EncodeError(
-                f"the payload of {broadcast.event!r} must be a mapping: it is kept"
-            )
+        if not isinstance(payload, bytes):
+            payload = payload.copy()  # it may be a part of something larger
+            if bytes(memoryview(payload)[:1]) != b"{":
+                raise EncodeError(
+                    f"the payload of {broadcast.event!r} must be a mapping: it is kept"
+                )
         id, topic = self.node.new_id(), broadcast.topic
         rest = payload, broadcast.sender, history.size, history.ttl, history.max_bytes
         item = Item(topic, id, broadcast.event, *rest, row=row)
@@ -291,9 +294,17 @@ class Streams(StatePart, Sequencer):
             )
 
     async def catch_up(
-        self, topic: str, history: History, request: RecoveryRequest
+        self,
+        topic: str,
+        history: History,
+        request: RecoveryRequest,
+        since: float = -math.inf,
     ) -> Recovery:
-        """Return what a client with `request` missed. Nothing is delivered between that and the return."""
+        """Return what a client with `request` missed, or what a rewind gives it.
+
+        Only what was kept since then, in seconds of the epoch. Nothing is delivered between that and
+        the return.
+        """
         stream = self._streams.get(topic)
         if stream is None:
             stream = self._streams[topic] = Stream(
@@ -301,26 +312,34 @@ class Streams(StatePart, Sequencer):
             )
         stream.shared.enter()
         try:
-            missed = await self._missed(stream, request)
+            missed, recovered = await self._missed(stream, history, request)
         finally:
             stream.shared.leave()
-        if missed is None:
-            return Recovery(stream.position)
-        others = (kept for kept in missed if kept.sender not in request.senders)
-        return Recovery(stream.position, True, tuple(others))
+        position = stream.position
+        if missed is None or position is None:
+            return Recovery(position)
+        seen = [kept for kept in missed if kept.at >= since]
+        if seen and not recovered:
+            position = position._replace(n=seen[0].n - 1)
+        others = tuple(kept for kept in seen if kept.sender not in request.senders)
+        return Recovery(position, recovered, others, rewound=not recovered)
 
     async def _missed(
-        self, stream: Stream, request: RecoveryRequest
-    ) -> list[Kept] | None:
+        self, stream: Stream, history: History, request: RecoveryRequest
+    ) -> tuple[list[Kept] | None, bool]:
+        """Return what the client missed and True, or what a rewind gives it and False; or None."""
         await stream.opened()
-        if request.position is None:
-            return None
+        if request.position is None and not history.rewind:
+            return None, False
         try:
             with self.heartbeat.state_call():
                 await self._mend({stream.topic})
-            return await stream.since(request.position)
+            missed = await stream.since(request.position)
+            if missed is None and history.rewind:
+                return await stream.rewind(history, request.position), False
+            return missed, True
         except StateError:
-            return None  # during an outage no node keeps broadcasts
+            return None, False  # during an outage no node keeps broadcasts
 
     def resync(self) -> None:
         """Compare every stream with the state: messages may have been lost."""

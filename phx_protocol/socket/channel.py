@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -63,7 +64,7 @@ class Channel:
     #: seconds that a running callback may still take after the socket is gone; None: SHUTDOWN_TIMEOUT
     shutdown_timeout: ClassVar[float | None] = None
 
-    #: which broadcasts are kept for clients that come back; None for none
+    #: which broadcasts are kept for clients that come back or are new; None for none
     history: ClassVar[History | None] = None
     #: event -> the type of its payload, for pushes and broadcasts on topics of this class. Sending a
     #: payload that does not fit raises EncodeError
@@ -101,6 +102,16 @@ class Channel:
         raise NotImplementedError(
             f"{type(self).__name__} must define join(self, payload)"
         )
+
+    async def rewind_from(self, user: Any) -> datetime.datetime | float | None:
+        """Return the time since when `user`, that of the socket, may read what the `history` keeps.
+
+        An aware datetime (in a project without USE_TZ also a naive one), or seconds of the epoch. The
+        default, None, is any time: who may join may read everything that is kept. It is called after
+        the join was accepted, if the client may get some of it: what was kept earlier is neither
+        rewound nor recovered. What it raises ends the join, as in ``join``.
+        """
+        return None
 
     async def after_join(self) -> None:
         """Called after the reply to the join was sent. Push here what the client needs first."""

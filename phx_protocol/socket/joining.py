@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,8 @@ from .. import signals
 from ..concurrency import callbacks
 from ..concurrency.tasks import CRASHES, must_end
 from ..exceptions import InvalidPayload, JoinDenied
-from ..history.recovery import Recovery, RecoveryRequest
+from ..history import History
+from ..history.recovery import Recovery, RecoveryRequest, seconds_of
 from ..history.streams import Streams
 from ..logs import get_logger
 from ..logs.printable import shown
@@ -68,7 +70,7 @@ class Joining:
         if decision.status == "ok":
             # if the topic is new to this process, wait until broadcasts of other processes arrive
             await self.server.connection.node.ready(self.server.topic)
-            await self._recover()
+            decision = await self._recover(decision)
             decision = await self._ask_until_valid(decision, valid_for)
         reply = decision.reply
         if decision.status == "ok":
@@ -144,7 +146,7 @@ class Joining:
             # ``join`` has returned, so ``terminate`` must be called if the client is refused now
             if decision.status != "ok":
                 return decision._replace(status="error")
-            await self._recover()
+            decision = await self._recover(decision)
         return decision
 
     async def _ask_again(self, decision: Decision, closings: int) -> Decision:
@@ -177,17 +179,38 @@ class Joining:
             emit_crashed(self.channel, error, JOIN)
             return Decision("crashed", {"reason": Refusal.JOIN_CRASHED})
 
-    async def _recover(self) -> None:
-        """Look up what the client missed. No broadcast is delivered between this and the subscription."""
+    async def _recover(self, decision: Decision) -> Decision:
+        """Look up what the client missed. No broadcast is delivered between this and the subscription.
+
+        Return the `decision`, or another one if ``rewind_from`` raises an error.
+        """
+        self.server.previous_ids = NO_IDS
+        if self.channel.history is None:
+            return decision
+        decision = await self._safely(self._look_up(decision, self.channel.history))
+        # ``join`` has returned, so ``terminate`` must be called if the client is refused now
+        is_ok = decision.status == "ok"
+        return decision if is_ok else decision._replace(status="error")
+
+    async def _look_up(self, decision: Decision, history: History) -> Decision:
         server, channel = self.server, self.channel
-        server.previous_ids = NO_IDS
-        if channel.history is not None:
-            request = RecoveryRequest.of(self.message.payload)
-            server.previous_ids = request.senders
-            server.fastlane = server.connection.fastlane(type(channel), request.is_made)
-            streams = server.connection.node.part(Streams, server.topic)
-            found = await streams.catch_up(server.topic, channel.history, request)
-            self._recovery = found
+        request = RecoveryRequest.of(self.message.payload)
+        server.previous_ids = request.senders
+        server.fastlane = server.connection.fastlane(type(channel), request.is_made)
+        since = await self._since(history, request)
+        streams = server.connection.node.part(Streams, server.topic)
+        found = await streams.catch_up(server.topic, history, request, since)
+        self._recovery = found
+        return decision
+
+    async def _since(self, history: History, request: RecoveryRequest) -> float:
+        """Return from which time on the client may get what is kept, in seconds of the epoch."""
+        channel = self.channel
+        rewind_from = channel.__phx_tables__.callbacks["rewind_from"]
+        may_get_some = request.position is not None or history.rewind
+        if rewind_from is Channel.rewind_from or not may_get_some:
+            return -math.inf
+        return seconds_of(await rewind_from(channel, channel.socket.user))
 
 
 def _unauthorized() -> Decision:

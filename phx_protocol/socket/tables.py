@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CALLBACKS = {
     "authorize": 0,
     "join": 1,
+    "rewind_from": 1,
     "after_join": 0,
     "handle_in": 2,
     "handle_out": 2,

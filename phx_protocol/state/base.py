@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .occupancy import Occupancy
 from .rings import Rings
 
@@ -76,12 +78,12 @@ class Row(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A broadcast for a history to keep: `payload` is JSON, `id` is unique."""
+    """A broadcast for a history to keep: `payload` is JSON (``msgspec.Raw``) or binary, `id` is unique."""
 
     topic: str
     id: str
     event: str
-    payload: bytes
+    payload: msgspec.Raw | bytes
     sender: str | None
     #: limits of the topic's history: number of broadcasts, seconds that each is kept, total bytes
     size: int
@@ -92,21 +94,23 @@ class Item(NamedTuple):
     @property
     def bytes(self) -> int:
         """The bytes that this item counts against `max_bytes`."""
-        return len(self.payload) + len(self.event.encode())
+        return len(memoryview(self.payload)) + len(self.event.encode())
 
 
 class Kept(NamedTuple):
-    """A broadcast in a history, the `n`-th of its topic."""
+    """A broadcast in a history, the `n`-th of its topic, kept `at` that time (seconds of the epoch)."""
 
     n: int
     id: str
     event: str
-    payload: bytes
+    payload: msgspec.Raw | bytes
     sender: str | None
+    #: by the clock of the state; never less than that of the one before
+    at: float
 
     @property
     def bytes(self) -> int:
-        return len(self.payload) + len(self.event.encode())
+        return len(memoryview(self.payload)) + len(self.event.encode())
 
 
 #: a page of a history ends after so many bytes or broadcasts
@@ -322,6 +326,24 @@ class State(ABC):
         The page is empty if some of these are no longer kept; with `partial` it has those that
         are. It is also empty if all of them together have more than `limit` bytes. A page ends
         after PAGE broadcasts or PAGE_BYTES.
+        """
+
+    @abstractmethod
+    async def rewind(
+        self,
+        topic: str,
+        n: int,
+        ttl: float,
+        *,
+        count: int | None,
+        seconds: float | None,
+        limit: int,
+    ) -> tuple[Position, int]:
+        """Return the position of `topic`, and the number before the first of its newest broadcasts.
+
+        These are broadcasts up to the `n`-th: at most `count` (None for any number), none older than
+        `seconds` (None for any age), and together of at most `limit` bytes. The number is `n` if there
+        are none. Nothing but that is read.
         """
 
     @abstractmethod

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from .base import (
     NOWHERE,
-    PAGE,
-    PAGE_BYTES,
     About,
     Entries,
     Had,
     Item,
     Kept,
     Position,
-    Row,
     State,
     history_expiry,
     is_waiting,
@@ -27,6 +25,7 @@ from .base import (
     require_few,
     waiting,
 )
+from .memory_histories import Topic, Total
 from .memory_occupancy import MemoryOccupancy
 from .occupancy import KINDS, Occupancy
 
@@ -78,55 +77,6 @@ class Group:
 
     def of(self, node: str) -> list[str]:
         return [ref for ref, (owner, _) in self.entries.items() if owner == node]
-
-
-class Total:
-    """The bytes that the histories of all topics keep."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-
-class Topic:
-    def __init__(self, total: Total) -> None:
-        self.total = total
-        self.epoch = new_epoch()
-        self.n = 0
-        self.kept: deque[tuple[float, Kept]] = deque()
-        self.bytes = 0
-        self.ttl = 0.0
-        self.until = 0.0
-        self.rows: dict[str, int] = {}  # source -> the number of the last row
-
-    def has(self, row: Row) -> bool:
-        """Return whether the row came before; note it if not."""
-        if self.rows.get(row.source, 0) >= row.n:
-            return True
-        self.rows[row.source] = row.n
-        return False
-
-    def append(self, item: Item, now: float) -> None:
-        self.n += 1
-        kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
-        self.kept.append((now, kept))
-        self.bytes += kept.bytes
-        self.total.bytes += kept.bytes
-        while len(self.kept) > item.size or self.bytes > item.max_bytes:
-            self._drop()
-        self.trim(now, item.ttl)
-
-    def trim(self, now: float, ttl: float) -> None:
-        while self.kept and self.kept[0][0] < now - ttl:
-            self._drop()
-
-    def _drop(self) -> None:
-        size = self.kept.popleft()[1].bytes
-        self.bytes -= size
-        self.total.bytes -= size
-
-    def shrink(self, to: int) -> None:
-        while self.bytes > to:
-            self._drop()
 
 
 class MemoryState(State):
@@ -393,11 +343,25 @@ class MemoryState(State):
             if known is None:
                 return NOWHERE, []
             known.trim(self._clock(), ttl)
-            found = [kept for _, kept in known.kept if kept.n > n]
-            is_too_much = limit is not None and sum(k.bytes for k in found) > limit
-            if is_too_much or (not partial and len(found) != known.n - n):
-                found = []
-            return self._where(known), _page(found)
+            return self._where(known), known.since(n, partial, limit)
+
+    async def rewind(
+        self,
+        topic: str,
+        n: int,
+        ttl: float,
+        *,
+        count: int | None,
+        seconds: float | None,
+        limit: int,
+    ) -> tuple[Position, int]:
+        with self._lock:
+            known = self._topics.get(topic)
+            if known is None:
+                return NOWHERE, n
+            known.trim(self._clock(), ttl)
+            since = -math.inf if seconds is None else self._clock() - seconds
+            return self._where(known), known.rewind(n, count, since, limit)
 
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
         with self._lock:
@@ -438,14 +402,3 @@ class MemoryState(State):
             for occupancy in self._occupancies.values():
                 occupancy.lost()
             self._total.bytes = 0
-
-
-def _page(found: Sequence[Kept]) -> list[Kept]:
-    page: list[Kept] = []
-    size = 0
-    for kept in found[:PAGE]:
-        page.append(kept)
-        size += kept.bytes
-        if size >= PAGE_BYTES:
-            break
-    return page

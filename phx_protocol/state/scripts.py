@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 #: script -> the shared parts that it needs
 PARTS = {
     **dict.fromkeys(("change", "bury", "take", "wait"), ("group",)),
-    **dict.fromkeys(("append", "since", "many"), ("kept",)),
+    **dict.fromkeys(("append", "since", "rewind", "many"), ("kept",)),
     "look": ("names",),
     **dict.fromkeys(
         ("claim", "hold", "mark", "told", "vacate"), ("names", "occupancy")

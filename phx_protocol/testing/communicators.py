@@ -16,6 +16,7 @@ from ..exceptions import ConnectionRefused
 from ..socket.connection import Connection
 from ..socket.server import ChannelServer
 from ..socket.socket import Socket
+from ..state import Position
 from ..transports.authentication import bearer_token
 from ..transports.handshake import Handshake
 from ..transports.websocket import PhoenixConsumer
@@ -286,6 +287,8 @@ def decode_frame(frame: Frame) -> Parts:
         meta[name] = frame[at : at + size].decode()
         at += size
     refs = [meta.get("j"), meta.get("r"), meta["t"]]
+    if "s" in meta and Position.parse(meta["r"]):  # a kept broadcast, see history.js
+        return [meta["j"] or None, *refs[1:], meta["s"], frame[at:]]
     if "s" in meta:
         return [*refs, REPLY, {"status": meta["s"], "response": frame[at:]}]
     return [*refs, meta["e"], frame[at:]]

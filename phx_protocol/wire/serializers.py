@@ -112,13 +112,16 @@ class V2JSONSerializer:
                 (message.join_ref, message.ref, message.topic, REPLY, body)
             ).decode()
         if isinstance(payload, bytes):
-            return _pack(0, (message.join_ref, message.topic, message.event), payload)
+            head = (message.join_ref, message.topic, message.event)
+            return _pack_with_offset(message.ref, *head, payload)
         fields = (message.join_ref, message.ref, message.topic, message.event)
         return encode((*fields, encode_map(payload, message.event))).decode()
 
     def fastlane(self, broadcast: Broadcast) -> Frame:
         topic, event, payload = broadcast.topic, broadcast.event, broadcast.payload
         if isinstance(payload, bytes):
+            if broadcast.offset is not None:
+                return _pack_with_offset(broadcast.offset, None, topic, event, payload)
             return _pack(2, (topic, event), payload)
         fields = (None, broadcast.offset, topic, event)
         return encode((*fields, encode_map(payload, event))).decode()
@@ -195,6 +198,15 @@ def _text(payload: Any) -> Any:
     if isinstance(payload, bytes):
         raise EncodeError("a V1 client cannot be sent a binary payload")
     return payload
+
+
+def _pack_with_offset(
+    offset: Any, join_ref: Any, topic: Any, event: Any, data: bytes
+) -> bytes:
+    """Pack a push; with an offset in the form of a reply, because a push has no room for a ref."""
+    if offset is None:
+        return _pack(0, (join_ref, topic, event), data)
+    return _pack(1, (join_ref, offset, topic, event), data)
 
 
 def _pack(kind: int, meta: tuple[Any, ...], data: bytes) -> bytes:

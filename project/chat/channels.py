@@ -7,9 +7,7 @@ import msgspec
 
 from phx_protocol import Channel, History, Presence, event
 
-from .models import Message, Room
-
-LATEST = 50
+from .models import LATEST, Message, Room
 
 
 class NewMessage(msgspec.Struct):
@@ -30,7 +28,8 @@ class RoomChannel(Channel):
 
     login_required = True
     presence = RoomPresence
-    history = History(size=200, ttl=3600, events={"new_msg"})
+    # the page has the latest messages in it; the rewind brings what was said since it was made
+    history = History(size=200, ttl=3600, events={"new_msg"}, rewind=LATEST)
     room: Room
 
     async def join(self, payload: Any) -> Any:
@@ -42,13 +41,6 @@ class RoomChannel(Channel):
 
     def presence_meta(self) -> dict[str, Any]:
         return {"name": self.socket.user.get_username()}
-
-    @event("latest")
-    async def latest(self, payload: Any) -> tuple[str, dict[str, Any]]:
-        """Return the latest messages, for a client that is new or was away for too long."""
-        messages = self.room.messages.select_related("author").order_by("-id")[:LATEST]
-        payloads = [message.as_payload() async for message in messages]
-        return "ok", {"messages": payloads[::-1]}
 
     @event("new_msg")
     async def new_msg(self, payload: NewMessage) -> str:

@@ -9,6 +9,9 @@ from django.urls import reverse
 
 from phx_protocol.changes import broadcast_changes
 
+#: most messages in the page of a room
+LATEST = 50
+
 
 class Room(models.Model):
     name = models.SlugField(max_length=40, unique=True)
@@ -25,6 +28,11 @@ class Room(models.Model):
     @property
     def topic(self) -> str:
         return f"room:{self.name}"
+
+    def latest(self) -> list[dict[str, Any]]:
+        """Return the payloads of the latest messages, the newest last."""
+        messages = self.messages.select_related("author").order_by("-id")[:LATEST]
+        return [message.as_payload() for message in messages][::-1]
 
 
 @broadcast_changes(

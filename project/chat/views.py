@@ -9,6 +9,7 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from phx_protocol.tokens import user_token
@@ -26,10 +27,13 @@ def rooms(request: HttpRequest) -> HttpResponse:
     return render(request, "chat/rooms.html", {"rooms": listed, "form": form})
 
 
+@never_cache  # the channel brings only what was said since the page was made
 def room(request: HttpRequest, name: str) -> HttpResponse:
-    """Open to all: it is the channel's join that turns visitors away."""
+    """Open to all: it is the channel's join that turns visitors away. They see no messages."""
+    room = get_object_or_404(Room, name=name)
     context = {
-        "room": get_object_or_404(Room, name=name),
+        "room": room,
+        "latest": room.latest() if request.user.is_authenticated else None,
         "rooms": Room.objects.all(),
         "form": RoomForm(),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.pages import Visit, all_logged, forget_outage
 from tests.support import servers
@@ -24,6 +26,10 @@ from tests.support.tcp_proxy import TcpProxy
 
 PHOENIX = servers.ROOT / "project/node_modules/phoenix/priv/static/phoenix.mjs"
 HELLO = "Hello from a Django view!"
+
+
+#: numbers of databases in Redis: what is kept there is of one database of the demo
+databases = itertools.count(1)
 
 
 @dataclass
@@ -72,7 +78,7 @@ def prepare(directory: Path, redis_url: str) -> Demo:
         # pytest-django has put the tests' settings into the environment
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "PHX_DEMO_DB": str(directory / "db.sqlite3"),
-        "PHX_REDIS_URL": redis_url,
+        "PHX_REDIS_URL": redis_url and f"{redis_url[:-1]}{next(databases)}",
     }
     demo = Demo(directory, servers.free_port(), env)
     demo.manage("migrate", "--verbosity", "0")
@@ -112,6 +118,12 @@ async def enter(visit: Visit, demo: Demo, name: str, room: str = "lobby") -> Pag
     await page.locator("#rooms").get_by_role("link", name=room).click()
     await expect_status(page, "connected")
     return page
+
+
+async def open_room(page: Page, name: str) -> None:
+    await page.get_by_label("Open a room").fill(name)
+    await page.get_by_role("button", name="Open").click()
+    await expect_status(page, "connected")
 
 
 async def expect_status(page: Page, state: str) -> None:
@@ -154,14 +166,15 @@ async def test_a_broadcast_from_the_command_line_arrives_in_the_page(
     demo: Demo, visit: Visit
 ) -> None:
     page = await enter(visit, demo, "carol")
+    await open_room(page, "lunch")  # its id is larger than those of the others
     payload = {
         "id": 1_000_000,
         "author": "operator",
         "body": "Lunch is ready <b>now</b>",
         "created": "2025-01-02T03:04:05.678Z",
     }
-    said = demo.manage("phx_broadcast", "room:lobby", "new_msg", json.dumps(payload))
-    assert "new_msg was broadcast on room:lobby." in said
+    said = demo.manage("phx_broadcast", "room:lunch", "new_msg", json.dumps(payload))
+    assert "new_msg was broadcast on room:lunch." in said
     await expect_message(page, "operator", "Lunch is ready <b>now</b>")
     time = page.locator('[data-id="1000000"] time')
     await expect(time).to_have_attribute("datetime", "2025-01-02T03:04:05.678Z")
@@ -281,6 +294,114 @@ async def test_a_tab_that_was_offline_catches_up(
     forget_outage(console)
 
 
+async def test_a_page_has_what_was_said_between_its_making_and_its_join(
+    demo: Demo, visit: Visit
+) -> None:
+    """The script comes late; somebody talks before, meanwhile and while the page joins."""
+    mia = await enter(visit, demo, "mia")
+    await open_room(mia, "between")
+    await say(mia, "0")
+    await expect_message(mia, "mia", "0")
+    ned = await enter(visit, demo, "ned")
+    said = 1
+
+    async def talk(count: int) -> None:
+        nonlocal said
+        for _ in range(count):
+            await say(mia, f"{said}")
+            said += 1
+        await expect(mia.locator("#messages .message")).to_have_count(said)
+
+    has_loaded = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await talk(3)
+        await route.continue_()
+        has_loaded.set()
+
+    await ned.route("**/chat.js", late)
+    url, requests = demo.url("/rooms/between/"), list[str]()
+    ned.on("request", lambda request: requests.append(request.url))
+    await ned.goto(url, wait_until="commit")
+    await expect(ned.locator("#message-template")).to_be_attached()
+    made_with = json.loads(await ned.locator("#latest").text_content() or "")
+    assert [message["body"] for message in made_with] == ["0"]
+    await has_loaded.wait()
+    await asyncio.gather(talk(10), expect_status(ned, "connected"))
+    bodies = ned.locator("#messages .body")
+    await expect(bodies).to_have_text([str(i) for i in range(said)])
+    assert requests.count(url) == 1  # the page was not made again
+    # who was not away has missed nothing
+    await expect(ned.locator(".missed")).to_have_count(0)
+
+
+async def test_pages_joined_while_somebody_talks_all_the_time_have_everything_once(
+    demo: Demo, visit: Visit
+) -> None:
+    olga = await enter(visit, demo, "olga")
+    await open_room(olga, "busy")
+    paul = await enter(visit, demo, "paul")
+    is_over = False
+
+    async def talk() -> int:
+        said = 0
+        while not is_over:
+            await say(olga, f"{said}")
+            said += 1
+        return said
+
+    talking = asyncio.create_task(talk())
+    pages = []
+    for _ in range(4):
+        pages.append(await paul.context.new_page())
+        await pages[-1].goto(demo.url("/rooms/busy/"))
+        await expect_status(pages[-1], "connected")
+    is_over = True
+    said = await talking
+    assert said > 4
+    for page in [olga, *pages]:
+        bodies = page.locator("#messages .body")
+        await expect(bodies).to_have_text([str(i) for i in range(said)][-50:])
+        await page.close()
+
+
+async def test_what_was_said_while_a_server_without_redis_was_away_is_in_the_page_again(
+    tmp_path: Path, visit: Visit, console: list[str]
+) -> None:
+    """Its history is gone with it: the page has to be made again."""
+    with on_bus() as env:
+        demo = prepare(tmp_path, "")
+        demo.env |= {
+            key: env[key] for key in ("XDG_RUNTIME_DIR", "PYTEST_CURRENT_TEST")
+        }
+        with demo.running():
+            rosa = await enter(visit, demo, "rosa")
+            await say(rosa, "Before")
+            await expect_message(rosa, "rosa", "Before")
+            await rosa.evaluate("window.neverReloaded = true")
+        await expect_status(rosa, "reconnecting")
+        create = (
+            "from project.chat.models import Message, Room, settings;"
+            "from django.contrib.auth.models import User;"
+            "Message.objects.create(room=Room.objects.get(name='lobby'),"
+            " author=User.objects.get(username='rosa'), body='Meanwhile')"
+        )
+        demo.manage("shell", "-c", create)
+        with demo.running():
+            await expect_message(rosa, "rosa", "Meanwhile")
+            await expect_message(rosa, "rosa", "Before")
+            after = rosa.locator(".missed ~ .message .body")
+            await expect(after).to_have_text(["Meanwhile"])
+            assert await rosa.evaluate("window.neverReloaded") is True
+            sven = await enter(visit, demo, "sven")
+            bodies = sven.locator("#messages .body")
+            await expect(bodies).to_have_text(["Before", "Meanwhile"])
+            await all_logged(rosa)
+            await rosa.close()
+            await sven.close()
+    forget_outage(console)
+
+
 async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     demo: Demo, visit: Visit
 ) -> None:
@@ -291,6 +412,7 @@ async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
     await expect_status(page, "refused")
     await expect(page.get_by_label("Message to")).to_have_count(0)
     await expect(page.locator("#messages > *")).to_have_count(0)
+    await expect(page.locator("#latest")).to_have_count(0)
     await notice.get_by_role("link", name="Sign in").click()
     await sign_in(page, "fred")
     await expect(page).to_have_url(demo.url("/rooms/lobby/"))

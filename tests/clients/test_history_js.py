@@ -80,6 +80,24 @@ def test_a_client_that_lost_its_connection_gets_what_it_missed_or_recovered_is_f
     assert output == [first, 0, again, 1, again, 2, 3, 4, 5, first, 36]
 
 
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(("package", "transport"), CLIENTS)
+def test_a_client_that_is_cut_in_the_middle_of_a_rewind_gets_the_rest_and_nothing_twice(
+    server: servers.Server, package: str, transport: str, twice: bool, tmp_path: Path
+) -> None:
+    """Messages that are binary too, whether everything comes twice or not."""
+    config: Any = {"transport": transport, "twice": twice}
+    output = printed("rewound.mjs", server, tmp_path, package, **config)
+    rewound = {"recovered": False, "rewound": True}
+    recovered = {"recovered": True, "rewound": False}
+    assert output == [
+        *(rewound, 2, [3]),
+        *(recovered, 4, 5, [6]),
+        *(recovered, 7, [99]),
+        *(rewound, 34, 35, 36, [99]),
+    ]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_kept_broadcast_is_no_answer_to_a_heartbeat(
     server: servers.Server, package: str, tmp_path: Path

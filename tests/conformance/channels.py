@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from phx_protocol import (
     Channel,
     ConnectionRefused,
+    History,
     Presence,
     Reason,
     Socket,
@@ -241,6 +242,12 @@ class BenchChannel(ExactChannel):
         return "ok"
 
 
+class RewoundChannel(BenchChannel):
+    """For benchmarks alone: Phoenix has no histories."""
+
+    history = History(ttl=3600, rewind=50)
+
+
 class ConformanceSocket(Socket):
     channels = {
         "room:*": RoomChannel,
@@ -248,6 +255,7 @@ class ConformanceSocket(Socket):
         "exact": ExactChannel,
         "bench:*": BenchChannel,
         "presence:*": PresenceChannel,
+        "rewound:*": RewoundChannel,
     }
     check_origin: Any = False
     # Phoenix has none of these limits, or a larger one: its recordings have frames of such sizes

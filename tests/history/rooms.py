@@ -117,7 +117,7 @@ class Counting(MemoryState):
 
     def __init__(self) -> None:
         super().__init__(lease=1000.0)
-        self.reads = self.at_once = self.most_at_once = 0
+        self.reads = self.rewinds = self.at_once = self.most_at_once = 0
         self.fails = False
 
     async def since(self, *args: Any, **kwargs: Any) -> Any:
@@ -130,6 +130,13 @@ class Counting(MemoryState):
         if self.fails:
             raise StateTimeout("too slow")
         return await super().since(*args, **kwargs)
+
+    async def rewind(self, *args: Any, **kwargs: Any) -> Any:
+        self.rewinds += 1
+        await asyncio.sleep(0)
+        if self.fails:
+            raise StateTimeout("too slow")
+        return await super().rewind(*args, **kwargs)
 
 
 async def counting() -> tuple[Node, Counting]:

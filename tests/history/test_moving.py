@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
+from msgspec import Raw
+
 from phx_protocol.exceptions import StateError
+from phx_protocol.history.recovery import RecoveryRequest
 from phx_protocol.history.streams import Streams
 from phx_protocol.state import Position
+from phx_protocol.wire.messages import Broadcast
 from tests.node import test_placement
 from tests.node.test_placement import Hearing, Site, say, until
 
@@ -86,6 +91,36 @@ async def test_a_join_at_the_moment_of_the_change_goes_on_there(site: Site) -> N
     await until(lambda: "after" in client.heard)
     assert one.placement.rings.number == 1
     assert client.interrupts == 0
+
+
+async def test_a_newcomer_gets_what_the_new_server_has(site: Site) -> None:
+    one = await site.process(**KNOWS)
+    client = Hearing(one, TOPIC)
+    await client.rejoin()
+    await say(one, TOPIC, "before")
+    assert heard_first(await newcomer(one)) == ["before"]
+    two = await site.process(**CHANGES)
+    await until(lambda: one.placement.rings.number)
+    await say(two, TOPIC, "after")
+    binary = Broadcast(TOPIC, "later", b"\x00\xff")
+    await two.pubsub.broadcast(binary, test_placement.KEPT)
+    await until(lambda: "later" in client.heard)
+    for node in (one, two):
+        found = await newcomer(node)
+        assert (found.rewound, found.recovered) == (True, False)
+        assert heard_first(found) == ["after", "later"]
+        assert [kept.payload for kept in found.missed] == [Raw(b"{}"), b"\x00\xff"]
+        assert found.position.n == 0
+
+
+async def newcomer(node: Any) -> Any:
+    history = dataclasses.replace(test_placement.KEPT, rewind=10)
+    request = RecoveryRequest(None, frozenset(), True)
+    return await node.part(Streams, TOPIC).catch_up(TOPIC, history, request)
+
+
+def heard_first(recovery: Any) -> list[str]:
+    return [broadcast.event for broadcast in recovery.broadcasts(TOPIC)]
 
 
 def speak_before_it_opens(one: Any, two: Any) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from phx_protocol import History, abroadcast
-from phx_protocol.history.policy import ALL_EVENTS, queued_events
+from phx_protocol.history.policy import ALL_EVENTS, bounds_of, newest, queued_events
+from phx_protocol.state import Kept
+from phx_protocol.wire.messages import Broadcast
 from tests.history.rooms import CLAIM, Connect, bounded, client, come_back, frames
 
 __all__ = ["client"]
@@ -53,6 +57,44 @@ async def test_one_that_is_larger_than_a_history_is_delivered_and_leaves_nothing
         back, history = await bounded("room:large", {"offset": offset})
         assert history["recovered"] is recovered
         await back.close()
+
+
+def test_a_rewind_is_a_number_of_broadcasts_that_are_kept_or_a_time() -> None:
+    minute = datetime.timedelta(minutes=1)
+    given: list[tuple[int | datetime.timedelta, int | None, float | None]] = [
+        *((0, 0, None), (1, 1, None), (100, 100, None), (minute, None, 60.0)),
+    ]
+    for rewind, count, seconds in given:
+        history = History(rewind=rewind)
+        bounds = {"count": count, "seconds": seconds, "limit": 1024 * 1024}
+        assert bounds_of(history) == bounds
+    for wrong in (-1, 101):
+        with pytest.raises(ValueError, match="0 to 100 broadcasts: not more than are"):
+            History(rewind=wrong)
+    for none in (datetime.timedelta(), -minute):
+        with pytest.raises(ValueError, match="time of a rewind is above 0"):
+            History(rewind=none)
+    for other in (True, 1.5, "50", None):
+        with pytest.raises(TypeError, match="a number of broadcasts or a timedelta"):
+            History(rewind=other)  # type: ignore[arg-type]
+
+
+def test_the_newest_are_as_many_and_as_large_as_a_rewind_may_be() -> None:
+    sizes = [10, 20, 30, 40]
+    kept = [Kept(n, "", "", b"x" * size, None, 0.0) for n, size in enumerate(sizes)]
+    hour = datetime.timedelta(hours=1)
+    for rewind, most, wanted in [(2, 100, 2), (4, 90, 3), (4, 39, 0), (hour, 100, 4)]:
+        history = History(rewind=rewind, max_replay_bytes=most)
+        assert newest(kept, history) == kept[4 - wanted :]
+    assert newest([], History(rewind=3)) == []
+
+
+def test_what_is_binary_is_kept_like_the_rest() -> None:
+    some = History(events={"bytes"})
+    assert some.keeps(Broadcast("t", "bytes", b"")) and History().keeps(
+        Broadcast("t", "any", b"")
+    )
+    assert not some.keeps(Broadcast("t", "msg", b""))
 
 
 def test_a_history_has_limits_of_bytes() -> None:

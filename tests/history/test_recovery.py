@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from phx_protocol import (
     EncodeError,
@@ -15,7 +17,7 @@ from phx_protocol import (
     abroadcast_from,
     local_broadcast,
 )
-from phx_protocol.history.recovery import Recovery, RecoveryRequest
+from phx_protocol.history.recovery import Recovery, RecoveryRequest, seconds_of
 from phx_protocol.state import Position
 from phx_protocol.testing import TestChannel as Joined
 from phx_protocol.testing import connect
@@ -102,9 +104,8 @@ async def test_a_broadcast_that_is_not_kept_has_no_offset(client: Connect) -> No
     await socket.join("room:b", CLAIM)
     await abroadcast("room:b", "other", {})
     await local_broadcast("room:b", "msg", {})
-    await abroadcast("room:b", "msg", b"binary")
-    got = await frames(socket, "room:b", 3)
-    assert [frame[:2] for frame in got] == [[None, None]] * 3
+    got = await frames(socket, "room:b", 2)
+    assert [frame[:2] for frame in got] == [[None, None]] * 2
 
 
 async def test_a_client_that_was_away_gets_what_it_missed_in_order(
@@ -357,6 +358,20 @@ def test_a_claim_is_read_from_whatever_a_client_sends() -> None:
     claim = RecoveryRequest.of({"history": {"offset": "e-3", "senders": senders}})
     assert claim.position == Position("e", 3)
     assert claim.senders == frozenset(str(i) for i in range(12, 30))
+
+
+def test_the_time_of_rewind_from_is_one_for_all_the_world() -> None:
+    aware = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    for same in (aware, aware.timestamp(), aware.astimezone()):
+        assert seconds_of(same) == aware.timestamp()
+    assert seconds_of(None) < seconds_of(0) < seconds_of(1.5)
+    naive = datetime.datetime(2026, 1, 2, 5, 4, 5)
+    for wrong in (naive, datetime.date(2026, 1, 2), "2026", True, float("nan")):
+        with pytest.raises(TypeError, match="must return None, an aware datetime or"):
+            seconds_of(wrong)
+    # the models of a project without USE_TZ have such
+    with override_settings(USE_TZ=False, TIME_ZONE="Africa/Maputo"):
+        assert seconds_of(naive) == aware.timestamp()
 
 
 async def test_a_reply_of_join_cannot_have_a_history_of_its_own(

@@ -62,6 +62,15 @@ class FullChannel(MaskedChannel):
     intercepts = {"msg"}
 
 
+class RewoundChannel(KeptChannel):
+    history = History(size=20, ttl=60, events={"msg", "bytes"}, rewind=3)
+
+    @event("bytes")
+    async def bytes(self, payload: Any) -> Any:
+        await self.broadcast("bytes", bytes([payload["i"]]))
+        return "ok"
+
+
 class LongChannel(KeptChannel):
     history = History(size=5000, ttl=60, events={"msg"})
 
@@ -78,6 +87,7 @@ class HistorySocket(ConformanceSocket):
         "masked:*": MaskedChannel,
         "full:*": FullChannel,
         "long:*": LongChannel,
+        "rewound:*": RewoundChannel,
         "room:*": SecretChannel,
     }
     longpoll = {"WINDOW": 2}

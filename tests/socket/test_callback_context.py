@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from django.utils.functional import lazy
 
-from phx_protocol import Channel, ConnectionRefused, Presence, Socket, abroadcast, event
+from phx_protocol import (
+    Channel,
+    ConnectionRefused,
+    History,
+    Presence,
+    Socket,
+    abroadcast,
+    event,
+)
 from phx_protocol.socket.tables import CALLBACKS
 from phx_protocol.testing import connect
 from phx_protocol.tokens import TokenSocket
@@ -39,6 +47,7 @@ def _nothing_noted() -> None:
 
 class AsyncChannel(Channel):
     intercepts = {"news"}
+    history = History(rewind=1, events={"never"})
 
     async def authorize(self) -> bool:
         note("authorize", LANGUAGE.get())
@@ -47,6 +56,9 @@ class AsyncChannel(Channel):
     async def join(self, payload: Any) -> Any:
         note("join", LANGUAGE.get())
         return "ok"
+
+    async def rewind_from(self, user: Any) -> Any:
+        note("rewind_from", LANGUAGE.get())
 
     async def after_join(self) -> None:
         note("after_join", LANGUAGE.get())
@@ -79,6 +91,9 @@ class SyncChannel(AsyncChannel):
     def join(self, payload: Any) -> Any:  # type: ignore[override]
         note("join", LANGUAGE.get())
         return "ok"
+
+    def rewind_from(self, user: Any) -> Any:  # type: ignore[override]
+        note("rewind_from", LANGUAGE.get())
 
     def after_join(self) -> None:  # type: ignore[override]
         note("after_join", LANGUAGE.get())
@@ -157,7 +172,7 @@ async def test_every_callback_runs_inside_the_context_of_its_socket(
     await abroadcast("elsewhere", "x", {})
     await client.close()
     assert steps() == [
-        *("connect", "authorize", "join", "after_join"),
+        *("connect", "authorize", "join", "rewind_from", "after_join"),
         *("new_msg", "handle_in", "handle_out", "terminate"),
     ]
     assert LANGUAGE.get() == "en"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from phx_protocol.exceptions import StateError
 from phx_protocol.state import Item, Position, State
@@ -188,12 +191,48 @@ async def test_changes_of_a_group_at_the_same_time_are_all_made(state: State) ->
 
 
 async def test_a_broadcast_is_kept_byte_for_byte(state: State) -> None:
-    first = Item("t", "id-1", "ü\n\x00", EVERY_BYTE, None, 9, 60)
-    second = Item("t", "id-2", "", b"", "sender:ü", 9, 60)
-    await state.append([first, second])
+    payloads = [EVERY_BYTE, b"", b"{}", Raw(b"{}"), Raw('{"ü": "\\u0000"}'.encode())]
+    items = [
+        Item("t", f"id-{i}", "ü\n\x00", payload, "sender:ü", 9, 60)
+        for i, payload in enumerate(payloads)
+    ]
+    items.append(items[0]._replace(event="", sender=None))
+    await state.append(items)
     _, kept = await state.since("t", 0, 60)
-    assert [k[1:] for k in kept] == [first[1:5], second[1:5]]
-    assert [k.n for k in kept] == [1, 2]
+    assert [k[1:5] for k in kept] == [item[1:5] for item in items]
+    assert [type(k.payload) for k in kept] == [type(item.payload) for item in items]
+    assert [k.n for k in kept] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_broadcast_is_kept_with_its_time(state: State) -> None:
+    begin = time.time()
+    for i in range(3):
+        await state.append([item(f"{i}")])
+        await asyncio.sleep(0.005)
+    _, kept = await state.since("topic", 0, 60)
+    times = [k.at for k in kept]
+    assert begin - 0.002 <= times[0] < times[1] < times[2] <= time.time()
+
+
+async def test_a_rewind_begins_where_a_broadcast_is_new_enough(state: State) -> None:
+    everything: Any = {"count": None, "limit": 10_000}
+    for _ in range(3):
+        await state.append([item("old")])
+    await asyncio.sleep(0.25)
+    for _ in range(2):
+        (head,) = await state.append([item("new")])
+    for seconds, first in [(0.2, 3), (30.0, 0), (0.001, 5), (None, 0)]:
+        if seconds == 0.001:
+            await asyncio.sleep(0.01)
+        found = await state.rewind("topic", 5, 60, seconds=seconds, **everything)
+        assert found == (head, first)
+    found = await state.rewind("topic", 5, 60, count=1, seconds=0.2, limit=10_000)
+    assert found == (head, 4)
+    assert await state.rewind("topic", 5, 0.2, seconds=None, **everything) == (head, 3)
+    assert await state.rewind("other", 5, 60, seconds=None, **everything) == (
+        NOWHERE,
+        5,
+    )
 
 
 async def test_an_entry_is_kept_byte_for_byte(state: State) -> None:

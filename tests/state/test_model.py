@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import Raw
 
 from phx_protocol.state import Had, Item, Kept, Position, Row, State
 from phx_protocol.state.base import NOWHERE, STEP, waiting
@@ -35,6 +36,7 @@ from tests.support.state import (
     everywhere,
     forget,
     key,
+    what,
 )
 
 T = TypeVar("T")
@@ -76,7 +78,9 @@ items = st.builds(
     topic=topics,
     id=st.sampled_from("stuvwxyz"),
     event=st.sampled_from(["new", "ü\n"]),
-    payload=st.sampled_from([b"{}", b'{"a": "\xc3\xbc"}', b"\x00\r\n"]),
+    payload=st.sampled_from(
+        [Raw(b"{}"), Raw(b'{"a": "\xc3\xbc"}'), b"\x00\r\n", b"{}"]
+    ),
     sender=st.sampled_from([None, "sender"]),
     size=st.integers(1, 4),
     ttl=st.just(TTL),
@@ -126,7 +130,7 @@ class Topic(Place):
                 return self.n
             self.rows[item.row.source] = item.row.n
         self.n += 1
-        kept = Kept(self.n, item.id, item.event, item.payload, item.sender)
+        kept = Kept(self.n, item.id, item.event, item.payload, item.sender, 0.0)
         self.kept = [*self.kept, kept][-item.size :]
         while sum(kept.bytes for kept in self.kept) > item.max_bytes:
             del self.kept[0]
@@ -137,6 +141,16 @@ class Topic(Place):
         if limit is not None and sum(kept.bytes for kept in found) > limit:
             return []
         return found if partial or len(found) == self.n - n else []
+
+    def rewind(self, n: int, count: int | None, limit: int) -> int:
+        """All ways to begin are tried, the earliest first."""
+        for first in range(n):
+            found = [kept for kept in self.kept if first < kept.n <= n]
+            is_whole = [kept.n for kept in found] == list(range(first + 1, n + 1))
+            if is_whole and (count is None or len(found) <= count):
+                if sum(kept.bytes for kept in found) <= limit:
+                    return first
+        return n
 
 
 class Node:
@@ -342,12 +356,36 @@ class StateMachine(RuleBasedStateMachine):
         position, found = self.run(asked)
         topic = self.topics.get(name)
         self.is_at(position, topic)
-        assert found == (topic.since(n, partial, limit) if topic else [])
+        wanted = topic.since(n, partial, limit) if topic else []
+        assert what(found) == what(wanted)
+        assert all(type(a.payload) is type(b.payload) for a, b in zip(found, wanted))
 
     @rule(name=topics, back=st.integers(0, 4), partial=st.booleans())
     def since_a_moment_ago(self, name: str, back: int, partial: bool) -> None:
         n = self.topics[name].n if name in self.topics else 0
         self.since(name, max(n - back, 0), partial)
+
+    @rule(
+        name=topics,
+        back=st.integers(-1, 4),
+        count=st.sampled_from([None, 0, 1, 2, 3]),
+        seconds=st.sampled_from([None, TTL]),
+        limit=st.sampled_from([0, 5, 6, 12, 20, 1000]),
+    )
+    def rewind(
+        self,
+        name: str,
+        back: int,
+        count: int | None,
+        seconds: float | None,
+        limit: int,
+    ) -> None:
+        topic = self.topics.get(name)
+        n = max((topic.n if topic else 0) - back, 0)
+        how: Any = {"count": count, "seconds": seconds, "limit": limit}
+        position, first = self.run(self.state.rewind(name, n, TTL, **how))
+        self.is_at(position, topic)
+        assert first == (topic.rewind(n, count, limit) if topic else n)
 
     @rule(name=topics)
     def kept(self, name: str) -> None:

@@ -19,7 +19,7 @@ READS = {
     *("ZCARD", "ZRANGEBYSCORE", "ZSCORE"),
 }
 #: those that only tidy up: nobody has seen what is lost with these steps
-TIDYING = {"dead", "groups", "heads", "many", "positions", "since"}
+TIDYING = {"dead", "groups", "heads", "many", "positions", "rewind", "since"}
 
 
 def test_every_command_of_a_script_is_one_that_the_doctor_tries() -> None:

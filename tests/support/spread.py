@@ -236,6 +236,11 @@ class SpreadState(State):
     ) -> tuple[Position, list[Kept]]:
         return await self.of(topic).since(topic, n, ttl, **how)
 
+    async def rewind(
+        self, topic: str, n: int, ttl: float, **how: Any
+    ) -> tuple[Position, int]:
+        return await self.of(topic).rewind(topic, n, ttl, **how)
+
     async def kept(self, topic: str, ttl: float) -> tuple[Position, int]:
         return await self.of(topic).kept(topic, ttl)
 

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import redis as redis_py
 
-from phx_protocol.state import Item, Position, State
+from phx_protocol.state import Item, Kept, Position, State
 from phx_protocol.state.cluster_client import ClusterClient
 from phx_protocol.state.factory import make_client
 from phx_protocol.state.memory import MemoryState
@@ -85,7 +86,7 @@ def item(
     id: str, topic: str = "topic", size: int = 100, ttl: float = 60.0, payload: int = 0
 ) -> Item:
     body = b'{"id": "%s"}%s' % (id.encode(), b" " * payload)
-    return Item(topic, id, "event", body, None, size, ttl)
+    return Item(topic, id, "event", msgspec.Raw(body), None, size, ttl)
 
 
 def connected(
@@ -103,6 +104,11 @@ async def redis(redis_url: str) -> AsyncIterator[RedisState]:
     yield state
     forget(state)
     await state.close()
+
+
+def what(kept: list[Kept]) -> list[tuple[Any, ...]]:
+    """Kept broadcasts without the time, of which each state has its own."""
+    return [one[:-1] for one in kept]
 
 
 def ids(found: tuple[Position, list[Any]]) -> list[str]:
@@ -130,6 +136,7 @@ CALLS: dict[str, Callable[[State], Awaitable[Any]]] = {
     "append": lambda s: s.append([item("1", "t"), item("2", "u")]),
     "append of no ttl": lambda s: s.append([item("3", "v", ttl=0)]),
     "since": lambda s: s.since("t", 0, 60),
+    "rewind": lambda s: s.rewind("t", 1, 60, count=1, seconds=60, limit=100),
     "heads": lambda s: s.heads({"t": 60, "never": 60}),
     "reset": lambda s: s.reset("u"),
     "leave": lambda s: s.leave("a1"),

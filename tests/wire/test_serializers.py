@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from phx_protocol.exceptions import DecodeError, EncodeError
+from phx_protocol.state import Position
 from phx_protocol.testing import decode_frame
 from phx_protocol.wire import json
 from phx_protocol.wire.messages import Broadcast, Message, Reply
@@ -65,6 +66,7 @@ def test_a_binary_push_comes_back_as_it_was(
 def test_binary_frames_of_the_server_have_their_own_layouts(
     join_ref: str, ref: str, topic: str, word: str, data: bytes
 ) -> None:
+    assume(Position.parse(ref) is None)
     push = V2.encode(Message(join_ref, None, topic, word, data))
     reply = V2.encode(Reply(join_ref, ref, topic, word, data))
     broadcast = V2.fastlane(Broadcast(topic, word, data))
@@ -72,6 +74,20 @@ def test_binary_frames_of_the_server_have_their_own_layouts(
     body = {"status": word, "response": data}
     assert decode_frame(reply) == [join_ref, ref, topic, "phx_reply", body]
     assert decode_frame(broadcast) == [None, None, topic, word, data]
+
+
+@given(NAME, st.integers(0), NAME, NAME, st.binary())
+def test_an_offset_makes_a_binary_frame_one_with_the_layout_of_a_reply(
+    join_ref: str, n: int, topic: str, event: str, data: bytes
+) -> None:
+    """It is the only one with room for a ref.."""
+    offset = f"e1-{n}"
+    push = V2.encode(Message(join_ref, offset, topic, event, data))
+    broadcast = V2.fastlane(Broadcast(topic, event, data, offset))
+    assert isinstance(push, bytes) and isinstance(broadcast, bytes)
+    assert push[0] == broadcast[0] == 1
+    assert decode_frame(push) == [join_ref or None, offset, topic, event, data]
+    assert decode_frame(broadcast) == [None, offset, topic, event, data]
 
 
 @given(JSON, TEXT, TEXT, JSON)

@@ -1,6 +1,6 @@
 -- Read a page of the broadcasts after the n-th. KEYS: head, stream. ARGV: n, ttl ms, partial ("1" or ""), most bytes
 -- of all of them ("" for any), most bytes and entries of a page. Returns epoch (false for none), n, and the entries:
--- n, id, event, payload, sender of each. No entries if some of them are gone, or all have too many bytes.
+-- n, ms, id, event, payload, sender of each. No entries if some of them are gone, or all have too many bytes.
 local at, stream = unpack(KEYS)
 local h = head(at)
 if not h.epoch then return {false, 0, {}} end
@@ -26,6 +26,6 @@ end
 local found = {}
 for i, entry in ipairs(read(from, to - from + 1)) do
   local fields = entry[2]
-  found[i] = {string.format('%.0f', from + i - 1), fields[8], fields[10], fields[12], fields[14]}
+  found[i] = {string.format('%.0f', from + i - 1), fields[2], fields[8], fields[10], fields[12], fields[14]}
 end
 return {h.epoch, string.format('%.0f', h.n), found}

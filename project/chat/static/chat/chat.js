@@ -20,13 +20,18 @@ channel.on("new_msg", (message) => show(message));
 channel.on("typing", ({ name }) => showTyping(name));
 channel.onError(reconnecting);
 
+let isNew = true; // the page was made a moment ago
+
 // phoenix.js joins again after every reconnect, and comes here again
 channel
   .join()
   .receive("ok", ({ history }) => {
     showStatus("connected", "Connected");
-    if (history.recovered) showMissed(); // what came meanwhile is on its way
-    else channel.push("latest", {}).receive("ok", ({ messages }) => showLatest(messages));
+    if (!isNew) showMissed();
+    // what came since the last join, or since the page was made, is on its way; or else it is not known
+    const isComing = history.recovered || (isNew && history.rewound);
+    isNew = false;
+    if (!isComing) renew();
   })
   .receive("error", ({ reason }) => refused(reason))
   .receive("timeout", reconnecting);
@@ -66,25 +71,37 @@ function showStatus(state, text) {
 
 // --- messages
 
-function showLatest(latest) {
-  latest.forEach(show);
-  $("empty").hidden = latest.length > 0;
+/** Show the latest messages, which a page of this room has in it. */
+function showLatest(page) {
+  const latest = page.getElementById("latest");
+  if (!latest) return; // the visitor has not signed in
+  JSON.parse(latest.textContent).forEach(show);
+  $("empty").hidden = messages.childElementCount > 0;
   log.ariaBusy = "false";
 }
 
+/** Show the messages that the page would have if it was made now. */
+async function renew() {
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok) throw new Error(answer.status);
+    showLatest(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    setTimeout(renew, 2000);
+  }
+}
+
 // a line between what was there and what was said while the page was away, if anything was
-let away = null;
+let wasAway = false;
 
 function showMissed() {
-  away = messages.lastElementChild;
-  setTimeout(() => (away = null), 1000);
+  wasAway = messages.childElementCount > 0;
+  setTimeout(() => (wasAway = false), 1000);
 }
 
 // what a shell broadcasts is shown and not saved, so it has no id
 function show({ id, by = "somebody", author = by, body, created = new Date().toISOString() }) {
   if (id && messages.querySelector(`[data-id="${Number(id)}"]`)) return; // seen before a rejoin
-  if (away) away.after(clone("missed-template"));
-  away = null;
   const item = clone("message-template");
   if (id) item.dataset.id = id;
   item.classList.toggle("mine", author === user);
@@ -102,6 +119,8 @@ function show({ id, by = "somebody", author = by, body, created = new Date().toI
 
   const later = id && [...messages.children].find((other) => Number(other.dataset.id) > id);
   messages.insertBefore(item, later || null);
+  if (wasAway) item.before(clone("missed-template"));
+  wasAway = false;
   $("empty").hidden = true;
   follow();
   showTyping(null, author);
@@ -202,3 +221,7 @@ function showTyping(name, done = name) {
     "Several people are typing…",
   ][Math.min(names.length, 3)];
 }
+
+// --- the messages of when the page was made
+
+showLatest(document);
