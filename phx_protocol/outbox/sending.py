@@ -87,11 +87,11 @@ class Sender:
         ]
         if accepted := [*filter(None, published)]:
             await asyncio.wait(accepted, timeout=PATIENCE)
-        for (waiting, _), error, taken in zip(begun, errors, published):
-            if error is None and taken is not None:
-                error = taken.exception() if taken.done() else TimeoutError()
-            if error is not None:
-                return waiting, error
+        for (waiting, _), failure, taken in zip(begun, errors, published):
+            if failure is None and taken is not None:
+                failure = taken.exception() if taken.done() else TimeoutError()
+            if failure is not None:
+                return waiting, failure
             outcome.sent.append(waiting.id)
         return None, None
 

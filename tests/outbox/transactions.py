@@ -26,7 +26,12 @@ class Written:
         return is_kept.get(self.topic.partition(":")[0], False)
 
     def must_be_before(self, other: Written) -> bool:
-        """It was committed before the other transaction began; or both are of one, and it is the first."""
+        """It was committed before the other transaction began; or both are of one, and it is the first.
+
+        What a history keeps may come later than what it does not: if it was missed it is read.
+        """
+        if self.is_kept != other.is_kept:
+            return False
         assert self.committed is not None and other.committed is not None
         is_of_one = self.committed == other.committed
         return self.committed < other.begun or (is_of_one and self.n < other.n)
@@ -87,4 +92,8 @@ def check_heard(written: Mapping[int, Written], heard: Sequence[int]) -> None:
         first.setdefault(written[n].topic, []).append(written[n])
     for rows in first.values():
         for before, after in itertools.combinations(rows, 2):
-            assert not after.must_be_before(before), (after.n, before.n, heard)
+            assert not after.must_be_before(before), (
+                before.topic,
+                (before.n, after.n),
+                heard,
+            )
