@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",  # <- phx_protocol
     "phx_protocol",  # <- phx_protocol
+    "phx_protocol.outbox",  # <- phx_protocol: what is committed is broadcast, whatever happens
     "project.chat",
 ]
 

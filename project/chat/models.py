@@ -39,6 +39,7 @@ class Room(models.Model):
     topic=lambda message: message.room.topic,
     payload=lambda message: message.as_payload(),
     events={"created": "new_msg", "updated": None, "deleted": None},
+    outbox=True,
 )
 class Message(models.Model):
     """A message of a room. The clients of the room get it, whichever code saves it."""

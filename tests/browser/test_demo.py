@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -400,6 +401,87 @@ async def test_what_was_said_while_a_server_without_redis_was_away_is_in_the_pag
             await rosa.close()
             await sven.close()
     forget_outage(console)
+
+
+async def test_what_is_committed_is_on_every_page_in_the_end_though_the_server_is_killed(
+    tmp_path: Path, redis_url: str, visit: Visit, console: list[str]
+) -> None:
+    """Messages of a request, the admin and a command; one page is offline, another is opened late."""
+    demo = prepare(tmp_path, redis_url)
+
+    def command(*bodies: str) -> None:
+        """One transaction of a process that ends at once."""
+        create = (
+            "from django.db import transaction\n"
+            "from django.contrib.auth.models import User\n"
+            "from project.chat.models import Room\n"
+            "lobby = Room.objects.get(name='lobby')\n"
+            "ada = User.objects.get(username='ada')\n"
+            "with transaction.atomic():\n"
+            f"    for body in {bodies!r}:\n"
+            "        lobby.messages.create(author=ada, body=body)\n"
+        )
+        demo.manage("shell", "-c", create)
+
+    async with TcpProxy(demo.port) as line:
+        far = dataclasses.replace(demo, port=line.port)
+        with demo.running() as server:
+            ada = await enter(visit, demo, "ada")
+            bob = await enter(visit, far, "bob")
+            await expect_chat(ada, "ada", bob, "bob", "Before")
+            admin = await visit()
+            await as_superuser(admin, demo)
+            await line.cut()  # bob is offline
+            await expect_status(bob, "reconnecting")
+            await ada.get_by_role("button", name="Say hello").click()
+            await write_in_admin(admin, demo, "From the admin")
+            await expect_message(ada, "ada", "From the admin")
+            await asyncio.to_thread(command, "From a command", "And another one")
+            cat = await enter(visit, demo, "cat")  # in the middle
+            await say(cat, "Who is here?")
+            await expect_message(ada, "cat", "Who is here?")
+            await admin.close()
+            await asyncio.to_thread(server.stop, signal.SIGKILL)
+        # committed while nobody serves
+        await asyncio.to_thread(command, "While all was dark", "Still dark")
+        await expect_status(ada, "reconnecting")
+        with demo.running():
+            await line.mend()
+            for page in (ada, bob, cat):
+                await expect_status(page, "connected")
+            await say(bob, "I am back")
+            shown = [
+                *("Before, says ada", "Before, says bob", HELLO, "From the admin"),
+                *("From a command", "And another one", "Who is here?"),
+                *("While all was dark", "Still dark", "I am back"),
+            ]
+            for page in (ada, bob, cat):
+                await expect(page.locator("#messages .body")).to_have_text(shown)
+                await all_logged(page)
+                await page.close()
+    forget_outage(console)
+    # the admin has no icon
+    console[:] = [error for error in console if "404" not in error]
+
+
+async def as_superuser(page: Page, demo: Demo) -> None:
+    create = (
+        "from django.contrib.auth.models import User;"
+        "User.objects.create_superuser('root', password='secret')"
+    )
+    await asyncio.to_thread(demo.manage, "shell", "-c", create)
+    await page.goto(demo.url("/admin/"))
+    await page.get_by_label("Username").fill("root")
+    await page.get_by_label("Password").fill("secret")
+    await page.get_by_role("button", name="Log in").click()
+
+
+async def write_in_admin(page: Page, demo: Demo, body: str) -> None:
+    await page.goto(demo.url("/admin/chat/message/add/"))
+    await page.get_by_label("Room").select_option(label="lobby")
+    await page.get_by_label("Author").select_option(label="ada")
+    await page.get_by_label("Body").fill(body)
+    await page.get_by_role("button", name="Save", exact=True).click()
 
 
 async def test_an_anonymous_visitor_is_asked_to_sign_in_and_returns_to_the_room(
