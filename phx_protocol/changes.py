@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.db.models.signals import class_prepared, post_delete, post_save
 
@@ -13,7 +15,6 @@ from .api import broadcast_on_commit
 from .api.broadcasts import message_of, sender_of
 from .concurrency.callbacks import is_async
 from .middleware import current_request
-from .outbox.api import write
 
 M = TypeVar("M", bound=Model)
 
@@ -88,7 +89,8 @@ def broadcast_changes(
             each = [topics] if isinstance(topics, str) else topics
             if outbox:
                 sender = sender_of(exclude)
-                write([message_of(t, event, body, sender) for t in each], using)
+                rows = [message_of(t, event, body, sender) for t in each]
+                _outbox().write(rows, using)
             else:
                 for t in each:
                     broadcast_on_commit(t, event, body, using=using, exclude=exclude)
@@ -120,6 +122,16 @@ def broadcast_changes(
         return model
 
     return decorate
+
+
+def _outbox() -> Any:
+    """Return the app of the outbox. Raises ImproperlyConfigured."""
+    try:
+        return apps.get_app_config("phx_outbox")
+    except LookupError as error:
+        raise ImproperlyConfigured(
+            "broadcast_changes(outbox=True): INSTALLED_APPS needs 'phx_protocol.outbox'"
+        ) from error
 
 
 def _with_subclasses(model: type[Model]) -> list[type[Model]]:

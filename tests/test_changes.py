@@ -9,15 +9,17 @@ import pytest
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import Group, Permission
 from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models, transaction
 from django.db.models.signals import class_prepared, post_delete, post_save
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory
 from django.test.utils import isolate_apps
 
-from phx_protocol import Channel, EncodeError, Socket, changes, event
+from phx_protocol import Channel, EncodeError, Socket, changes, event, outbox
 from phx_protocol.changes import broadcast_changes
 from phx_protocol.middleware import ConnectionMiddleware
+from phx_protocol.outbox.models import Message
 from phx_protocol.testing import SyncTestChannel, TestChannel
 from tests.support.visitor import Visitor
 
@@ -220,6 +222,34 @@ with isolate_apps("django.contrib.auth"):
 
         class Meta:
             app_label = "auth"
+
+
+def test_with_an_outbox_the_broadcast_is_committed_with_the_change(
+    decorate: Any, groups_sync: SyncTestChannel
+) -> None:
+    decorate(Group, "groups", name_of, outbox=True)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        Group.objects.create(name="undone")
+        assert Message.objects.count() == 1
+        raise RuntimeError
+    assert not Message.objects.exists()
+    with transaction.atomic():
+        group = Group.objects.create(name="readers")
+        key = group.pk
+        group.delete()
+    groups_sync.refute_push("group_created")
+    assert outbox.send_waiting() == 2
+    groups_sync.assert_push("group_created", {"id": key, "name": "readers"})
+    groups_sync.assert_push("group_deleted", {"id": key})
+
+
+def test_an_outbox_that_is_not_installed_is_named(
+    decorate: Any, transactional_db: None, settings: Any
+) -> None:
+    settings.INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
+    decorate(Group, "groups", name_of, outbox=True)
+    with pytest.raises(ImproperlyConfigured, match=r"phx_protocol\.outbox"):
+        Group.objects.create(name="readers")
 
 
 @pytest.fixture

@@ -143,8 +143,8 @@ OPERATE = (PACKAGE.parent / "docs/operate.md").read_text()
 
 
 def test_every_command_is_explained_and_no_other() -> None:
-    folder = PACKAGE / "management/commands"
-    commands = {path.stem for path in folder.glob("phx_*.py")}
+    paths = PACKAGE.rglob("management/commands/phx_*.py")
+    commands = {path.stem for path in paths}
     said = " ".join(table("Commands", OPERATE))
     assert set(re.findall(r"\bphx_\w+", said)) == commands
 

@@ -27,7 +27,7 @@ LAYERS = [
     ["changes", "health", "introspection", "receivers", "schema", "tokens", "users"],
     ["contrib", "django_json", "models", "testing"],
     ["admin", "checks", "management", "templatetags"],
-    ["apps", "pytest_plugin", "revocations", "routing"],
+    ["apps", "outbox", "pytest_plugin", "revocations", "routing"],
     ["asgi"],
     ["__init__"],
 ]

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connections
 
-from ..checks.values import is_like
-from ..conf import OUTBOX, options
+from ..checks.values import check_keys, check_types, is_like
+from ..conf import OUTBOX, options, project_settings
 from .backlog import backlog
 
 #: seconds after which a row that waits is late
@@ -24,6 +24,9 @@ def check_databases(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
 
 
 def _databases() -> Iterator[CheckMessage]:
+    project = project_settings()
+    if [*check_keys(project), *check_types(project)]:
+        return  # the others say so
     chosen = options().outbox
     is_right = {
         "DATABASES": isinstance(chosen["DATABASES"], (list, tuple)),

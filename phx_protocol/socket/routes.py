@@ -79,6 +79,14 @@ def channels_of(topic: str) -> tuple[type[Channel], ...]:
     return tuple(match[0].channel_class for match in matches if match is not None)
 
 
+def pattern_of(topic: str) -> str | None:
+    """Return the topic pattern that `topic` matches on the first known Socket class that has one."""
+    patterns = (
+        routes.pattern_of(topic) for routes in _known_routes(options(), tuple(mounted))
+    )
+    return next((pattern for pattern in patterns if pattern is not None), None)
+
+
 @functools.lru_cache(maxsize=8)
 def _known_routes(
     options: Options, served: tuple[type[Socket], ...]

@@ -46,3 +46,12 @@ class TopicPatterns(Generic[Target]):
             elif topic == pattern:
                 return target, ""
         return None
+
+    def pattern_of(self, topic: str) -> str | None:
+        """Return the pattern that matches `topic`, or None."""
+        for pattern, _ in self._patterns:
+            if topic == pattern or (
+                pattern[-1] == "*" and topic.startswith(pattern[:-1])
+            ):
+                return pattern
+        return None

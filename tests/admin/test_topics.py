@@ -13,6 +13,7 @@ from phx_protocol import Presence, abroadcast
 from phx_protocol import introspection as look
 from phx_protocol.admin import topics
 from phx_protocol.exceptions import BroadcastError, StateError
+from phx_protocol.node.node import get_node
 from tests.admin.conftest import Open, Staff, html, joined, links, rows, text
 from tests.admin.pages import LIST, url
 
@@ -127,6 +128,18 @@ async def test_the_page_shows_connections_presences_and_the_history(
     assert "Kept 1 of at most 5 For 60 seconds Events said Offset" in facts
     await Presence.untrack("room:page", "worker")
     await ada.close()
+
+
+async def test_the_page_shows_how_long_changes_take(open: Open, staff: Staff) -> None:
+    await open("room:page")
+    client = await staff("view_topic")
+    page = await client.get(url("change", "room:page"))
+    assert "From commit to delivery" not in html(page)
+    for seconds in (0.004, 0.005, 0.123):
+        get_node().pubsub.latencies.add("room:page", seconds)
+    page = await client.get(url("change", "room:page"))
+    said = "From commit to delivery median: 5 ms, 95 %: 123 ms, 99 %: 123 ms"
+    assert said in text(html(page))
 
 
 async def test_presences_beyond_a_hundred_are_counted(open: Open, staff: Staff) -> None:

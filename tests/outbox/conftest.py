@@ -46,6 +46,14 @@ def database(
         yield name
 
 
+@pytest.fixture
+def outbox_channels(settings: Any) -> None:
+    """The channels of the topics, without a database."""
+    settings.PHX_PROTOCOL = {
+        "SOCKETS": {"/socket": "tests.outbox.hearing.OutboxSocket"}
+    }
+
+
 @pytest_asyncio.fixture
 async def hearing() -> AsyncIterator[Callable[..., Any]]:
     """Subscribe to topics; return what hears them."""

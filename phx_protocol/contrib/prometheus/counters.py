@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import Counter, Histogram
 
 from ... import signals
+from ...socket.routes import pattern_of
 from ...wire.reasons import CloseCode
 
 #: the label for a value that is not in its fixed set
@@ -57,6 +58,12 @@ LATENCY = Histogram(
     "phx_broadcast_latency_seconds",
     "Time from the sending of a broadcast to its delivery, in each process that has it",
     buckets=FINE,
+)
+CHANGE_LATENCY = Histogram(
+    "phx_change_latency_seconds",
+    "Time from the commit of a change to its delivery, in each process that has it",
+    ["pattern"],
+    buckets=(*FINE, 10.0, 30.0, 60.0),
 )
 DROPPED = Counter("phx_messages_dropped", "Messages that will not arrive", ["where"])
 PRESENCE_JOINS = Counter(
@@ -132,6 +139,10 @@ def _delivered(
         LATENCY.observe(latency)
 
 
+def _change_delivered(sender: Any, topic: str, latency: float, **kwargs: Any) -> None:
+    CHANGE_LATENCY.labels(pattern_of(topic) or OTHER).observe(latency)
+
+
 def _dropped(sender: Any, count: int, where: str, **kwargs: Any) -> None:
     DROPPED.labels(where).inc(count)
 
@@ -172,6 +183,7 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.channel_crashed: _crashed,
     signals.broadcast_sent: _sent,
     signals.broadcast_delivered: _delivered,
+    signals.change_delivered: _change_delivered,
     signals.messages_dropped: _dropped,
     signals.presence_changed: _presence_changed,
     signals.refused: _refused,

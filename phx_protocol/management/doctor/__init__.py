@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import SplitResult
 
-from . import clock, layer, longpoll, proxies, websocket
+from . import clock, layer, longpoll, outbox, proxies, websocket
 from .findings import CheckFailed, Finding, Status, Verdict, fault, skipped
 from .site import TLS, Site, own_origin, parse_mount
 
@@ -49,6 +49,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
         {"long-poll window": longpoll.window},
     ),
     ({"state": layer.state},),
+    ({"outbox": outbox.backlog},),
     ({"clock": clock.skew, "proxies": proxies.named},),
 )
 
@@ -56,7 +57,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
 def of_the_settings(mount: SplitResult) -> frozenset[str]:
     """Return the names of the checks that need the settings of the site."""
     over_http = () if TLS[mount.scheme] else ("in the clear", "proxy scheme")
-    return frozenset({"layer", "state", "proxies", *over_http})
+    return frozenset({"layer", "outbox", "state", "proxies", *over_http})
 
 
 async def examine(site: Site, without: frozenset[str] = frozenset()) -> list[Finding]:

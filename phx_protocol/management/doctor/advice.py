@@ -148,3 +148,9 @@ All clients seem to come from its address, and a limit by address would be one f
     PHX_PROTOCOL = {"TRUSTED_PROXIES": ["10.0.0.7"]}
 and let it set X-Forwarded-For. nginx:
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"""
+OUTBOX_WAITS = """\
+Nobody sends it, or what sends it fails. Processes that serve clients do (if OUTBOX["RELAY"] is not False), or
+    manage.py phx_outbox
+Their logs (logger phx_protocol.outbox) say what fails."""
+OUTBOX_ASIDE = """\
+They cannot be sent. The admin (Outbox: Messages) shows why; send them again there, or delete them."""

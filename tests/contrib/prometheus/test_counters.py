@@ -141,6 +141,35 @@ async def test_broadcasts_and_their_deliveries_are_counted(counted: Any) -> None
     assert counts["phx_broadcast_latency_seconds_count"] == 6
 
 
+async def test_changes_are_measured_by_the_pattern_of_their_topic(
+    counted: Any, settings: Any
+) -> None:
+    """Clients make up topics: a pattern is one of the project's."""
+    settings.PHX_PROTOCOL = {"CHANNELS": {"room:*": ROOM}}
+    for topic in ("room:1", "room:2", "made up"):
+        change = {"topic": topic, "event": "said", "latency": 0.3, "unsent": 0.0}
+        signals.change_delivered.emit(None, **change)
+    sums = {
+        dict(sample.labels)["pattern"]: sample.value
+        for sample in counters.CHANGE_LATENCY.collect()[0].samples
+        if sample.name.endswith("_count")
+    }
+    assert sums["room:*"] == 2 and sums["other"] == 1
+
+
+async def test_the_outbox_is_counted(counted: Any) -> None:
+    signals.outbox_sent.emit(None, database="default", count=3)
+    aside = {"database": "default", "row": 1, "topic": "t", "event": "e"}
+    signals.outbox_set_aside.emit(None, **aside, reason="no")
+    signals.outbox_waiting.emit(None, database="default", count=7, age=1.5)
+    assert counted() == expected(
+        phx_outbox_sent_total={"default": 3},
+        phx_outbox_set_aside_total={"default": 1},
+        phx_outbox_waiting={"default": 7},
+        phx_outbox_age_seconds={"default": 1.5},
+    )
+
+
 async def test_presences_drops_and_outages_are_counted(counted: Any) -> None:
     class Guests(Presence):
         pass
