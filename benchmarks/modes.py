@@ -113,6 +113,12 @@ MODES = {
         servers=("two", "pubsub2"),
         redis_ms=2,
     ),
+    "outbox": Mode(
+        ("benchmarks.outbox",),
+        {"rows": 4000, "commits": 500},
+        quick={"rows": 1000, "commits": 100},
+        servers=("frames",),
+    ),
     "first": _rooms(
         "first",
         {"sockets": 100, "topics": 50},

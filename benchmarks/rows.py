@@ -194,6 +194,25 @@ ROWS: dict[str, list[Row]] = {
             is_more_better=True,
         )
     ],
+    "outbox": [
+        _absolute(
+            "a transaction that writes a row of the outbox: CPU µs more", "request"
+        ),
+        _absolute("a relay, PostgreSQL: CPU µs per row", "relay"),
+        _absolute("the same, on topics with a history: CPU µs per row", "relay_kept"),
+        _absolute(
+            "a relay, PostgreSQL: rows a second",
+            "rows_per_s",
+            targets={"frames": _same(1000)},
+            is_more_better=True,
+        ),
+        _absolute(
+            "from the commit to a client: ms, median",
+            "latency_ms",
+            targets={"frames": _same(20)},
+        ),
+        _absolute("from the commit to a client: ms, p99", "latency_p99_ms"),
+    ],
     "first": [
         _absolute(
             "{sockets} sockets join {topics} new topics each at once, Redis 2 ms away: s until the last is answered",
