@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from websockets.sync.client import ClientConnection, connect
 
@@ -119,8 +120,6 @@ def of_the_way(client: ClientConnection, commits: int) -> list[float]:
 
 
 def measure(o: argparse.Namespace) -> dict[str, float]:
-    from phx_protocol.outbox import api
-
     figures = {"request": of_the_request(o.rows)}
     with relay() as process, connect(o.url, proxy=None) as client:
         wait_until(is_empty)
@@ -132,10 +131,8 @@ def measure(o: argparse.Namespace) -> dict[str, float]:
         told = sorted(of_the_way(client, o.commits))
         figures["latency_ms"] = statistics.median(told)
         figures["latency_p99_ms"] = told[int(len(told) * 0.99)]
-        tell = api.hints.tell
-        api.hints.tell = lambda *args: None  # type: ignore[assignment]
-        found = of_the_way(client, max(5, o.commits // 10))
-        api.hints.tell = tell  # type: ignore[assignment]
+        with mock.patch("phx_protocol.outbox.hints.tell"):
+            found = of_the_way(client, max(5, o.commits // 10))
         figures["untold_ms"] = statistics.median(found)
     return figures
 

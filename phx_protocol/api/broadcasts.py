@@ -119,6 +119,11 @@ def sender_of(request: Any) -> str | None:
     return tab and tab.sender
 
 
+def trace_headers() -> dict[str, str] | None:
+    """Return headers of the current trace, for a broadcast that is sent later; OpenTelemetry replaces this."""
+    return None
+
+
 def message_of(
     topic: str, event: str, payload: Any, sender: ReplyRef | str | None = None
 ) -> Broadcast:

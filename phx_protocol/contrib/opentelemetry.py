@@ -23,6 +23,7 @@ import msgspec
 from django.core.exceptions import ImproperlyConfigured
 
 from .. import signals
+from ..api import broadcasts
 from ..exceptions import ConnectionRefused
 from ..pubsub.pubsub import PubSub
 from ..pubsub.registry import Subscriber
@@ -72,7 +73,7 @@ def uninstrument() -> None:
     _originals.clear()
 
 
-_originals: dict[tuple[type, str], Any] = {}
+_originals: dict[tuple[Any, str], Any] = {}
 
 # ------------------------------------------------------------------- connections
 
@@ -199,6 +200,15 @@ def _publish(tracer: trace.Tracer, original: Any) -> Any:
     return publish
 
 
+def _trace_headers(tracer: trace.Tracer, original: Any) -> Any:
+    def trace_headers() -> dict[str, str] | None:
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        return headers or None
+
+    return trace_headers
+
+
 def _deliver_local(tracer: trace.Tracer, original: Any) -> Any:
     def deliver_local(
         self: PubSub,
@@ -281,8 +291,8 @@ RECEIVERS: dict[signals.Signal, Callable[..., None]] = {
     signals.channel_crashed: _crashed,
 }
 
-#: the methods that ``instrument`` wraps; a test checks their names and parameters
-WRAPPED: dict[tuple[type, str], Wrap] = {
+#: what ``instrument`` wraps, methods and a function; a test checks their names and parameters
+WRAPPED: dict[tuple[Any, str], Wrap] = {
     (Handshake, "admit"): _admit,
     (ChannelServer, "_join"): _join,
     (ChannelServer, "_handle_in"): _handle_in,
@@ -290,4 +300,5 @@ WRAPPED: dict[tuple[type, str], Wrap] = {
     (ChannelServer, "_handle_info"): _handle_info,
     (PubSub, "publish"): _publish,
     (PubSub, "deliver_local"): _deliver_local,
+    (broadcasts, "trace_headers"): _trace_headers,
 }

@@ -12,6 +12,7 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 
+from ..api import broadcasts
 from ..api.broadcasts import message_of, sender_of
 from ..conf import options
 from ..exceptions import EncodeError
@@ -83,7 +84,7 @@ async def abroadcast_from(
     await database_sync_to_async(write)([message], using)
 
 
-def write(broadcasts: Iterable[Broadcast], using: str | None) -> None:
+def write(messages: Iterable[Broadcast], using: str | None) -> None:
     """Write rows with one INSERT, and tell their relays after the commit."""
     if not apps.is_installed("phx_protocol.outbox"):
         raise ImproperlyConfigured("INSTALLED_APPS needs 'phx_protocol.outbox'")
@@ -94,7 +95,7 @@ def write(broadcasts: Iterable[Broadcast], using: str | None) -> None:
         raise ImproperlyConfigured(
             f"nobody sends the outbox of {using!r}: add it to PHX_PROTOCOL['OUTBOX']['DATABASES']"
         )
-    rows = [Message(**_fields(broadcast)) for broadcast in broadcasts]
+    rows = [Message(**_fields(broadcast)) for broadcast in messages]
     if rows:
         Message._default_manager.using(using).bulk_create(rows)
         partitions = frozenset(row.partition for row in rows)
@@ -120,7 +121,7 @@ def _fields(broadcast: Broadcast) -> dict[str, Any]:
         "is_binary": is_binary,
         "size": size_of(broadcast),
         "sender": broadcast.sender,
-        "headers": broadcast.headers,
+        "headers": broadcasts.trace_headers(),
         "written_at": broadcast.sent_at,
     }
 

@@ -24,7 +24,9 @@ from phx_protocol import (
     JoinDenied,
     abroadcast,
     event,
+    outbox,
 )
+from phx_protocol.api import broadcasts
 from phx_protocol.contrib import opentelemetry
 from phx_protocol.pubsub.pubsub import PubSub
 from phx_protocol.socket.server import ChannelServer
@@ -307,6 +309,24 @@ async def test_a_broadcast_is_below_its_event_and_the_delivery_below_it(
     await client.close()
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_a_delivery_from_the_outbox_is_below_the_span_that_wrote_it(
+    spans: Spans,
+) -> None:
+    client = await connect(TracedDoors)
+    room = await client.join("room:1")
+    with tracer.start_as_current_span("view") as view:
+        headers = broadcasts.trace_headers()
+        await outbox.abroadcast("room:1", "said", {"a": 1})
+    assert headers is not None
+    await outbox.asend_waiting()
+    await room.assert_push("said")
+    deliver = spans.of("deliver")
+    assert deliver.parent is not None
+    assert deliver.parent.span_id == view.get_span_context().span_id
+    await client.close()
+
+
 async def test_an_intercepted_broadcast_is_traced_to_each_handle_out(
     spans: Spans,
 ) -> None:
@@ -342,6 +362,7 @@ PARAMETERS = {
     (ChannelServer, "_handle_info"): ["self", "mail"],
     (PubSub, "publish"): ["self", "broadcast", "history", "exclude"],
     (PubSub, "deliver_local"): ["self", "broadcast", "exclude", "strict"],
+    (broadcasts, "trace_headers"): [],
 }
 
 
