@@ -114,6 +114,8 @@ class Leases:
 
 
 def _lives(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there, 0 is Ctrl-C
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
