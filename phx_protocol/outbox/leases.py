@@ -53,21 +53,28 @@ class Leases:
                 self._relays.create(name=self.name, host=host, pid=pid, until=until)
             if settings.DEBUG:
                 self._bury()
-            self._relays.filter(until__lt=Now()).delete()
+            self._forget()
             share = PARTITIONS
             if not wants_all:
                 share = ceil(PARTITIONS / max(1, self._relays.count()))
+            # this locks them: one whose lease ends just now may be another's a moment later
+            self._mine.update(until=until)
             mine = [*self._mine.values_list("number", flat=True)]
             given = mine[share:]
             self.partitions.filter(number__in=given).update(holder="", until=Now())
             kept = mine[:share]
             if len(kept) < share:
-                kept += self._free(share - len(kept))
-            self.partitions.filter(number__in=kept).update(
-                holder=self.name, until=until
-            )
+                free = self._free(share - len(kept))
+                taken = self.partitions.filter(number__in=free)
+                taken.update(holder=self.name, until=until)
+                kept += free
         self.held, self.lacks = frozenset(kept), len(kept) < share
         return bool(given)
+
+    def _forget(self) -> None:
+        """Forget relays that are gone; not those that just renew, as these may wait for this one as well."""
+        gone = self._relays.filter(until__lt=Now()).select_for_update(skip_locked=True)
+        self._relays.filter(pk__in=[*gone.values_list("pk", flat=True)]).delete()
 
     def _bury(self) -> None:
         """End the leases of processes of this machine that are gone: whoever develops starts again often."""
