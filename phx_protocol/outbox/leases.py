@@ -50,7 +50,9 @@ class Leases:
             # a write first: SQLite then waits for its turn, in place of failing later
             if not self._relays.filter(pk=self.name).update(until=until):
                 host, pid = socket.gethostname(), os.getpid()
-                self._relays.create(name=self.name, host=host, pid=pid, until=until)
+                own = Relay(name=self.name, host=host, pid=pid, until=until)
+                # without signals, here and below: receivers for all models could fail
+                self._relays.bulk_create([own])
             if settings.DEBUG:
                 self._bury()
             self._forget()
@@ -74,14 +76,15 @@ class Leases:
     def _forget(self) -> None:
         """Forget relays that are gone; not those that just renew, as these may wait for this one as well."""
         gone = self._relays.filter(until__lt=Now()).select_for_update(skip_locked=True)
-        self._relays.filter(pk__in=[*gone.values_list("pk", flat=True)]).delete()
+        names = [*gone.values_list("pk", flat=True)]
+        self._relays.filter(pk__in=names)._raw_delete(self.database)
 
     def _bury(self) -> None:
         """End the leases of processes of this machine that are gone: whoever develops starts again often."""
         for relay in self._relays.filter(host=socket.gethostname()):
             if not _lives(relay.pid):
                 self.partitions.filter(holder=relay.name).update(until=Now())
-                relay.delete()
+                self._relays.filter(pk=relay.pk)._raw_delete(self.database)
 
     @property
     def _mine(self) -> QuerySet[Any]:
@@ -116,7 +119,7 @@ class Leases:
         """Give all partitions away: this relay ends."""
         with transaction.atomic(using=self.database):
             self._mine.update(holder="", until=Now())
-            self._relays.filter(pk=self.name).delete()
+            self._relays.filter(pk=self.name)._raw_delete(self.database)
         self.held = frozenset()
 
 

@@ -90,7 +90,9 @@ class Rows:
         with transaction.atomic(using=self.leases.database):
             held = self.leases.look(partitions)
             if sent:
-                self._waiting.filter(pk__in=sent).delete()
+                # as bulk_create, without signals: receivers for all models would read each row
+                done = self._waiting.filter(pk__in=sent)
+                done._raw_delete(self.leases.database)
             for id, reason in (failed or {}).items():
                 aside = {"failed_at": time.time(), "reason": reason[:REASON]}
                 self._waiting.filter(pk=id).update(**aside)

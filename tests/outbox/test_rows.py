@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connections
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.test.utils import CaptureQueriesContext
 
+from phx_protocol import outbox
 from phx_protocol.outbox.backlog import backlog
+from phx_protocol.outbox.leases import Leases
 from phx_protocol.outbox.models import Message
+from phx_protocol.outbox.rows import Rows
 
 MADE = """
 INSERT INTO phx_outbox_message
@@ -43,3 +50,29 @@ def test_the_age_of_a_backlog_is_that_of_its_oldest_row(database: str) -> None:
     assert (some.waiting, some.aside) == (1, 0)
     assert some.age + 29 < all_of_it.age
     assert backlog(database, [4]).age == 0.0
+
+
+def test_receivers_of_signals_of_all_models_do_not_hear_of_rows(database: str) -> None:
+    """They would read each row once more, and the outbox would stop with one that fails."""
+
+    def receiver(sender: Any, **kwargs: Any) -> None:
+        raise AssertionError(sender)
+
+    leases = Leases(database, 30)
+    signals = [pre_save, post_save, pre_delete, post_delete]
+    for signal in signals:
+        signal.connect(receiver)
+    try:
+        leases.renew()
+        outbox.broadcast("room:1", "said", {}, using=database)
+        rows = Rows(leases)
+        batch = rows.next(leases.held)
+        with CaptureQueriesContext(connections[database]) as queries:
+            rows.next(frozenset(), [row.id for row in batch.rows])
+        leases.leave()
+    finally:
+        for signal in signals:
+            signal.disconnect(receiver)
+    assert len(batch.rows) == 1 and not Message.objects.using(database).exists()
+    statements = [q["sql"].split()[0] for q in queries]
+    assert [s for s in statements if s not in ("BEGIN", "COMMIT")] == ["DELETE"]
