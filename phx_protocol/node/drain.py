@@ -54,6 +54,8 @@ class Drainer:
     def resume(self) -> None:
         """Accept connections again."""
         self._switch(False)
+        for part in self._node.parts:
+            part.resumed()
 
     def _switch(self, is_on: bool) -> None:
         self.is_on = is_on

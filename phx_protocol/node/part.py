@@ -66,6 +66,9 @@ class Part:
     async def settled(self) -> None:
         """Wait until what was begun is written: the process goes down."""
 
+    def resumed(self) -> None:
+        """Note that the process does not go down after all: it accepts connections again."""
+
     def unused(self, topic: str) -> None:
         """Forget `topic`: its last subscriber of this node has left."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -17,6 +18,8 @@ from .models import Message
 
 #: most characters of a payload
 SHOWN = 10_000
+#: so many rows are sent again in one transaction
+TOGETHER = 100
 
 
 class State(admin.SimpleListFilter):
@@ -68,15 +71,33 @@ class MessageAdmin(ModelAdmin):
     @admin.action(description="Send again", permissions=["delete"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Send rows again that were set aside, as new ones: the place of the old ones is over."""
-        aside = queryset.filter(failed_at__isnull=False)
-        with transaction.atomic(using=queryset.db):
-            rows = [*aside.select_for_update().order_by("id")]
-            aside.filter(pk__in=[row.pk for row in rows]).delete()
+        aside = queryset.filter(failed_at__isnull=False).defer(None).order_by("id")
+        last = aside.values_list("pk", flat=True).last()
+        # none twice: what fails again meanwhile has a higher id
+        aside, count = aside.filter(pk__lte=last or 0), 0
+        # not all together: they may be too many, and too large
+        while some := self._again(aside, queryset.db):
+            count += some
+        messages.success(request, f"{count} rows are sent again.")
+
+    def _again(self, aside: QuerySet[Any], database: str) -> int:
+        """Send the first rows of `aside` again, and return how many."""
+        with transaction.atomic(using=database):
+            rows = [*aside.select_for_update()[:TOGETHER]]
+            if not rows:
+                return 0
+            made = Message.objects.using(database)
+            made.filter(pk__in=[row.pk for row in rows]).delete()
             for row in rows:
                 row.pk, row.failed_at, row.reason = None, None, ""
-            Message._default_manager.using(queryset.db).bulk_create(rows)
-        hints.tell(queryset.db, {row.partition for row in rows})
-        messages.success(request, f"{len(rows)} rows are sent again.")
+            made.bulk_create(rows)
+            tell = partial(hints.tell, database, {row.partition for row in rows})
+            transaction.on_commit(tell, using=database, robust=True)
+        return len(rows)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # a page of the list would read those of a hundred rows
+        return super().get_queryset(request).defer("payload")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

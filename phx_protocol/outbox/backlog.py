@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db.models import QuerySet
-
+from .api import PARTITIONS
 from .models import Message
 
 #: more rows are not counted
@@ -26,12 +25,16 @@ class Backlog(NamedTuple):
 
 def backlog(database: str, partitions: Collection[int] | None = None) -> Backlog:
     """Ask the database for its backlog, of `partitions` or of all. Raises the errors of the database."""
-    rows: QuerySet[Any] = Message._default_manager.using(database)
+    rows = Message.objects.using(database)
+    # nearly the oldest: ids are given in the order of the writing
+    firsts = [
+        rows.in_order_of(number).values_list("written_at", flat=True).first()
+        for number in (range(PARTITIONS) if partitions is None else partitions)
+    ]
+    oldest = min((first for first in firsts if first is not None), default=None)
+    age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
     if partitions is not None:
         rows = rows.filter(partition__in=partitions)
-    waiting = rows.filter(failed_at__isnull=True)
-    # nearly the oldest: ids are given in the order of the writing
-    oldest = waiting.order_by("id").values_list("written_at", flat=True).first()
-    age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+    waiting = rows.waiting()
     aside = rows.filter(failed_at__isnull=False)[:MOST].count()
     return Backlog(database, waiting[:MOST].count(), age, aside)

@@ -6,6 +6,7 @@ A hint costs the transaction nothing, and may be lost.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import blake2s
 
 from ..concurrency.own_loop import own_loop
 from ..node.node import all_nodes, get_node, serving_nodes
@@ -18,7 +19,9 @@ Place = tuple[str, int | None]
 def group_of(place: Place) -> Internal:
     """Return the key of the nodes whose relays have, or want, the partition."""
     database, partition = place
-    return Internal(f"outbox.{database}.{'any' if partition is None else partition}")
+    # its hash: layers refuse names that are long, or have other characters
+    name = blake2s(database.encode(), digest_size=8).hexdigest()
+    return Internal(f"outbox.{name}.{'any' if partition is None else partition}")
 
 
 def tell(database: str, partitions: Iterable[int]) -> None:

@@ -50,31 +50,41 @@ class Leases:
             # a write first: SQLite then waits for its turn, in place of failing later
             if not self._relays.filter(pk=self.name).update(until=until):
                 host, pid = socket.gethostname(), os.getpid()
-                self._relays.create(name=self.name, host=host, pid=pid, until=until)
+                own = Relay(name=self.name, host=host, pid=pid, until=until)
+                # without signals, here and below: receivers for all models could fail
+                self._relays.bulk_create([own])
             if settings.DEBUG:
                 self._bury()
-            self._relays.filter(until__lt=Now()).delete()
+            self._forget()
             share = PARTITIONS
             if not wants_all:
                 share = ceil(PARTITIONS / max(1, self._relays.count()))
+            # this locks them: one whose lease ends just now may be another's a moment later
+            self._mine.update(until=until)
             mine = [*self._mine.values_list("number", flat=True)]
             given = mine[share:]
             self.partitions.filter(number__in=given).update(holder="", until=Now())
             kept = mine[:share]
             if len(kept) < share:
-                kept += self._free(share - len(kept))
-            self.partitions.filter(number__in=kept).update(
-                holder=self.name, until=until
-            )
+                free = self._free(share - len(kept))
+                taken = self.partitions.filter(number__in=free)
+                taken.update(holder=self.name, until=until)
+                kept += free
         self.held, self.lacks = frozenset(kept), len(kept) < share
         return bool(given)
+
+    def _forget(self) -> None:
+        """Forget relays that are gone; not those that just renew, as these may wait for this one as well."""
+        gone = self._relays.filter(until__lt=Now()).select_for_update(skip_locked=True)
+        names = [*gone.values_list("pk", flat=True)]
+        self._relays.filter(pk__in=names)._raw_delete(self.database)
 
     def _bury(self) -> None:
         """End the leases of processes of this machine that are gone: whoever develops starts again often."""
         for relay in self._relays.filter(host=socket.gethostname()):
             if not _lives(relay.pid):
                 self.partitions.filter(holder=relay.name).update(until=Now())
-                relay.delete()
+                self._relays.filter(pk=relay.pk)._raw_delete(self.database)
 
     @property
     def _mine(self) -> QuerySet[Any]:
@@ -109,11 +119,13 @@ class Leases:
         """Give all partitions away: this relay ends."""
         with transaction.atomic(using=self.database):
             self._mine.update(holder="", until=Now())
-            self._relays.filter(pk=self.name).delete()
+            self._relays.filter(pk=self.name)._raw_delete(self.database)
         self.held = frozenset()
 
 
 def _lives(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there, 0 is Ctrl-C
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,6 +9,22 @@ from typing import Any
 from django.db import models
 
 
+class Messages(models.QuerySet["Message"]):
+    """Rows of the outbox."""
+
+    def waiting(self) -> Messages:
+        return self.filter(failed_at__isnull=True)
+
+    def in_order_of(self, partition: int) -> Messages:
+        """What waits in `partition`, in its order.
+
+        A range, though of one number, and ordered by both: with "=" PostgreSQL may choose the primary key
+        for the order, and so pass by all rows that are set aside, or were deleted not long ago.
+        """
+        found = self.waiting().filter(partition__range=(partition, partition))
+        return found.order_by("partition", "id")
+
+
 class Message(models.Model):
     """A broadcast that is not sent yet. It is deleted when it was."""
 
@@ -29,6 +45,8 @@ class Message(models.Model):
     #: when it was set aside, as it cannot be sent; None: it waits
     failed_at = models.FloatField(null=True)
     reason = models.TextField(default="", blank=True)
+
+    objects = Messages.as_manager()
 
     class Meta:
         indexes = [

@@ -108,18 +108,24 @@ class Relay:
         try:
             while not self._is_ending:
                 self._wake.clear()
-                try:
-                    await self._turn()
-                    self._outage.report(None)
-                except Exception as error:
-                    self._outage.report(error)
-                    self._times.pause(RETRY)
+                # not before: whoever wakes it during the pause says nothing of the database
+                if time.monotonic() >= self._times.paused_until:
+                    await self._try()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._pause()):
                         await self._wake.wait()
             await self._leave()
         finally:
             self._executor.shutdown(wait=False)
+
+    async def _try(self) -> None:
+        try:
+            await self._turn()
+        except Exception as error:
+            self._outage.report(error)
+            self._times.pause(RETRY)
+        else:
+            self._outage.report(None)
 
     def _pause(self) -> float:
         """Return the seconds until something is to be done."""
@@ -138,8 +144,6 @@ class Relay:
 
     async def _turn(self) -> None:
         times = self._times
-        if time.monotonic() < times.paused_until:
-            return
         if time.monotonic() >= times.renew:
             await self._renew()
         if time.monotonic() >= times.poll and self.held:
@@ -153,8 +157,14 @@ class Relay:
 
     async def _renew(self) -> None:
         before = self.held
+        # first: whoever gets a partition would send its rows again
+        await self._delete()
         self._times.renew = time.monotonic() + self._leases.seconds / PARTS
-        has_given = await self._in_thread(self._leases.renew)
+        try:
+            has_given = await self._in_thread(self._leases.renew)
+        except Exception:
+            self._times.renew = 0.0
+            raise
         if self.held != before:
             self._due = self.held  # there may be rows in those that are new
             self._changed()
@@ -204,13 +214,19 @@ class Relay:
         self._last = Outcome()
         return batch
 
-    async def _leave(self) -> None:
-        """Delete what was sent, and give the partitions away; the leases end by themselves otherwise."""
+    async def _delete(self) -> None:
+        """Delete what was sent, and read nothing."""
         last = self._last
-        with contextlib.suppress(Exception):
+        if last.sent or last.aside:
             await self._in_thread(
                 lambda: self._rows.next(frozenset(), last.sent, last.aside)
             )
+            last.sent, last.aside = [], {}
+
+    async def _leave(self) -> None:
+        """Delete what was sent, and give the partitions away; the leases end by themselves otherwise."""
+        with contextlib.suppress(Exception):
+            await self._delete()
             await self._in_thread(self._leases.leave)
         with contextlib.suppress(Exception):
             await self._in_thread(connections[self.database].close)

@@ -33,6 +33,7 @@ class Relays(Part):
         self._groups: frozenset[Internal] = frozenset()
         self._untold: set[Place] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._is_drained = False
 
     def opened(self, socket: OpenSocket) -> None:
         if not self._relays:
@@ -48,6 +49,7 @@ class Relays(Part):
         """Send from now on."""
         if self._relays:
             return
+        self._is_drained = False
         self.node.keep_alive(self)
         self.node.start()
         self.node.start_heartbeats()  # they notice when a state that failed works again
@@ -63,8 +65,13 @@ class Relays(Part):
             )
         self._follow()
 
+    def resumed(self) -> None:
+        if self._is_drained:
+            self.start()
+
     async def settled(self) -> None:
         """Finish what has begun, and let other processes go on."""
+        self._is_drained = self._is_drained or bool(self._relays)
         relays, self._relays = [*self._relays.values()], {}
         await asyncio.gather(*(relay.end() for relay in relays))
         self._follow()

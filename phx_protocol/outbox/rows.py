@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef
 
 from ..socket.routes import history_of
 from ..state import Row
 from ..wire.messages import Broadcast
 from .leases import Leases
-from .models import Message, Partition
+from .models import Message, Messages, Partition
 
 #: most rows that are read, and deleted, in one transaction, and their bytes
 BATCH = 1000
@@ -67,9 +67,8 @@ class Rows:
         self.leases = leases
 
     @property
-    def _waiting(self) -> QuerySet[Any]:
-        rows = Message._default_manager.using(self.leases.database)
-        return rows.filter(failed_at__isnull=True)
+    def _waiting(self) -> Messages:
+        return Message.objects.using(self.leases.database).waiting()
 
     def due(self) -> frozenset[int]:
         """Return the partitions of this relay that have rows."""
@@ -91,7 +90,9 @@ class Rows:
         with transaction.atomic(using=self.leases.database):
             held = self.leases.look(partitions)
             if sent:
-                self._waiting.filter(pk__in=sent).delete()
+                # as bulk_create, without signals: receivers for all models would read each row
+                done = self._waiting.filter(pk__in=sent)
+                done._raw_delete(self.leases.database)
             for id, reason in (failed or {}).items():
                 aside = {"failed_at": time.time(), "reason": reason[:REASON]}
                 self._waiting.filter(pk=id).update(**aside)
@@ -128,12 +129,13 @@ class Rows:
         Rows that are gone lose their numbers. There is one row at least, however large.
         """
         chosen: dict[int, int] = {}
-        sizes = self._waiting.values_list("id", "size")
-        known = dict(sizes.filter(pk__in=numbers)) if numbers else {}
+        rows, known = self._waiting, dict[int, int]()
+        if numbers:
+            known = dict(rows.filter(pk__in=numbers).values_list("id", "size"))
         for gone in numbers.keys() - known.keys():
             del numbers[gone]
         # one more, to see whether there is one
-        fresh = sizes.filter(partition=partition.number).order_by("id")
+        fresh = rows.in_order_of(partition.number).values_list("id", "size")
         fresh = fresh[: most + len(known) + 1]
         others = ((id, size) for id, size in fresh if id not in known)
         for id, size in chain(((id, known[id]) for id in numbers), others):

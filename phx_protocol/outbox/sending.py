@@ -24,6 +24,8 @@ logger = get_logger("phx_protocol.outbox")
 #: most rows of a topic that are sent together, and their bytes
 CHUNK = 100
 CHUNK_BYTES = 256 * 1024
+#: most topics without a history that are sent to at the same time
+TOPICS = 50
 #: how often a row is tried, if nothing else fails, before it is set aside
 TRIES = 5
 #: seconds that the channel layer has to take what a history has kept
@@ -36,6 +38,8 @@ class Sender:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._tries = Counter[int]()
+        # a layer of channels-redis takes a connection for each
+        self._few = asyncio.Semaphore(TOPICS)
 
     async def send(self, rows: Sequence[Waiting], deadline: float) -> Outcome:
         """Send `rows`; begin nothing after `deadline`, a time of the monotonic clock."""
@@ -45,9 +49,9 @@ class Sender:
         outcome = Outcome()
         sending = (self._send(some, deadline, outcome) for some in by_topic.values())
         await asyncio.gather(*sending)
-        self._tries = Counter(
-            {id: self._tries[id] for id in self._tries if id in outcome.unsent}
-        )
+        # those of other batches stay: the rows of a partition that waits are not in each batch
+        for id in {waiting.id for waiting in rows} - outcome.unsent.keys():
+            self._tries.pop(id, None)
         return outcome
 
     async def _send(
@@ -109,10 +113,30 @@ class Sender:
                 fit.append(waiting)
         if fit:
             try:
-                await pubsub.publish_rows([waiting.broadcast for waiting in fit])
+                async with self._few:
+                    await pubsub.publish_rows([waiting.broadcast for waiting in fit])
+            except EncodeError as error:
+                return await self._publish_each(fit, error, history, outcome)
             except Exception as error:
                 return fit[0], error
         outcome.sent += [waiting.id for waiting in fit]
+        return None, None
+
+    async def _publish_each(
+        self,
+        chunk: list[Waiting],
+        error: EncodeError,
+        history: Any,
+        outcome: Outcome,
+    ) -> tuple[Waiting | None, BaseException | None]:
+        """Publish one row after the other, as one of them cannot be sent: the others can."""
+        if len(chunk) == 1:
+            outcome.aside[chunk[0].id] = describe(error)
+            return None, None
+        for waiting in chunk:
+            failed, other = await self._publish([waiting], history, outcome)
+            if failed is not None:
+                return failed, other
         return None, None
 
     def _failed(
@@ -129,12 +153,15 @@ class Sender:
         logger.warning("the row %d is not sent: %s", waiting.id, describe(error))
         if self._tries[waiting.id] >= TRIES:
             outcome.aside[waiting.id] = describe(error)
+            del self._tries[waiting.id]
 
     def _is_outage(self, waiting: Waiting, history: Any) -> bool:
         """Return whether it is not the row that fails, but the state or the layer."""
         if _is_kept(waiting, history):
-            topic = waiting.broadcast.topic
-            return self._node.heartbeat_of(topic).outage.is_on
+            topic, placement = waiting.broadcast.topic, self._node.placement
+            # a process with other settings may know the server of the topic
+            is_known = placement.is_known(topic)
+            return not is_known or placement.heartbeat_of(topic).outage.is_on
         return self._node.link.is_failing
 
 

@@ -203,3 +203,96 @@ async def test_rows_are_sent_by_the_relay_of_their_partition_only(
     await asyncio.sleep(0.2)
     assert heard.numbers() == [2]
     assert theirs in relay.held  # as it has not looked yet
+
+
+async def test_what_was_sent_is_deleted_before_its_partition_is_given_away(
+    database: str, node: Node, hearing: Hear
+) -> None:
+    """Else whoever gets it would send it again."""
+    heard = await hearing("room:1", "room:2", "room:3")
+    await started(node, database)
+    relay = node.part(Relays)._relays[database]
+    send, renew, left = relay._sender.send, relay._leases.renew, list[int]()
+
+    async def sending(*args: Any) -> Any:
+        outcome = await send(*args)
+        relay._times.renew = 0.0  # just now it is time
+        return outcome
+
+    def renewing() -> bool:
+        if heard.broadcasts:
+            left.append(Message._default_manager.using(database).count())
+        return renew()
+
+    relay._sender.send = sending  # type: ignore[method-assign]
+    relay._leases.renew = renewing  # type: ignore[method-assign]
+    for n in range(1, 4):
+        await awrite(database, f"room:{n}", [n])
+        await heard.count(n)
+        await gone(database)
+    await asyncio.sleep(0.1)
+    assert left and not any(left)
+
+
+async def test_hints_during_an_outage_are_not_its_end(
+    database: str, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    await started(node, database)
+    relay = node.part(Relays)._relays[database]
+    asked = 0
+
+    def failing(numbers: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("away")
+
+    relay._leases.look = failing  # type: ignore[method-assign]
+    for n in range(150):
+        relay.wake([n % PARTITIONS])
+        await asyncio.sleep(0.01)
+    assert caplog.text.count("cannot be read") == 1
+    assert "can be read again" not in caplog.text
+    assert asked <= 2
+
+
+async def test_leases_that_could_not_be_renewed_are_tried_again_soon(
+    database: str, node: Node
+) -> None:
+    """Not only when a third of the lease is over: it is ten seconds here."""
+    relays = node.part(Relays)
+    relays.start()
+    relay = relays._relays[database]
+    renew, fails = relay._leases.renew, True
+
+    def failing() -> bool:
+        nonlocal fails
+        if fails:
+            fails = False
+            raise RuntimeError("away")
+        return renew()
+
+    relay._leases.renew = failing  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        while not relay.held:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_process_that_is_resumed_sends_again_also_without_clients(
+    database: str, node: Node, hearing: Hear
+) -> None:
+    heard = await hearing("room:1")
+    await started(node, database)
+    await node.drainer.run()
+    await awrite(database, "room:1", [1])
+    await asyncio.sleep(0.1)
+    assert not heard.broadcasts
+    node.drainer.resume()
+    await heard.count(1, seconds=10)
+
+
+async def test_a_process_that_is_resumed_sends_nothing_if_it_did_not_before(
+    database: str, node: Node
+) -> None:
+    await node.drainer.run()
+    node.drainer.resume()
+    assert not node.part(Relays)._relays
