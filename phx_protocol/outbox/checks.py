@@ -48,12 +48,23 @@ def _databases() -> Iterator[CheckMessage]:
                 hint=f"The databases are {', '.join(connections)}.",
                 id="phx_protocol.E022",
             )
+        elif _is_deferred(connections[name]):
+            yield Warning(
+                f"On {name!r}, which is SQLite, transactions that begin to write late fail if a relay of the outbox writes.",
+                hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE"} for it.',
+                id="phx_protocol.W013",
+            )
         elif connections[name].vendor not in WHOLE:
             yield Warning(
                 f"The outbox of {name!r} is on {connections[name].display_name}, on which it is not tested.",
                 hint="It is made for PostgreSQL and SQLite: others have no index of what waits only.",
                 id="phx_protocol.W010",
             )
+
+
+def _is_deferred(connection: Any) -> bool:
+    mode = connection.settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED"
+    return connection.vendor == "sqlite" and mode.upper() == "DEFERRED"
 
 
 @register(Tags.database)

@@ -56,7 +56,6 @@ class Relay:
     ) -> None:
         self.database = database
         self._node = node
-        self._poll = poll
         self._leases = Leases(database, lease)
         self._rows = Rows(self._leases)
         self._sender = Sender(node)
@@ -73,7 +72,7 @@ class Relay:
         )
         self._due = frozenset[int]()
         self._last = Outcome()
-        self._times = Times()
+        self._times = Times(poll)
         self._is_ending = False
         self._task = begin(self._run())
 
@@ -147,7 +146,7 @@ class Relay:
         if time.monotonic() >= times.renew:
             await self._renew()
         if time.monotonic() >= times.poll and self.held:
-            times.poll = time.monotonic() + self._poll
+            times.poll = time.monotonic() + times.poll_every
             found = await self._in_thread(self._rows.due)
             self._due |= found
         while self._has_work and time.monotonic() < times.renew:
@@ -246,17 +245,16 @@ class Relay:
         except BaseException:
             connections[self.database].close()
             raise
-        if not self.held:
-            connections[
-                self.database
-            ].close()  # who only waits for a partition needs none
+        if not self.held:  # who only waits for a partition needs no connection
+            connections[self.database].close()
         return result
 
 
 class Times:
     """When a relay does what, by the monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_every: float) -> None:
+        self.poll_every = poll_every
         self.renew = 0.0
         self.poll = 0.0
         #: partition -> when it is tried again

@@ -19,9 +19,10 @@ def ids(found: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("chosen", "found"),
     [
-        ({}, []),
-        ({"RELAY": False, "POLL": 0.5, "LEASE": 5}, []),
-        ({"DATABASES": ("default",)}, []),
+        # the database of the tests is SQLite as Django has it
+        ({}, ["W013"]),
+        ({"RELAY": False, "POLL": 0.5, "LEASE": 5}, ["W013"]),
+        ({"DATABASES": ("default",)}, ["W013"]),
         ({"DATABASES": "default"}, ["E021"]),
         ({"POLL": 0}, ["E021"]),
         ({"LEASE": "10"}, ["E021"]),
@@ -50,6 +51,10 @@ def test_other_databases_are_a_warning(
 
     monkeypatch.setattr(type(connections[database]), "vendor", "mysql")
     assert ids(check_databases()) == ["W010"]
+
+
+def test_transactions_that_begin_to_write_at_once_are_well(database: str) -> None:
+    assert check_databases() == []
 
 
 def test_rows_that_wait_for_long_are_a_warning(database: str) -> None:
