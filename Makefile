@@ -8,6 +8,10 @@ PYTEST := $(BIN)/python -m pytest
 # three files at a time, on two cores: most of them wait for servers. In the order of tests/conftest.py,
 # else those with one test would come last, of which some take a minute
 SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+# the same tests on PostgreSQL, which tests/conftest.py starts; and those of them that prove most:
+# commits, rollbacks, ends of sessions, permissions, clients in every kind of test, connections given back
+ON_POSTGRESQL := PHX_TEST_DATABASE=postgresql $(PYTEST) -q -m "database and not big"
+PROVE_MOST := tests/examples tests/hangs tests/node/test_commands.py tests/receivers tests/support tests/test_changes.py
 # the processes of the tests start faster when what they import is compiled once
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -20,6 +24,7 @@ demo: $(VENV)/.installed project/node_modules/.installed
 
 test: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
 	$(PYTEST) -q -m "not big" $(SPREAD)
+	$(ON_POSTGRESQL) -k "not direct and not WithoutTheWire" $(PROVE_MOST)
 
 # what needs no server, no browser and no other process: about a minute
 quick: $(VENV)/.installed
@@ -27,6 +32,7 @@ quick: $(VENV)/.installed
 
 test-all: $(VENV)/.installed project/node_modules/.installed tests/node_modules/.installed debian lint
 	$(PYTEST) -q -m "not big" $(SPREAD)
+	$(ON_POSTGRESQL) $(SPREAD)
 	$(PYTEST) -q -m big
 	.ci/other-pythons
 

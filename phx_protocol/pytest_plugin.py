@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,15 +22,14 @@ if (
     from .testing import SyncTestSocket
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Generator[None, Any, Any]:
-    # give the database connection back to the test
-    try:
-        return (yield)
-    finally:
-        database = sys.modules.get("phx_protocol.testing.database")
-        if database is not None:
-            database.unshare()
+@pytest.fixture(autouse=True)
+def _phx_database() -> Iterator[None]:
+    # give the database connection back to the test; not later, in a hook behind all fixtures:
+    # behind the last test, one of the session drops the database
+    yield
+    database = sys.modules.get("phx_protocol.testing.database")
+    if database is not None:
+        database.unshare()
 
 
 def _mounted() -> dict[Any, None]:

@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connections
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
@@ -28,6 +30,10 @@ LONG = (
 
 
 WATCH = marks.Watch()
+#: whether the database of the tests is a server, which the first test that needs it starts
+ON_SERVER = os.environ.get("PHX_TEST_DATABASE") == "postgresql"
+#: where the async ORM works
+DJANGOS_THREAD = SyncToAsync.single_thread_executor
 
 # how fast examples are made and run says something of the machine only
 settings.register_profile(
@@ -39,7 +45,12 @@ settings.load_profile("tests")
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and marks.needs_process(item):
+        if not isinstance(item, pytest.Function):
+            continue
+        has_database = marks.needs_database(item)
+        if has_database:
+            item.add_marker(marks.DATABASE)
+        if has_database and ON_SERVER or marks.needs_process(item):
             item.add_marker(marks.PROCESS)
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
@@ -86,6 +97,29 @@ def postgres() -> Iterator[servers.Server]:
     """A real PostgreSQL for the whole run, whose superuser is ``postgres``."""
     with servers.postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    request: pytest.FixtureRequest, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """Start the server, and tell Django its port, before pytest-django makes the database there.
+
+    Each worker has its own server: nothing of one outlives its worker.
+    """
+    if ON_SERVER:
+        server: servers.Server = request.getfixturevalue("postgres")
+        connections.settings["default"]["PORT"] = server.port
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_stays() -> Iterator[None]:
+    """The plugin closes those of tests with a client; also without one, async tests of a server's
+    database leave one in that thread, and the last of them would keep the database.
+    """
+    yield
+    if ON_SERVER:
+        DJANGOS_THREAD.submit(connections.close_all).result(10)
 
 
 @pytest.fixture(scope="session")

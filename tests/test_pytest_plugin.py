@@ -1,7 +1,8 @@
-"""The plugin for pytest: one test knows nothing of the Socket classes of another."""
+"""The plugin for pytest: one test knows nothing of the Socket classes of another, nor has connections."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,12 +64,53 @@ class TestAfterThat:
 """
 
 
+#: the last test of a run has just used a connection
+LAST = """
+import pytest
+from phx_protocol.testing import connect
+from tests.hangs.rooms import RoomSocket
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_handler_uses_the_database():
+    socket = await connect(RoomSocket)
+    room = await socket.join("room:1")
+    await room.assert_reply(await room.push("acreate", {"name": "one"}), "ok")
+    await socket.close()
+"""
+
+
+def run(tests: Path, **env: str) -> str:
+    """Run the suite in the folder `tests`; return what pytest says."""
+    settings = f"--rootdir={tests}", "--ds=tests.settings", "--asyncio-mode=auto"
+    command = "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tests)
+    done = subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, **env},
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
+
+
 def test_sockets_that_a_test_mounts_are_unmounted_when_it_ends(tmp_path: Path) -> None:
     """Sockets that a module or a fixture of the session has mounted stay."""
     (tmp_path / "test_suite.py").write_text(SUITE)
-    settings = f"--rootdir={tmp_path}", "--ds=tests.settings", "--asyncio-mode=auto"
-    command = "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings, str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, *command], cwd=servers.ROOT, capture_output=True, text=True
+    said = run(tmp_path)
+    assert "5 passed" in said, said
+
+
+def test_behind_the_last_test_the_database_can_be_dropped(
+    tmp_path: Path, postgres: servers.Server
+) -> None:
+    """PostgreSQL drops none to which somebody is connected."""
+    (tmp_path / "test_last.py").write_text(LAST)
+    port, suffix = str(postgres.port), "of_the_last_test"  # this run may have another
+    said = run(
+        tmp_path,
+        PHX_TEST_DATABASE="postgresql",
+        PGPORT=port,
+        TOX_PARALLEL_ENV=suffix,
     )
-    assert "5 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 passed" in said and "Error when trying to teardown" not in said, said

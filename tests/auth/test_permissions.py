@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 from django.contrib.auth.models import AnonymousUser
 
 from phx_protocol import (
@@ -120,7 +121,9 @@ async def test_waiting_messages_of_a_disconnected_client_are_not_handled(
     if how == "user":
         await adisconnect_user(ada)
     elif how == "logout":
-        await asyncio.to_thread(receivers.close_sockets_of, None, ada)
+        await database_sync_to_async(
+            receivers.close_sockets_of, thread_sensitive=False
+        )(None, ada)
     elif how == "id":
         await adisconnect(f"user:{ada.pk}")
     else:

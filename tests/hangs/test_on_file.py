@@ -20,8 +20,6 @@ def test_the_cases_hold_with_a_database_in_a_file(tmp_path: Path) -> None:
         "2",
         "-p",
         "no:cacheprovider",
-        "--ds",
-        "tests.hangs.settings",
     ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(HERE / "test_known_hangs.py")],

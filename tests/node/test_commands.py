@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.db import connection
@@ -70,6 +71,13 @@ class OrderingSocket(Socket):
     channels = {"ordering:*": Ordering}
 
 
+class AsOnAServer(WebsocketCommunicator):
+    """While Channels' own one waits, no thread gives back its connection: PostgreSQL would keep it."""
+
+    send_input = ApplicationCommunicator.send_input
+    receive_output = ApplicationCommunicator.receive_output
+
+
 @pytest.mark.parametrize("by", ["user", "session", "token"])
 async def test_an_order_needs_no_thread_that_waits_for_it(
     ada: Any, by: str, settings: Any, monkeypatch: pytest.MonkeyPatch
@@ -83,7 +91,7 @@ async def test_an_order_needs_no_thread_that_waits_for_it(
     headers = [(b"sec-fetch-site", b"same-origin"), (b"cookie", cookie.encode())]
     token = user_token(ada, session_store(cookie.partition("=")[2]))
     path = f"/socket?vsn=2.0.0&token={token}"
-    client = WebsocketCommunicator(application, path, headers=headers)
+    client = AsOnAServer(application, path, headers=headers)
     if by == "user":
         client.scope["user"] = ada
     await client.connect()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.signals import user_logged_in
@@ -97,7 +97,9 @@ async def test_a_layer_that_is_down_does_not_fail_a_logout(
         raise BroadcastError("down")
 
     monkeypatch.setattr(receivers, "disconnect_user", fail)
-    await asyncio.to_thread(receivers.close_sockets_of, None, ada)
+    await database_sync_to_async(receivers.close_sockets_of, thread_sensitive=False)(
+        None, ada
+    )
     assert "may be open still: down" in caplog.text
 
 
@@ -238,7 +240,7 @@ async def test_another_login_in_the_same_browser_closes_the_sockets_of_the_old_u
         request.session = session_store(browser.cookies[name].value)
         login(request, eve, "django.contrib.auth.backends.ModelBackend")
 
-    await asyncio.to_thread(log_in_as_eve)
+    await database_sync_to_async(log_in_as_eve, thread_sensitive=False)()
     await of_ada.assert_closed(1001)
     await elsewhere.join("members")
     await elsewhere.close()

@@ -1,7 +1,8 @@
-"""Which tests need a process of their own: a server, a browser, a command.
+"""Which tests need a process of their own: a server, a browser, a command. And which a database.
 
 Nobody marks them by hand: a function that starts a process can be reached from their code, or from
-a fixture of theirs. Whatever is overlooked so fails when it starts one.
+a fixture of theirs. Whatever is overlooked so fails when it starts one. The others say themselves,
+in the ways of pytest-django, that they use the database.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import TransactionTestCase
 
 PROCESS = "process"
+DATABASE = "database"
 #: the calls below which all others start a process
 STARTERS = [
     asyncio.create_subprocess_exec,
@@ -37,6 +40,15 @@ def needs_process(item: pytest.Function) -> bool:
     fixtures: dict[str, Any] = item._fixtureinfo.name2fixturedefs
     functions = [d.func for definitions in fixtures.values() for d in definitions]
     return any(map(leads_to_process, (item.function, item.cls, *functions)))
+
+
+def needs_database(item: pytest.Function) -> bool:
+    """Whether `item` uses the database of the tests."""
+    if item.cls is not None and issubclass(item.cls, TransactionTestCase):
+        return True
+    if item.get_closest_marker("django_db"):
+        return True
+    return not {"db", "transactional_db"}.isdisjoint(item.fixturenames)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import os
 import random
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,23 @@ def _heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def start(args: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+_prctl = ctypes.CDLL(None).prctl
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_this() -> None:
+    """In a child: it ends with this process, even if that is killed."""
+    _heed_signals()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def start(
+    args: Sequence[str | Path],
+    prepare: Callable[[], None] = _heed_signals,
+    **options: Any,
+) -> subprocess.Popen[Any]:
     """Start `args` as ``subprocess.Popen`` does; signals end it, whatever this process ignores."""
-    return subprocess.Popen(args, preexec_fn=_heed_signals, **options)
+    return subprocess.Popen(args, preexec_fn=prepare, **options)
 
 
 async def start_async(*args: str | Path, **options: Any) -> asyncio.subprocess.Process:
@@ -238,6 +253,7 @@ def postgres() -> Iterator[Server]:
         postgres = f"{programs}/postgres -D {data} -p {port} -k {folder}"
         process = start(
             [*postgres.split(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+            prepare=_end_with_this,
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
