@@ -63,8 +63,11 @@ def _databases() -> Iterator[CheckMessage]:
 
 
 def _is_deferred(connection: Any) -> bool:
+    """Return whether it is a file of SQLite whose transactions lock it when they first write."""
+    if connection.vendor != "sqlite" or connection.is_in_memory_db():
+        return False
     mode = connection.settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED"
-    return connection.vendor == "sqlite" and mode.upper() == "DEFERRED"
+    return bool(mode.upper() == "DEFERRED")
 
 
 @register(Tags.database)
