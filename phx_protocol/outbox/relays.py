@@ -52,7 +52,6 @@ class Relays(Part):
         self._is_drained = False
         self.node.keep_alive(self)
         self.node.start()
-        self.node.start_heartbeats()  # they notice when a state that failed works again
         settings = options().outbox
         for database in settings["DATABASES"]:
             self._relays[database] = Relay(

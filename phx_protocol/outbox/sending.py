@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import EncodeError
+from ..exceptions import EncodeError, StateError
 from ..logs import get_logger
 from ..logs.printable import describe
 from ..pubsub.message import require_size
@@ -67,7 +67,7 @@ class Sender:
                     send = self._keep if is_kept else self._publish
                     failed, error = await send(chunk, history, outcome)
                 if failed is not None:
-                    return self._failed(failed, error, history, outcome)
+                    return self._failed(failed, error, outcome)
 
     async def _keep(
         self, chunk: list[Waiting], history: Any, outcome: Outcome
@@ -143,11 +143,10 @@ class Sender:
         self,
         waiting: Waiting,
         error: BaseException | None,
-        history: Any,
         outcome: Outcome,
     ) -> None:
         outcome.unsent[waiting.id] = waiting.partition
-        if error is None or self._is_outage(waiting, history):
+        if error is None or self._is_outage(waiting.broadcast.topic, error):
             return
         self._tries[waiting.id] += 1
         logger.warning("the row %d is not sent: %s", waiting.id, describe(error))
@@ -155,13 +154,13 @@ class Sender:
             outcome.aside[waiting.id] = describe(error)
             del self._tries[waiting.id]
 
-    def _is_outage(self, waiting: Waiting, history: Any) -> bool:
+    def _is_outage(self, topic: str, error: BaseException) -> bool:
         """Return whether it is not the row that fails, but the state or the layer."""
-        if _is_kept(waiting, history):
-            topic, placement = waiting.broadcast.topic, self._node.placement
-            # a process with other settings may know the server of the topic
-            is_known = placement.is_known(topic)
-            return not is_known or placement.heartbeat_of(topic).outage.is_on
+        if isinstance(error, StateError):
+            beat = self._node.heartbeat_of(topic)
+            if beat.outage.is_on:
+                beat.start()  # it notices when the state works again
+            return True
         return self._node.link.is_failing
 
 

@@ -18,7 +18,8 @@ from tests.support.ws_client import Client
 
 APPLICATION = "tests.conformance.asgi:application"
 PAGE = (servers.ROOT / "docs/scaling.md").read_text()
-ROOMS = [f"{n}" for n in range(12)]
+#: so many that each process gets some of them
+ROOMS = [f"{n}" for n in range(24)]
 UPGRADE = """
 proxy_http_version 1.1;
 proxy_set_header Upgrade $http_upgrade;

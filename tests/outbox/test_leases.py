@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from typing import Any
@@ -14,6 +13,7 @@ from django.db import connections, transaction
 from phx_protocol.outbox.api import PARTITIONS
 from phx_protocol.outbox.leases import Leases
 from phx_protocol.outbox.models import Relay
+from tests.support import servers
 
 
 def relays(database: str, *leases: Leases) -> None:
@@ -98,7 +98,7 @@ def test_while_one_develops_a_process_that_is_gone_is_noticed_at_once(
 ) -> None:
     gone = Leases(database, 600)
     gone.renew()
-    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended = servers.start([sys.executable, "-c", ""])
     ended.wait()
     Relay._default_manager.using(database).update(pid=ended.pid)
     other = Leases(database, 600)

@@ -33,6 +33,7 @@ def test_colours_say_how_bad_it_is(mount: str) -> None:
     assert "\x1b[33;1mwarning " in report.output
 
 
+@pytest.mark.django_db
 def test_settings_that_are_no_good_do_not_stop_the_other_checks(mount: str) -> None:
     out, layers = io.StringIO(), {"default": {"BACKEND": "no.such.Layer"}}
     with override_settings(CHANNEL_LAYERS=layers), pytest.raises(CommandError):

@@ -152,7 +152,7 @@ def reports(
 def test_a_site_that_is_well_has_nothing_but_ok(reports: dict[str, Report]) -> None:
     report = reports["well"]
     assert report.of("warning", "fault", "skipped") == [], report.output
-    assert len(report.of("ok")) == 21
+    assert len(report.of("ok")) == 22
     assert (report.code, report.errors) == (0, "")
 
 
