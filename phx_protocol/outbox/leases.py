@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
+from collections.abc import Iterator
 from datetime import timedelta
 from math import ceil
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from .api import PARTITIONS
 from .models import Partition, Relay
+
+#: how long a transaction may pause on PostgreSQL, for this transaction only
+PAUSED = "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
 
 
 class Leases:
@@ -40,13 +45,26 @@ class Leases:
     def partitions(self) -> QuerySet[Any]:
         return Partition._default_manager.using(self.database)
 
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Begin a transaction. It ends with the lease, also if this process is paused in it: others wait
+        for what it has locked."""
+        connection = connections[self.database]
+        is_outermost = not connection.in_atomic_block
+        with transaction.atomic(using=self.database):
+            if connection.vendor == "postgresql" and is_outermost:
+                milliseconds = int(max(1.0, self.seconds) * 1000)
+                with connection.cursor() as cursor:
+                    cursor.execute(PAUSED, [str(milliseconds)])
+            yield
+
     def renew(self, wants_all: bool = False) -> bool:
         """Renew what it has, take what it lacks, and give away what is too much; return whether it gave.
 
         With `wants_all` it takes all that are free.
         """
         until = Now() + timedelta(seconds=self.seconds)
-        with transaction.atomic(using=self.database):
+        with self.step():
             # a write first: SQLite then waits for its turn, in place of failing later
             if not self._relays.filter(pk=self.name).update(until=until):
                 host, pid = socket.gethostname(), os.getpid()
@@ -117,7 +135,7 @@ class Leases:
 
     def leave(self) -> None:
         """Give all partitions away: this relay ends."""
-        with transaction.atomic(using=self.database):
+        with self.step():
             self._mine.update(holder="", until=Now())
             self._relays.filter(pk=self.name)._raw_delete(self.database)
         self.held = frozenset()

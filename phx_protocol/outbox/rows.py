@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from ..socket.routes import history_of
@@ -87,7 +86,7 @@ class Rows:
 
         It is one transaction, and begins with a look at the leases.
         """
-        with transaction.atomic(using=self.leases.database):
+        with self.leases.step():
             held = self.leases.look(partitions)
             if sent:
                 # as bulk_create, without signals: receivers for all models would read each row

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.models.functions import Now
 
 from phx_protocol.outbox.api import PARTITIONS
@@ -64,6 +65,36 @@ def test_who_renews_does_not_take_back_what_another_one_has_just_got(
     wrapper.__enter__()
     late.renew()
     assert partitions.filter(holder=late.name).count() == len(late.held) == PARTITIONS
+
+
+def test_a_relay_that_is_paused_in_a_transaction_holds_up_no_other(
+    database: str,
+) -> None:
+    if connections[database].vendor == "sqlite":
+        pytest.skip("nobody can end its transactions")
+    paused, other = Leases(database, 1), Leases(database, 30)
+    paused.renew()
+    may_wake = threading.Event()
+
+    def pause() -> None:
+        try:
+            with paused.step():
+                assert len(paused.look(paused.held)) == PARTITIONS
+                assert may_wake.wait(30)
+                paused.look(paused.held)
+        finally:
+            connections[database].close()
+
+    with ThreadPoolExecutor(1) as thread:
+        waking = thread.submit(pause)
+        end = time.monotonic() + 20
+        while len(other.held) < PARTITIONS and time.monotonic() < end:
+            time.sleep(0.1)
+            other.renew()
+        may_wake.set()
+        with pytest.raises(DatabaseError):
+            waking.result(30)
+    assert len(other.held) == PARTITIONS
 
 
 def take_all(other: Leases) -> bool:
