@@ -34,8 +34,6 @@ class Leases:
         self.seconds = seconds
         self.name = secrets.token_hex(8)
         self.held: frozenset[int] = frozenset()
-        #: whether it has fewer partitions than the others
-        self.lacks = True
 
     @property
     def _relays(self) -> QuerySet[Any]:
@@ -88,7 +86,7 @@ class Leases:
                 taken = self.partitions.filter(number__in=free)
                 taken.update(holder=self.name, until=until)
                 kept += free
-        self.held, self.lacks = frozenset(kept), len(kept) < share
+        self.held = frozenset(kept)
         return bool(given)
 
     def _forget(self) -> None:

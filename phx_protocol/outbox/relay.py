@@ -81,11 +81,6 @@ class Relay:
         """The partitions that it has."""
         return self._leases.held
 
-    @property
-    def lacks(self) -> bool:
-        """Whether it wants more partitions."""
-        return self._leases.lacks
-
     def wake(self, partitions: Iterable[int | None]) -> None:
         """Note that there are new rows in `partitions`; with None, that a partition is free."""
         for partition in partitions:
