@@ -23,7 +23,7 @@ TOGETHER = 100
 
 
 class State(admin.SimpleListFilter):
-    """What waits, or what was set aside."""
+    """A filter: the rows that wait, or those that were set aside."""
 
     title = "state"
     parameter_name = "state"

@@ -38,8 +38,8 @@ def broadcast(
     """Write a broadcast to the outbox: it is sent when the current transaction is committed.
 
     If that is rolled back, it is not. Outside of a transaction it is committed at once. `using` names
-    the database, which must be the transaction's: by default the one where routers write the outbox. The other arguments are as for
-    ``phx_protocol.broadcast``. It is delivered at least once, also if this process, or Redis, is gone
+    the database, which must be the transaction's: by default the one where routers write the outbox.
+    The other arguments are as for ``phx_protocol.broadcast``. It is delivered at least once, also if this process, or Redis, is gone
     after the commit: see the page about the outbox. Raises EncodeError for a payload that cannot be sent,
     ImproperlyConfigured for a database of which no rows are sent, and the errors of the database.
     """

@@ -14,8 +14,8 @@ MOST = 100_000
 
 
 class Backlog(NamedTuple):
-    """What waits in the outbox of a database: rows (MOST at most), the age of the oldest in seconds, and
-    how many are set aside."""
+    """How many rows of a database's outbox wait (MOST at most), the age of the oldest one in seconds, and
+    how many rows were set aside."""
 
     database: str
     waiting: int

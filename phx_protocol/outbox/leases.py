@@ -45,8 +45,8 @@ class Leases:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Begin a transaction. It ends with the lease, also if this process is paused in it: others wait
-        for what it has locked."""
+        """Begin a transaction. If this process is paused in it, PostgreSQL ends it when the lease is over, so
+        that others do not wait for its locks."""
         connection = connections[self.database]
         is_outermost = not connection.in_atomic_block
         with transaction.atomic(using=self.database):

@@ -16,7 +16,7 @@ class Messages(models.QuerySet["Message"]):
         return self.filter(failed_at__isnull=True)
 
     def in_order_of(self, partition: int) -> Messages:
-        """What waits in `partition`, in its order.
+        """Return the rows of `partition` that wait, the oldest first.
 
         A range, though of one number, and ordered by both: with "=" PostgreSQL may choose the primary key
         for the order, and so pass by all rows that are set aside, or were deleted not long ago.

@@ -189,7 +189,7 @@ class Relay:
             if (reason := last.aside.get(row.id)) is not None:
                 broadcast = row.broadcast
                 what = {"topic": broadcast.topic, "event": broadcast.event}
-                logger.error("a row is set aside: %s", reason)
+                logger.error("the row %d is set aside: %s", row.id, reason)
                 where = {"database": self.database, "row": row.id}
                 outbox_set_aside.emit(None, **where, **what, reason=reason)
 

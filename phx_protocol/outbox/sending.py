@@ -165,7 +165,7 @@ class Sender:
 
 
 class Outcome:
-    """What has become of a batch."""
+    """The result of sending a batch: which rows were sent, and which were not."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []

@@ -53,8 +53,8 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     `payload` is JSON that was encoded once (``msgspec.Raw``) or binary (``bytes``). `offset` is
     its place in the topic's history, if the history keeps it; clients get it as the ref, which is
     null otherwise. `sent_at` (seconds of the epoch), `headers` (for tracing), `sender` (the id
-    of the channel that must not get it) and `committed_at` (when the change that it tells of was committed) never reach a
-    client.
+    of the channel that must not get it) and `committed_at` (when the change that it tells of was
+    committed) never reach a client.
     """
 
     topic: str

@@ -102,7 +102,7 @@ async def test_a_row_that_is_set_aside_is_told_of(
         outbox_set_aside.disconnect(aside)
     assert told[0]["topic"] == "room:1" and told[0]["event"] == "said"
     assert "MAX_BROADCAST_SIZE" in told[0]["reason"]
-    assert caplog.text.count("is set aside") == 1
+    assert caplog.text.count("is set aside: ") == 1
 
 
 async def test_send_waiting_is_for_code_without_a_relay(
